@@ -1,0 +1,124 @@
+"""Errors that reach a user. A class's docstring is its default message and says what to do.
+
+An `ApiError` is one HTTP answer, `{"detail": message}`; a `StartError` ends the process with its exit code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says by its exit code."""
+
+    CLEAN = 0
+    """Drained within the grace period, or nothing to drain."""
+    SETTINGS = 2
+    """A setting is wrong or contradicts another."""
+    SCHEMA = 3
+    """The database has another schema version than this release, or cannot be reached."""
+    GRAPH = 4
+    """A graph of `langgraph.json` does not import."""
+    RUNS_LEFT = 5
+    """Runs were left at the deadline; their leases expire and another process takes them."""
+    FORCED = 130
+    """A second SIGINT."""
+
+
+class SlackwaterError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or type(self).__name__)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class StartError(SlackwaterError):
+    """The process cannot start."""
+
+    exit_code = ExitCode.SETTINGS
+
+
+class SettingsError(StartError):
+    """A setting is wrong: run `slackwater doctor`."""
+
+
+class SchemaError(StartError):
+    """The database's schema is not the one of this release: run `slackwater migrate`."""
+
+    exit_code = ExitCode.SCHEMA
+
+
+class GraphImportError(StartError):
+    """A graph does not import: run `slackwater doctor` for the whole traceback."""
+
+    exit_code = ExitCode.GRAPH
+
+
+class ApiError(SlackwaterError):
+    """The request could not be carried out."""
+
+    status = 400
+    headers: Mapping[str, str] = {}
+
+
+class BadRequest(ApiError):
+    """The request makes no sense as it is."""
+
+    status = 400
+
+
+class Unauthorized(ApiError):
+    """Send a valid key in the x-api-key header."""
+
+    status = 401
+
+
+class Forbidden(ApiError):
+    """This host or origin may not call a server without keys."""
+
+    status = 403
+
+
+class NotFound(ApiError):
+    """Not Found"""
+
+    status = 404
+
+
+class Conflict(ApiError):
+    """Conflict"""
+
+    status = 409
+
+
+class ThreadBusy(Conflict):
+    """Thread is already running a task. Wait for it to finish or choose a different multitask strategy."""
+
+
+class BodyTooLarge(ApiError):
+    """The request body is too large: raise SLACKWATER_MAX_BODY_BYTES or send less."""
+
+    status = 413
+
+
+class Invalid(ApiError):
+    """The request is not valid."""
+
+    status = 422
+
+
+class Draining(ApiError):
+    """This process is stopping: try again, another one answers."""
+
+    status = 503
+    headers = {"Retry-After": "1", "Connection": "close"}  # noqa: RUF012
+
+
+class LeaseLost(SlackwaterError):
+    """Another process owns this run now; what this one still computes is not written."""

@@ -1,0 +1,169 @@
+"""Every setting of the process, checked together before anything is opened.
+
+Argument > environment (`SLACKWATER_…`, `.env`) > default. Units are in the names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.auth.keys import ApiKey
+from app.errors import SettingsError
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """The process's settings. The names are the API: independent checks rely on them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLACKWATER_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+    )
+
+    # Where things are
+    project: Path = Path()
+    """Folder with `langgraph.json`, or that file itself."""
+    host: str = "127.0.0.1"
+    port: int = Field(2024, ge=0, le=65535)
+    database_uri: str | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "database_uri", "SLACKWATER_DATABASE_URI", "DATABASE_URI", "POSTGRES_URI", "DATABASE_URL"
+        ),
+    )
+    """Postgres; without one an embedded server is started below `data_dir`."""
+    migration_database_uri: str | None = None
+    """A direct connection for migrations when `database_uri` goes through a pooler."""
+    data_dir: Path = Path(".slackwater")
+    postgres_bin: Path | None = None
+    """Folder with `initdb` and `postgres` for the embedded server, instead of the packaged ones."""
+
+    # Who may call
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
+    """`name:sha256hex,…`, as `slackwater keys new` prints them. Without any, only loopback is served."""
+    max_body_bytes: int = Field(20_000_000, gt=0)
+
+    # Stopping
+    grace_seconds: float = Field(25.0, gt=0)
+    """From SIGTERM to the deadline. Keep it below the platform's own grace period (Kubernetes: 30)."""
+    drain_reserve_seconds: float = Field(2.0, gt=0)
+    """Cut from the end of the grace period: runs still inside a node are cancelled then."""
+    hard_reserve_seconds: float = Field(0.5, gt=0)
+    """Cut from the drain reserve: cancelled runs have unwound by then, and states are written."""
+
+    # Ownership
+    lease_seconds: float = Field(30.0, gt=0)
+    poll_seconds: float = Field(1.0, gt=0)
+    sweep_seconds: float = Field(5.0, gt=0)
+    wake: Literal["listen", "poll"] = "listen"
+    """`listen`: one connection LISTENs for hints, so that other processes start work at once. `poll`: none
+    (behind a transaction pooler hints never arrive, and polling alone is correct)."""
+    max_handovers: int = Field(1000, ge=1)
+    max_concurrent_runs: int = Field(64, ge=0)
+    """Runs at a time in this process; 0: serve the API only."""
+
+    # Database
+    pool_max_size: int = Field(10, ge=2)
+    statement_seconds: float = Field(30.0, gt=0)
+    """Client-side bound of one statement."""
+
+    # Streams
+    event_retention_seconds: float = Field(86_400.0, ge=0)
+    heartbeat_seconds: float = Field(5.0, gt=0)
+
+    # Telemetry
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def load(cls, **arguments: Any) -> Settings:
+        """The settings, with `arguments` over the environment; arguments that are None are left out.
+
+        Raises SettingsError, whose text says in one sentence what to change.
+        """
+        try:
+            return cls(**{name: value for name, value in arguments.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from None
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ApiKey.parse(item) for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("database_uri", "migration_database_uri")
+    @classmethod
+    def _postgres_only(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        # SQLAlchemy's spelling is what many people have in their environment.
+        scheme, separator, rest = value.partition("://")
+        if separator and scheme.partition("+")[0] in ("postgres", "postgresql"):
+            return f"postgresql://{rest}"
+        if separator:
+            raise ValueError(f"only postgresql:// is supported, not {scheme}://")
+        return value
+
+    @model_validator(mode="after")
+    def _parts_add_up(self) -> Settings:
+        if self.hard_reserve_seconds >= self.drain_reserve_seconds:
+            raise ValueError(
+                f"SLACKWATER_HARD_RESERVE_SECONDS ({self.hard_reserve_seconds:g}) is cut from "
+                f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) and must be smaller: lower the first"
+            )
+        if self.drain_reserve_seconds >= self.grace_seconds:
+            raise ValueError(
+                f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) is cut from "
+                f"SLACKWATER_GRACE_SECONDS ({self.grace_seconds:g}) and must be smaller: raise the second"
+            )
+        if self.poll_seconds > self.lease_seconds / 3:
+            raise ValueError(
+                f"SLACKWATER_POLL_SECONDS ({self.poll_seconds:g}) must be at most a third of "
+                f"SLACKWATER_LEASE_SECONDS ({self.lease_seconds:g}): raise the lease"
+            )
+        return self
+
+    def check_bind(self, host: str) -> None:
+        """Refuse to listen beyond loopback while nobody needs a key."""
+        if not self.api_keys and host not in LOOPBACK_HOSTS:
+            raise SettingsError(
+                f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
+                "and put what it prints into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
+            )
+
+    @property
+    def on_lambda(self) -> bool:
+        """True inside an AWS Lambda execution environment, where no embedded server is ever started."""
+        return "AWS_LAMBDA_RUNTIME_API" in os.environ
+
+    def redacted_database(self) -> str:
+        """Where the database is, without its password, for logs and `doctor`."""
+        if self.database_uri is None:
+            return "embedded"
+        parts = urlsplit(self.database_uri)
+        host = parts.hostname or "local socket"
+        return f"{host}:{parts.port or 5432}{parts.path}"
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem as one sentence that names the setting."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message if message.endswith(".") else message + "."
+    name = str(first["loc"][0])
+    setting = name if name.isupper() else f"SLACKWATER_{name.upper()}"
+    return f"{setting}: {message[:1].lower()}{message[1:]} (it is {first['input']!r})."
