@@ -1,0 +1,83 @@
+"""The door: who may come in, and what a stopping process answers."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.auth.keys import find_owner
+from app.auth.principal import LOCAL_OWNER, Principal
+from app.errors import ApiError, Draining, Forbidden, Unauthorized
+from app.settings import LOOPBACK_HOSTS
+
+PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
+"""Answered to anybody: they say nothing about anyone's data."""
+
+
+class Door:
+    """Puts the `Principal` into the scope, or answers 401, 403 or 503 instead of the app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+            try:
+                scope["principal"] = admit(scope)
+            except ApiError as refusal:
+                await _answer(refusal, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def admit(scope: Scope) -> Principal:
+    """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
+    services = scope["state"]["services"]
+    if services.runtime.closed:
+        raise Draining
+    headers = Headers(scope=scope)
+    keys = services.settings.api_keys
+    if keys:
+        owner = find_owner(keys, headers.get("x-api-key", ""))
+        if owner is None:
+            raise Unauthorized
+        return Principal(owner)
+    # Without keys: only this machine, and no web page from elsewhere (DNS rebinding sends a foreign Host).
+    peer = scope.get("client")
+    if peer and not _is_loopback(peer[0]):
+        raise Forbidden("Without an API key only loopback is served: see `slackwater keys new`.")
+    for name, value in (("Host", headers.get("host")), ("Origin", headers.get("origin"))):
+        if value and value != "null" and not _names_loopback(value):
+            raise Forbidden(f"{name} {value!r} is not this machine: configure an API key to serve others.")
+        if value == "null":
+            raise Forbidden("Origin null may be any page: configure an API key to serve it.")
+    return Principal(LOCAL_OWNER)
+
+
+def _names_loopback(authority: str) -> bool:
+    parts = urlsplit(authority if "://" in authority else f"//{authority}")
+    return (parts.hostname or "") in LOOPBACK_HOSTS
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address in LOOPBACK_HOSTS
+
+
+async def _answer(error: ApiError, send: Send) -> None:
+    body = orjson.dumps({"detail": error.message})
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": error.status,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

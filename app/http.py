@@ -1,0 +1,138 @@
+"""What every route shares: JSON in and out, errors as `{"detail": …}`, the services of the process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import psycopg
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from psycopg_pool import PoolClosed, PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app import wire
+from app.errors import ApiError, BodyTooLarge, Draining, Invalid
+
+if TYPE_CHECKING:
+    from app.lifespan import Services
+
+log = logging.getLogger(__name__)
+
+MAX_DEPTH = 200
+"""Nesting of a JSON body. Far below what orjson can write back and Postgres can parse."""
+
+
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as compact JSON."""
+    return Response(wire.dumps(value), status, headers, "application/json")
+
+
+def current_services(request: Request) -> Services:
+    """The services that the lifespan opened."""
+    services: Services = request.state.services
+    return services
+
+
+CurrentServices = Annotated["Services", Depends(current_services)]
+
+
+class JsonRequest(Request):
+    """A request whose body is bounded and whose JSON is parsed by orjson."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            limit = self.state.services.settings.max_body_bytes
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            value = orjson.loads(body)
+            if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+                raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
+            # Postgres cannot hold NUL in jsonb. Values lose it as they do on the way out; names are refused.
+            self._json = _without_nul(value) if b"\\u0000" in body else value
+        return self._json
+
+
+class JsonRoute(APIRoute):
+    """A route that reads `JsonRequest`s."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Every failure leaves as `{"detail": "<sentence>"}`."""
+
+    async def api_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return json_response({"detail": error.message}, error.status, error.headers)
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return json_response({"detail": error.detail}, error.status_code, error.headers)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return json_response({"detail": _explain(error)}, 422)
+
+    async def database_gone(_: Request, error: Exception) -> Response:
+        log.warning("the database did not answer", extra={"event": "database.unavailable", "error": str(error)})
+        return json_response({"detail": "The database does not answer: try again."}, 503, Draining.headers)
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    for kind in (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TimeoutError):
+        app.add_exception_handler(kind, database_gone)
+
+
+def _explain(error: RequestValidationError) -> str:
+    problems = error.errors()
+    if any(p["type"] == "json_invalid" or (p["loc"] == ("body",) and p["type"] == "missing") for p in problems):
+        return "Invalid JSON in request body"
+    return "\n".join(f"{'.'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems)
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    """Whether containers are nested more than `limit` deep; iterative, as the body is the caller's."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ] if (level := [item for item in level if isinstance(item, dict | list)]) else []
+        if not level:
+            return False
+    return True
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        if any("\x00" in name for name in value):
+            raise Invalid("Property names must not contain NUL characters")
+        return {name: _without_nul(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,44 @@
+"""The ASGI application: `uvicorn app.main:app`, `slackwater serve`, or Mangum around it."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app import __version__
+from app.assistants.routes import router as assistants
+from app.auth.middleware import Door
+from app.http import install_error_handlers
+from app.lifespan import lifespan
+from app.runs.routes import router as runs
+from app.settings import Settings
+from app.system.routes import router as system
+from app.threads.routes import router as threads
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; without `settings` they are read from the environment when it starts."""
+    app = FastAPI(
+        title="Slackwater",
+        version=__version__,
+        description="LangGraph graphs over the LangGraph SDK's HTTP API; a run never dies with its process.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.add_middleware(Door)
+    # Outside the door, so that a browser can read its refusals. `Location` is what lets a client reconnect.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total"],
+    )
+    install_error_handlers(app)
+    for router in (system, assistants, threads, runs):
+        app.include_router(router)
+    return app
+
+
+app = create_app()
