@@ -1,0 +1,257 @@
+"""The one connection pool of the process, with every statement bounded on the client's side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+from psycopg import AsyncConnection, OperationalError, errors
+from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.generators import fetch_many, send
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.waiting import wait_async
+from psycopg_pool import AsyncConnectionPool
+
+from app.postgres import jsonb
+from app.postgres.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+RV = TypeVar("RV")
+Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
+Row: TypeAlias = dict[str, Any]
+Statement: TypeAlias = tuple[QueryNoTemplate, Params]
+
+CONNECT_SECONDS = 5
+CANCEL_SECONDS = 0.25  # for each of the two steps of ending a statement that nobody waits for any more
+MIN_SIZE = 2
+
+# A socket that died without a FIN is noticed after ~10 s instead of after the kernel's 15 minutes.
+KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+
+set_json_dumps(jsonb.dumps)
+set_json_loads(jsonb.loads)
+
+
+class StatementTimeout(OperationalError):
+    """The database did not answer within the client-side bound of one statement."""
+
+
+class BoundedConnection(AsyncConnection[DictRow]):
+    """A connection on which no statement outlives `statement_seconds`, whoever sends it.
+
+    psycopg runs everything (statements, pipelines, LangGraph's too) through `wait`, so this is the one place
+    for the bound: it costs no task and no timer of its own. A cancelled or late statement is cancelled in
+    the server and waited for, `CANCEL_SECONDS` each; then the connection is dropped (stock psycopg: 5 s each).
+    """
+
+    statement_seconds: float = 30.0
+
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        bound = self.statement_seconds if timeout is None else timeout
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=bound)
+        except errors._WaitTimeout:
+            if timeout is not None:  # the caller's own (`notifies`): he knows what to do with it
+                raise
+            await self._abandon(gen)
+            raise StatementTimeout(f"no answer from the database within {bound:g} s") from None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            await self._abandon(gen)
+            raise
+
+    async def batch(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """All statements in one network flush and one transaction; the rows of each.
+
+        Statements between two Syncs of the extended protocol are one transaction without BEGIN and COMMIT,
+        and the first error undoes them all. `AsyncConnection.pipeline` does the same, but flushes and polls
+        the socket once for each statement.
+        """
+        cursors = [self.cursor() for _ in statements]
+        async with self.lock:
+            await self.wait(self._batch_gen(cursors, statements))
+        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def _batch_gen(self, cursors: Sequence[Any], statements: Sequence[Statement]) -> PQGen[None]:
+        # A wrong parameter must raise before the connection is in pipeline mode.
+        queries = []
+        for cursor, (sql, params) in zip(cursors, statements, strict=True):
+            yield from cursor._start_query()
+            queries.append(cursor._convert_query(sql, params))
+        pgconn = self.pgconn
+        pgconn.enter_pipeline_mode()
+        for query in queries:
+            pgconn.send_query_params(
+                query.query, query.params, param_formats=query.formats, param_types=query.types
+            )
+        pgconn.pipeline_sync()
+        yield from send(pgconn)
+        answers: list[list[PGresult]] = []
+        while len(answers) < len(queries):
+            answers.append((yield from fetch_many(pgconn)))
+        yield from fetch_many(pgconn)  # the Sync itself
+        pgconn.exit_pipeline_mode()
+        for result, *_ in answers:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise errors.error_from_result(result, encoding=pgconn._encoding)
+        for cursor, results in zip(cursors, answers, strict=True):
+            cursor._check_results(results)
+            cursor._set_results(results)
+
+    async def _abandon(self, gen: PQGen[Any]) -> None:
+        """Get the connection out of a statement whose answer is not wanted, or close it."""
+        if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+            return
+        try:
+            await self.cancel_safe(timeout=CANCEL_SECONDS)
+            await wait_async(gen, self.pgconn.socket, interval=CANCEL_SECONDS, timeout=CANCEL_SECONDS)
+        except errors.QueryCanceled:
+            pass
+        except BaseException as error:
+            self.pgconn.finish()
+            # A second cancel, or no answer: nothing is known about this connection any more.
+            if not isinstance(error, Exception):
+                raise
+
+
+class Pool(AsyncConnectionPool[BoundedConnection]):
+    """The pool, without the sockets that the server closed while they were idle.
+
+    `check=` would cost a round trip for each checkout and sleeps 1, 2, 4 s between several dead sockets. A look at
+    the socket costs microseconds, and so neither a restart of the database nor a terminated backend fails a
+    write that could simply have been sent on another connection.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> BoundedConnection:
+        while True:
+            connection = await super().getconn(timeout)
+            if not _dropped(connection):
+                return connection
+            await connection.close()
+            await self.putconn(connection)  # which replaces it
+
+
+class Database:
+    """The process's database: one pool for the checkpointer, the store and the gateway's own tables.
+
+    `statement_seconds` bounds each statement and each wait for a free connection. `name` tells processes
+    apart in `pg_stat_activity`.
+    """
+
+    def __init__(self, conninfo: str, *, max_size: int, statement_seconds: float, name: str) -> None:
+        self.conninfo = conninfo
+        self.gate = Gate()
+        self.statement_seconds = statement_seconds
+        self.pool = Pool(
+            conninfo,
+            connection_class=BoundedConnection,
+            configure=self._configure,
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                # PgBouncer and RDS Proxy give each transaction another server connection.
+                "prepare_threshold": None,
+                "application_name": f"slackwater {name}",
+                "connect_timeout": CONNECT_SECONDS,
+                **KEEPALIVE,
+            },
+            min_size=min(MIN_SIZE, max_size),
+            max_size=max_size,
+            open=False,
+            name="slackwater",
+            timeout=statement_seconds,
+            max_idle=300.0,
+            max_lifetime=1800.0,
+            # psycopg doubles its delay after each failure; starting over finds a restarted database in a second.
+            reconnect_timeout=1.0,
+            reconnect_failed=AsyncConnectionPool.check,
+        )
+
+    async def open(self) -> None:
+        """Start to connect. An unreachable database shows at the first statement, not here."""
+        await self.pool.open()
+
+    async def close(self, timeout: float) -> None:
+        """Close the pool within `timeout` seconds; a second call does nothing."""
+        await self.pool.close(timeout=max(timeout, 0.01))
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[DictRow]]:
+        """A connection of one's own, for several statements or a transaction. Raises PoolTimeout, PoolClosed."""
+        return self.pool.connection()
+
+    async def fetch(self, sql: QueryNoTemplate, params: Params = None) -> list[Row]:
+        """All rows of one statement. A `select` that met a dead connection is sent once more."""
+        async with self._checkout() as connection:
+            try:
+                return await (await connection.execute(sql, params)).fetchall()
+            except OperationalError as error:
+                if not (connection.closed and _only_reads(sql)) or isinstance(error, StatementTimeout):
+                    raise
+        async with self._checkout() as connection:
+            return await (await connection.execute(sql, params)).fetchall()
+
+    async def fetch_one(self, sql: QueryNoTemplate, params: Params = None) -> Row | None:
+        """The first row of one statement, or None."""
+        rows = await self.fetch(sql, params)
+        return rows[0] if rows else None
+
+    async def execute(self, sql: QueryNoTemplate, params: Params = None) -> int:
+        """Carry out one statement; how many rows it touched. Never sent twice."""
+        async with self._checkout() as connection:
+            return (await connection.execute(sql, params)).rowcount
+
+    async def pipeline(self, *statements: Statement) -> list[list[Row]]:
+        """Several statements as one transaction in one round trip; the rows of each ([] if it has none).
+
+        Raises the psycopg error of the first statement that fails; nothing is written then.
+        """
+        async with self._checkout() as connection:
+            return await connection.batch(statements)
+
+    async def _configure(self, connection: BoundedConnection) -> None:
+        connection.statement_seconds = self.statement_seconds
+
+    @asynccontextmanager
+    async def _checkout(self) -> AsyncIterator[BoundedConnection]:
+        # `pool.connection()` also ends a transaction, which no single statement leaves behind.
+        connection = await self.pool.getconn()
+        try:
+            yield connection
+        finally:
+            await self.pool.putconn(connection)
+
+
+def _dropped(connection: AsyncConnection[Any]) -> bool:
+    """True if the server has closed this idle connection. Does not block."""
+    pgconn = connection.pgconn
+    if pgconn.status == ConnStatus.BAD:
+        return True
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    # Idle connections are silent but for a notice or a changed parameter; a farewell is a message, then the end.
+    for _ in range(3):
+        if not poll.poll(0):
+            return False
+        try:
+            pgconn.consume_input()
+        except OperationalError:
+            return True
+    return pgconn.status == ConnStatus.BAD
+
+
+def _only_reads(sql: QueryNoTemplate) -> bool:
+    """True for a plain `select`; `with …` and `… returning` may write."""
+    return isinstance(sql, str) and sql.lstrip()[:6].lower() == "select"
