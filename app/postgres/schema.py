@@ -1,0 +1,366 @@
+"""The schema: numbered migrations of the gateway's own tables, and LangGraph's own for its tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow, dict_row
+
+from app.errors import SchemaError
+from app.postgres.pool import CONNECT_SECONDS, Database
+
+logger = logging.getLogger(__name__)
+
+Connection: TypeAlias = AsyncConnection[DictRow]
+
+FOLDER = Path(__file__).parent / "migrations"
+LOCK = int.from_bytes(b"slackwat")
+LOCK_POLL_SECONDS = 0.1
+LOCK_SECONDS = 300.0
+PROBE_SECONDS = 3.0
+
+BOOTSTRAP = """
+do $$ begin
+    -- CREATE SCHEMA IF NOT EXISTS wants the right to create it even where it exists.
+    if to_regnamespace('slackwater') is null then create schema slackwater; end if;
+end $$;
+create table if not exists slackwater.migrations (
+    name       text primary key,
+    applied_at timestamptz not null default now()
+)
+"""
+
+ROLE_DEFAULTS = {
+    "statement_timeout": "120s",  # far above the bound of the client, which is the one that should act
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+"""For when a client vanished without a word and its statement or transaction goes on holding locks."""
+
+
+class Verdict(Enum):
+    """What a release makes of the schema it finds."""
+
+    CURRENT = "current"
+    """It is this release's schema."""
+    ABSENT = "absent"
+    """There is none of ours."""
+    OLDER = "older"
+    """Migrations are missing, LangGraph's included."""
+    NEWER = "newer"
+    """A later release has migrated it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """The number of LangGraph's last migration: found in the database (-1: none), and of the installed library."""
+
+    found: int
+    needed: int
+
+
+@dataclass(frozen=True)
+class SchemaStatus:
+    """What is in a database, and what this release needs."""
+
+    server: str
+    """Of Postgres, like `18.4`."""
+    applied: tuple[str, ...]
+    known: tuple[str, ...]
+    checkpoints: Version
+    store: Version
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(name for name in self.known if name not in self.applied)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        return tuple(name for name in self.applied if name not in self.known)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.unknown:
+            return Verdict.NEWER
+        if not self.applied:
+            return Verdict.ABSENT
+        if self.missing or any(part.found < part.needed for part in (self.checkpoints, self.store)):
+            return Verdict.OLDER
+        return Verdict.CURRENT
+
+    def refuse(self) -> SchemaError | None:
+        """Why a server must not start on this schema, and what to do; None if it may."""
+        match self.verdict:
+            case Verdict.CURRENT:
+                return None
+            case Verdict.ABSENT:
+                return SchemaError("The database has no Slackwater schema: run `slackwater migrate`.")
+            case Verdict.NEWER:
+                return SchemaError(
+                    f"The database's schema is newer than this release (it has {', '.join(self.unknown)}): "
+                    "install the release that migrated it, or a later one."
+                )
+            case Verdict.OLDER:
+                missing = list(self.missing)
+                if self.checkpoints.found < self.checkpoints.needed:
+                    missing.append("LangGraph's checkpoint tables")
+                if self.store.found < self.store.needed:
+                    missing.append("LangGraph's store tables")
+                return SchemaError(
+                    f"The database's schema is older than this release (it lacks {', '.join(missing)}): "
+                    "run `slackwater migrate`."
+                )
+
+
+async def check(database: Database) -> None:
+    """Raise SchemaError unless the database can be reached and has exactly this release's schema."""
+    # Not through the pool, which can only say that it got no connection, not why.
+    if refusal := (await status(database.conninfo)).refuse():
+        raise refusal
+
+
+async def status(conninfo: str) -> SchemaStatus:
+    """What is in the database. Raises SchemaError when it cannot be reached or read."""
+    async with _connect(conninfo) as connection:
+        return await _status(connection)
+
+
+async def migrate(conninfo: str) -> list[str]:
+    """Bring the schema to this release's version; the names of what was applied, in order.
+
+    Needs a direct connection. Any number of processes may call this at once: one works, the others wait.
+    Raises SchemaError.
+    """
+    async with _connect(conninfo) as connection:
+        if await _is_pooled(connection, conninfo):
+            raise SchemaError(
+                "The database URI goes through a transaction pooler (PgBouncer or the like), where a migration cannot "
+                "hold its lock: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection and run "
+                "`slackwater migrate` again."
+            )
+        if (await _status(connection)).verdict is Verdict.CURRENT:
+            return []
+        # The role's own defaults are for serving; a migration of a large table takes as long as it takes.
+        await connection.execute("set statement_timeout = 0")
+        await connection.execute("set idle_in_transaction_session_timeout = 0")
+        async with _lock(connection):
+            return await _migrate(connection)
+
+
+async def _migrate(connection: Connection) -> list[str]:
+    await connection.execute(BOOTSTRAP)
+    before = await _status(connection)
+    if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
+        raise refusal
+    applied = []
+    for name in before.missing:
+        async with connection.transaction():
+            # An index or column waits for the table's users, and everybody else then waits behind it.
+            await connection.execute("set local lock_timeout = '30s'")
+            await connection.execute((FOLDER / f"{name}.sql").read_bytes())
+            await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+        applied.append(name)
+    applied += await _migrate_langgraph(connection, before)
+    await _set_role_defaults(connection)
+    for name in applied:
+        logger.info("schema.migrated", extra={"migration": name})
+    return applied
+
+
+async def _migrate_langgraph(connection: Connection, before: SchemaStatus) -> list[str]:
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from langgraph.store.postgres.aio import AsyncPostgresStore
+
+    await connection.execute("set lock_timeout = 0")  # CREATE INDEX CONCURRENTLY waits for old transactions
+    await _drop_invalid_indexes(connection)
+    applied = []
+    if before.checkpoints.found < before.checkpoints.needed:
+        await AsyncPostgresSaver(connection).setup()
+        applied.append(f"langgraph_checkpoints_{before.checkpoints.needed}")
+    if before.store.found < before.store.needed:
+        store = AsyncPostgresStore(connection)
+        try:
+            await store.setup()
+        finally:
+            # A store starts a task for its batches at once and offers no way to stop it but its destructor.
+            if (task := store._task) is not None:
+                task.cancel()
+                await asyncio.wait({task}, timeout=1.0)
+        applied.append(f"langgraph_store_{before.store.needed}")
+    return applied
+
+
+async def _drop_invalid_indexes(connection: Connection) -> None:
+    """Drop what a killed CREATE INDEX CONCURRENTLY left: its IF NOT EXISTS would accept that as done."""
+    cursor = await connection.execute("""
+        select indexrelid::regclass::text as name from pg_index
+        where not indisvalid and indrelid in (
+            to_regclass('checkpoints'), to_regclass('checkpoint_blobs'), to_regclass('checkpoint_writes'),
+            to_regclass('store')
+        )
+    """)
+    for row in await cursor.fetchall():
+        await connection.execute(sql.SQL("drop index concurrently {}").format(sql.SQL(row["name"])))
+
+
+async def _set_role_defaults(connection: Connection) -> None:
+    """Bound forgotten statements and transactions of this role, where it may and nobody has chosen before."""
+    cursor = await connection.execute("""
+        select split_part(unnest(setconfig), '=', 1) as name from pg_db_role_setting
+        where setrole = (select oid from pg_roles where rolname = current_user)
+        and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+    """)
+    chosen = {row["name"] for row in await cursor.fetchall()}
+    info = connection.info
+    for name, value in ROLE_DEFAULTS.items():
+        if name in chosen:
+            continue
+        statement = sql.SQL("alter role {} in database {} set {} = {}").format(
+            sql.Identifier(info.user), sql.Identifier(info.dbname), sql.Identifier(name), sql.Literal(value)
+        )
+        try:
+            await connection.execute(statement)
+        except psycopg.errors.InsufficientPrivilege as error:
+            logger.info("schema.role_defaults_refused", extra={"reason": _reason(error)})
+            return
+
+
+async def _status(connection: Connection) -> SchemaStatus:
+    from langgraph.checkpoint.postgres.base import MIGRATIONS as CHECKPOINT_MIGRATIONS
+    from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
+
+    return SchemaStatus(
+        server=connection.info.parameter_status("server_version") or "unknown",
+        applied=tuple(await _column(connection, "slackwater.migrations", "name")),
+        known=tuple(sorted(path.stem for path in FOLDER.glob("*.sql"))),
+        checkpoints=Version(
+            max(await _column(connection, "checkpoint_migrations", "v"), default=-1),
+            len(CHECKPOINT_MIGRATIONS) - 1,
+        ),
+        store=Version(
+            max(await _column(connection, "store_migrations", "v"), default=-1), len(STORE_MIGRATIONS) - 1
+        ),
+    )
+
+
+async def _column(connection: Connection, table: str, column: str) -> list[Any]:
+    """The values of a column, in order; none if there is no such table."""
+    cursor = await connection.execute("select to_regclass(%s) is not null as there", (table,))
+    row = await cursor.fetchone()
+    if row is None or not row["there"]:
+        return []
+    query = sql.SQL("select {column} as value from {table} order by {column}").format(
+        column=sql.Identifier(column), table=sql.Identifier(*table.split("."))
+    )
+    return [row["value"] for row in await (await connection.execute(query)).fetchall()]
+
+
+@asynccontextmanager
+async def _lock(connection: Connection) -> AsyncIterator[None]:
+    """Be the only one that migrates this database.
+
+    Polled: CREATE INDEX CONCURRENTLY waits for the snapshot of everyone who waits for a lock in a statement, and
+    they for the lock of the one who creates the index.
+    """
+    try:
+        async with asyncio.timeout(LOCK_SECONDS):
+            while True:
+                cursor = await connection.execute("select pg_try_advisory_lock(%s) as mine", (LOCK,))
+                row = await cursor.fetchone()
+                if row is not None and row["mine"]:
+                    break
+                await asyncio.sleep(LOCK_POLL_SECONDS)
+    except TimeoutError:
+        raise SchemaError(
+            f"Another process has been migrating this database for {LOCK_SECONDS:.0f} s: wait for it, or end its "
+            "session, then run `slackwater migrate` again."
+        ) from None
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await connection.execute("select pg_advisory_unlock(%s)", (LOCK,))
+
+
+async def _is_pooled(connection: Connection, conninfo: str) -> bool:
+    """True if something shares server sessions out by the transaction between us and the server."""
+    first = await _backend(connection)
+    # Whoever stands in between must answer the protocol's cancel requests himself, so the key that he gave us is
+    # not the server's. Equal: nobody is there.
+    if first == connection.info.backend_pid:
+        return False
+    # A session pooler is welcome. It keeps our session for us while we are idle; another one gives it away.
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            async with await _open(conninfo) as other, other.transaction():
+                if await _backend(other) == first:
+                    return True
+                return any([await _backend(connection) != first for _ in range(5)])
+    except TimeoutError:
+        # Only one session, and it is kept for us although we are idle.
+        return False
+
+
+async def _backend(connection: Connection) -> int:
+    cursor = await connection.execute("select pg_backend_pid() as pid")
+    row = await cursor.fetchone()
+    assert row is not None
+    pid: int = row["pid"]
+    return pid
+
+
+@asynccontextmanager
+async def _connect(conninfo: str) -> AsyncIterator[Connection]:
+    """A connection of our own, whose errors are told as SchemaError."""
+    try:
+        async with await _open(conninfo) as connection:
+            yield connection
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            f"The database role may not do what Slackwater needs ({_reason(error)}): run `slackwater migrate` with a "
+            "role that owns the database (SLACKWATER_MIGRATION_DATABASE_URI), or grant it."
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise SchemaError(
+            f"A table was in use for too long ({_reason(error)}): run `slackwater migrate` again at a calmer moment."
+        ) from error
+    except psycopg.Error as error:
+        raise SchemaError(
+            f"{_place(conninfo)} cannot be used ({_reason(error)}): check SLACKWATER_DATABASE_URI and the server, "
+            "then run `slackwater doctor`."
+        ) from error
+
+
+async def _open(conninfo: str) -> Connection:
+    return await AsyncConnection.connect(
+        conninfo,
+        autocommit=True,
+        prepare_threshold=None,
+        row_factory=dict_row,
+        application_name="slackwater schema",
+        connect_timeout=CONNECT_SECONDS,
+    )
+
+
+def _place(conninfo: str) -> str:
+    """The database without its password."""
+    try:
+        parts = conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        return "The database"
+    return f"The database {parts.get('dbname', '')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+
+
+def _reason(error: psycopg.Error) -> str:
+    """The server's or the driver's words, in one line."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()).rstrip(".")
