@@ -7,15 +7,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
-import psycopg
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from psycopg_pool import PoolClosed, PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app import wire
 from app.errors import ApiError, BodyTooLarge, Draining, Invalid
+from app.postgres.trouble import DATABASE_TROUBLE
 
 if TYPE_CHECKING:
     from app.lifespan import Services
@@ -100,7 +99,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
-    for kind in (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TimeoutError):
+    for kind in DATABASE_TROUBLE:
         app.add_exception_handler(kind, database_gone)
 
 
@@ -113,15 +112,15 @@ def _explain(error: RequestValidationError) -> str:
 
 def _deeper_than(value: object, limit: int) -> bool:
     """Whether containers are nested more than `limit` deep; iterative, as the body is the caller's."""
-    level = [value]
+    containers = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
-        level = [
+        containers = [
             child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
+            for container in containers
+            for child in (container.values() if isinstance(container, dict) else container)
             if isinstance(child, dict | list)
-        ] if (level := [item for item in level if isinstance(item, dict | list)]) else []
-        if not level:
+        ]
+        if not containers:
             return False
     return True
 

@@ -91,9 +91,12 @@ create table slackwater.runs (
     reader_left_at     timestamptz,
 
     error              jsonb,
+    -- The newest event's id when the run ended: what retention trimmed can be told from what never was.
+    last_event         text,
     delete_at          timestamptz
 );
 create index runs_ready on slackwater.runs (available_at, seq) where ready;
+create index runs_ready_thread on slackwater.runs (thread_id) where ready;
 create unique index runs_holds_thread on slackwater.runs (thread_id) where holds_thread;
 create index runs_queue on slackwater.runs (thread_id, available_at, seq) where status = 'pending';
 create index runs_thread on slackwater.runs (thread_id, created_at desc);
@@ -124,3 +127,13 @@ create table slackwater.base_writes (
     writes        jsonb not null,
     primary key (run_id, checkpoint_ns, checkpoint_id)
 );
+
+-- `Idempotency-Key`: a second delivery of the same request finds the run of the first.
+create table slackwater.idempotency_keys (
+    owner      text not null,
+    key        text not null,
+    run_id     uuid not null,
+    created_at timestamptz not null default now(),
+    primary key (owner, key)
+);
+create index idempotency_keys_age on slackwater.idempotency_keys (created_at);

@@ -1,0 +1,194 @@
+"""A new run enters: one transaction, one round trip.
+
+It decides the multitask strategy, inserts the run and whatever it displaces, and, if the thread is free and
+this process has room, claims the run in the same breath. Nothing is visible before it commits; a
+failure leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from app.errors import NotFound, ThreadBusy
+from app.postgres.pool import Database
+from app.runtime import cancel, queue
+from app.runtime.claims import RUN_COLUMNS, ClaimedRun
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A validated request for a run. `config` is the body's, `assistant_*` come from the assistant."""
+
+    run_id: UUID
+    thread_id: UUID
+    owner: str
+    assistant_id: UUID
+    graph_id: str
+    kwargs: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    """Of config and body, in this order; the thread's and the assistant's are merged below it."""
+    assistant_metadata: Mapping[str, Any]
+    assistant_configurable: Mapping[str, Any]
+    multitask_strategy: str = "enqueue"
+    after_seconds: float = 0.0
+    create_thread: bool = False
+    on_completion: str | None = None
+    """Set for stateless runs, whose thread is hidden: `delete` or `keep`."""
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What has been admitted. `row` is the run's row; `claimed` is set when this process owns it already."""
+
+    row: Mapping[str, Any]
+    claimed: ClaimedRun | None
+    displaced: tuple[UUID, ...] = ()
+    """Running runs that have been told to stop."""
+    repeated: bool = False
+    """The run of an earlier request with the same idempotency key."""
+
+
+RUN_ROW = f"""{RUN_COLUMNS}, r.status, r.multitask_strategy, r.updated_at, r.available_at"""
+
+_FIND_THREAD = """
+select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
+
+_MAKE_THREAD = """
+insert into slackwater.threads (thread_id, owner, metadata, hidden)
+values (%(thread_id)s, %(owner)s, %(thread_metadata)s, %(hidden)s)
+on conflict (thread_id) do update set updated_at = threads.updated_at where threads.owner = excluded.owner
+returning thread_id"""
+
+_INSERT = f"""
+with thread as (
+  select * from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s
+), active as (
+  select exists (select 1 from slackwater.runs
+    where thread_id = %(thread_id)s and status in ('pending', 'running')) as busy
+)
+insert into slackwater.runs as r (
+  run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
+  created_at, available_at, status, holds_thread, worker, lease_until, fence, attempt, claimed_at, started_at,
+  base_checkpoint_id)
+select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
+  %(assistant_metadata)s::jsonb || t.metadata || %(metadata)s::jsonb,
+  jsonb_set(%(kwargs)s::jsonb, '{{config,configurable}}', %(assistant_configurable)s::jsonb
+    || coalesce(t.config -> 'configurable', '{{}}') || coalesce(%(kwargs)s::jsonb #> '{{config,configurable}}', '{{}}')),
+  s.due, s.due,
+  case when s.start then 'running' else 'pending' end, s.start,
+  case when s.start then %(worker)s end,
+  case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
+  case when s.start then t.fence + 1 else 0 end, s.start::int,
+  case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
+  case when s.start then (select max(k.checkpoint_id) from checkpoints k
+    where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end
+from thread t, active,
+  lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
+    %(claim)s and not active.busy as start) s
+where %(strategy)s <> 'reject' or not active.busy
+returning {RUN_ROW}"""
+
+_OCCUPY = """
+update slackwater.threads t set
+  metadata = case when t.status = 'busy' then t.metadata else t.metadata || %(graph_metadata)s end,
+  config = t.config || jsonb_build_object('configurable',
+    coalesce(t.config -> 'configurable', '{}') || %(thread_configurable)s::jsonb),
+  status = 'busy', fence = t.fence + (r.status = 'running')::int, updated_at = clock_timestamp()
+from slackwater.runs r
+where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
+
+_REMEMBER_KEY = """
+insert into slackwater.idempotency_keys (owner, key, run_id)
+select r.owner, %(key)s, r.run_id from slackwater.runs r where r.run_id = %(run_id)s"""
+
+_FORGET_KEY = """
+delete from slackwater.idempotency_keys
+where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
+
+_FIND_KEY = f"""
+select {RUN_ROW} from slackwater.idempotency_keys k join slackwater.runs r using (run_id)
+where k.owner = %(owner)s and k.key = %(key)s"""
+
+
+async def admit(
+    database: Database, new: NewRun, *, worker: str, claim: bool, lease_seconds: float
+) -> Admitted:
+    """Insert the run, or answer with the one that the same idempotency key made before.
+
+    With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
+    (`multitask_strategy=reject`) and NotFound (no such thread of this owner).
+    """
+    if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
+        return earlier
+    params = _parameters(new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds)
+    statements: list[tuple[str, Mapping[str, Any]]] = [(_MAKE_THREAD if new.create_thread else _FIND_THREAD, params)]
+    displaces = new.multitask_strategy in ("interrupt", "rollback")
+    if displaces:
+        statements += cancel.displace(params)
+    statements += [(_INSERT, params), (_OCCUPY, params)]
+    if not params["claim"]:
+        statements += [(queue.NOTIFY, {"hint": queue.HINT_WORK})]
+    statements += [(queue.PROMOTE, params)]
+    if new.idempotency_key is not None:
+        statements += [(_REMEMBER_KEY, params)]
+    sent = time.monotonic()
+    try:
+        answers = await database.pipeline(*statements)
+    except UniqueViolation:
+        if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
+            return earlier
+        raise
+    if not answers[0]:
+        raise NotFound("Thread or assistant not found.")
+    inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
+    if not inserted:
+        raise ThreadBusy
+    row = inserted[0]
+    claimed = None
+    if row["status"] == "running":
+        claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
+    displaced = tuple(r["run_id"] for r in answers[1] if r["status"] == "running") if displaces else ()
+    return Admitted(row, claimed, displaced)
+
+
+async def _earlier(database: Database, new: NewRun) -> Admitted | None:
+    params = {"owner": new.owner, "key": new.idempotency_key}
+    _, found = await database.pipeline((_FORGET_KEY, params), (_FIND_KEY, params))
+    return Admitted(found[0], None, repeated=True) if found else None
+
+
+def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) -> dict[str, Any]:
+    configurable = new.kwargs.get("config", {}).get("configurable", {})
+    graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
+    return {
+        "run_id": new.run_id,
+        "thread_id": new.thread_id,
+        "owner": new.owner,
+        "assistant_id": new.assistant_id,
+        "graph_id": new.graph_id,
+        "strategy": new.multitask_strategy,
+        "on_completion": new.on_completion,
+        "hidden": new.on_completion is not None,
+        "metadata": Jsonb({**new.metadata, "assistant_id": str(new.assistant_id)}),
+        "assistant_metadata": Jsonb(new.assistant_metadata),
+        "assistant_configurable": Jsonb(new.assistant_configurable),
+        "kwargs": Jsonb(new.kwargs),
+        "thread_metadata": Jsonb({**new.metadata, **graph}),
+        "thread_configurable": Jsonb({k: v for k, v in configurable.items() if not k.startswith("checkpoint")}),
+        "graph_metadata": Jsonb(graph),
+        "after": new.after_seconds,
+        "claim": claim,
+        "worker": worker,
+        "lease": lease_seconds,
+        "key": new.idempotency_key,
+        "by": f"superseded by run {new.run_id} (multitask_strategy={new.multitask_strategy})",
+        "action": new.multitask_strategy,
+    }

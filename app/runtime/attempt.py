@@ -1,0 +1,57 @@
+"""One attempt of one run: from its claim to its settlement, and the handles by which others stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from langgraph.runtime import RunControl
+
+from app.runtime.cancel import CancelWish
+from app.runtime.claims import ClaimedRun
+from app.runtime.journal import Journal
+from app.runtime.saver import RunSaver
+from app.runtime.states import Outcome, StopWish
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A run that this process is working on."""
+
+    run: ClaimedRun
+    saver: RunSaver
+    journal: Journal
+    control: RunControl = field(default_factory=RunControl)
+    task: asyncio.Task[None] | None = None
+    graph_done: bool = False
+    """The graph has ended by itself; what follows is only its settlement, which nobody may cut."""
+    wish: StopWish | None = None
+    cancel_wish: CancelWish | None = None
+    outcome: Outcome | None = None
+    settled: str | None = None
+    """The status that its row was given; None when it was left to the lease."""
+    deferred: bool = False
+    """Its node still has a thread: to be handed over last, immediately before the process leaves."""
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    tails: list[asyncio.Task[object]] = field(default_factory=list)
+    """LangGraph's own exits that a cancellation left behind."""
+
+    def ask_to_drain(self, reason: str) -> None:
+        """Stop at the next superstep boundary."""
+        self.control.request_drain(reason)
+
+    def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:
+        """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
+        if wish is StopWish.LEASE_LOST:
+            self.saver.lease.lost = True
+        if self.wish is not None or self.outcome is not None:
+            return
+        self.wish, self.cancel_wish = wish, cancel
+        if self.task is not None and not self.graph_done:
+            self.task.cancel()
+
+    @property
+    def took_ms(self) -> float:
+        return ((self.ended or time.monotonic()) - self.started) * 1000

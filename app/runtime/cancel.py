@@ -1,0 +1,155 @@
+"""Cancel is a durable wish; the first one wins.
+
+A run without an owner (pending, handed over) is ended by the statement that records the wish. A live one is ended
+by its owner, who hears of it within a second, or by the sweeper once the owner's lease has expired.
+
+Rollback goes with the transaction that ends the run: its checkpoints go, the writes that it left on
+older checkpoints are put back as they were, and only then is the thread free for the next claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from app.postgres.pool import Database
+from app.runtime import queue
+
+
+class CancelAction(StrEnum):
+    """What is to become of a cancelled run."""
+
+    INTERRUPT = "interrupt"
+    """It ends as `interrupted`; what it has finished stays."""
+    ROLLBACK = "rollback"
+    """It is deleted, and its thread is as it was before."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWish:
+    """Who wants a live run to stop, and how."""
+
+    action: CancelAction
+    reason: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> CancelWish:
+        return cls(CancelAction(row["cancel_action"]), row["cancel_reason"] or "cancelled")
+
+
+CANCEL_REASON = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
+
+_WISH = """
+update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
+  cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
+  updated_at = clock_timestamp()
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in ('pending', 'running')
+  and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
+returning r.run_id, r.status, r.holds_thread, r.cancel_action, r.cancel_reason"""
+
+_END_OWNERLESS = """
+update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
+  ended_at = clock_timestamp(), updated_at = clock_timestamp(),
+  delete_at = case when on_completion = 'delete' then clock_timestamp() + interval '2 minutes' end,
+  last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
+                order by fence desc, seq desc limit 1)
+where r.thread_id = %(thread_id)s and r.status = 'pending' and r.cancel_action is not null
+returning r.run_id, r.attempt > 0 as started, r.cancel_action"""
+
+_DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s
+ and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
+
+ROLLBACK = tuple(
+    statement.replace("DOOMED", _DOOMED)
+    for statement in (
+        """delete from checkpoints c where c.thread_id = %(thread_id)s::uuid::text
+           and c.metadata ->> 'run_id' in (select run_id::text from DOOMED as x)""",
+        """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text
+           and exists (select 1 from DOOMED as x)
+           and (not exists (select 1 from checkpoints c where c.thread_id = w.thread_id
+                  and c.checkpoint_ns = w.checkpoint_ns and c.checkpoint_id = w.checkpoint_id)
+                or exists (select 1 from slackwater.base_writes b where b.run_id in (select run_id from DOOMED as x)
+                  and b.checkpoint_ns = w.checkpoint_ns and b.checkpoint_id = w.checkpoint_id))""",
+        """insert into checkpoint_writes
+             (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+           select b.thread_id, b.checkpoint_ns, b.checkpoint_id, w ->> 0, w ->> 1, (w ->> 2)::int, w ->> 3, w ->> 4,
+             decode(w ->> 5, 'base64')
+           from slackwater.base_writes b, jsonb_array_elements(b.writes) w
+           where b.run_id in (select run_id from DOOMED as x) on conflict do nothing""",
+        """delete from checkpoint_blobs b where b.thread_id = %(thread_id)s::uuid::text
+           and exists (select 1 from DOOMED as x)
+           and not exists (select 1 from checkpoints c where c.thread_id = b.thread_id
+             and c.checkpoint_ns = b.checkpoint_ns and c.checkpoint -> 'channel_versions' ->> b.channel = b.version)""",
+        "delete from slackwater.base_writes where run_id in (select run_id from DOOMED as x)",
+        "delete from slackwater.run_events where run_id in (select run_id from DOOMED as x)",
+        "delete from slackwater.runs where run_id in (select run_id from DOOMED as x)",
+    )
+)
+"""Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
+
+_REST = f"""
+update slackwater.threads t set updated_at = clock_timestamp(),
+  status = case when {queue.THREAD_BUSY} then 'busy' when t.status = 'busy' then %(rest)s else t.status end,
+  error = case when {queue.THREAD_BUSY} then t.error else %(thread_error)s end
+where t.thread_id = %(thread_id)s"""
+
+DISPLACE_STATEMENTS = 2 + len(ROLLBACK)
+
+
+def displace(params: dict[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The statements with which a new run displaces the others of its thread; the first answers which."""
+    params = {**params, "run_ids": None}
+    return [(_WISH, params), (_END_OWNERLESS, params), *((statement, params) for statement in ROLLBACK)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a wish to cancel found: runs that have ended with it, and runs that their owners have to end."""
+
+    ended: tuple[UUID, ...]
+    live: dict[UUID, CancelWish]
+
+    @property
+    def found(self) -> bool:
+        return bool(self.ended or self.live)
+
+
+async def cancel(
+    database: Database,
+    *,
+    owner: str,
+    thread_id: UUID,
+    run_ids: list[UUID] | None,
+    action: CancelAction,
+    reason: str = CANCEL_REASON,
+) -> Cancelled:
+    """Record the wish for the active runs among `run_ids` (None: all of the thread), and end the ownerless ones."""
+    params: dict[str, Any] = {
+        "owner": owner,
+        "thread_id": thread_id,
+        "run_ids": run_ids,
+        "action": action.value,
+        "by": reason,
+        # Until the thread's state is read again: a run that had started has left it in the middle.
+        "rest": "idle",
+        "thread_error": Jsonb({"error": "UserInterrupt", "message": reason})
+        if action is CancelAction.INTERRUPT
+        else None,
+    }
+    answers = await database.pipeline(
+        (queue.LOCK, params),
+        (_WISH, params),
+        (_END_OWNERLESS, params),
+        *((statement, params) for statement in ROLLBACK),
+        (queue.PROMOTE, params),
+        (_REST, params),
+        (queue.NOTIFY, {"hint": queue.HINT_CANCEL}),
+    )
+    wished, ended = answers[1], answers[2]
+    live = {row["run_id"]: CancelWish.of(row) for row in wished if row["status"] == "running"}
+    return Cancelled(tuple(row["run_id"] for row in ended), live)

@@ -1,0 +1,150 @@
+"""Ownership of runs: claim, renew, take over. All of it is compare-and-set in SQL, on the database's clock.
+
+Lock order, everywhere: the thread's row first, then the rows of its runs. A checkpoint put locks only its run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.postgres.pool import Database
+from app.runtime.saver import Lease
+from app.runtime.states import Stopped
+
+RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,
+ r.fence, r.attempt, r.handovers, r.stopped, r.input_applied, r.input_step, r.base_checkpoint_id, r.claimed_at,
+ r.cancel_action, r.created_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run that this process owns, and all that an attempt needs to know."""
+
+    run_id: UUID
+    thread_id: UUID
+    owner: str
+    assistant_id: UUID
+    graph_id: str
+    kwargs: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    on_completion: str | None
+    fence: int
+    attempt: int
+    handovers: int
+    stopped: Stopped | None
+    """How the previous attempt stopped; None on the first."""
+    input_applied: bool
+    input_step: int | None
+    base_checkpoint_id: str | None
+    """The thread's head when the run first started; None when it had no checkpoint."""
+    lease: Lease
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], *, lease_from: float, lease_seconds: float) -> ClaimedRun:
+        """From a row with RUN_COLUMNS; the lease counts from the monotonic time before the claim was sent."""
+        return cls(
+            **{name: row[name] for name in cls.__slots__ if name not in ("lease", "stopped")},
+            stopped=Stopped(row["stopped"]) if row["stopped"] else None,
+            lease=Lease(row["run_id"], row["thread_id"], row["fence"], lease_from + lease_seconds),
+        )
+
+    @property
+    def fresh_thread(self) -> bool:
+        """The thread had no checkpoint when the run started, and this is its first attempt."""
+        return self.base_checkpoint_id is None and self.stopped is None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a superstep starts again, which readers are told by a `metadata` event."""
+        return self.stopped in (Stopped.CUT, Stopped.LOST)
+
+
+CLAIM_SET = """status = 'running', ready = false, holds_thread = true, worker = %(worker)s,
+ lease_until = clock_timestamp() + make_interval(secs => %(lease)s), claimed_at = clock_timestamp(),
+ started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()"""
+
+_CLAIM = f"""
+with candidate as (
+  select run_id, thread_id, available_at, seq from slackwater.runs
+  where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
+  order by available_at, seq limit %(limit)s * 2 + 4
+), locked as (
+  select t.thread_id from slackwater.threads t join candidate c using (thread_id)
+  order by c.available_at, c.seq limit %(limit)s for update of t skip locked
+), fenced as (
+  update slackwater.threads t set fence = t.fence + 1, status = 'busy' from locked l
+  where t.thread_id = l.thread_id returning t.thread_id, t.fence
+)
+update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
+  attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
+  base_checkpoint_id = case when r.attempt = 0
+    then (select max(k.checkpoint_id) from checkpoints k where k.thread_id = r.thread_id::text and k.checkpoint_ns = '')
+    else r.base_checkpoint_id end
+from candidate c join fenced f using (thread_id)
+where r.run_id = c.run_id and r.ready and r.status = 'pending'
+returning {RUN_COLUMNS}"""
+# Nothing is locked until the thread's row is; whatever changed between the snapshot and the lock is seen by
+# the last WHERE, which Postgres evaluates on the newest version of the row.
+
+
+async def claim(
+    database: Database, *, worker: str, graphs: Collection[str], limit: int, lease_seconds: float
+) -> list[ClaimedRun]:
+    """Take up to `limit` ready runs of the loaded `graphs`, those due longest first."""
+    sent = time.monotonic()
+    rows = await database.fetch(
+        _CLAIM, {"worker": worker, "graphs": list(graphs), "limit": limit, "lease": lease_seconds}
+    )
+    return [ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
+
+
+_RENEW = """
+update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) as mine(run_id, fence)
+where r.run_id = mine.run_id and r.fence = mine.fence and r.worker = %(worker)s and r.status = 'running'
+returning r.run_id, r.cancel_action, r.cancel_reason"""
+
+
+async def renew(
+    database: Database, leases: Sequence[Lease], *, worker: str, lease_seconds: float
+) -> dict[UUID, Mapping[str, Any]]:
+    """Renew all leases with one statement; what is missing in the answer is lost. Brings back wishes to cancel."""
+    sent = time.monotonic()
+    rows = await database.fetch(
+        _RENEW,
+        {
+            "worker": worker,
+            "lease": lease_seconds,
+            "run_ids": [lease.run_id for lease in leases],
+            "fences": [lease.fence for lease in leases],
+        },
+    )
+    kept = {row["run_id"]: row for row in rows}
+    for lease in leases:
+        if lease.run_id in kept:
+            lease.deadline = sent + lease_seconds
+    return kept
+
+
+_WISHES = """
+select run_id, fence, cancel_action, cancel_reason from slackwater.runs
+where worker = %(worker)s and status = 'running' and cancel_action is not null"""
+
+
+async def wishes(database: Database, *, worker: str) -> list[dict[str, Any]]:
+    """The wishes to cancel runs of this process."""
+    return await database.fetch(_WISHES, {"worker": worker})
+
+
+PROGRESS = """(select max(k.checkpoint_id) || ':' || (
+   select count(*) from checkpoint_writes w where w.thread_id = max(k.thread_id) and w.checkpoint_id = max(k.checkpoint_id))
+ from checkpoints k where k.thread_id = r.thread_id::text)"""
+"""How far run `r` has come: its thread's newest checkpoint in any namespace, and the writes that wait on it."""
+
+EXPIRED = """
+select run_id, thread_id from slackwater.runs
+where status = 'running' and lease_until < clock_timestamp() order by lease_until limit 100"""

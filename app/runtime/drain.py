@@ -1,0 +1,106 @@
+"""The stop: one budget for all phases, and nothing that can push it past its deadline.
+
+ask → insist → settle → release. A run leaves it finished, handed over at a boundary, handed over in the middle of a
+superstep (cut), or, when even its state could not be written, left to its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from app.budget import Budget
+from app.runtime import executor
+from app.runtime.attempt import Attempt
+from app.runtime.journal import Ending
+from app.runtime.states import Outcome, RunStatus, StopWish
+
+if TYPE_CHECKING:
+    from app.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 0.02
+"""How often a drain looks for runs that were claimed or admitted while it began."""
+
+
+async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
+    """Stop every run of this process within the budget; the drain report."""
+    worker = runtime.worker
+    everyone: dict[int, Attempt] = {}
+    runtime.begin_draining(reason)
+    # Ask
+    while True:
+        for attempt in worker.live.values():
+            if id(attempt) not in everyone:
+                everyone[id(attempt)] = attempt
+                attempt.ask_to_drain(reason)
+        running = _tasks(worker.unfinished)
+        if not running and not worker.claim_in_flight:
+            break
+        left = budget.left_to_ask()
+        if left <= 0:
+            break
+        await asyncio.wait(running or {asyncio.ensure_future(asyncio.sleep(ROUND_SECONDS))}, timeout=min(left, ROUND_SECONDS))
+    # Insist
+    late = worker.unfinished
+    for attempt in late:
+        everyone.setdefault(id(attempt), attempt)
+        attempt.stop(StopWish.DRAIN)
+    if late:
+        await asyncio.wait(_tasks(late), timeout=budget.left_to_insist())
+    # Settle
+    runtime.close_door()
+    settling = _tasks(worker.unfinished)
+    if settling:
+        await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))
+    attempts = list(everyone.values())
+    for attempt in attempts:
+        if attempt.settled is None and not attempt.deferred:
+            attempt.journal.close(Ending.GONE_ON)
+    return report(attempts, budget, reason)
+
+
+async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:
+    """Hand over the runs whose node still has a thread. The process has to leave at once when this returns."""
+    tasks = [
+        asyncio.create_task(executor.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}") for attempt in attempts
+    ]
+    if tasks:
+        await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
+
+
+def report(attempts: Iterable[Attempt], budget: Budget, reason: str) -> dict[str, Any]:
+    """What became of each run: `finished`, `drained` (at a boundary), `cancelled` (cut) or `left` (to its lease)."""
+    return {
+        "reason": reason,
+        "budget_ms": round(budget.total_ms()),
+        "took_ms": round(budget.spent_ms(), 1),
+        "runs": [_line(attempt) for attempt in attempts],
+    }
+
+
+def _line(attempt: Attempt) -> dict[str, Any]:
+    run = attempt.run
+    return {
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+        "outcome": _outcome(attempt),
+        "handed_over": attempt.settled == RunStatus.PENDING.value,
+        "attempt": run.attempt,
+        "fence": run.fence,
+        "checkpoint_id": attempt.saver.head_id,
+        "ms": round(attempt.took_ms, 1),
+    }
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.settled is None:
+        return "left"
+    return {Outcome.DRAINED: "drained", Outcome.CUT: "cancelled"}.get(attempt.outcome or Outcome.LOST, "finished")
+
+
+def _tasks(attempts: Iterable[Attempt]) -> set[asyncio.Task[None]]:
+    return {attempt.task for attempt in attempts if attempt.task is not None}

@@ -1,0 +1,226 @@
+"""Readers of a run's events, wherever the run is being worked on.
+
+A reader in the owner's process reads memory; elsewhere one task per process polls the table for all readers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from app import wire
+from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime.journal import BEGINNING, Ending, Event, EventId
+from app.runtime.states import TERMINAL
+
+if TYPE_CHECKING:
+    from app.runtime.attempt import Attempt
+    from app.runtime.runtime import Runtime
+
+FOLLOW_SECONDS = 0.1
+"""How often the table is asked for the readers of runs that are worked on elsewhere: one round trip for all."""
+
+PAGE = 500
+
+
+class StreamCut(Exception):
+    """This process is leaving while the run goes on: the reader's connection is to be aborted, never ended."""
+
+
+class RunGone(Exception):
+    """The run was deleted while it was read."""
+
+
+@dataclass(slots=True, eq=False)
+class _Remote:
+    """A reader of a run that another process works on."""
+
+    run_id: UUID
+    cursor: EventId
+    events: list[Event] = field(default_factory=list)
+    status: str | None = None
+    last_event: str | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+_STATUS = "select run_id, status, last_event from slackwater.runs where run_id = any(%(run_ids)s::uuid[])"
+
+_EVENTS = f"""
+select c.n, e.fence, e.seq, e.event, e.data
+from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(seqs)s::int[]) with ordinality as c(run_id, fence, seq, n),
+  lateral (select * from slackwater.run_events e where e.run_id = c.run_id and (e.fence, e.seq) > (c.fence, c.seq)
+           order by e.fence, e.seq limit {PAGE}) e
+order by c.n, e.fence, e.seq"""
+
+
+class Follower:
+    """Reads events for clients."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._readers: set[_Remote] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._cut = asyncio.Event()
+
+    def cut_remote(self) -> None:
+        """Let go of the readers of runs that are worked on elsewhere: this process is about to leave."""
+        self._cut.set()
+        for reader in self._readers:
+            reader.answered.set()
+
+    async def stop(self, timeout: float) -> None:
+        """End the polling task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=timeout)
+
+    async def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
+        """The run's events after `cursor` in batches, until the run is terminal.
+
+        Raises StreamCut when this process is leaving, and RunGone when the run is deleted. An event named `gap`,
+        with `{"first_available_id"}`, stands for events that retention has trimmed.
+        """
+        while True:
+            attempt = self._here(run_id)
+            if attempt is None:
+                async for events, over in self._remote(run_id, cursor):
+                    if events:
+                        cursor = events[-1].id
+                        yield events
+                    if over:
+                        return
+                    if self._here(run_id):
+                        break
+                continue
+            journal = attempt.journal
+            fresh = journal.after(cursor)
+            if fresh is None or cursor.fence < journal.fence and attempt.run.attempt + attempt.run.handovers > 1:
+                # Memory does not reach back so far: what is missing is in the table.
+                upto = EventId(journal.fence, 0) if fresh is not None else journal.last
+                async for events in self._page(run_id, cursor, upto):
+                    cursor = events[-1].id
+                    yield events
+                cursor = max(cursor, upto) if fresh is not None else cursor
+                continue
+            if fresh:
+                cursor = fresh[-1].id
+                yield fresh
+                continue
+            if journal.ending is Ending.SETTLED:
+                return
+            if journal.ending is Ending.GONE_ON:
+                if self._runtime.draining:
+                    raise StreamCut
+                continue
+            await journal.change()
+
+    def _here(self, run_id: UUID) -> Attempt | None:
+        """The attempt of this process at the run, unless the run has gone on elsewhere."""
+        attempt = self._runtime.worker.live.get(run_id)
+        return attempt if attempt is not None and attempt.journal.ending is not Ending.GONE_ON else None
+
+    async def newest(self, run_id: UUID) -> EventId:
+        """The id of the newest event: where a reader begins who wants only what comes from now on."""
+        attempt = self._here(run_id)
+        if attempt is not None:
+            return attempt.journal.last
+        row = await self._runtime.database.fetch_one(
+            "select fence, seq from slackwater.run_events where run_id = %s order by fence desc, seq desc limit 1",
+            (run_id,),
+        )
+        return EventId(row["fence"], row["seq"]) if row else BEGINNING
+
+    async def _page(self, run_id: UUID, cursor: EventId, upto: EventId) -> AsyncIterator[list[Event]]:
+        while True:
+            rows = await self._runtime.database.fetch(
+                _EVENTS, {"run_ids": [run_id], "fences": [cursor.fence], "seqs": [cursor.seq]}
+            )
+            events = [_event(row) for row in rows]
+            within = [event for event in events if event.id <= upto]
+            if within:
+                yield [*gap(cursor, within[0].id), *within]
+                cursor = within[-1].id
+            if len(within) < PAGE:
+                return
+
+    async def _remote(self, run_id: UUID, cursor: EventId) -> AsyncIterator[tuple[list[Event], bool]]:
+        reader = _Remote(run_id, cursor)
+        while True:
+            if self._cut.is_set():
+                raise StreamCut
+            reader.answered.clear()
+            self._readers.add(reader)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._poll(), name="follower")
+            try:
+                await reader.answered.wait()
+            finally:
+                self._readers.discard(reader)
+            if self._cut.is_set():
+                raise StreamCut
+            if reader.status is None:
+                raise RunGone
+            events, reader.events = reader.events, []
+            over = reader.status in TERMINAL and len(events) < PAGE
+            if events:
+                found = gap(reader.cursor, events[0].id)
+                reader.cursor = events[-1].id
+                yield [*found, *events], over
+            elif over and reader.last_event and (last := EventId.parse(reader.last_event)) and last > reader.cursor:
+                # Everything after the cursor has been trimmed.
+                yield [Event(last, "gap", wire.dumps({"first_available_id": None}))], True
+            else:
+                yield [], over
+            if over:
+                return
+
+    async def _poll(self) -> None:
+        """Ask the table for all readers until there are none."""
+        first = True
+        while self._readers:
+            if not first:
+                await asyncio.sleep(FOLLOW_SECONDS)
+            first = False
+            readers = list(self._readers)
+            try:
+                statuses, rows = await self._runtime.database.pipeline(
+                    # Statuses first: a terminal run's events were committed no later than its status.
+                    (_STATUS, {"run_ids": list({reader.run_id for reader in readers})}),
+                    (
+                        _EVENTS,
+                        {
+                            "run_ids": [reader.run_id for reader in readers],
+                            "fences": [reader.cursor.fence for reader in readers],
+                            "seqs": [reader.cursor.seq for reader in readers],
+                        },
+                    ),
+                )
+            except DATABASE_TROUBLE:
+                continue  # the readers wait; their connections have heartbeats
+            found = {row["run_id"]: row for row in statuses}
+            for row in rows:
+                readers[row["n"] - 1].events.append(_event(row))
+            for reader in readers:
+                run = found.get(reader.run_id)
+                reader.status = run["status"] if run else None
+                reader.last_event = run["last_event"] if run else None
+                if reader.events or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
+                    reader.answered.set()
+
+
+def gap(cursor: EventId, first: EventId) -> list[Event]:
+    """Announces that events between `cursor` and `first` are gone, if any are.
+
+    Ids of one fence have no holes, and begin at 1. What a lost process had not written yet was never in the log.
+    """
+    expected = cursor.seq + 1 if cursor.fence == first.fence else 1
+    if first.seq == expected:
+        return []
+    return [Event(EventId(first.fence, first.seq - 1), "gap", wire.dumps({"first_available_id": str(first)}))]
+
+
+def _event(row: dict[str, object]) -> Event:
+    return Event(EventId(int(str(row["fence"])), int(str(row["seq"]))), str(row["event"]), str(row["data"]).encode())

@@ -1,0 +1,131 @@
+"""The events of one attempt: in memory for the readers of this process, in the table for everybody.
+
+Ids are `<fence>-<seq>`. The fence rises with every claim on the thread, so ids sort over the attempts and runs
+of a thread and none is ever used twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+KEEP_EVENTS = 4096
+KEEP_BYTES = 8_000_000
+"""What memory holds for slow readers of this process; older events are read from the table."""
+
+
+class EventId(NamedTuple):
+    """Where an event stands in its thread's log."""
+
+    fence: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.fence}-{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> EventId | None:
+        """The id a client sent back; `-1`, `0`, `-` and nonsense mean the beginning (None)."""
+        fence, _, seq = text.strip().partition("-")
+        if not fence.isdecimal() or len(fence) > 18 or not (seq == "" or (seq.isdecimal() and len(seq) < 10)):
+            return None
+        return cls(int(fence), int(seq or 0))
+
+
+BEGINNING = EventId(0, 0)
+
+
+class Event(NamedTuple):
+    """One logged event; `data` is JSON."""
+
+    id: EventId
+    name: str
+    data: bytes
+
+
+class Ending(Enum):
+    """How the journal of an attempt was closed."""
+
+    SETTLED = "settled"
+    """The run is terminal: a reader's stream ends."""
+    GONE_ON = "gone on"
+    """The run goes on elsewhere: a reader has to look in the table."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """The log of one attempt. Single writer: the attempt's task."""
+
+    fence: int
+    ending: Ending | None = None
+
+    def __post_init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._bytes = 0
+        self._seq = 0
+        self._unwritten: deque[Event] = deque()
+        self._changed = asyncio.Event()
+
+    def append(self, name: str, data: bytes) -> None:
+        """Publish an event: readers here see it now, the table gets it with the next write."""
+        self._seq += 1
+        event = Event(EventId(self.fence, self._seq), name, data)
+        self._events.append(event)
+        self._unwritten.append(event)
+        self._bytes += len(data)
+        self._wake()
+
+    @property
+    def last(self) -> EventId:
+        """The id of the newest event."""
+        return EventId(self.fence, self._seq)
+
+    @property
+    def unwritten(self) -> int:
+        """How many events the table does not have yet."""
+        return len(self._unwritten)
+
+    def take(self) -> list[Event]:
+        """The events to write now. They stay unwritten until `written` confirms them."""
+        return list(self._unwritten)
+
+    def written(self, count: int) -> None:
+        """Confirm that the table has the first `count` unwritten events; memory may forget old ones now."""
+        for _ in range(count):
+            self._unwritten.popleft()
+        written = self._seq - len(self._unwritten)
+        while self._events and self._events[0].id.seq <= written and self._overfull():
+            self._bytes -= len(self._events.popleft().data)
+
+    def _overfull(self) -> bool:
+        return len(self._events) > KEEP_EVENTS or self._bytes > KEEP_BYTES
+
+    def after(self, cursor: EventId) -> list[Event] | None:
+        """The events after `cursor`; None when memory no longer reaches back that far."""
+        if cursor.fence > self.fence:
+            return []
+        seq = cursor.seq if cursor.fence == self.fence else 0
+        first = self._events[0].id.seq if self._events else self._seq + 1
+        if seq + 1 < first:
+            return None
+        if seq >= self._seq:
+            return []
+        return [event for event in self._events if event.id.seq > seq]
+
+    def close(self, ending: Ending) -> None:
+        """No more events come."""
+        if self.ending is None:
+            self.ending = ending
+            self._wake()
+
+    async def change(self) -> None:
+        """Wait for the next event or the ending. The caller bounds the wait."""
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        # A fresh Event per change: whoever waits on the old one wakes, whoever comes later waits for the next.
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,36 @@
+"""The order of a thread's runs: which one is ready to be claimed, and what the thread shows.
+
+Each statement expects that its transaction has locked the thread's row, and may be repeated.
+"""
+
+from __future__ import annotations
+
+LOCK = "select thread_id from slackwater.threads where thread_id = %(thread_id)s for update"
+
+PROMOTE = """
+with holder as (
+  select run_id, status from slackwater.runs where thread_id = %(thread_id)s and holds_thread
+), head as (
+  (select run_id from holder where status = 'pending')
+  union all
+  (select run_id from slackwater.runs where thread_id = %(thread_id)s and status = 'pending'
+     and not exists (select 1 from holder) order by available_at, seq limit 1)
+)
+update slackwater.runs r set ready = not r.ready
+where r.thread_id = %(thread_id)s and r.ready <> (r.run_id in (select run_id from head))
+  and (r.ready or r.run_id in (select run_id from head))
+returning r.ready, r.available_at <= clock_timestamp() as due"""
+"""Makes the thread's next run ready, and none but it.
+
+A run that has started keeps its thread until it is terminal, also while it is shown as pending: a younger
+one that slipped in between would move the thread's head, and the older one would resume as a no-op.
+"""
+
+THREAD_BUSY = """exists (
+ select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in ('pending', 'running'))"""
+
+NOTIFY = "select pg_notify('slackwater', %(hint)s)"
+"""A hint for other processes. It may be lost: the row is the queue and the truth."""
+
+HINT_WORK = "work"
+HINT_CANCEL = "cancel"

@@ -1,0 +1,233 @@
+"""What executes and stops runs in this process: the facade that services and the lifespan call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from app import wire
+from app.budget import Budget
+from app.postgres.pool import Database
+from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime import admission, cancel, queue, sweeper
+from app.runtime import drain as draining
+from app.runtime.admission import Admitted, NewRun
+from app.runtime.cancel import CancelAction, Cancelled, CancelWish
+from app.runtime.follow import Follower
+from app.runtime.hold import Held, hold
+from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.saver import PooledSaver
+from app.runtime.states import Phase, StopWish
+from app.runtime.store import GatedStore
+from app.runtime.threads import NodeThreads
+from app.runtime.worker import Worker
+from app.threads.snapshot import thread_facts
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.store.base import BaseStore
+
+    from app.graphs.registry import Graphs
+    from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One per process; it lives between the opening of the pool and its release."""
+
+    def __init__(self, settings: Settings, database: Database, graphs: Graphs) -> None:
+        self.settings = settings
+        self.database = database
+        self.graphs = graphs
+        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        """Who holds a lease. Never the same for two processes, nor for two lives of one."""
+        self.phase = Phase.STARTING
+        self.drain_reason = ""
+        self.max_handovers = settings.max_handovers
+        self.threads = NodeThreads()
+        self.store: BaseStore = GatedStore(database)
+        self.worker = Worker(self)
+        self.follower = Follower(self)
+        self._sweeper: asyncio.Task[None] | None = None
+        self._admissions: set[asyncio.Task[Admitted]] = set()
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to work."""
+        asyncio.get_running_loop().set_default_executor(self.threads)
+        self.worker.start()
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+        self.phase = Phase.READY
+
+    @property
+    def draining(self) -> bool:
+        return self.phase in (Phase.DRAINING, Phase.CLOSED)
+
+    @property
+    def closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    def begin_draining(self, reason: str) -> None:
+        """Close the door: no new claims, `/ready` says no, readers of runs elsewhere are let go."""
+        if not self.draining:
+            self.phase, self.drain_reason = Phase.DRAINING, reason
+            self.worker.stop_claiming()
+            self.follower.cut_remote()
+
+    def close_door(self) -> None:
+        """From now on requests get 503."""
+        self.phase = Phase.CLOSED
+
+    async def drain(self, budget: Budget, reason: str) -> dict[str, Any]:
+        """Stop every run within the budget; the drain report."""
+        return await draining.drain(self, budget, reason)
+
+    async def release(self, budget: Budget) -> None:
+        """End what this object has started, and shut the gate: after this nobody uses the pool."""
+        tasks = [task for task in (self._sweeper,) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await self.worker.stop(budget.left())
+        await self.follower.stop(budget.left())
+        if tasks:
+            await asyncio.wait(tasks, timeout=budget.left())
+        if self._admissions:
+            await asyncio.wait(self._admissions, timeout=budget.left())
+        await cast("GatedStore", self.store).stop(budget.left())
+        self.database.gate.shut()
+        if not await self.database.gate.quiesce(budget.left()):
+            log.error("the pool still has writers", extra={"event": "drain.unquiet", "writers": self.database.gate.in_flight})
+
+    # Runs
+
+    async def admit(self, new: NewRun) -> Admitted:
+        """Take in a run, and start it here if it is due, its thread is free and there is room.
+
+        The caller may be cancelled at any moment; the run, once admitted, is recorded and begun all the same.
+        """
+        task = asyncio.create_task(self._admit(new), name=f"admit:{new.run_id}")
+        self._admissions.add(task)
+        task.add_done_callback(self._admissions.discard)
+        return await asyncio.shield(task)
+
+    async def _admit(self, new: NewRun) -> Admitted:
+        admitted = await admission.admit(
+            self.database,
+            new,
+            worker=self.worker_id,
+            claim=self.worker.has_room and not self.draining,
+            lease_seconds=self.settings.lease_seconds,
+        )
+        if admitted.claimed is not None:
+            self.worker.begin(admitted.claimed)
+        else:
+            self.worker.wake()
+        for run_id in admitted.displaced:
+            wish = CancelWish(CancelAction(new.multitask_strategy), f"superseded by run {new.run_id}")
+            self._stop_here(run_id, wish)
+        return admitted
+
+    async def cancel(
+        self, owner: str, thread_id: UUID, run_ids: list[UUID] | None, action: CancelAction, reason: str = cancel.CANCEL_REASON
+    ) -> Cancelled:
+        """Record the wish; end what has no owner; tell the owner if that is this process."""
+        cancelled = await cancel.cancel(
+            self.database, owner=owner, thread_id=thread_id, run_ids=run_ids, action=action, reason=reason
+        )
+        for run_id, wish in cancelled.live.items():
+            self._stop_here(run_id, wish)
+        if cancelled.ended:
+            await self.refresh_thread(thread_id)
+            self.worker.wake()
+        return cancelled
+
+    def _stop_here(self, run_id: UUID, wish: CancelWish) -> None:
+        attempt = self.worker.live.get(run_id)
+        if attempt is not None:
+            attempt.stop(StopWish.CANCEL, wish)
+
+    def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
+        """The run's events after `cursor`, until its end. See `Follower.follow`."""
+        return self.follower.follow(run_id, cursor)
+
+    # Threads
+
+    def hold(
+        self, thread_id: UUID, *, owner: str, graph_id: str, assistant_id: UUID
+    ) -> AbstractAsyncContextManager[Held]:
+        """The thread for one writer that is no run. Raises NotFound and ThreadHeld."""
+        return hold(
+            self.database,
+            thread_id=thread_id,
+            owner=owner,
+            graph_id=graph_id,
+            assistant_id=assistant_id,
+            worker=self.worker_id,
+            lease_seconds=self.settings.lease_seconds,
+        )
+
+    async def refresh_thread(self, thread_id: UUID) -> None:
+        """Read status, values and interrupts from the thread's head checkpoint into its row, if nothing runs on it."""
+        row = await self.database.fetch_one(_THREAD_GRAPH, {"thread_id": thread_id})
+        if row is None:
+            return
+        values, interrupts, status = None, {}, "idle"
+        if row["graph_id"] in self.graphs.ids and row["head"] is not None:
+            config = cast("RunnableConfig", {"configurable": {"thread_id": str(thread_id)}})
+            async with self.graphs.open(
+                row["graph_id"],
+                config=config,
+                access="threads.read",
+                checkpointer=PooledSaver(self.database),
+                store=self.store,
+            ) as graph:
+                status, values, interrupts = thread_facts(await graph.aget_state(config))
+        params = {
+            "thread_id": thread_id,
+            "status": status,
+            "values": wire.dumps(values).decode() if values is not None else None,
+            "interrupts": Jsonb(interrupts),
+        }
+        await self.database.pipeline((queue.LOCK, params), (_REFRESH, params))
+
+    # The sweep
+
+    async def sweep(self) -> int:
+        """One round of the sweep, now; how many runs were taken over."""
+        return await sweeper.sweep(self)
+
+    async def _sweep(self) -> None:
+        seconds = self.settings.sweep_seconds
+        while not self.draining:
+            # Jitter, so that replicas share the work instead of meeting over it.
+            await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+            try:
+                await self.sweep()
+            except DATABASE_TROUBLE as problem:
+                log.warning("sweep: %s", problem, extra={"event": "sweep.trouble"})
+            except Exception:
+                log.exception("sweep failed; the next one tries again", extra={"event": "sweep.failed"})
+
+
+_THREAD_GRAPH = """
+select t.metadata ->> 'graph_id' as graph_id, (select max(k.checkpoint_id) from checkpoints k
+  where k.thread_id = t.thread_id::text and k.checkpoint_ns = '') as head
+from slackwater.threads t where t.thread_id = %(thread_id)s"""
+
+_REFRESH = f"""
+update slackwater.threads t set "values" = %(values)s::jsonb, interrupts = %(interrupts)s,
+  status = case when t.error is not null and t.status = 'error' then 'error' else %(status)s end,
+  updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
+where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY}"""

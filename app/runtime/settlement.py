@@ -1,0 +1,202 @@
+"""The state in which a run ends or is handed over: one compare-and-set on owner, status and fence.
+
+The statements are pipelined behind the lock of the thread's row, and each later one holds only if the first has
+found the run to be ours. So a stale owner changes nothing, and the thread never shows what its run does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from app.postgres.pool import Database
+from app.runtime import cancel, queue
+from app.runtime.claims import PROGRESS
+from app.runtime.journal import Event
+from app.runtime.saver import INSERT_EVENTS
+from app.runtime.states import RunStatus, Stopped
+
+STATELESS_LINGER_SECONDS = 120
+"""A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
+
+MAX_STALLS = 3
+"""So many attempts in a row that were cut or lost at the same checkpoint end the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFacts:
+    """What a thread shows after a run: read from its last checkpoint."""
+
+    status: str
+    values: bytes | None
+    """JSON; None keeps what the thread shows."""
+    interrupts: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`owned` is False when another process owns the run now: then nothing has been written."""
+
+    owned: bool
+    next_ready: bool = False
+    """Another run of the thread can be claimed."""
+    status: str | None = None
+
+
+_END = f"""
+with owned as (
+  update slackwater.runs r set status = %(status)s, ready = false, holds_thread = false, worker = null,
+    lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = %(reason)s,
+    error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), last_event = %(last_event)s,
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end
+  where r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'running'
+    and (%(expired)s is false or r.lease_until < clock_timestamp())
+  returning 1
+), events as ({INSERT_EVENTS})
+select count(*)::int as owned from owned"""
+
+_ENDED_BY_US = """exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
+ and e.fence = %(fence)s and e.status = %(status)s)"""
+
+_THREAD = f"""
+update slackwater.threads t set
+  status = case when {queue.THREAD_BUSY} then 'busy' else %(thread_status)s end,
+  "values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s, error = %(thread_error)s,
+  updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
+where t.thread_id = %(thread_id)s and ({_ENDED_BY_US} or (%(gone)s
+  and not exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s)))"""
+
+_HAND_OVER = f"""
+with now as (
+  select r.run_id, {PROGRESS} as progress from slackwater.runs r where r.run_id = %(run_id)s
+), owned as (
+  update slackwater.runs r set status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
+    handovers = handovers + 1, stopped = %(stopped)s, reason = %(reason)s,
+    -- Its reader has lost its connection with us, and has some time to come back to whoever goes on.
+    reader_left_at = case when kwargs ->> 'on_disconnect' = 'cancel'
+      then coalesce(reader_left_at, clock_timestamp()) end,
+    last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), progress = now.progress,
+    -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
+    stalls = case when r.progress is distinct from now.progress then (%(stopped)s <> 'drained')::int
+                  else r.stalls + (%(stopped)s <> 'drained')::int end
+  from now where r.run_id = now.run_id and r.fence = %(fence)s and r.status = 'running'
+    and (%(expired)s is false or r.lease_until < clock_timestamp())
+  returning r.run_id, r.stalls, r.handovers, r.claimed_at
+), events as ({INSERT_EVENTS})
+select stalls, handovers, extract(epoch from clock_timestamp() - claimed_at)::float as had_seconds from owned"""
+
+_GUARD = f"""
+with stuck as (
+  update slackwater.runs r set status = 'error', ready = false, holds_thread = false, ended_at = clock_timestamp(),
+    error = jsonb_build_object('error', 'NoProgress', 'message', case when r.stalls >= {MAX_STALLS}
+      then format('Stopped %%s times in a row at the same checkpoint, in %%s, which last had %%s s. '
+        'Make the node shorter than the grace period, or raise SLACKWATER_GRACE_SECONDS.',
+        r.stalls, %(nodes)s::text, round(extract(epoch from clock_timestamp() - r.claimed_at)::numeric, 1))
+      else format('Handed over %%s times, which is more than SLACKWATER_MAX_HANDOVERS allows.', r.handovers) end),
+    last_event = r.fence || '-' || coalesce((select max(e.seq) from slackwater.run_events e
+      where e.run_id = r.run_id and e.fence = r.fence), 0) + 1
+  where r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'pending'
+    and (r.stalls >= {MAX_STALLS} or r.handovers > %(max_handovers)s)
+  returning r.run_id, r.thread_id, r.fence, r.error, r.last_event
+), told as (
+  insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
+  select run_id, fence, split_part(last_event, '-', 2)::int, thread_id, 'error', error::text from stuck
+), shown as (
+  update slackwater.threads t set status = 'error', error = s.error, updated_at = clock_timestamp()
+  from stuck s where t.thread_id = s.thread_id
+)
+select error, last_event from stuck"""
+
+
+def _event_parameters(events: Sequence[Event]) -> dict[str, Any]:
+    return {
+        "e0": [event.id.seq for event in events],
+        "e1": [event.name for event in events],
+        "e2": [event.data.decode() for event in events],
+    }
+
+
+async def end(
+    database: Database,
+    *,
+    run_id: UUID,
+    thread_id: UUID,
+    fence: int,
+    status: RunStatus,
+    facts: ThreadFacts,
+    events: Sequence[Event],
+    last_event: str,
+    checkpoint_id: str | None,
+    reason: str | None = None,
+    rollback: bool = False,
+    expired: bool = False,
+) -> Settled:
+    """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
+    params = {
+        "run_id": run_id,
+        "thread_id": thread_id,
+        "fence": fence,
+        "status": status.value,
+        "reason": reason,
+        "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
+        "checkpoint_id": checkpoint_id,
+        "last_event": last_event,
+        "thread_status": facts.status,
+        "values": facts.values.decode() if facts.values is not None else None,
+        "interrupts": Jsonb(facts.interrupts),
+        "thread_error": Jsonb(facts.error) if facts.error else None,
+        "gone": rollback,
+        "expired": expired,
+        **_event_parameters(events),
+    }
+    undo = [(statement, params) for statement in cancel.ROLLBACK] if rollback else []
+    answers = await database.pipeline(
+        (queue.LOCK, params), (_END, params), *undo, (queue.PROMOTE, params), (_THREAD, params)
+    )
+    owned = bool(answers[1] and answers[1][0]["owned"])
+    return Settled(owned, any(row["ready"] and row["due"] for row in answers[-2]), status.value)
+
+
+async def hand_over(
+    database: Database,
+    *,
+    run_id: UUID,
+    thread_id: UUID,
+    fence: int,
+    stopped: Stopped,
+    reason: str,
+    events: Sequence[Event],
+    checkpoint_id: str | None,
+    max_handovers: int,
+    nodes: str,
+    expired: bool = False,
+) -> Settled:
+    """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
+
+    With `expired` only if its lease is: the take-over from an owner who is gone.
+    """
+    params = {
+        "run_id": run_id,
+        "thread_id": thread_id,
+        "fence": fence,
+        "stopped": stopped.value,
+        "reason": reason,
+        "checkpoint_id": checkpoint_id,
+        "max_handovers": max_handovers,
+        "nodes": nodes or "its first node",
+        "expired": expired,
+        "hint": queue.HINT_WORK,
+        **_event_parameters(events),
+    }
+    _, owned, stuck, promoted, _ = await database.pipeline(
+        (queue.LOCK, params), (_HAND_OVER, params), (_GUARD, params), (queue.PROMOTE, params), (queue.NOTIFY, params)
+    )
+    if not owned:
+        return Settled(owned=False)
+    ready = any(row["ready"] and row["due"] for row in promoted)
+    return Settled(True, ready, RunStatus.ERROR.value if stuck else RunStatus.PENDING.value)

@@ -1,0 +1,69 @@
+"""The states of runs, attempts and the process."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+
+class RunStatus(StrEnum):
+    """What the API shows."""
+
+    PENDING = "pending"
+    """Waits for its first claim, or was handed over and waits for the next one."""
+    RUNNING = "running"
+    """A process holds its lease."""
+    SUCCESS = "success"
+    """The graph ended, or stopped to ask a person (the thread says which)."""
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    """Cancelled."""
+
+
+TERMINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.TIMEOUT, RunStatus.INTERRUPTED})
+
+
+class Phase(Enum):
+    """The life of the process."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    """Claims nothing more; new runs are admitted for others."""
+    CLOSED = "closed"
+    """States are being written: requests get 503."""
+
+
+class StopWish(Enum):
+    """Why an attempt is being stopped from outside. The first one wins."""
+
+    CANCEL = "cancel"
+    """A user's wish, or a newer run's (`multitask_strategy`)."""
+    DRAIN = "drain"
+    """The deadline of a drain has come while a node was still running."""
+    LEASE_LOST = "lease_lost"
+    """This process can no longer prove that the run is its own."""
+
+
+class Outcome(Enum):
+    """What really happened to an attempt. Set once, with no await between the graph's end and it."""
+
+    FINISHED = "finished"
+    """The graph ended or interrupted itself."""
+    FAILED = "failed"
+    """A node raised."""
+    DRAINED = "drained"
+    """Stopped at a superstep boundary: goes on elsewhere, no node runs twice."""
+    CUT = "cut"
+    """Cancelled inside a superstep at a drain's deadline: that superstep runs again."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """The lease went: nothing more may be written by this process."""
+
+
+class Stopped(StrEnum):
+    """How the previous attempt of a run stopped, as its row says."""
+
+    DRAINED = "drained"
+    CUT = "cut"
+    LOST = "lost"

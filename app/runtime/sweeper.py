@@ -1,0 +1,160 @@
+"""What nobody else looks after: runs of dead processes, runs to delete, old events, readers that did not return."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+
+from app.runtime import claims, queue, settlement, start
+from app.runtime.cancel import CancelAction
+from app.runtime.saver import PooledSaver
+from app.runtime.settlement import MAX_STALLS, ThreadFacts
+from app.runtime.states import RunStatus, Stopped
+
+if TYPE_CHECKING:
+    from app.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+READER_SECONDS = 60
+"""How long the reader of an `on_disconnect=cancel` run may be away."""
+
+_EXPIRED = claims.EXPIRED.replace(
+    "select run_id, thread_id", "select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt"
+)
+
+_DROP_WRITE = """
+delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and kind = 'write'
+  and lease_until < clock_timestamp()"""
+
+_DELETE = """
+with gone as (
+  delete from slackwater.runs where run_id in (select run_id from slackwater.runs
+    where delete_at < clock_timestamp() order by delete_at limit 500 for update skip locked)
+  returning run_id, thread_id
+), threads_gone as (
+  delete from slackwater.threads t using gone where t.thread_id = gone.thread_id and t.hidden
+    and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id
+      and r.run_id not in (select run_id from gone))
+  returning t.thread_id
+), events_gone as (delete from slackwater.run_events e using gone where e.run_id = gone.run_id),
+base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
+select array_agg(thread_id::text) as threads from threads_gone"""
+
+_DELETE_CHECKPOINTS = tuple(
+    f"delete from {table} where thread_id = any(%(threads)s)"
+    for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+)
+
+_TRIM_EVENTS = """
+delete from slackwater.run_events where ctid = any(array(
+  select e.ctid from slackwater.run_events e join slackwater.runs r using (run_id)
+  where e.created_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+    and r.status not in ('pending', 'running') limit 5000))"""
+
+_TRIM_KEYS = "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
+
+_READERS_GONE = f"""
+select run_id, thread_id, owner from slackwater.runs
+where status in ('pending', 'running') and reader_left_at < clock_timestamp() - interval '{READER_SECONDS} seconds'
+  and cancel_action is null limit 100"""
+
+_STALE_THREADS = """
+select t.thread_id from slackwater.threads t where t.status = 'busy' and not exists (
+  select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running')) limit 100"""
+
+
+async def sweep(runtime: Runtime) -> int:
+    """One round; how many runs were taken over. Safe to do in any number of processes at once."""
+    database = runtime.database
+    taken = 0
+    for row in await database.fetch(_EXPIRED):
+        taken += await take_over(runtime, row)
+    for row in await database.fetch(_READERS_GONE):
+        await runtime.cancel(
+            row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, "its reader went away"
+        )
+    for row in await database.fetch(_STALE_THREADS):
+        await runtime.refresh_thread(row["thread_id"])
+    await delete_ended(runtime)
+    await database.execute(_TRIM_EVENTS, {"seconds": runtime.settings.event_retention_seconds})
+    await database.execute(_TRIM_KEYS)
+    return taken
+
+
+async def delete_ended(runtime: Runtime) -> None:
+    """Delete stateless runs whose time to linger is over, with their threads."""
+    row = await runtime.database.fetch_one(_DELETE)
+    if row and row["threads"]:
+        params = {"threads": row["threads"]}
+        await runtime.database.pipeline(*((statement, params) for statement in _DELETE_CHECKPOINTS))
+
+
+async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
+    """Take a run from an owner whose lease has expired: requeue it, or end it as somebody wished."""
+    database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
+    whose = {"run_id": run_id, "thread_id": thread_id, "fence": row["fence"]}
+    if row["kind"] == "write":
+        await database.pipeline((queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose))
+        await runtime.refresh_thread(thread_id)
+        return True
+    if row["cancel_action"]:
+        rollback = row["cancel_action"] == CancelAction.ROLLBACK.value
+        error = None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
+        settled = await settlement.end(
+            database,
+            **whose,
+            status=RunStatus.INTERRUPTED,
+            facts=ThreadFacts("idle" if rollback else "interrupted", None, {}, error),
+            events=(),
+            last_event=await _last_event(runtime, run_id),
+            checkpoint_id=None,
+            reason=row["cancel_reason"],
+            rollback=rollback,
+            expired=True,
+        )
+        await runtime.refresh_thread(thread_id)
+    else:
+        nodes = await _pending_names(runtime, thread_id) if row["stalls"] >= MAX_STALLS - 1 else ""
+        settled = await settlement.hand_over(
+            database,
+            **whose,
+            stopped=Stopped.LOST,
+            reason="lease_expired",
+            events=(),
+            checkpoint_id=None,
+            max_handovers=runtime.settings.max_handovers,
+            nodes=nodes,
+            expired=True,
+        )
+    if settled.owned:
+        log.warning(
+            "took over a run whose process is gone",
+            extra={
+                "event": "run.taken_over",
+                "run_id": str(run_id),
+                "thread_id": str(thread_id),
+                "attempt": row["attempt"],
+                "fence": row["fence"],
+                "reason": "lease_expired",
+                "status": settled.status,
+            },
+        )
+        runtime.worker.wake()
+    return settled.owned
+
+
+async def _last_event(runtime: Runtime, run_id: UUID) -> str:
+    row = await runtime.database.fetch_one(
+        "select fence, seq from slackwater.run_events where run_id = %s order by fence desc, seq desc limit 1", (run_id,)
+    )
+    return f"{row['fence']}-{row['seq']}" if row else "0-0"
+
+
+async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
+    head = await PooledSaver(runtime.database).aget_tuple({"configurable": {"thread_id": str(thread_id)}})
+    return ", ".join(sorted(start.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""
+
+

@@ -1,0 +1,221 @@
+"""The loops of a process that works: claim, renew, watch, listen. Each is a named task with an end.
+
+What they share is `Worker.live`, the attempts of this process. A run is in it from the statement that claimed it on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import psycopg
+
+from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime import claims, executor
+from app.runtime.attempt import Attempt
+from app.runtime.cancel import CancelAction, CancelWish
+from app.runtime.claims import ClaimedRun
+from app.runtime.journal import Journal
+from app.runtime.queue import HINT_CANCEL
+from app.runtime.saver import RunSaver
+from app.runtime.states import StopWish
+
+if TYPE_CHECKING:
+    from app.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+CLAIM_BATCH = 16
+SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
+"""A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
+
+
+class Worker:
+    """Claims runs and works on them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.live: dict[UUID, Attempt] = {}
+        self._wake = asyncio.Event()
+        self._check_wishes = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._claiming = True
+        self.claim_in_flight = False
+
+    # The loops
+
+    def start(self) -> None:
+        """Start the loops."""
+        settings = self.runtime.settings
+        loops: dict[str, Callable[[], Awaitable[None]]] = {"renew": self._renew, "watch": self._watch}
+        if settings.max_concurrent_runs:
+            loops |= {"claim": self._claim, "wishes": self._wishes}
+        if settings.wake == "listen":
+            loops["listen"] = self._listen
+        self._tasks = [asyncio.create_task(self._forever(name, loop), name=f"worker:{name}") for name, loop in loops.items()]
+
+    def stop_claiming(self) -> None:
+        """Take nothing more. What has been claimed until now is in `live` before the next await."""
+        self._claiming = False
+        self._wake.set()
+
+    async def stop(self, timeout: float) -> None:
+        """End the loops, within `timeout` seconds."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+
+    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await loop()
+                return
+            except DATABASE_TROUBLE as problem:
+                log.warning("worker %s: %s", name, problem, extra={"event": f"worker.{name}.trouble"})
+            except Exception:
+                log.exception("worker %s failed; it starts again", name, extra={"event": f"worker.{name}.failed"})
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    async def _claim(self) -> None:
+        settings = self.runtime.settings
+        while self._claiming:
+            self._wake.clear()
+            free = min(settings.max_concurrent_runs - len(self.live), CLAIM_BATCH)
+            self.claim_in_flight = free > 0
+            try:
+                claimed = await self._take(free) if free > 0 else 0
+            finally:
+                self.claim_in_flight = False
+            if free > 0 and claimed == free:
+                continue
+            # Jitter, so that replicas do not poll in step.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.poll_seconds * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+
+    async def _take(self, limit: int) -> int:
+        runtime = self.runtime
+        # Not cancellable between the statement and `begin`: a run that was claimed and not begun would lie idle
+        # until its lease expires.
+        claimed = await claims.claim(
+            runtime.database,
+            worker=runtime.worker_id,
+            graphs=runtime.graphs.ids,
+            limit=limit,
+            lease_seconds=runtime.settings.lease_seconds,
+        )
+        for run in claimed:
+            self.begin(run)
+        return len(claimed)
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._wake.set()
+
+    @property
+    def has_room(self) -> bool:
+        return self._claiming and len(self.live) < self.runtime.settings.max_concurrent_runs
+
+    def begin(self, run: ClaimedRun) -> Attempt:
+        """Work on a run that this process has just claimed."""
+        journal = Journal(run.fence)
+        saver = RunSaver(
+            self.runtime.database,
+            run.lease,
+            journal,
+            fresh=run.fresh_thread,
+            input_applied=run.input_applied,
+        )
+        attempt = Attempt(run, saver, journal)
+        self.live[run.run_id] = attempt
+        attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
+        if self.runtime.draining:
+            attempt.ask_to_drain(self.runtime.drain_reason)
+        if run.cancel_action:
+            attempt.stop(StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), "cancelled"))
+        return attempt
+
+    async def _work(self, attempt: Attempt) -> None:
+        runtime = self.runtime
+        try:
+            settled = await executor.execute(attempt, runtime)
+            wish = attempt.cancel_wish
+            if settled.owned and wish is not None and wish.action is CancelAction.ROLLBACK:
+                await runtime.refresh_thread(attempt.run.thread_id)
+        finally:
+            if not attempt.deferred:
+                self.live.pop(attempt.run.run_id, None)
+            self._wake.set()
+
+    async def _renew(self) -> None:
+        lease_seconds = self.runtime.settings.lease_seconds
+        while True:
+            await asyncio.sleep(lease_seconds / 3 * random.uniform(0.9, 1.0))
+            await self.renew_now()
+
+    async def renew_now(self) -> None:
+        """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
+        attempts = [attempt for attempt in self.live.values() if not attempt.saver.lease.lost]
+        if not attempts:
+            return
+        kept = await claims.renew(
+            self.runtime.database,
+            [attempt.saver.lease for attempt in attempts],
+            worker=self.runtime.worker_id,
+            lease_seconds=self.runtime.settings.lease_seconds,
+        )
+        for attempt in attempts:
+            row = kept.get(attempt.run.run_id)
+            if row is not None and row["cancel_action"]:
+                attempt.stop(StopWish.CANCEL, CancelWish.of(row))
+            elif row is None and attempt.outcome is None:
+                attempt.stop(StopWish.LEASE_LOST)
+
+    async def _watch(self) -> None:
+        """Stop runs whose lease runs out before it could be renewed, however long a statement hangs."""
+        margin = min(SETTLE_SECONDS_BEFORE_EXPIRY, self.runtime.settings.lease_seconds / 6)
+        while True:
+            await asyncio.sleep(margin / 2)
+            now = time.monotonic()
+            for attempt in list(self.live.values()):
+                if attempt.outcome is None and now > attempt.saver.lease.deadline - margin:
+                    attempt.stop(StopWish.LEASE_LOST)
+
+    async def _wishes(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.runtime.settings.poll_seconds):
+                    await self._check_wishes.wait()
+            self._check_wishes.clear()
+            if self.live:
+                for row in await claims.wishes(self.runtime.database, worker=self.runtime.worker_id):
+                    attempt = self.live.get(row["run_id"])
+                    if attempt is not None and attempt.run.fence == row["fence"]:
+                        attempt.stop(StopWish.CANCEL, CancelWish.of(row))
+
+    async def _listen(self) -> None:
+        """Hear hints from other processes, on a connection of its own. They may be lost: polling is what counts."""
+        connection = await psycopg.AsyncConnection.connect(
+            self.runtime.database.conninfo, autocommit=True, application_name="slackwater listen", connect_timeout=5
+        )
+        async with connection:
+            await connection.execute("listen slackwater")
+            async for hint in connection.notifies():
+                if hint.payload == HINT_CANCEL:
+                    self._check_wishes.set()
+                else:
+                    self._wake.set()
+
+    # Others
+
+    @property
+    def unfinished(self) -> list[Attempt]:
+        """Attempts whose task has not ended."""
+        return [a for a in self.live.values() if a.task is not None and not a.task.done()]
