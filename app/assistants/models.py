@@ -1,0 +1,115 @@
+"""What assistants look like: in requests, in the database, and in answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+from pydantic import AfterValidator, BaseModel, Field, StrictInt
+
+from app.assistants.reserved import clean_config, clean_configurable, clean_metadata
+from app.wire import timestamp
+
+BIGINT_MAX = 2**63 - 1
+
+
+class _Config(BaseModel, extra="allow"):
+    tags: list[str] = []
+    recursion_limit: StrictInt = 25
+    configurable: dict[str, Any] = {}
+
+
+def _checked_config(value: dict[str, Any]) -> dict[str, Any]:
+    _Config.model_validate(value)
+    return clean_config(value)
+
+
+Config = Annotated[dict[str, Any], AfterValidator(_checked_config)]
+Context = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
+Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
+
+Field_ = Literal[
+    "assistant_id",
+    "graph_id",
+    "config",
+    "context",
+    "metadata",
+    "name",
+    "created_at",
+    "updated_at",
+    "version",
+    "description",
+]
+SortBy = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
+
+
+class AssistantCreate(BaseModel):
+    graph_id: str
+    assistant_id: UUID = Field(default_factory=uuid4)
+    config: Config = {}
+    context: Context = {}
+    metadata: Metadata = {}
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+    name: str | None = None
+    description: str | None = None
+
+
+class AssistantPatch(BaseModel):
+    """Only what is sent changes: `metadata` is merged, `config` and `context` are replaced."""
+
+    graph_id: str | None = None
+    config: Config | None = None
+    context: Context | None = None
+    metadata: Metadata = {}
+    name: str | None = None
+    description: str | None = None
+
+
+class AssistantFilter(BaseModel):
+    """Which assistants: `metadata` by containment, `name` by any part of it in any case."""
+
+    metadata: dict[str, Any] = {}
+    graph_id: str | None = None
+    name: str | None = None
+
+
+class AssistantSearch(AssistantFilter):
+    limit: StrictInt = Field(10, ge=1, le=1000)
+    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    sort_by: SortBy | None = None
+    sort_order: Literal["asc", "desc"] | None = None
+    select: list[Field_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantRow:
+    """A row of `slackwater.assistants`."""
+
+    assistant_id: UUID
+    owner: str
+    graph_id: str
+    name: str
+    description: str | None
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    def view(self) -> dict[str, Any]:
+        """The assistant as the API shows it."""
+        return {
+            "assistant_id": str(self.assistant_id),
+            "graph_id": self.graph_id,
+            "config": self.config,
+            "context": self.context,
+            "metadata": self.metadata,
+            "name": self.name,
+            "created_at": timestamp(self.created_at),
+            "updated_at": timestamp(self.updated_at),
+            "version": self.version,
+            "description": self.description,
+        }

@@ -1,0 +1,181 @@
+"""The SQL of assistants. Whoever reads sees his own rows and the system's; whoever writes, his own only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from app.assistants.models import AssistantFilter, AssistantRow, AssistantSearch, SortBy
+from app.auth.principal import SYSTEM_OWNER
+from app.postgres.pool import Database
+
+_COLUMNS: LiteralString = "assistant_id, owner, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
+
+_FILTER: LiteralString = """
+    owner in (%(owner)s, %(system)s)
+    and graph_id = any(%(graphs)s)
+    and metadata @> %(metadata)s
+    and (%(graph_id)s::text is null or graph_id = %(graph_id)s)
+    and (%(name)s::text is null or strpos(lower(name), lower(%(name)s)) > 0)
+"""
+
+_ORDER: dict[SortBy, LiteralString] = {
+    "assistant_id": "assistant_id",
+    "graph_id": "lower(graph_id)",
+    "name": "lower(name)",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+}
+
+
+async def register(
+    database: Database, rows: Sequence[tuple[UUID, str, str, str | None]]
+) -> list[AssistantRow]:
+    """Make the system assistants `(assistant_id, graph_id, name, description)` what they must be; all of them.
+
+    One statement in the order of the ids: processes that start together wait for one another's rows and then
+    find nothing to change. A row that is already right stays untouched, one that differs is a new version.
+    """
+    rows = sorted(rows, key=lambda row: row[0])
+    ids, graph_ids, names, descriptions = ([row[column] for row in rows] for column in range(4))
+    _, found = await database.pipeline(
+        (
+            """
+            insert into slackwater.assistants as old (assistant_id, owner, graph_id, name, description, metadata)
+            select given.*, %(metadata)s
+              from (select unnest(%(ids)s::uuid[]) as assistant_id, %(system)s::text, unnest(%(graph_ids)s::text[]),
+                           unnest(%(names)s::text[]), unnest(%(descriptions)s::text[])) as given
+             order by given.assistant_id
+            on conflict (assistant_id) do update
+               set owner = excluded.owner, graph_id = excluded.graph_id, name = excluded.name,
+                   description = excluded.description, config = excluded.config, context = excluded.context,
+                   metadata = excluded.metadata, version = old.version + 1, updated_at = now()
+             where (old.owner, old.graph_id, old.name, old.description, old.config, old.context, old.metadata)
+                   is distinct from
+                   (excluded.owner, excluded.graph_id, excluded.name, excluded.description, excluded.config,
+                    excluded.context, excluded.metadata)
+            """,
+            {
+                "ids": ids,
+                "graph_ids": graph_ids,
+                "names": names,
+                "descriptions": descriptions,
+                "system": SYSTEM_OWNER,
+                "metadata": Jsonb({"created_by": "system"}),
+            },
+        ),
+        (f"select {_COLUMNS} from slackwater.assistants where assistant_id = any(%s)", [ids]),
+    )
+    return [AssistantRow(**row) for row in found]
+
+
+async def insert(database: Database, row: dict[str, Any]) -> AssistantRow | None:
+    """The new assistant, or None if its id is taken, by whomever."""
+    return _row(
+        await database.fetch_one(
+            f"""
+            insert into slackwater.assistants
+                   (assistant_id, owner, graph_id, name, description, config, context, metadata)
+            values (%(assistant_id)s, %(owner)s, %(graph_id)s, %(name)s, %(description)s,
+                    %(config)s, %(context)s, %(metadata)s)
+            on conflict (assistant_id) do nothing
+            returning {_COLUMNS}
+            """,
+            _jsonb(row, "config", "context", "metadata"),
+        )
+    )
+
+
+async def find(database: Database, owner: str, assistant_id: UUID) -> AssistantRow | None:
+    """The owner's or the system's assistant."""
+    return _row(
+        await database.fetch_one(
+            f"select {_COLUMNS} from slackwater.assistants where assistant_id = %s and owner in (%s, %s)",
+            [assistant_id, owner, SYSTEM_OWNER],
+        )
+    )
+
+
+async def search(
+    database: Database, owner: str, graphs: Sequence[str], query: AssistantSearch
+) -> list[AssistantRow]:
+    """One page and, where there is more, the first row of the next one."""
+    order = _ORDER[query.sort_by or "created_at"]
+    direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
+    rows = await database.fetch(
+        f"select {_COLUMNS} from slackwater.assistants where {_FILTER} "
+        f"order by {order} {direction}, assistant_id {direction} limit %(limit)s offset %(offset)s",
+        {**_filter(owner, graphs, query), "limit": query.limit + 1, "offset": query.offset},
+    )
+    return [AssistantRow(**row) for row in rows]
+
+
+async def count(database: Database, owner: str, graphs: Sequence[str], query: AssistantFilter) -> int:
+    row = await database.fetch_one(
+        f"select count(*) as number from slackwater.assistants where {_FILTER}", _filter(owner, graphs, query)
+    )
+    return int(row["number"]) if row else 0
+
+
+async def update(
+    database: Database, owner: str, assistant_id: UUID, changes: dict[str, Any]
+) -> AssistantRow | None:
+    """The new version, or None if the owner has no such assistant. A change of None leaves what is there.
+
+    `metadata` and `config_patch` are merged over what is there, everything else replaces it.
+    """
+    return _row(
+        await database.fetch_one(
+            f"""
+            update slackwater.assistants
+               set graph_id = coalesce(%(graph_id)s, graph_id),
+                   name = coalesce(%(name)s, name),
+                   description = case when %(set_description)s then %(description)s else description end,
+                   config = coalesce(%(config)s, config) || %(config_patch)s,
+                   context = coalesce(%(context)s, context),
+                   metadata = metadata || %(metadata)s,
+                   version = version + 1,
+                   updated_at = now()
+             where assistant_id = %(assistant_id)s and owner = %(owner)s and owner <> %(system)s
+            returning {_COLUMNS}
+            """,
+            {
+                **_jsonb(changes, "config", "config_patch", "context", "metadata"),
+                "assistant_id": assistant_id,
+                "owner": owner,
+                "system": SYSTEM_OWNER,
+            },
+        )
+    )
+
+
+async def delete(database: Database, owner: str, assistant_id: UUID) -> bool:
+    """False if the owner has no such assistant."""
+    return bool(
+        await database.execute(
+            "delete from slackwater.assistants where assistant_id = %s and owner = %s and owner <> %s",
+            [assistant_id, owner, SYSTEM_OWNER],
+        )
+    )
+
+
+def _filter(owner: str, graphs: Sequence[str], query: AssistantFilter) -> dict[str, Any]:
+    return {
+        "owner": owner,
+        "system": SYSTEM_OWNER,
+        "graphs": list(graphs),
+        "metadata": Jsonb(query.metadata),
+        "graph_id": query.graph_id,
+        "name": query.name,
+    }
+
+
+def _jsonb(values: dict[str, Any], *columns: str) -> dict[str, Any]:
+    return {**values, **{name: Jsonb(values[name]) for name in columns if values[name] is not None}}
+
+
+def _row(row: dict[str, Any] | None) -> AssistantRow | None:
+    return AssistantRow(**row) if row else None

@@ -1,0 +1,49 @@
+"""Keys that the server sets itself, taken out of what callers send.
+
+Whoever could set them would choose the identity that a graph sees. They are dropped in silence, as the
+official server does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CONFIGURABLE_KEYS = frozenset(
+    {
+        "langgraph_auth_user",
+        "langgraph_auth_user_id",
+        "langgraph_auth_permissions",
+        "langgraph_request_id",
+        "__langsmith_project__",
+        "__langsmith_example_id__",
+        "__request_start_time_ms__",
+        "__after_seconds__",
+        "__otel_traceparent__",
+        "__otel_tracestate__",
+        "__dd_trace_headers__",
+        "__pregel_node_finished",
+        "__context_provided__",
+    }
+)
+METADATA_KEYS = frozenset({"thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot"})
+
+
+def clean_configurable(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.configurable` or `context` without reserved keys."""
+    return {key: item for key, item in value.items() if key not in CONFIGURABLE_KEYS}
+
+
+def clean_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`metadata` without reserved keys."""
+    return {key: item for key, item in value.items() if key not in METADATA_KEYS}
+
+
+def clean_config(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole `config` without reserved keys, at its top level, in `configurable` and in `metadata`."""
+    config = clean_configurable(value)
+    if isinstance(configurable := config.get("configurable"), Mapping):
+        config["configurable"] = clean_configurable(configurable)
+    if isinstance(metadata := config.get("metadata"), Mapping):
+        config["metadata"] = clean_metadata(metadata)
+    return config

@@ -1,0 +1,111 @@
+"""Assistants over HTTP."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.assistants import service
+from app.assistants.models import AssistantCreate, AssistantFilter, AssistantPatch, AssistantSearch
+from app.auth.principal import CurrentPrincipal
+from app.errors import Invalid
+from app.graphs import topology
+from app.http import CurrentServices, JsonRoute, json_response
+from app.ids import parse_uuid
+
+router = APIRouter(prefix="/assistants", tags=["assistants"], route_class=JsonRoute)
+
+
+@router.post("")
+async def create(body: AssistantCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    row = await service.create(services, principal, body)
+    return json_response(row.view())
+
+
+@router.post("/search")
+async def search(body: AssistantSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    rows = await service.search(services, principal, body)
+    views = [row.view() for row in rows[: body.limit]]
+    if body.select:
+        views = [{name: view[name] for name in body.select} for view in views]
+    return json_response(views, headers=pagination(body.limit, body.offset, len(rows)))
+
+
+@router.post("/count")
+async def count(body: AssistantFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    return json_response(await service.count(services, principal, body))
+
+
+@router.get("/{assistant_id}")
+async def get(assistant_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    row = await service.get(services, principal, parse_uuid(assistant_id, "assistant"))
+    return json_response(row.view())
+
+
+@router.patch("/{assistant_id}")
+async def patch(
+    assistant_id: str, body: AssistantPatch, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    row = await service.patch(services, principal, parse_uuid(assistant_id, "assistant"), body)
+    return json_response(row.view())
+
+
+@router.delete("/{assistant_id}")
+async def delete(
+    assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, delete_threads: bool = False
+) -> Response:
+    if delete_threads:
+        # Better refused than believed to have been done.
+        raise Invalid("delete_threads is not supported: delete the threads one by one")
+    await service.delete(services, principal, parse_uuid(assistant_id, "assistant"))
+    return Response(status_code=204)
+
+
+@router.get("/{assistant_id}/graph")
+async def graph(
+    assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, xray: str = ""
+) -> Response:
+    depth = _depth(xray)
+    async with service.open_graph(services, principal, assistant_id) as (_, opened):
+        return json_response(await topology.drawing(opened, depth))
+
+
+@router.get("/{assistant_id}/schemas")
+async def schemas(assistant_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    parse_uuid(assistant_id, "assistant")
+    async with service.open_graph(services, principal, assistant_id) as (graph_id, opened):
+        return json_response({"graph_id": graph_id, **topology.schemas(opened)})
+
+
+@router.get("/{assistant_id}/subgraphs")
+@router.get("/{assistant_id}/subgraphs/{namespace}")
+async def subgraphs(
+    assistant_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    namespace: str | None = None,
+    recurse: str = "",
+) -> Response:
+    parse_uuid(assistant_id, "assistant")
+    async with service.open_graph(services, principal, assistant_id) as (_, opened):
+        return json_response(await topology.subgraphs(opened, namespace, recurse in ("true", "True")))
+
+
+def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
+    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
+
+    The total is the official server's lower bound, not a count.
+    """
+    if found > limit:
+        return {"X-Pagination-Next": str(offset + limit), "X-Pagination-Total": str(offset + limit + 1)}
+    return {"X-Pagination-Total": str(offset + found)}
+
+
+def _depth(xray: str) -> int | bool:
+    """How many levels of subgraphs to draw, from the query. Raises Invalid."""
+    if xray in ("", "false", "False"):
+        return False
+    if xray in ("true", "True"):
+        return True
+    if xray.isdecimal() and len(xray) < 10 and (depth := int(xray)) > 0:
+        return depth
+    raise Invalid("Invalid xray value")
