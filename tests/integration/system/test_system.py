@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app import __version__
+from app.budget import Budget
+from app.graphs.registry import Graphs
+from app.postgres.pool import Database
+from app.runtime.runtime import Runtime
+from app.settings import Settings
+from app.system.routes import router
+
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+graph = StateGraph(TypedDict("State", {"text": str})).add_node("node", print).add_edge(START, "node")
+"""
+
+
+@pytest.fixture
+async def runtime(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Runtime]:
+    """Not started yet; drained and released at the end."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "agent.py").write_text(GRAPH)
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./agent.py:graph"}}))
+    runtime = Runtime(Settings.load(), database, Graphs.load(tmp_path))
+    yield runtime
+    budget = Budget.of(5, drain_reserve=1, hard_reserve=0.5)
+    await runtime.drain(budget, "test")
+    await runtime.release(budget)
+
+
+@pytest.fixture
+async def http(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    app.include_router(router)
+    services = SimpleNamespace(settings=runtime.settings, database=runtime.database, runtime=runtime)
+
+    async def with_services(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"services": services}}, receive, send)
+
+    transport = httpx.ASGITransport(with_services)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def asked(http: httpx.AsyncClient, path: str) -> tuple[int, Any]:
+    answer = await http.get(path)
+    return answer.status_code, answer.json()
+
+
+async def test_ready_follows_the_life_of_the_process(http: httpx.AsyncClient, runtime: Runtime) -> None:
+    assert await asked(http, "/ready") == (503, {"status": "starting"})
+
+    await runtime.start()
+    assert await asked(http, "/ready") == (200, {"status": "ready"})
+
+    runtime.begin_draining("test")
+    assert await asked(http, "/ready") == (503, {"status": "draining"})
+    assert await asked(http, "/health") == (200, {"status": "alive"})
+
+    runtime.close_door()
+    assert await asked(http, "/ready") == (503, {"status": "draining"})
+
+
+async def test_health_and_ok_do_not_need_the_database(http: httpx.AsyncClient, runtime: Runtime) -> None:
+    await runtime.database.close(1)
+
+    assert await asked(http, "/health") == (200, {"status": "alive"})
+    for path in ("/", "/ok"):
+        assert await asked(http, path) == (200, {"ok": True, "services": {}})
+
+
+async def test_ok_tells_about_the_database_when_asked(http: httpx.AsyncClient, runtime: Runtime) -> None:
+    assert await asked(http, "/ok?check_db=1") == (200, {"ok": True, "services": {"database": "healthy"}})
+
+    await runtime.database.close(1)
+
+    assert await asked(http, "/ok?check_db=1") == (503, {"ok": False, "services": {"database": "unhealthy"}})
+
+
+async def test_info_names_the_versions_and_claims_nothing_that_is_not_there(http: httpx.AsyncClient) -> None:
+    status, info = await asked(http, "/info")
+
+    assert status == 200
+    assert (info["version"], info["langgraph_py_version"]) == (__version__, version("langgraph"))
+    assert (info["flags"]["assistants"], info["flags"]["langsmith"]) == (True, False)
+    assert info["host"]["kind"] == "self-hosted"
+
+
+async def test_docs_are_fastapis_own(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+
+    assert page.status_code == 200
+    assert "swagger" in page.text
+    assert "/ready" in (await http.get("/openapi.json")).json()["paths"]
