@@ -93,7 +93,9 @@ def install_error_handlers(app: FastAPI) -> None:
         return json_response({"detail": _explain(error)}, 422)
 
     async def database_gone(_: Request, error: Exception) -> Response:
-        log.warning("the database did not answer", extra={"event": "database.unavailable", "error": str(error)})
+        log.warning(
+            "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
+        )
         return json_response({"detail": "The database does not answer: try again."}, 503, Draining.headers)
 
     app.add_exception_handler(ApiError, api_error)
@@ -105,7 +107,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _explain(error: RequestValidationError) -> str:
     problems = error.errors()
-    if any(p["type"] == "json_invalid" or (p["loc"] == ("body",) and p["type"] == "missing") for p in problems):
+    if any(
+        p["type"] == "json_invalid" or (p["loc"] == ("body",) and p["type"] == "missing") for p in problems
+    ):
         return "Invalid JSON in request body"
     return "\n".join(f"{'.'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems)
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from app import telemetry
 from app.assistants import service as assistants
 from app.budget import Budget
-from app.errors import ExitCode, SchemaError
+from app.errors import ExitCode, SchemaError, StartError
 from app.graphs.registry import Graphs
 from app.postgres import schema
 from app.postgres.embedded import EmbeddedPostgres
@@ -27,6 +27,9 @@ from app.settings import Settings
 from app.signals import StopSignals
 
 log = logging.getLogger(__name__)
+
+OVERRUN_SECONDS = 0.25
+"""How long after the deadline a process that still has not left is made to."""
 
 
 @dataclass(slots=True)
@@ -52,15 +55,19 @@ class State(TypedDict):
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Open → serve → drain → release."""
-    settings = app.state.settings or Settings.load()
-    telemetry.configure(settings)
-    async with open_services(settings) as services:
-        app.state.stopping = services.stopping
-        try:
-            with StopSignals(services.stopping.stop):
-                yield {"services": services}
-        finally:
-            await services.stopping.finish()
+    try:
+        settings = app.state.settings or Settings.load()
+        telemetry.configure(settings)
+        async with open_services(settings) as services:
+            app.state.stopping = services.stopping
+            try:
+                with StopSignals(services.stopping.stop):
+                    yield {"services": services}
+            finally:
+                await services.stopping.finish()
+    except StartError as error:
+        app.state.start_error = error  # the server only knows that the start has failed
+        raise
 
 
 @asynccontextmanager
@@ -104,6 +111,7 @@ class Stopping:
         self.budget: Budget | None = None
         self.report: dict[str, Any] | None = None
         self.exit_code = ExitCode.CLEAN
+        self._timer: threading.Timer | None = None
 
     async def stop(self, reason: str, seconds: float | None = None) -> None:
         """Drain every run; `seconds` is the time there is (default: the grace period).
@@ -136,6 +144,8 @@ class Stopping:
             await self.stop("shutdown")
         finally:
             await self._release()
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _drain(self, budget: Budget, reason: str) -> None:
         self.report = await self._services.runtime.drain(budget, reason)
@@ -158,9 +168,12 @@ class Stopping:
 
     def _log_report(self, *, deferred: bool = False) -> None:
         report = self.report
-        assert report is not None and self.budget is not None
+        assert report is not None
+        assert self.budget is not None
         if deferred:
-            final = draining.report(self._services.runtime.worker.live.values(), self.budget, report["reason"])
+            final = draining.report(
+                self._services.runtime.worker.live.values(), self.budget, report["reason"]
+            )
             settled = {run["run_id"]: run for run in final["runs"]}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
             if not any(run["outcome"] == "left" for run in report["runs"]):
@@ -173,11 +186,10 @@ class Stopping:
         """A node that blocks the event loop cannot push the stop past its deadline: then the process just leaves."""
         if threading.current_thread() is not threading.main_thread():
             return
-        timer = threading.Timer(budget.left() + 0.25, self._overrun)
-        timer.daemon = True
-        timer.name = "deadline"
-        timer.start()
-        self._timer = timer
+        self._timer = threading.Timer(budget.left() + OVERRUN_SECONDS, self._overrun)
+        self._timer.daemon = True
+        self._timer.name = "deadline"
+        self._timer.start()
 
     def _overrun(self) -> None:
         log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
@@ -187,8 +199,3 @@ class Stopping:
     def _leave(self) -> None:
         telemetry.flush()
         os._exit(self.exit_code)
-
-    def disarm(self) -> None:
-        """The process is leaving by itself."""
-        if timer := getattr(self, "_timer", None):
-            timer.cancel()

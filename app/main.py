@@ -26,6 +26,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.stopping = app.state.start_error = None
     app.add_middleware(Door)
     # Outside the door, so that a browser can read its refusals. `Location` is what lets a client reconnect.
     app.add_middleware(

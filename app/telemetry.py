@@ -22,7 +22,9 @@ class _TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = {name: value for name, value in record.__dict__.items() if name not in _PLAIN and value is not None}
+        extra = {
+            name: value for name, value in record.__dict__.items() if name not in _PLAIN and value is not None
+        }
         fields = " ".join(f"{name}={value}" for name, value in extra.items())
         return f"{super().format(record)}  {fields}" if fields else super().format(record)
 

@@ -128,8 +128,12 @@ async def admit(
     """
     if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
         return earlier
-    params = _parameters(new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds)
-    statements: list[tuple[str, Mapping[str, Any]]] = [(_MAKE_THREAD if new.create_thread else _FIND_THREAD, params)]
+    params = _parameters(
+        new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds
+    )
+    statements: list[tuple[str, Mapping[str, Any]]] = [
+        (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params)
+    ]
     displaces = new.multitask_strategy in ("interrupt", "rollback")
     if displaces:
         statements += cancel.displace(params)
@@ -182,7 +186,9 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
         "assistant_configurable": Jsonb(new.assistant_configurable),
         "kwargs": Jsonb(new.kwargs),
         "thread_metadata": Jsonb({**new.metadata, **graph}),
-        "thread_configurable": Jsonb({k: v for k, v in configurable.items() if not k.startswith("checkpoint")}),
+        "thread_configurable": Jsonb(
+            {k: v for k, v in configurable.items() if not k.startswith("checkpoint")}
+        ),
         "graph_metadata": Jsonb(graph),
         "after": new.after_seconds,
         "claim": claim,

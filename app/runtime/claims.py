@@ -17,7 +17,7 @@ from app.runtime.states import Stopped
 
 RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,
  r.fence, r.attempt, r.handovers, r.stopped, r.input_applied, r.input_step, r.base_checkpoint_id, r.claimed_at,
- r.cancel_action, r.created_at"""
+ r.cancel_action, r.cancel_reason, r.created_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class ClaimedRun:
     input_step: int | None
     base_checkpoint_id: str | None
     """The thread's head when the run first started; None when it had no checkpoint."""
+    cancel_action: str | None
+    cancel_reason: str | None
     lease: Lease
 
     @classmethod
@@ -123,7 +125,7 @@ async def renew(
             "fences": [lease.fence for lease in leases],
         },
     )
-    kept = {row["run_id"]: row for row in rows}
+    kept: dict[UUID, Mapping[str, Any]] = {row["run_id"]: row for row in rows}
     for lease in leases:
         if lease.run_id in kept:
             lease.deadline = sent + lease_seconds

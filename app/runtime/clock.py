@@ -20,4 +20,5 @@ def advance_past(checkpoint_id: str) -> None:
         return
     if seen.version == 6:
         ticks = (seen.time_low << 28) | (seen.time_mid << 12) | (seen.time_hi_version & 0x0FFF)
-        generator._last_v6_timestamp = max(generator._last_v6_timestamp or 0, ticks)
+        last: int = generator._last_v6_timestamp or 0
+        vars(generator)["_last_v6_timestamp"] = max(last, ticks)

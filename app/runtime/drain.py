@@ -43,7 +43,9 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
         left = budget.left_to_ask()
         if left <= 0:
             break
-        await asyncio.wait(running or {asyncio.ensure_future(asyncio.sleep(ROUND_SECONDS))}, timeout=min(left, ROUND_SECONDS))
+        await asyncio.wait(
+            running or {asyncio.ensure_future(asyncio.sleep(ROUND_SECONDS))}, timeout=min(left, ROUND_SECONDS)
+        )
     # Insist
     late = worker.unfinished
     for attempt in late:
@@ -66,7 +68,8 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
 async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:
     """Hand over the runs whose node still has a thread. The process has to leave at once when this returns."""
     tasks = [
-        asyncio.create_task(executor.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}") for attempt in attempts
+        asyncio.create_task(executor.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}")
+        for attempt in attempts
     ]
     if tasks:
         await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
@@ -99,7 +102,9 @@ def _line(attempt: Attempt) -> dict[str, Any]:
 def _outcome(attempt: Attempt) -> str:
     if attempt.settled is None:
         return "left"
-    return {Outcome.DRAINED: "drained", Outcome.CUT: "cancelled"}.get(attempt.outcome or Outcome.LOST, "finished")
+    return {Outcome.DRAINED: "drained", Outcome.CUT: "cancelled"}.get(
+        attempt.outcome or Outcome.LOST, "finished"
+    )
 
 
 def _tasks(attempts: Iterable[Attempt]) -> set[asyncio.Task[None]]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
@@ -24,6 +23,7 @@ from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder, StreamPlan
 from app.runtime.journal import Ending
+from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled, ThreadFacts
 from app.runtime.start import Begin, Impossible, Opening
@@ -85,8 +85,10 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
             try:
                 opening = await _open(attempt, graph, config)
                 encoder = await _encoder(attempt, shop, opening)
-                if run.attempt == 1 and run.stopped is None or run.repeats:
-                    attempt.saver.publish("metadata", wire.dumps({"run_id": str(run.run_id), "attempt": run.attempt}))
+                if (run.attempt == 1 and run.stopped is None) or run.repeats:
+                    attempt.saver.publish(
+                        "metadata", wire.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
+                    )
                 if isinstance(opening, Begin):
                     await _stream(attempt, graph, config, opening, encoder)
                 elif isinstance(opening, Impossible):
@@ -162,7 +164,9 @@ async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> Openi
 async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] | None:
     """`command` without the answers that a task has stored already: LangGraph would append them again."""
     answered = await attempt.saver.answered_interrupts()
-    left = {key: value for key, value in cast("dict[str, Any]", command.resume).items() if key not in answered}
+    left = {
+        key: value for key, value in cast("dict[str, Any]", command.resume).items() if key not in answered
+    }
     if left or command.update is not None or command.goto:
         return Command(resume=left or None, update=command.update, goto=command.goto)
     return None
@@ -172,36 +176,22 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     run = attempt.run
     plan = StreamPlan.of(run.kwargs.get("stream_mode"), subgraphs=bool(run.kwargs.get("subgraphs")))
     resumed = isinstance(opening, Begin) and opening.resumed
-    if not (resumed and run.repeats):
-        return Encoder(plan, run_id=str(run.run_id), resumed=resumed)
-    # After a crash a checkpoint may be stored whose `values` never were: what LangGraph repeats fills the hole.
-    values, checkpoint = await published(shop.database, attempt)
-    return Encoder(
-        plan,
-        run_id=str(run.run_id),
-        resumed=True,
-        last_values_published=values,
-        last_checkpoint_published=checkpoint,
-    )
+    published = None
+    if resumed and run.repeats:
+        # After a crash a checkpoint may be stored whose events never were: what LangGraph repeats fills the hole.
+        rows = await shop.database.fetch(_PUBLISHED, {"run_id": run.run_id})
+        published = Published.of(((row["event"], row["data"].encode()) for row in rows), clean=False)
+    return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 
 
 _PUBLISHED = """
-select (select data from slackwater.run_events where run_id = %(run_id)s and event = 'values'
-        order by fence desc, seq desc limit 1) as "values",
-       (select data from slackwater.run_events where run_id = %(run_id)s and event in ('checkpoints', 'debug')
-          and data like '%%"checkpoint_id"%%' order by fence desc, seq desc limit 1) as checkpoint"""
-
-
-async def published(database: Database, attempt: Attempt) -> tuple[bytes | None, str | None]:
-    """The run's last published root `values`, and the id of the last checkpoint that an event told of."""
-    row = await database.fetch_one(_PUBLISHED, {"run_id": attempt.run.run_id}) or {}
-    values, told = row.get("values"), row.get("checkpoint")
-    checkpoint_id = None
-    if told:
-        event = orjson.loads(told)
-        config = (event.get("payload") or event).get("config") or {}
-        checkpoint_id = (config.get("configurable") or {}).get("checkpoint_id")
-    return values.encode() if values else None, checkpoint_id
+with since as (
+  select fence, seq from slackwater.run_events where run_id = %(run_id)s and event in ('values', 'checkpoints')
+  order by fence desc, seq desc offset 2 limit 1)
+select event, data from slackwater.run_events where run_id = %(run_id)s
+  and (fence, seq) >= (coalesce((select fence from since), 0), coalesce((select seq from since), 0))
+order by fence, seq"""
+"""What a crash may have left half told: `async` durability loses two supersteps at most."""
 
 
 async def _stream(
@@ -213,7 +203,7 @@ async def _stream(
         config["recursion_limit"] = begin.recursion_limit
     before, after = kwargs.get("interrupt_before"), kwargs.get("interrupt_after")
     options: dict[str, Any] = {
-        "stream_mode": list(encoder.plan.langgraph),
+        "stream_mode": encoder.modes,
         "subgraphs": encoder.plan.subgraphs,
         "durability": durability(kwargs, graph),
         "control": attempt.control,
@@ -222,7 +212,9 @@ async def _stream(
         "interrupt_after": "*" if begin.last_step else after,
     }
     if encoder.plan.use_events:
-        async with aclosing(graph.astream_events(begin.input, config, version="v2", **options)) as records:
+        async with aclosing(
+            cast("Any", graph.astream_events(begin.input, config, version="v2", **options))
+        ) as records:
             async for record in records:
                 for event in encoder.feed_event(cast("dict[str, Any]", record)):
                     saver.publish(event.name, event.data)
@@ -231,8 +223,7 @@ async def _stream(
         # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
         async with _chunks(graph, begin.input, config, options) as chunks:
             async for chunk in chunks:
-                namespace, mode, data = chunk if encoder.plan.subgraphs else ((), *chunk)
-                for event in encoder.feed(namespace, mode, data):
+                for event in encoder.feed(*encoder.plan.chunk(chunk)):
                     saver.publish(event.name, event.data)
                 await saver.breathe()
     if begin.last_step and await _goes_on(graph, config):
@@ -266,8 +257,14 @@ def durability(kwargs: Mapping[str, Any], graph: Graph) -> str:
     if asked == "async":
         return asked
     nested = [sub for _, sub in graph.get_subgraphs(recurse=True)]
-    if (asked == "exit" and nested) or (asked == "sync" and any(sub.checkpointer is False for sub in nested)):
-        log.info("durability %s is unsafe with this graph's subgraphs: async", asked, extra={"event": "run.durability"})
+    if (asked == "exit" and nested) or (
+        asked == "sync" and any(getattr(sub, "checkpointer", None) is False for sub in nested)
+    ):
+        log.info(
+            "durability %s is unsafe with this graph's subgraphs: async",
+            asked,
+            extra={"event": "run.durability"},
+        )
         return "async"
     return asked
 
@@ -285,7 +282,11 @@ def context_of(graph: Graph, kwargs: Mapping[str, Any]) -> Any:
 
 
 async def _facts(
-    attempt: Attempt, graph: Graph, config: RunnableConfig, encoder: Encoder | None, error: BaseException | None
+    attempt: Attempt,
+    graph: Graph,
+    config: RunnableConfig,
+    encoder: Encoder | None,
+    error: BaseException | None,
 ) -> ThreadFacts:
     """What the thread shows when the run has ended. Needs the checkpoint only when the stream does not say it."""
     if attempt.cancel_wish is not None and attempt.cancel_wish.action is CancelAction.ROLLBACK:
@@ -421,5 +422,3 @@ def _extra(attempt: Attempt) -> dict[str, Any]:
         "fence": run.fence,
         "reason": attempt.wish.value if attempt.wish else None,
     }
-
-

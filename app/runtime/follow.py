@@ -97,7 +97,9 @@ class Follower:
                 continue
             journal = attempt.journal
             fresh = journal.after(cursor)
-            if fresh is None or cursor.fence < journal.fence and attempt.run.attempt + attempt.run.handovers > 1:
+            if fresh is None or (
+                cursor.fence < journal.fence and attempt.run.attempt + attempt.run.handovers > 1
+            ):
                 # Memory does not reach back so far: what is missing is in the table.
                 upto = EventId(journal.fence, 0) if fresh is not None else journal.last
                 async for events in self._page(run_id, cursor, upto):
@@ -169,7 +171,12 @@ class Follower:
                 found = gap(reader.cursor, events[0].id)
                 reader.cursor = events[-1].id
                 yield [*found, *events], over
-            elif over and reader.last_event and (last := EventId.parse(reader.last_event)) and last > reader.cursor:
+            elif (
+                over
+                and reader.last_event
+                and (last := EventId.parse(reader.last_event))
+                and last > reader.cursor
+            ):
                 # Everything after the cursor has been trimmed.
                 yield [Event(last, "gap", wire.dumps({"first_available_id": None}))], True
             else:
@@ -223,4 +230,6 @@ def gap(cursor: EventId, first: EventId) -> list[Event]:
 
 
 def _event(row: dict[str, object]) -> Event:
-    return Event(EventId(int(str(row["fence"])), int(str(row["seq"]))), str(row["event"]), str(row["data"]).encode())
+    return Event(
+        EventId(int(str(row["fence"])), int(str(row["seq"]))), str(row["event"]), str(row["data"]).encode()
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -55,14 +54,12 @@ class Ending(Enum):
     """The run goes on elsewhere: a reader has to look in the table."""
 
 
-@dataclass(slots=True)
 class Journal:
     """The log of one attempt. Single writer: the attempt's task."""
 
-    fence: int
-    ending: Ending | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, fence: int) -> None:
+        self.fence = fence
+        self.ending: Ending | None = None
         self._events: deque[Event] = deque()
         self._bytes = 0
         self._seq = 0

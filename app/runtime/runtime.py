@@ -108,7 +108,10 @@ class Runtime:
         await cast("GatedStore", self.store).stop(budget.left())
         self.database.gate.shut()
         if not await self.database.gate.quiesce(budget.left()):
-            log.error("the pool still has writers", extra={"event": "drain.unquiet", "writers": self.database.gate.in_flight})
+            log.error(
+                "the pool still has writers",
+                extra={"event": "drain.unquiet", "writers": self.database.gate.in_flight},
+            )
 
     # Runs
 
@@ -140,7 +143,12 @@ class Runtime:
         return admitted
 
     async def cancel(
-        self, owner: str, thread_id: UUID, run_ids: list[UUID] | None, action: CancelAction, reason: str = cancel.CANCEL_REASON
+        self,
+        owner: str,
+        thread_id: UUID,
+        run_ids: list[UUID] | None,
+        action: CancelAction,
+        reason: str = cancel.CANCEL_REASON,
     ) -> Cancelled:
         """Record the wish; end what has no owner; tell the owner if that is this process."""
         cancelled = await cancel.cancel(
@@ -157,6 +165,12 @@ class Runtime:
         attempt = self.worker.live.get(run_id)
         if attempt is not None:
             attempt.stop(StopWish.CANCEL, wish)
+
+    def forget(self, run_id: UUID) -> None:
+        """The run was deleted: stop working on it at once, if this process does."""
+        attempt = self.worker.live.get(run_id)
+        if attempt is not None:
+            attempt.stop(StopWish.LEASE_LOST)
 
     def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
         """The run's events after `cursor`, until its end. See `Follower.follow`."""
@@ -183,7 +197,9 @@ class Runtime:
         row = await self.database.fetch_one(_THREAD_GRAPH, {"thread_id": thread_id})
         if row is None:
             return
-        values, interrupts, status = None, {}, "idle"
+        values: Any = None
+        interrupts: dict[str, Any] = {}
+        status = "idle"
         if row["graph_id"] in self.graphs.ids and row["head"] is not None:
             config = cast("RunnableConfig", {"configurable": {"thread_id": str(thread_id)}})
             async with self.graphs.open(

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -60,7 +60,7 @@ class PooledSaver(AsyncPostgresSaver):
     """A reader of checkpoints over the shared pool, without the stock saver's lock."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.pool)
+        super().__init__(cast("Any", database.pool))
         self.database = database
         self.lock = _NoLock()  # type: ignore[assignment]
 
@@ -97,7 +97,7 @@ class Lease:
 @dataclass(slots=True)
 class _Checkpoint:
     row: tuple[Any, ...]
-    blobs: list[tuple[str, str, str, str, str, bytes | None]]
+    blobs: list[tuple[str, str, str, str, str, bytes]]
     root: bool
 
 
@@ -123,7 +123,13 @@ class RunSaver(PooledSaver):
     """The checkpointer of one attempt of one run."""
 
     def __init__(
-        self, database: Database, lease: Lease, journal: Journal, *, fresh: bool = False, input_applied: bool = False
+        self,
+        database: Database,
+        lease: Lease,
+        journal: Journal,
+        *,
+        fresh: bool = False,
+        input_applied: bool = False,
     ) -> None:
         super().__init__(database)
         self.lease = lease
@@ -201,11 +207,22 @@ class RunSaver(PooledSaver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         configurable = config["configurable"]
-        key = (str(configurable["thread_id"]), configurable.get("checkpoint_ns", ""), configurable["checkpoint_id"])
+        key = (
+            str(configurable["thread_id"]),
+            configurable.get("checkpoint_ns", ""),
+            configurable["checkpoint_id"],
+        )
         rows = {}
         for position, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, position)
-            rows[(*key, task_id, index)] = (*key, task_id, task_path, index, channel, *self.serde.dumps_typed(value))
+            rows[(*key, task_id, index)] = (
+                *key,
+                task_id,
+                task_path,
+                index,
+                channel,
+                *self.serde.dumps_typed(value),
+            )
         item = _Writes(
             rows=rows,
             upsert=all(channel in WRITES_IDX_MAP for channel, _ in writes),
@@ -217,9 +234,10 @@ class RunSaver(PooledSaver):
 
     def _split(
         self, checkpoint: Checkpoint, new_versions: ChannelVersions
-    ) -> tuple[list[tuple[str, str, str, bytes | None]], dict[str, Any]]:
+    ) -> tuple[list[tuple[str, str, str, bytes]], dict[str, Any]]:
         """Blobs to store apart, and the checkpoint with what is stored inline, as the stock saver lays them out."""
-        values, blobs = {}, {}
+        values: dict[str, Any] = {}
+        blobs: dict[str, Any] = {}
         for channel, value in checkpoint["channel_values"].items():
             if isinstance(value, _DeltaSnapshot):
                 blobs[channel], values[channel] = value, True
@@ -243,10 +261,16 @@ class RunSaver(PooledSaver):
     async def answered_interrupts(self) -> set[str]:
         """The ids of the interrupts whose answers the run's tasks have taken and stored."""
         async with self._cursor() as cursor:
-            await cursor.execute(_ANSWERED_BY_RUN, {"run_id": self.lease.run_id, "thread": str(self.lease.thread_id)})
+            await cursor.execute(
+                _ANSWERED_BY_RUN, {"run_id": self.lease.run_id, "thread": str(self.lease.thread_id)}
+            )
             rows = await cursor.fetchall()
         found = [self.serde.loads_typed((row["type"], row["blob"])) for row in rows]
-        return {interrupt.id for value in found for interrupt in (value if isinstance(value, list | tuple) else [value])}
+        return {
+            interrupt.id
+            for value in found
+            for interrupt in (value if isinstance(value, list | tuple) else [value])
+        }
 
     def publish(self, name: str, data: bytes) -> None:
         """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
@@ -403,7 +427,14 @@ def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_S
         params["e1"] = [event.name for event in events]
         params["e2"] = [event.data.decode() for event in events]
     shape = _Shape(
-        applies, bool(blobs), bool(checkpoints), bool(upserts), bool(inserts), answers, bool(touched), bool(events)
+        applies,
+        bool(blobs),
+        bool(checkpoints),
+        bool(upserts),
+        bool(inserts),
+        answers,
+        bool(touched),
+        bool(events),
     )
     return shape, params
 
@@ -489,5 +520,3 @@ def _statement(shape: _Shape) -> str:
         if wanted
     ]
     return f"with {', '.join(parts)} select count(*)::int as owned from owned"
-
-

@@ -194,7 +194,11 @@ async def hand_over(
         **_event_parameters(events),
     }
     _, owned, stuck, promoted, _ = await database.pipeline(
-        (queue.LOCK, params), (_HAND_OVER, params), (_GUARD, params), (queue.PROMOTE, params), (queue.NOTIFY, params)
+        (queue.LOCK, params),
+        (_HAND_OVER, params),
+        (_GUARD, params),
+        (queue.PROMOTE, params),
+        (queue.NOTIFY, params),
     )
     if not owned:
         return Settled(owned=False)

@@ -89,7 +89,9 @@ def open_again(
     `tasks` are the head's, with results or not: one whose writes wait for their siblings is not finished.
     """
     if head is None:
-        return Impossible("CheckpointMissing", f"The checkpoints of run {run.run_id} were deleted while it ran.")
+        return Impossible(
+            "CheckpointMissing", f"The checkpoints of run {run.run_id} were deleted while it ran."
+        )
     missing = sorted(pending_nodes(head.checkpoint, head.pending_writes or ()) - set(graph.nodes))
     if missing:
         return Impossible(
@@ -103,7 +105,10 @@ def open_again(
     before, after = breakpoints(run.kwargs, graph)
     if own and (
         _holds(head.checkpoint, before, [task.name for task in tasks])
-        or (parent is not None and _holds(head.checkpoint, after, nodes_that_ran(parent.checkpoint, head.checkpoint)))
+        or (
+            parent is not None
+            and _holds(head.checkpoint, after, nodes_that_ran(parent.checkpoint, head.checkpoint))
+        )
     ):
         # `None` would step over it, and with it over the person who was to be asked.
         return Over()

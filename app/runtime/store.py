@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
@@ -18,7 +18,7 @@ class GatedStore(AsyncPostgresStore):
     """`AsyncPostgresStore` whose every operation the gate counts, and whose batch task has an end."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.pool)
+        super().__init__(cast("Any", database.pool))
         self._gate = database.gate
 
     @asynccontextmanager

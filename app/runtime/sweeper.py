@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-
 from app.runtime import claims, queue, settlement, start
 from app.runtime.cancel import CancelAction
 from app.runtime.saver import PooledSaver
@@ -22,7 +21,8 @@ READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
 _EXPIRED = claims.EXPIRED.replace(
-    "select run_id, thread_id", "select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt"
+    "select run_id, thread_id",
+    "select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt",
 )
 
 _DROP_WRITE = """
@@ -54,7 +54,9 @@ delete from slackwater.run_events where ctid = any(array(
   where e.created_at < clock_timestamp() - make_interval(secs => %(seconds)s)
     and r.status not in ('pending', 'running') limit 5000))"""
 
-_TRIM_KEYS = "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
+_TRIM_KEYS = (
+    "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
+)
 
 _READERS_GONE = f"""
 select run_id, thread_id, owner from slackwater.runs
@@ -102,7 +104,9 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
         return True
     if row["cancel_action"]:
         rollback = row["cancel_action"] == CancelAction.ROLLBACK.value
-        error = None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
+        error = (
+            None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
+        )
         settled = await settlement.end(
             database,
             **whose,
@@ -148,7 +152,8 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
 
 async def _last_event(runtime: Runtime, run_id: UUID) -> str:
     row = await runtime.database.fetch_one(
-        "select fence, seq from slackwater.run_events where run_id = %s order by fence desc, seq desc limit 1", (run_id,)
+        "select fence, seq from slackwater.run_events where run_id = %s order by fence desc, seq desc limit 1",
+        (run_id,),
     )
     return f"{row['fence']}-{row['seq']}" if row else "0-0"
 
@@ -156,5 +161,3 @@ async def _last_event(runtime: Runtime, run_id: UUID) -> str:
 async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
     head = await PooledSaver(runtime.database).aget_tuple({"configurable": {"thread_id": str(thread_id)}})
     return ", ".join(sorted(start.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""
-
-

@@ -58,7 +58,10 @@ class Worker:
             loops |= {"claim": self._claim, "wishes": self._wishes}
         if settings.wake == "listen":
             loops["listen"] = self._listen
-        self._tasks = [asyncio.create_task(self._forever(name, loop), name=f"worker:{name}") for name, loop in loops.items()]
+        self._tasks = [
+            asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
+            for name, loop in loops.items()
+        ]
 
     def stop_claiming(self) -> None:
         """Take nothing more. What has been claimed until now is in `live` before the next await."""
@@ -80,7 +83,9 @@ class Worker:
             except DATABASE_TROUBLE as problem:
                 log.warning("worker %s: %s", name, problem, extra={"event": f"worker.{name}.trouble"})
             except Exception:
-                log.exception("worker %s failed; it starts again", name, extra={"event": f"worker.{name}.failed"})
+                log.exception(
+                    "worker %s failed; it starts again", name, extra={"event": f"worker.{name}.failed"}
+                )
             await asyncio.sleep(random.uniform(0.1, 0.5))
 
     async def _claim(self) -> None:
@@ -139,7 +144,9 @@ class Worker:
         if self.runtime.draining:
             attempt.ask_to_drain(self.runtime.drain_reason)
         if run.cancel_action:
-            attempt.stop(StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), "cancelled"))
+            attempt.stop(
+                StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), run.cancel_reason or "cancelled")
+            )
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
@@ -203,7 +210,10 @@ class Worker:
     async def _listen(self) -> None:
         """Hear hints from other processes, on a connection of its own. They may be lost: polling is what counts."""
         connection = await psycopg.AsyncConnection.connect(
-            self.runtime.database.conninfo, autocommit=True, application_name="slackwater listen", connect_timeout=5
+            self.runtime.database.conninfo,
+            autocommit=True,
+            application_name="slackwater listen",
+            connect_timeout=5,
         )
         async with connection:
             await connection.execute("listen slackwater")

@@ -1,0 +1,95 @@
+"""What a request for a run may say, and how a run is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from app import wire
+from app.runtime.states import RunStatus
+
+StreamMode = Literal[
+    "values", "updates", "messages", "messages-tuple", "events", "debug", "tasks", "checkpoints", "custom"
+]
+Breakpoints = Literal["*"] | list[str]
+
+
+class RunCreate(BaseModel):
+    """A request for a run. Unknown keys are ignored, as the SDKs send some that mean nothing here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    assistant_id: str
+    input: Any = None
+    command: dict[str, Any] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
+    context: dict[str, Any] = Field(default_factory=dict)
+    checkpoint: dict[str, Any] | None = None
+    checkpoint_id: UUID | None = None
+    stream_mode: StreamMode | list[StreamMode] = "values"
+    stream_subgraphs: bool = False
+    stream_resumable: bool = False
+    interrupt_before: Breakpoints | None = None
+    interrupt_after: Breakpoints | None = None
+    multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"] = "enqueue"
+    if_not_exists: Literal["create", "reject"] = "reject"
+    on_disconnect: Literal["cancel", "continue"] = "continue"
+    on_completion: Literal["delete", "keep"] = "delete"
+    after_seconds: Annotated[float, Field(strict=False, allow_inf_nan=False, le=315_360_000)] = 0
+    durability: Literal["sync", "async", "exit"] | None = None
+    checkpoint_during: bool | None = None
+    webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
+    feedback_keys: list[str] | None = None
+
+    @field_validator("webhook")
+    @classmethod
+    def _not_yet(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError(
+                "webhooks are not served yet; a run that nobody is told of would be a silent loss"
+            )
+        return value
+
+    @property
+    def stream_modes(self) -> list[str]:
+        """The modes asked for; an empty list means the default."""
+        modes: list[str] = [self.stream_mode] if isinstance(self.stream_mode, str) else list(self.stream_mode)
+        return modes or ["values"]
+
+
+class Cancel(BaseModel):
+    """Which runs of a thread to cancel."""
+
+    thread_id: str
+    run_ids: list[str] = Field(min_length=1)
+
+
+_SHOWN_KWARGS = (
+    "input", "command", "config", "context", "stream_mode", "interrupt_before", "interrupt_after", "webhook",
+    "feedback_keys", "temporary", "subgraphs", "resumable", "checkpoint_during", "durability",
+)  # fmt: skip
+
+RUN_FIELDS = (
+    "run_id", "thread_id", "assistant_id", "metadata", "status", "kwargs", "multitask_strategy", "created_at",
+    "updated_at", "langsmith_session_name",
+)  # fmt: skip
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's row as the API shows it."""
+    return {
+        "run_id": str(row["run_id"]),
+        "thread_id": str(row["thread_id"]),
+        "assistant_id": str(row["assistant_id"]),
+        "metadata": row["metadata"],
+        "status": RunStatus(row["status"]).value,
+        "kwargs": {name: row["kwargs"][name] for name in _SHOWN_KWARGS if name in row["kwargs"]},
+        "multitask_strategy": row["multitask_strategy"],
+        "created_at": wire.timestamp(row["created_at"]),
+        "updated_at": wire.timestamp(row["updated_at"]),
+        "langsmith_session_name": None,
+    }

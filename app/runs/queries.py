@@ -1,0 +1,103 @@
+"""Runs in SQL. Admission, claims and settlement are `app.runtime`'s."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from app.postgres.pool import Database
+from app.runtime import queue
+
+Row = dict[str, Any]
+
+_COLUMNS = """run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at, updated_at,
+ error, on_completion, reader_left_at"""
+
+_GET = f"""
+select {_COLUMNS} from slackwater.runs
+where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'"""
+
+
+async def get(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> Row | None:
+    """The run, if it is the owner's and on that thread."""
+    return await database.fetch_one(_GET, {"owner": owner, "thread_id": thread_id, "run_id": run_id})
+
+
+_LIST = f"""
+select {_COLUMNS} from slackwater.runs
+where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
+  and (%(status)s::text is null or status = %(status)s)
+order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
+
+_THREAD = "select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s"
+
+
+async def list_(
+    database: Database, owner: str, thread_id: UUID, *, status: str | None, limit: int, offset: int
+) -> list[Row] | None:
+    """The thread's runs, newest first; None if there is no such thread."""
+    params = {"owner": owner, "thread_id": thread_id, "status": status, "limit": limit, "offset": offset}
+    thread, rows = await database.pipeline((_THREAD, params), (_LIST, params))
+    return rows if thread else None
+
+
+_FACE = """
+select t.status, t."values", t.interrupts, t.error from slackwater.threads t
+where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
+
+
+async def face(database: Database, owner: str, thread_id: UUID) -> Row | None:
+    """What the thread shows: status, values, interrupts, error."""
+    return await database.fetch_one(_FACE, {"owner": owner, "thread_id": thread_id})
+
+
+_TOLD = """
+select event, data from slackwater.run_events e where run_id = %(run_id)s
+  and (event = 'error' or event in ('values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
+    select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s and l.event = 'values'
+    order by l.fence desc, l.seq desc limit 1)))
+order by fence, seq"""
+
+
+async def told(database: Database, run_id: UUID) -> list[Row]:
+    """The events of a finished run that its wait body is made of."""
+    return await database.fetch(_TOLD, {"run_id": run_id})
+
+
+_DELETE = """
+delete from slackwater.runs where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s
+  and kind = 'run' returning run_id"""
+
+_DELETE_REST = (
+    """delete from checkpoints where thread_id = %(thread_id)s::uuid::text and metadata ->> 'run_id' = %(run_id)s::uuid::text
+       and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)""",
+    """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text and not exists (
+         select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
+           and c.checkpoint_id = w.checkpoint_id)
+       and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.status = 'running')""",
+    "delete from slackwater.run_events where run_id = %(run_id)s and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)",
+    "delete from slackwater.base_writes where run_id = %(run_id)s and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)",
+)
+
+
+async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> bool:
+    """Delete the run, its checkpoints and its events. A process that works on it finds its fence gone and stops."""
+    params = {"owner": owner, "thread_id": thread_id, "run_id": run_id}
+    answers = await database.pipeline(
+        (queue.LOCK, params),
+        (_DELETE, params),
+        *((statement, params) for statement in _DELETE_REST),
+        (queue.PROMOTE, params),
+        (queue.NOTIFY, {"hint": queue.HINT_WORK}),
+    )
+    return bool(answers[1])
+
+
+_READER = """
+update slackwater.runs set reader_left_at = case when %(left)s then clock_timestamp() end
+where run_id = %(run_id)s and status in ('pending', 'running') and kwargs ->> 'on_disconnect' = 'cancel'"""
+
+
+async def reader(database: Database, run_id: UUID, *, left: bool) -> None:
+    """Record that the reader of an `on_disconnect=cancel` run was cut off by us, or has come back."""
+    await database.execute(_READER, {"run_id": run_id, "left": left})

@@ -1,0 +1,350 @@
+"""Runs: in the background, streamed, waited for, joined, cancelled; on a thread or without one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+
+from app import wire
+from app.auth.principal import CurrentPrincipal, Principal
+from app.errors import Invalid
+from app.http import CurrentServices, JsonRoute, json_response
+from app.ids import parse_uuid
+from app.runs import service
+from app.runs.models import RUN_FIELDS, Cancel, RunCreate, shown
+from app.runs.streaming import Left, OpenResponse
+from app.runtime.cancel import CancelAction
+from app.runtime.encode import matches
+from app.runtime.follow import RunGone
+from app.runtime.journal import BEGINNING, EventId
+
+if TYPE_CHECKING:
+    from app.lifespan import Services
+
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
+
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
+Status = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+
+_SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_TRUE = frozenset({"1", "true", "yes"})
+
+
+@router.post("/threads/{thread_id}/runs")
+async def create_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run in the background."""
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return json_response(shown(created.row), headers={"content-location": created.content_location})
+
+
+@router.post("/runs")
+async def create_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run in the background, on a thread of its own that nobody sees."""
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return json_response(shown(created.row), headers={"content-location": created.content_location})
+
+
+@router.post("/threads/{thread_id}/runs/stream")
+async def stream_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run and read its events (SSE) until it ends."""
+    return _stream(
+        services, principal, await service.create(services, principal, thread_id, body, idempotency_key)
+    )
+
+
+@router.post("/runs/stream")
+async def stream_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run without a thread and read its events (SSE) until it ends."""
+    return _stream(
+        services, principal, await service.create(services, principal, None, body, idempotency_key)
+    )
+
+
+@router.post("/threads/{thread_id}/runs/wait")
+async def wait_for_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run and wait for its final values."""
+    return _wait(
+        services, principal, await service.create(services, principal, thread_id, body, idempotency_key)
+    )
+
+
+@router.post("/runs/wait")
+async def wait_for_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run without a thread and wait for its final values."""
+    return _wait(services, principal, await service.create(services, principal, None, body, idempotency_key))
+
+
+@router.post("/runs/cancel", status_code=204)
+async def cancel_runs(
+    body: Cancel,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    action: CancelAction = CancelAction.INTERRUPT,
+) -> Response:
+    """Cancel several runs of a thread."""
+    await service.cancel(services, principal, body.thread_id, body.run_ids, action)
+    return Response(status_code=204)
+
+
+@router.get("/threads/{thread_id}/runs")
+async def list_runs(
+    thread_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    status: Status | None = None,
+    select: Annotated[list[str] | None, Query()] = None,
+) -> Response:
+    """The thread's runs, newest first."""
+    if select and (unknown := sorted(set(select) - set(RUN_FIELDS))):
+        raise Invalid(f"Invalid select columns: {unknown}")
+    rows = await service.list_(services, principal, thread_id, status=status, limit=limit, offset=offset)
+    return json_response([{name: row[name] for name in select} for row in rows] if select else rows)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}")
+async def get_run(
+    thread_id: str, run_id: str, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    """One run."""
+    return json_response(shown(await service.get(services, principal, thread_id, run_id)))
+
+
+@router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204)
+async def delete_run(
+    thread_id: str, run_id: str, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    """Delete a run, its checkpoints and its events."""
+    await service.delete(services, principal, thread_id, run_id)
+    return Response(status_code=204)
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel")
+async def cancel_run(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    wait: str = "false",
+    action: str = "interrupt",
+) -> Response:
+    """Cancel a run: 202 at once, or, with `wait`, 200 and its last values when it has stopped."""
+    wish = CancelAction.ROLLBACK if action == CancelAction.ROLLBACK.value else CancelAction.INTERRUPT
+    thread = await service.cancel(services, principal, thread_id, [run_id], wish)
+    if wait.lower() not in _TRUE:
+        return Response(status_code=202)
+    run = parse_uuid(run_id, "run")
+    return _body(services, principal, thread, run, headers={}, cancels=False)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/join")
+async def join_run(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    cancel_on_disconnect: str = "false",
+) -> Response:
+    """Wait for a run's final values, from wherever it is being worked on."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    row = await service.find(services, principal, thread, run)
+    if row is None:
+        return json_response({"__error__": service.NOT_FOUND})
+    if row["reader_left_at"] is not None:
+        await service.reader_back(services, run)
+    cancels = cancel_on_disconnect.lower() in _TRUE
+    location = f"/threads/{thread}/runs/{run}/join" + ("?cancel_on_disconnect=1" if cancels else "")
+    return _body(services, principal, thread, run, headers={"location": location}, cancels=cancels)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/stream")
+async def join_run_stream(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    stream_mode: str | None = None,
+    cancel_on_disconnect: str = "false",
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    row = await service.find(services, principal, thread, run)
+    if row is None:
+        return Response(
+            wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None),
+            headers=_SSE_HEADERS,
+            media_type="text/event-stream",
+        )
+    if row["reader_left_at"] is not None:
+        await service.reader_back(services, run)
+    modes = _modes(stream_mode)
+    if last_event_id is None:
+        cursor = await services.runtime.follower.newest(run)
+    else:
+        cursor = EventId.parse(last_event_id) or BEGINNING
+    return _events(
+        services,
+        principal,
+        thread,
+        run,
+        cursor=cursor,
+        modes=modes,
+        cancels=cancel_on_disconnect.lower() in _TRUE,
+        content_location=f"/threads/{thread}/runs/{run}",
+    )
+
+
+def _modes(text: str | None) -> list[str]:
+    """One mode, or a JSON array of modes; nothing means all that the run publishes."""
+    if not text:
+        return []
+    if not text.startswith("["):
+        return [text]
+    try:
+        modes = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
+    if not all(isinstance(mode, str) for mode in modes):
+        raise Invalid("stream_mode: must be a mode or a JSON array of modes")
+    return list(modes)
+
+
+def _stream(services: Services, principal: Principal, created: service.Created) -> Response:
+    return _events(
+        services,
+        principal,
+        created.thread_id,
+        created.run_id,
+        cursor=BEGINNING,
+        modes=[],
+        cancels=created.on_disconnect == "cancel",
+        content_location=created.content_location,
+    )
+
+
+def _wait(services: Services, principal: Principal, created: service.Created) -> Response:
+    cancels = created.on_disconnect == "cancel"
+    headers = {
+        "location": f"{created.path}/join" + ("?cancel_on_disconnect=1" if cancels else ""),
+        "content-location": created.path,
+    }
+    return _body(services, principal, created.thread_id, created.run_id, headers=headers, cancels=cancels)
+
+
+def _events(
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    run_id: UUID,
+    *,
+    cursor: EventId,
+    modes: list[str],
+    cancels: bool,
+    content_location: str,
+) -> Response:
+    # The SDK drops its query parameters when it reconnects: what it asked for has to be in the Location.
+    query = {"stream_mode": orjson.dumps(modes).decode()} if modes else {}
+    if cancels:
+        query["cancel_on_disconnect"] = "1"
+    location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
+
+    async def frames() -> AsyncIterator[bytes]:
+        try:
+            async for batch in service.events(services, run_id, cursor):
+                wanted = [
+                    wire.sse_frame(event.name, event.data, str(event.id))
+                    for event in batch
+                    if matches(event.name, modes)
+                ]
+                if wanted:
+                    yield b"".join(wanted)
+        except RunGone:
+            yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+
+    return OpenResponse(
+        frames(),
+        media_type="text/event-stream",
+        headers={**_SSE_HEADERS, "location": location, "content-location": content_location},
+        heartbeat=wire.HEARTBEAT,
+        seconds=services.settings.heartbeat_seconds,
+        left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
+    )
+
+
+def _body(
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    run_id: UUID,
+    *,
+    headers: dict[str, str],
+    cancels: bool,
+) -> Response:
+    async def whole() -> AsyncIterator[bytes]:
+        # At once: the client has to know the Location before anything can be cut.
+        yield b"\n"
+        yield await service.body(services, principal, thread_id, run_id)
+
+    return OpenResponse(
+        whole(),
+        media_type="application/json",
+        headers=headers,
+        heartbeat=b"\n",
+        seconds=services.settings.heartbeat_seconds,
+        left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
+    )
+
+
+async def _left(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, how: Left, cancels: bool
+) -> None:
+    """A reader is gone. Only if he left by himself does his run end with him."""
+    if not cancels or how is Left.ENDED:
+        return
+    if how is Left.DISCONNECTED and not services.runtime.draining:
+        await services.runtime.cancel(
+            principal.owner, thread_id, [run_id], CancelAction.INTERRUPT, "its reader went away"
+        )
+    else:
+        await service.reader_cut(services, run_id)

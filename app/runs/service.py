@@ -1,0 +1,270 @@
+"""The rules of runs: what a request turns into, and what a client gets to read of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from app import wire
+from app.assistants import service as assistants
+from app.auth.principal import Principal
+from app.errors import BadRequest, Invalid, NotFound
+from app.ids import parse_uuid, uuid7
+from app.runs import queries
+from app.runs.models import RunCreate, shown
+from app.runtime.admission import NewRun
+from app.runtime.cancel import CancelAction
+from app.runtime.follow import RunGone
+from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.outcome_body import Collector
+from app.runtime.states import TERMINAL
+
+if TYPE_CHECKING:
+    from app.lifespan import Services
+
+NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
+
+_STRIPPED = frozenset(
+    {
+        "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions", "langgraph_request_id",
+        "__langsmith_project__", "__langsmith_example_id__", "__request_start_time_ms__", "__after_seconds__",
+        "__otel_traceparent__", "__otel_tracestate__", "__dd_trace_headers__", "__pregel_node_finished",
+        "__context_provided__", "run_id", "graph_id", "assistant_id", "user_id", "thread_id",
+    }
+)  # fmt: skip
+_STRIPPED_METADATA = frozenset(
+    {"thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A run that has been admitted."""
+
+    row: Mapping[str, Any]
+    stateless: bool
+    on_disconnect: str
+
+    @property
+    def run_id(self) -> UUID:
+        run_id: UUID = self.row["run_id"]
+        return run_id
+
+    @property
+    def thread_id(self) -> UUID:
+        thread_id: UUID = self.row["thread_id"]
+        return thread_id
+
+    @property
+    def path(self) -> str:
+        """Where the run is, whoever asks: without the stage or mount prefix that a proxy may have added."""
+        return f"/threads/{self.thread_id}/runs/{self.run_id}"
+
+    @property
+    def content_location(self) -> str:
+        return f"/runs/{self.run_id}" if self.stateless else self.path
+
+
+async def create(
+    services: Services,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    idempotency_key: str | None,
+) -> Created:
+    """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
+    stateless = thread_id is None
+    thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
+    if stateless and body.command and body.command.get("resume"):
+        raise BadRequest("You must provide a thread_id when resuming.")
+    if body.config.get("configurable") and body.context:
+        raise BadRequest(
+            "Cannot specify both configurable and context. Prefer setting context alone. Context was introduced in "
+            "LangGraph 0.6.0 and is the long term planned replacement for configurable."
+        )
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
+        raise Invalid("Idempotency-Key must have 1 to 255 characters")
+    assistant = await assistants.resolve(services, principal, body.assistant_id)
+    config = _config(body, thread, stateless)
+    context = {**assistant.context, **(body.context or config["configurable_as_context"])}
+    config.pop("configurable_as_context")
+    metadata = {**_metadata(body.config.get("metadata")), **_metadata(body.metadata)}
+    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
+    admitted = await services.runtime.admit(
+        NewRun(
+            run_id=uuid7(),
+            thread_id=thread,
+            owner=principal.owner,
+            assistant_id=assistant.assistant_id,
+            graph_id=assistant.graph_id,
+            kwargs={
+                "input": body.input,
+                "command": body.command or None,
+                "config": {**{k: v for k, v in assistant.config.items() if k != "configurable"}, **config},
+                "context": context,
+                "stream_mode": body.stream_modes,
+                "interrupt_before": body.interrupt_before,
+                "interrupt_after": body.interrupt_after,
+                "webhook": None,
+                "feedback_keys": body.feedback_keys,
+                "temporary": stateless and body.on_completion == "delete",
+                "subgraphs": body.stream_subgraphs,
+                "resumable": body.stream_resumable,
+                "checkpoint_during": durability != "exit",
+                "durability": durability,
+                "on_disconnect": body.on_disconnect,
+            },
+            metadata=metadata,
+            assistant_metadata=assistant.metadata,
+            assistant_configurable=assistant.config.get("configurable") or {},
+            multitask_strategy=body.multitask_strategy,
+            after_seconds=body.after_seconds,
+            create_thread=stateless or body.if_not_exists == "create",
+            on_completion=body.on_completion if stateless else None,
+            idempotency_key=idempotency_key,
+        )
+    )
+    return Created(admitted.row, stateless, body.on_disconnect)
+
+
+def _config(body: RunCreate, thread_id: UUID, stateless: bool) -> dict[str, Any]:
+    """The config to store: reserved keys stripped, the checkpoint to fork from merged in."""
+    configurable = body.config.get("configurable") or {}
+    if not isinstance(configurable, dict):
+        raise Invalid("config.configurable: must be an object")
+    named = configurable.get("thread_id")
+    if named is not None and str(named) != str(thread_id):
+        raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
+    limit = body.config.get("recursion_limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise Invalid("config.recursion_limit: must be an integer")
+    tags = body.config.get("tags")
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        raise Invalid("config.tags: must be a list of strings")
+    kept = {k: v for k, v in configurable.items() if k not in _STRIPPED and not k.startswith("__pregel")}
+    as_context = {} if stateless and not kept else dict(kept)
+    given = {k: v for k, v in body.context.items() if k not in _STRIPPED}
+    checkpoint = {
+        key: body.checkpoint[key]
+        for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+        if body.checkpoint and body.checkpoint.get(key) is not None
+    }
+    if body.checkpoint_id is not None:
+        checkpoint["checkpoint_id"] = str(body.checkpoint_id)
+    if "checkpoint_id" in checkpoint:
+        try:
+            checkpoint["checkpoint_id"] = str(UUID(str(checkpoint["checkpoint_id"])))
+        except ValueError:
+            raise Invalid("Invalid checkpoint ID") from None
+        checkpoint.setdefault("checkpoint_ns", "")
+    rest = {
+        k: v
+        for k, v in body.config.items()
+        if k in ("tags", "recursion_limit", "max_concurrency") and v is not None
+    }
+    return {**rest, "configurable": {**given, **kept, **checkpoint}, "configurable_as_context": as_context}
+
+
+def _metadata(metadata: object) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise Invalid("config.metadata: must be an object")
+    return {k: v for k, v in metadata.items() if k not in _STRIPPED_METADATA}
+
+
+async def find(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID
+) -> dict[str, Any] | None:
+    """The run's row, or None."""
+    return await queries.get(services.database, principal.owner, thread_id, run_id)
+
+
+async def get(services: Services, principal: Principal, thread_id: str, run_id: str) -> dict[str, Any]:
+    """The run's row. Raises NotFound."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    row = await queries.get(services.database, principal.owner, thread, run)
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def list_(
+    services: Services, principal: Principal, thread_id: str, *, status: str | None, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """The thread's runs as shown, newest first."""
+    thread = parse_uuid(thread_id, "thread")
+    rows = await queries.list_(
+        services.database, principal.owner, thread, status=status, limit=limit, offset=offset
+    )
+    if rows is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    return [shown(row) for row in rows]
+
+
+async def delete(services: Services, principal: Principal, thread_id: str, run_id: str) -> None:
+    """Delete a run with its checkpoints, also while it is being worked on."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    if not await queries.delete(services.database, principal.owner, thread, run):
+        raise NotFound("Run not found")
+    services.runtime.forget(run)
+    await services.runtime.refresh_thread(thread)
+
+
+async def cancel(
+    services: Services, principal: Principal, thread_id: str, run_ids: list[str], action: CancelAction
+) -> UUID:
+    """Wish that runs stop. Raises NotFound when there is none, or none that still could; the thread's id."""
+    thread = parse_uuid(thread_id, "thread")
+    runs = [parse_uuid(run_id, "run") for run_id in run_ids]
+    found = await services.runtime.cancel(principal.owner, thread, runs, action)
+    if not found.found:
+        known = [await queries.get(services.database, principal.owner, thread, run) for run in runs]
+        raise NotFound(
+            "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't "
+            "been deleted or completed."
+            if any(known)
+            else "No runs found to cancel."
+        )
+    return thread
+
+
+async def events(services: Services, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
+    """The run's events after the cursor, until its end."""
+    async for batch in services.runtime.follow(run_id, cursor):
+        yield batch
+
+
+async def body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
+    """What `/wait` and `/join` answer, once the run has ended. Raises StreamCut when this process leaves before."""
+    collector = Collector()
+    try:
+        if services.runtime.worker.live.get(run_id) is None:
+            row = await queries.get(services.database, principal.owner, thread_id, run_id)
+            if row is not None and row["status"] in TERMINAL:
+                for told in await queries.told(services.database, run_id):
+                    collector.feed(told["event"], told["data"].encode())
+                return collector.body(await _face(services, principal, thread_id))
+        async for batch in services.runtime.follow(run_id):
+            for event in batch:
+                collector.feed(event.name, event.data)
+    except RunGone:
+        if not collector.seen:
+            return wire.dumps({"__error__": NOT_FOUND})
+    return collector.body(None if collector.seen else await _face(services, principal, thread_id))
+
+
+async def _face(services: Services, principal: Principal, thread_id: UUID) -> dict[str, Any] | None:
+    return await queries.face(services.database, principal.owner, thread_id)
+
+
+async def reader_cut(services: Services, run_id: UUID) -> None:
+    """We cut off a reader: if his run is to end with him, he has some time to come back."""
+    await queries.reader(services.database, run_id, left=True)
+
+
+async def reader_back(services: Services, run_id: UUID) -> None:
+    """A reader has come back."""
+    await queries.reader(services.database, run_id, left=False)

@@ -1,0 +1,85 @@
+"""Answers that stay open until a run has ended, or are cut off when this process leaves.
+
+A cut is an aborted connection, never an ended body: only then do the SDKs come back by `Location`. A clean
+end they take for the end of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from enum import Enum
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from app.runtime.follow import StreamCut
+
+
+class Left(Enum):
+    """How an open answer came to its end."""
+
+    ENDED = "ended"
+    CUT = "cut"
+    """By us: the run goes on elsewhere."""
+    DISCONNECTED = "disconnected"
+    """By the client."""
+
+
+class OpenResponse(Response):
+    """Sends `chunks` as they come, and `heartbeat` every `seconds` from the start of the response.
+
+    `left` is told afterwards how it ended. Returning from an ASGI application before the last chunk makes the
+    server close the connection without one: that is the abort.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        heartbeat: bytes,
+        seconds: float,
+        left: Callable[[Left], Awaitable[None]],
+    ) -> None:
+        super().__init__(headers=dict(headers), media_type=media_type)
+        del self.headers["content-length"]
+        self._chunks = chunks
+        self._heartbeat = heartbeat
+        self._seconds = seconds
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sender = asyncio.create_task(self._send(send), name="response")
+        beat = asyncio.create_task(self._beat(send), name="response:heartbeat")
+        gone = asyncio.create_task(_disconnected(receive), name="response:disconnect")
+        try:
+            await asyncio.wait({sender, gone}, return_when=asyncio.FIRST_COMPLETED)
+            left = sender.result() if sender.done() and not sender.cancelled() else Left.DISCONNECTED
+        finally:
+            for task in (sender, beat, gone):
+                task.cancel()
+            await asyncio.wait({sender, beat, gone})
+        await self._left(left)
+        if left is Left.ENDED:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send) -> Left:
+        try:
+            async for chunk in self._chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except StreamCut:
+            return Left.CUT
+        return Left.ENDED
+
+    async def _beat(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,136 @@
+"""What threads look like: in requests and in answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, StrictInt
+
+from app.assistants.reserved import clean_metadata
+from app.ids import parse_uuid
+from app.threads.snapshot import FIELDS
+from app.wire import timestamp
+
+BIGINT_MAX = 2**63 - 1
+
+Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
+Status = Literal["idle", "busy", "interrupted", "error"]
+SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
+ThreadField = Literal[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "status",
+    "values",
+    "interrupts",
+]
+
+
+def _state_field(text: str) -> str:
+    if text not in FIELDS and not text.startswith("values."):
+        raise ValueError(f"must be one of {', '.join(FIELDS)}, or values.<key>")
+    return text
+
+
+def _checkpoint_id(text: str) -> str:
+    return str(parse_uuid(text, "checkpoint"))
+
+
+StateField = Annotated[str, AfterValidator(_state_field)]
+CheckpointId = Annotated[str, AfterValidator(_checkpoint_id)]
+HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000)]
+
+
+class Ttl(BaseModel):
+    """Minutes that a thread may live. Accepted for the clients' sake; nothing expires yet."""
+
+    ttl: float
+    strategy: Literal["delete", "keep_latest"] = "delete"
+
+
+class ThreadCreate(BaseModel):
+    thread_id: str | None = None
+    metadata: Metadata = {}
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+    ttl: float | Ttl | None = None
+    supersteps: list[Any] | None = None
+
+
+class ThreadPatch(BaseModel):
+    """`metadata` is merged over what is there; a key cannot be removed."""
+
+    metadata: Metadata = {}
+    ttl: float | Ttl | None = None
+
+
+class ThreadFilter(BaseModel):
+    """Which threads: `metadata` and `values` by containment."""
+
+    ids: list[str] = []
+    metadata: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    status: Status | None = None
+
+
+class ThreadSearch(ThreadFilter):
+    limit: StrictInt = Field(10, ge=1, le=1000)
+    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    sort_by: SortBy | None = None
+    sort_order: Literal["asc", "desc"] | None = None
+    select: list[ThreadField] | None = None
+
+
+class Checkpoint(BaseModel):
+    """A place in the history of the thread, or of one of its subgraphs. A `thread_id` beside it is ignored."""
+
+    checkpoint_id: CheckpointId | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_map: dict[str, str] | None = None
+
+
+class CheckpointConfig(BaseModel):
+    """A checkpoint inside a config, as the JavaScript SDK sends it."""
+
+    configurable: Checkpoint
+
+
+class StateAt(BaseModel):
+    checkpoint: Checkpoint
+    subgraphs: bool = False
+    select: list[StateField] = []
+
+
+class StateUpdate(BaseModel):
+    """`values` as if node `as_node` had written them; None only steps over the node."""
+
+    values: dict[str, Any] | list[Any] | None = None
+    as_node: str | None = None
+    checkpoint: Checkpoint | None = None
+    checkpoint_id: CheckpointId | None = None
+
+
+class HistorySearch(BaseModel):
+    """States from the newest to the oldest, those before the checkpoint `before`; `metadata` by containment."""
+
+    limit: HistoryLimit = 1
+    before: CheckpointId | CheckpointConfig | Checkpoint | None = None
+    metadata: dict[str, Any] | None = None
+    checkpoint: Checkpoint | None = None
+    select: list[StateField] = []
+
+    @property
+    def before_id(self) -> str | None:
+        """The id of the checkpoint `before`."""
+        if isinstance(self.before, CheckpointConfig):
+            return self.before.configurable.checkpoint_id
+        return self.before.checkpoint_id if isinstance(self.before, Checkpoint) else self.before
+
+
+def view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A thread, or the selected columns of one, as the API shows it."""
+    return {name: timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}

@@ -1,0 +1,190 @@
+"""The state of a thread, read from its checkpoints through its graph, and written as if a node had done it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+from uuid import UUID
+
+from app.assistants.service import system_id
+from app.auth.principal import Principal
+from app.errors import BadRequest, Draining, LeaseLost
+from app.threads import queries, snapshot
+from app.threads.models import Checkpoint, HistorySearch, StateUpdate
+from app.threads.service import not_found
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+    from app.graphs.registry import Graph
+    from app.lifespan import Services
+
+HEAD = Checkpoint()
+
+
+@dataclass(frozen=True, slots=True)
+class _Thread:
+    """A thread as far as its graph is concerned."""
+
+    thread_id: UUID
+    owner: str
+    graph_id: str | None
+    """None until a run, or its creator, has said which graph it belongs to."""
+    assistant_id: str | None
+    configurable: Mapping[str, Any]
+    """What the runs of this thread were configured with: a factory may need it to build the same graph again."""
+
+    def config(self, at: Checkpoint = HEAD) -> RunnableConfig:
+        """The config of this thread's graph, pointing at a checkpoint of this thread whatever `at` says."""
+        ids = {"graph_id": self.graph_id, "assistant_id": self.assistant_id, "user_id": self.owner}
+        configurable = {
+            **self.configurable,
+            **{name: value for name, value in ids.items() if value is not None},
+            **at.model_dump(exclude_none=True),
+            "thread_id": str(self.thread_id),
+            "checkpoint_ns": at.checkpoint_ns or "",
+        }
+        return cast("RunnableConfig", {"configurable": configurable})
+
+
+async def read(
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    at: Checkpoint = HEAD,
+    *,
+    subgraphs: bool = False,
+) -> Mapping[str, Any]:
+    """The `ThreadState` at a checkpoint; the empty one if nothing has run. Raises NotFound."""
+    thread = await _find(services, principal, thread_id)
+    if thread.graph_id is None:
+        return snapshot.EMPTY
+    async with _open_to_read(services, thread) as graph:
+        return snapshot.thread_state(await graph.aget_state(thread.config(at), subgraphs=subgraphs))
+
+
+async def history(
+    services: Services, principal: Principal, thread_id: UUID, query: HistorySearch
+) -> Sequence[Mapping[str, Any]]:
+    """`ThreadState`s, newest first. Raises NotFound."""
+    thread = await _find(services, principal, thread_id)
+    if thread.graph_id is None:
+        return []
+    before = cast("RunnableConfig", {"configurable": {"checkpoint_id": query.before_id}})
+    async with _open_to_read(services, thread) as graph:
+        states = graph.aget_state_history(
+            thread.config(query.checkpoint or HEAD),
+            filter=query.metadata,
+            before=before if query.before_id else None,
+            limit=query.limit,
+        )
+        return [snapshot.thread_state(state) async for state in states]
+
+
+async def update(
+    services: Services, principal: Principal, thread_id: UUID, body: StateUpdate
+) -> dict[str, Any]:
+    """Write a checkpoint; the config that names it. Raises NotFound, BadRequest and ThreadHeld."""
+    thread = await _find(services, principal, thread_id)
+    if thread.graph_id is None:
+        raise BadRequest(
+            f"Thread '{thread_id}' has no assigned graph ID. This usually occurs when no runs have been made on this "
+            "particular thread. Start a run on it, or create it with a graph_id in its metadata."
+        )
+    services.graphs.require(thread.graph_id)
+    at = body.checkpoint or HEAD
+    if body.checkpoint_id:
+        at = at.model_copy(update={"checkpoint_id": body.checkpoint_id})
+    hold = services.runtime.hold(
+        thread_id,
+        owner=principal.owner,
+        graph_id=thread.graph_id,
+        assistant_id=UUID(thread.assistant_id) if thread.assistant_id else system_id(thread.graph_id),
+    )
+    try:
+        async with hold as held, _open(services, thread, held.saver, "threads.update") as graph:
+            written = await _apply(graph, thread.config(at), body)
+    except LeaseLost:
+        # Somebody has deleted the thread, or this process stalled for longer than its lease.
+        from app.runtime.hold import ThreadHeld
+
+        await _find(services, principal, thread_id)
+        raise ThreadHeld from None
+    await services.runtime.refresh_thread(thread_id)
+    checkpoint = snapshot.checkpoint_of(written)
+    return {
+        "checkpoint": checkpoint,
+        "configurable": checkpoint,
+        "checkpoint_id": checkpoint["checkpoint_id"],
+    }
+
+
+async def _apply(graph: Graph, config: RunnableConfig, body: StateUpdate) -> RunnableConfig:
+    """Raises BadRequest for what the graph cannot take; its own reducers and edges see the values too."""
+    from langgraph.errors import EmptyInputError, InvalidUpdateError
+
+    try:
+        return await graph.aupdate_state(config, body.values, as_node=body.as_node)
+    except (InvalidUpdateError, EmptyInputError, ValueError) as error:
+        raise BadRequest(str(error)) from error
+    except (TypeError, LookupError, AttributeError) as error:
+        raise BadRequest(f"{type(error).__name__}: {error}") from error
+
+
+async def _find(services: Services, principal: Principal, thread_id: UUID) -> _Thread:
+    """Raises NotFound."""
+    row = await queries.find_graph(services.database, principal.owner, thread_id)
+    if row is None:
+        raise not_found(thread_id)
+    graph_id = row["metadata"].get("graph_id")
+    configurable = row["config"].get("configurable") or {}
+    return _Thread(
+        thread_id,
+        principal.owner,
+        graph_id if isinstance(graph_id, str) else None,
+        row["metadata"].get("assistant_id"),
+        {name: value for name, value in configurable.items() if not _is_of_a_run(name)},
+    )
+
+
+def _is_of_a_run(name: str) -> bool:
+    """Whether a key of `configurable` says something about one run only, or is LangGraph's own."""
+    return name == "run_id" or name.startswith(("checkpoint_", "__"))
+
+
+@asynccontextmanager
+async def _open_to_read(services: Services, thread: _Thread) -> AsyncIterator[Graph]:
+    from app.runtime.saver import PooledSaver
+
+    async with _open(services, thread, PooledSaver(services.database), "threads.read") as graph:
+        yield graph
+
+
+@asynccontextmanager
+async def _open(
+    services: Services,
+    thread: _Thread,
+    saver: BaseCheckpointSaver[Any],
+    access: Literal["threads.read", "threads.update"],
+) -> AsyncIterator[Graph]:
+    """The thread's graph over `saver`. Raises NotFound if this server has no such graph, and Draining."""
+    assert thread.graph_id is not None
+    try:
+        async with services.graphs.open(
+            thread.graph_id,
+            config=thread.config(),
+            access=access,
+            checkpointer=saver,
+            store=services.runtime.store,
+        ) as graph:
+            yield graph
+    except asyncio.CancelledError:
+        # The gate says "no more" in this way; nobody has cancelled the request.
+        task = asyncio.current_task()
+        if services.database.gate.is_shut and task is not None and not task.cancelling():
+            raise Draining from None
+        raise
