@@ -72,7 +72,13 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
+            try:
+                return await handle(JsonRequest(request.scope, request.receive))
+            except HTTPException as error:
+                # FastAPI turns whatever reading the body raises into a 400 of its own.
+                if isinstance(error.__cause__, ApiError):
+                    raise error.__cause__ from None
+                raise
 
         return handle_json
 

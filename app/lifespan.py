@@ -95,7 +95,7 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
     """Start, or share, the embedded server, and bring its schema up to date: nobody else would."""
     if settings.on_lambda:
         raise SchemaError("On AWS Lambda there is no embedded server: set SLACKWATER_DATABASE_URI.")
-    server = EmbeddedPostgres(settings.data_dir / "postgres", bindir=settings.postgres_bin)
+    server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     conninfo = await asyncio.to_thread(server.start)
     stack.callback(server.release)
     await schema.migrate(conninfo)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Generator
 
 import uvicorn
 
+from app import telemetry
 from app.errors import ExitCode, SettingsError, StartError
 from app.main import create_app
 from app.settings import Settings
@@ -113,4 +116,7 @@ def main(settings: Settings) -> None:
     except StartError as error:
         print(f"slackwater: {error.message}", file=sys.stderr)
         code = error.exit_code
-    sys.exit(code)
+    # Freeing every module one by one takes the interpreter longer than most drains.
+    atexit._run_exitfuncs()
+    telemetry.flush()
+    os._exit(code)

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+RESERVED_NAMES = frozenset({"system", "local"})
+"""Owners that are nobody's key: see `app.auth.principal`."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -24,6 +27,8 @@ class ApiKey:
     def parse(cls, text: str) -> ApiKey:
         """Read `name:sha256hex`. Raises ValueError, which says what is expected."""
         name, _, digest = text.strip().partition(":")
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is reserved, choose another name for the key")
         if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest.lower()):
             raise ValueError("each key is written name:sha256hex, as `slackwater keys new NAME` prints it")
         return cls(name, digest.lower())
