@@ -143,6 +143,16 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
             await connection.close()
             await self.putconn(connection)  # which replaces it
 
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close within about `timeout` seconds, also while a worker is connecting to a host that does not answer."""
+        workers = {worker for worker in (*self._workers, self._sched_runner) if worker is not None}
+        await super().close(timeout)
+        late = {worker for worker in workers if not worker.done()}
+        for worker in late:
+            worker.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_SECONDS)
+
 
 class Database:
     """The process's database: one pool for the checkpointer, the store and the gateway's own tables.
@@ -198,7 +208,7 @@ class Database:
             try:
                 return await (await connection.execute(sql, params)).fetchall()
             except OperationalError as error:
-                if not (connection.closed and _only_reads(sql)) or isinstance(error, StatementTimeout):
+                if not (_only_reads(sql) and _lost(connection, error)):
                     raise
         async with self._checkout() as connection:
             return await (await connection.execute(sql, params)).fetchall()
@@ -250,6 +260,14 @@ def _dropped(connection: AsyncConnection[Any]) -> bool:
         except OperationalError:
             return True
     return pgconn.status == ConnStatus.BAD
+
+
+def _lost(connection: AsyncConnection[Any], error: OperationalError) -> bool:
+    """True if the statement failed because the server ended the session. A late answer is not that."""
+    if isinstance(error, StatementTimeout):
+        return False
+    # Class 57P, operator intervention: the farewell may be read before the end of the stream is.
+    return connection.closed or (error.sqlstate or "").startswith("57P")
 
 
 def _only_reads(sql: QueryNoTemplate) -> bool:
