@@ -10,7 +10,7 @@ import math
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -107,7 +107,9 @@ def _default(value: Any) -> Any:
     match value:
         case BaseException():
             return error_object(value)
-        case set() | frozenset() | deque() | tuple():
+        case set() | frozenset():
+            return _in_order(value)
+        case deque() | tuple():
             return list(value)
         case bytes() | bytearray() | memoryview():
             return b64encode(value).decode()
@@ -128,6 +130,14 @@ def _default(value: Any) -> Any:
     if callable(to_list := getattr(value, "tolist", None)):  # arrays that orjson's numpy support leaves out
         return to_list()
     return None
+
+
+def _in_order(values: Set[Any]) -> list[Any]:
+    """Sorted where it can be: every process hashes texts differently, and equal states should read the same."""
+    try:
+        return sorted(values)
+    except TypeError:
+        return list(values)
 
 
 def _number(value: Decimal) -> int | float | None:
