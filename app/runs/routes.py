@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
 from uuid import UUID
@@ -289,16 +290,13 @@ def _events(
         query["cancel_on_disconnect"] = "1"
     location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
 
-    async def frames() -> AsyncIterator[bytes]:
+    async def frames() -> AsyncGenerator[bytes]:
         try:
-            async for batch in service.events(services, run_id, cursor):
-                wanted = [
-                    wire.sse_frame(event.name, event.data, str(event.id))
-                    for event in batch
-                    if matches(event.name, modes)
-                ]
-                if wanted:
-                    yield b"".join(wanted)
+            async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
+                async for batch in batches:
+                    wanted = [event for event in batch if matches(event.name, modes)]
+                    if wanted:
+                        yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
         except RunGone:
             yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
 
@@ -321,7 +319,7 @@ def _body(
     headers: dict[str, str],
     cancels: bool,
 ) -> Response:
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes]:
         # At once: the client has to know the Location before anything can be cut.
         yield b"\n"
         yield await service.body(services, principal, thread_id, run_id)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,9 +17,8 @@ from app.runs import queries
 from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
 from app.runtime.cancel import CancelAction
+from app.runtime.collector import Collector
 from app.runtime.follow import RunGone
-from app.runtime.journal import BEGINNING, Event, EventId
-from app.runtime.outcome_body import Collector
 from app.runtime.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -231,33 +231,29 @@ async def cancel(
     return thread
 
 
-async def events(services: Services, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
-    """The run's events after the cursor, until its end."""
-    async for batch in services.runtime.follow(run_id, cursor):
-        yield batch
-
-
 async def body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
-    """What `/wait` and `/join` answer, once the run has ended. Raises StreamCut when this process leaves before."""
+    """What `/wait` and `/join` answer, once the run has ended. Raises StreamCut when this process leaves before.
+
+    Made of the whole log, so that it is the same whenever, and to whichever process, a client comes back.
+    """
     collector = Collector()
-    try:
-        if services.runtime.worker.live.get(run_id) is None:
-            row = await queries.get(services.database, principal.owner, thread_id, run_id)
-            if row is not None and row["status"] in TERMINAL:
-                for told in await queries.told(services.database, run_id):
-                    collector.feed(told["event"], told["data"].encode())
-                return collector.body(await _face(services, principal, thread_id))
-        async for batch in services.runtime.follow(run_id):
-            for event in batch:
-                collector.feed(event.name, event.data)
-    except RunGone:
-        if not collector.seen:
-            return wire.dumps({"__error__": NOT_FOUND})
-    return collector.body(None if collector.seen else await _face(services, principal, thread_id))
-
-
-async def _face(services: Services, principal: Principal, thread_id: UUID) -> dict[str, Any] | None:
-    return await queries.face(services.database, principal.owner, thread_id)
+    row = None
+    if run_id not in services.runtime.worker.live:
+        row = await queries.get(services.database, principal.owner, thread_id, run_id)
+    if row is not None and row["status"] in TERMINAL:
+        for told in await queries.told(services.database, run_id):
+            collector.feed(told["event"], told["data"].encode())
+    else:
+        try:
+            async with aclosing(services.runtime.follow(run_id)) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        collector.feed(event.name, event.data)
+        except RunGone:
+            if collector.silent:
+                return wire.dumps({"__error__": NOT_FOUND})
+    face = await queries.face(services.database, principal.owner, thread_id) if collector.silent else None
+    return collector.body(face)
 
 
 async def reader_cut(services: Services, run_id: UUID) -> None:

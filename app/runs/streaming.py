@@ -7,7 +7,8 @@ end they take for the end of the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from enum import Enum
 
 from fastapi import Response
@@ -35,7 +36,7 @@ class OpenResponse(Response):
 
     def __init__(
         self,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncGenerator[bytes],
         *,
         media_type: str,
         headers: Mapping[str, str],
@@ -68,8 +69,9 @@ class OpenResponse(Response):
 
     async def _send(self, send: Send) -> Left:
         try:
-            async for chunk in self._chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except StreamCut:
             return Left.CUT
         return Left.ENDED

@@ -38,14 +38,15 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
                 everyone[id(attempt)] = attempt
                 attempt.ask_to_drain(reason)
         running = _tasks(worker.unfinished)
-        if not running and not worker.claim_in_flight:
+        if not running and not runtime.taking_on:
             break
-        left = budget.left_to_ask()
-        if left <= 0:
+        round_seconds = min(budget.left_to_ask(), ROUND_SECONDS)
+        if round_seconds <= 0:
             break
-        await asyncio.wait(
-            running or {asyncio.ensure_future(asyncio.sleep(ROUND_SECONDS))}, timeout=min(left, ROUND_SECONDS)
-        )
+        if running:
+            await asyncio.wait(running, timeout=round_seconds)
+        else:
+            await asyncio.sleep(round_seconds)
     # Insist
     late = worker.unfinished
     for attempt in late:
@@ -55,7 +56,12 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
         await asyncio.wait(_tasks(late), timeout=budget.left_to_insist())
     # Settle
     runtime.close_door()
-    settling = _tasks(worker.unfinished)
+    for attempt in worker.unfinished:
+        if attempt.outcome is None:
+            # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
+            # over like one that still has a thread: at the very end.
+            attempt.outcome, attempt.deferred = Outcome.CUT, True
+    settling = _tasks(a for a in worker.unfinished if not a.deferred)
     if settling:
         await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))
     attempts = list(everyone.values())

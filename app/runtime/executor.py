@@ -223,6 +223,8 @@ async def _stream(
         # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
         async with _chunks(graph, begin.input, config, options) as chunks:
             async for chunk in chunks:
+                if begin.last_step and chunk[-2:] == ("updates", {"__interrupt__": ()}):
+                    continue  # the stop after the last superstep is ours, not a breakpoint of the user's
                 for event in encoder.feed(*encoder.plan.chunk(chunk)):
                     saver.publish(event.name, event.data)
                 await saver.breathe()
@@ -365,6 +367,9 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
                 return Settled(owned=False)
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
     attempt.settled = settled.status if settled.owned else None
+    if settled.error is not None:
+        # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
+        attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
     attempt.journal.close(Ending.SETTLED if over else Ending.GONE_ON)
     return settled

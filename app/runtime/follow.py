@@ -6,7 +6,8 @@ A reader in the owner's process reads memory; elsewhere one task per process pol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -77,7 +78,7 @@ class Follower:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=timeout)
 
-    async def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
+    async def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncGenerator[list[Event]]:
         """The run's events after `cursor` in batches, until the run is terminal.
 
         Raises StreamCut when this process is leaving, and RunGone when the run is deleted. An event named `gap`,
@@ -86,14 +87,15 @@ class Follower:
         while True:
             attempt = self._here(run_id)
             if attempt is None:
-                async for events, over in self._remote(run_id, cursor):
-                    if events:
-                        cursor = events[-1].id
-                        yield events
-                    if over:
-                        return
-                    if self._here(run_id):
-                        break
+                async with aclosing(self._remote(run_id, cursor)) as batches:
+                    async for events, over in batches:
+                        if events:
+                            cursor = events[-1].id
+                            yield events
+                        if over:
+                            return
+                        if self._here(run_id):
+                            break
                 continue
             journal = attempt.journal
             fresh = journal.after(cursor)
@@ -135,7 +137,7 @@ class Follower:
         )
         return EventId(row["fence"], row["seq"]) if row else BEGINNING
 
-    async def _page(self, run_id: UUID, cursor: EventId, upto: EventId) -> AsyncIterator[list[Event]]:
+    async def _page(self, run_id: UUID, cursor: EventId, upto: EventId) -> AsyncGenerator[list[Event]]:
         while True:
             rows = await self._runtime.database.fetch(
                 _EVENTS, {"run_ids": [run_id], "fences": [cursor.fence], "seqs": [cursor.seq]}
@@ -148,7 +150,7 @@ class Follower:
             if len(within) < PAGE:
                 return
 
-    async def _remote(self, run_id: UUID, cursor: EventId) -> AsyncIterator[tuple[list[Event], bool]]:
+    async def _remote(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[tuple[list[Event], bool]]:
         reader = _Remote(run_id, cursor)
         while True:
             if self._cut.is_set():

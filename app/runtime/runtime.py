@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from app import wire
 from app.budget import Budget
+from app.errors import Draining
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import admission, cancel, queue, sweeper
@@ -79,6 +80,11 @@ class Runtime:
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
+    @property
+    def taking_on(self) -> bool:
+        """Whether a claim or an admission is in flight that may still make a run ours."""
+        return self.worker.claim_in_flight or bool(self._admissions)
+
     def begin_draining(self, reason: str) -> None:
         """Close the door: no new claims, `/ready` says no, readers of runs elsewhere are let go."""
         if not self.draining:
@@ -126,6 +132,8 @@ class Runtime:
         return await asyncio.shield(task)
 
     async def _admit(self, new: NewRun) -> Admitted:
+        if self.closed:
+            raise Draining
         admitted = await admission.admit(
             self.database,
             new,
@@ -172,7 +180,7 @@ class Runtime:
         if attempt is not None:
             attempt.stop(StopWish.LEASE_LOST)
 
-    def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncIterator[list[Event]]:
+    def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncGenerator[list[Event]]:
         """The run's events after `cursor`, until its end. See `Follower.follow`."""
         return self.follower.follow(run_id, cursor)
 

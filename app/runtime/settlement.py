@@ -13,6 +13,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from app import wire
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
 from app.runtime.claims import PROGRESS
@@ -46,6 +47,8 @@ class Settled:
     next_ready: bool = False
     """Another run of the thread can be claimed."""
     status: str | None = None
+    error: bytes | None = None
+    """The `error` event with which a guard has ended the run, as it stands in the log."""
 
 
 _END = f"""
@@ -107,7 +110,9 @@ with stuck as (
   insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
   select run_id, fence, split_part(last_event, '-', 2)::int, thread_id, 'error', error::text from stuck
 ), shown as (
-  update slackwater.threads t set status = 'error', error = s.error, updated_at = clock_timestamp()
+  update slackwater.threads t set error = s.error, updated_at = clock_timestamp(),
+    status = case when exists (select 1 from slackwater.runs a where a.thread_id = s.thread_id
+      and a.run_id <> s.run_id and a.status in ('pending', 'running')) then 'busy' else 'error' end
   from stuck s where t.thread_id = s.thread_id
 )
 select error, last_event from stuck"""
@@ -203,4 +208,6 @@ async def hand_over(
     if not owned:
         return Settled(owned=False)
     ready = any(row["ready"] and row["due"] for row in promoted)
-    return Settled(True, ready, RunStatus.ERROR.value if stuck else RunStatus.PENDING.value)
+    if stuck:
+        return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(stuck[0]["error"]))
+    return Settled(True, ready, RunStatus.PENDING.value)

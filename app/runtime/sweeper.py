@@ -30,10 +30,11 @@ delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and 
   and lease_until < clock_timestamp()"""
 
 _DELETE = """
-with gone as (
-  delete from slackwater.runs where run_id in (select run_id from slackwater.runs
-    where delete_at < clock_timestamp() order by delete_at limit 500 for update skip locked)
-  returning run_id, thread_id
+with locked as (
+  select t.thread_id, r.run_id from slackwater.runs r join slackwater.threads t using (thread_id)
+  where r.delete_at < clock_timestamp() order by r.delete_at limit 500 for update of t skip locked
+), gone as (
+  delete from slackwater.runs r using locked where r.run_id = locked.run_id returning r.run_id, r.thread_id
 ), threads_gone as (
   delete from slackwater.threads t using gone where t.thread_id = gone.thread_id and t.hidden
     and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id
