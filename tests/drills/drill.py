@@ -1,0 +1,241 @@
+"""One drill: servers on a database, runs on them, and what must hold of both in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from support.effects import Effect, Effects, finished, query, repeated, started
+from support.server import LEASE_SECONDS, Fleet, ServerProcess
+
+PROJECT = Path(__file__).parent / "project"
+RENAMED = Path(__file__).parent / "renamed"
+
+COUNT = int(os.environ.get("SLACKWATER_DRILLS", "20"))
+"""How many runs each drill stops, each at a random moment of its own."""
+
+BATCH = 20
+"""How many of them at once."""
+
+OVER = ("success", "error", "timeout", "interrupted")
+
+
+def batches(count: int = COUNT, size: int = BATCH) -> list[int]:
+    """`count` in parts of at most `size`."""
+    return [min(size, count - done) for done in range(0, count, size)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that a drill has started."""
+
+    run_id: str
+    thread_id: str
+    graph: str
+
+
+@dataclass
+class Drill:
+    """The servers of one database, and the runs on them."""
+
+    uri: str
+    fleet: Fleet
+    effects: Effects
+    runs: list[Run] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    """What the watch has found: runs and threads that nobody owned for too long."""
+
+    # Doing
+
+    @asynccontextmanager
+    async def client(self, server: ServerProcess) -> AsyncIterator[LangGraphClient]:
+        async with get_client(url=server.url, timeout=30) as client:
+            yield client
+
+    async def begin(
+        self,
+        server: ServerProcess,
+        graph: str,
+        given: Any,
+        *,
+        spread: float = 0,
+        thread_id: str | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start a run in the background, up to `spread` seconds from now: so its stop comes at a moment of its own."""
+        await asyncio.sleep(random.uniform(0, spread))
+        async with self.client(server) as client:
+            row = await client.runs.create(
+                thread_id or str(uuid4()), graph, input=given, if_not_exists="create", **options
+            )
+        run = Run(row["run_id"], row["thread_id"], graph)
+        self.runs.append(run)
+        return run
+
+    async def begin_many(
+        self,
+        server: ServerProcess,
+        graph: str,
+        given: Any,
+        count: int,
+        *,
+        spread: float = 0.5,
+        **options: Any,
+    ) -> list[Run]:
+        return list(
+            await asyncio.gather(
+                *(self.begin(server, graph, given, spread=spread, **options) for _ in range(count))
+            )
+        )
+
+    async def until(self, condition: Any, timeout: float = 20, what: str = "") -> None:
+        """Poll the database until `condition()` holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout} s: {what}\n{self.states()}\n{self.fleet.logs()}")
+            await asyncio.sleep(0.03)
+
+    async def until_started(self, runs: Sequence[Run], steps: int = 1) -> None:
+        """Wait until each run has started so many nodes."""
+        ids = {run.run_id for run in runs}
+
+        def all_started() -> bool:
+            found = self.effects.of_runs()
+            return all(len(started(found.get(run_id, []))) >= steps for run_id in ids)
+
+        await self.until(all_started, what=f"{steps} nodes of each run")
+
+    async def until_over(self, runs: Sequence[Run] | None = None, timeout: float = 40) -> None:
+        """Wait until the runs are over, wherever."""
+        ids = [run.run_id for run in (self.runs if runs is None else runs)]
+        await self.until(
+            lambda: (
+                not query(
+                    self.uri,
+                    "select 1 from slackwater.runs where run_id = any(%s::uuid[]) and status in ('pending', 'running')",
+                    (ids,),
+                )
+            ),
+            timeout,
+            "all runs over",
+        )
+
+    # Looking
+
+    def row(self, run: Run) -> dict[str, Any]:
+        rows = query(self.uri, "select * from slackwater.runs where run_id = %s", (run.run_id,))
+        assert rows, f"run {run.run_id} is gone"
+        return rows[0]
+
+    def thread(self, run: Run) -> dict[str, Any]:
+        return query(self.uri, "select * from slackwater.threads where thread_id = %s", (run.thread_id,))[0]
+
+    def states(self) -> str:
+        rows = query(
+            self.uri,
+            "select run_id::text, status, attempt, handovers, stopped, reason, worker, fence, error from slackwater.runs "
+            "where status <> 'success' order by created_at limit 20",
+        )
+        return "\n".join(str(row) for row in rows)
+
+    async def watch(self) -> None:
+        """Look for runs and threads without an owner, for as long as the drill lasts."""
+        late = LEASE_SECONDS + 5
+        while True:
+            try:
+                found = await asyncio.to_thread(query, self.uri, _ORPHANS, {"late": late, "over": 5.0})
+            except Exception:
+                found = []  # the database is what this drill has stopped
+            self.orphans += [str(row) for row in found]
+            await asyncio.sleep(0.25)
+
+    # Judging
+
+    def cuts(self) -> Counter[str]:
+        """How often each run was cut inside a superstep by a drain's deadline, as the reports have it."""
+        return Counter(
+            run["run_id"]
+            for server in self.fleet.servers
+            for report in server.events("drain.report")
+            for run in report["runs"]
+            if run["outcome"] == "cancelled"
+        )
+
+    def check_run(
+        self, run: Run, expected: Sequence[str], *, ordered: bool = True, times: int = 1
+    ) -> list[Effect]:
+        """A run that was stopped by nothing but SIGTERM: it succeeded, and each node finished exactly once."""
+        row, thread = self.row(run), self.thread(run)
+        assert row["status"] == "success", f"{row['status']}: {row['error']}\n{self.fleet.logs()}"
+        assert thread["status"] == "idle"
+        assert sorted(thread["values"]["log"]) == sorted(list(expected) * times), thread["values"]
+        effects = self.effects.of(run.run_id)
+        done, begun = finished(effects), started(effects)
+        assert not repeated(done), (
+            f"finished twice: {repeated(done)} of {run}\n{effects}\n{self.fleet.logs()}"
+        )
+        assert sorted(done) == sorted(expected)
+        if ordered:
+            assert done == list(expected)
+        if not self.cuts()[run.run_id]:
+            assert not repeated(begun), f"started twice: {repeated(begun)} of {run}\n{effects}"
+        return effects
+
+    def check(self) -> None:
+        """What holds at the end of every drill: nobody was forgotten, and no log says what none may say."""
+        assert not self.orphans, self.orphans
+        left = query(
+            self.uri,
+            "select run_id::text, status, worker from slackwater.runs where status in ('pending', 'running')",
+        )
+        assert not left, f"{left}\n{self.fleet.logs()}"
+        busy = query(self.uri, "select thread_id::text from slackwater.threads where status = 'busy'")
+        assert not busy, f"{busy}\n{self.fleet.logs()}"
+        assert not self.fleet.complaints, "\n".join(self.fleet.complaints)
+        for server in self.fleet.servers:
+            for report in server.events("drain.report"):
+                self.check_report(report)
+
+    def check_report(self, report: dict[str, Any]) -> None:
+        """A drain report agrees with itself."""
+        assert set(report) >= {"reason", "budget_ms", "took_ms", "runs"}
+        assert report["took_ms"] <= report["budget_ms"] + 100
+        for run in report["runs"]:
+            assert set(run) == {
+                "run_id", "thread_id", "outcome", "handed_over", "attempt", "fence", "checkpoint_id", "ms",
+            }  # fmt: skip
+            assert run["outcome"] in ("finished", "drained", "cancelled", "left")
+            assert run["handed_over"] == (run["outcome"] in ("drained", "cancelled")), run
+
+
+_ORPHANS = """
+select 'run' as kind, run_id::text as id, status, worker, (clock_timestamp() - lease_until)::text as since
+from slackwater.runs
+where status = 'running' and lease_until < clock_timestamp() - make_interval(secs => %(over)s)
+union all
+select 'thread', thread_id::text, status, null, (clock_timestamp() - updated_at)::text from slackwater.threads t
+where status = 'busy' and updated_at < clock_timestamp() - make_interval(secs => %(late)s) and not exists (
+  select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running'))"""
+
+
+def steps(n: int) -> list[str]:
+    """The nodes of the `line` graphs."""
+    return [f"step-{i}" for i in range(1, n + 1)]
+
+
+def outcomes(report: dict[str, Any], runs: Iterable[Run]) -> Counter[str]:
+    """How often each outcome is in a report, of these runs."""
+    ids = {run.run_id for run in runs}
+    return Counter(run["outcome"] for run in report["runs"] if run["run_id"] in ids)

@@ -1,0 +1,1 @@
+"""What drills share: real server processes, a balancer in front of them, and a record of what their nodes did."""
