@@ -124,9 +124,11 @@ async def search(database: Database, owner: str, ids: Sequence[UUID], query: Thr
     columns = ", ".join(_NAMES[name] for name in query.select) if query.select else _COLUMNS
     sort_by: SortBy = query.sort_by or "updated_at"
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
+    # Where nothing can be null, `nulls last` would only keep the index from being used.
+    nulls: LiteralString = "nulls last" if sort_by == "state_updated_at" else ""
     return await database.fetch(
         f"select {columns} from slackwater.threads where {_FILTER} "
-        f"order by {_NAMES[sort_by]} {direction} nulls last, thread_id {direction} "
+        f"order by {_NAMES[sort_by]} {direction} {nulls}, thread_id {direction} "
         "limit %(limit)s offset %(offset)s",
         {**_filter(owner, ids, query), "limit": query.limit + 1, "offset": query.offset},
     )

@@ -58,10 +58,11 @@ def thread_facts(snapshot: StateSnapshot) -> tuple[str, Any, dict[str, list[dict
     The status is `interrupted` where something is left to do, else `idle`; the interrupts are those that wait for
     an answer, `{task_id: [{"id", "value"}]}`.
     """
+    # Not `next`: it is empty too when all tasks of a superstep have finished, and the end of it was not stored.
     interrupts = {
         task.id: [_interrupt(i) for i in task.interrupts] for task in snapshot.tasks if task.interrupts
     }
-    return "interrupted" if snapshot.next else "idle", snapshot.values, interrupts
+    return "interrupted" if snapshot.tasks else "idle", snapshot.values, interrupts
 
 
 def checkpoint_of(config: Mapping[str, Any]) -> dict[str, Any]:
