@@ -97,6 +97,11 @@ def sse_frame(event: str, data: bytes | str, event_id: str | None) -> bytes:
     return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (event.encode(), payload, event_id.encode())
 
 
+def sse_id(event_id: str) -> bytes:
+    """Moves a reader's `Last-Event-ID`, and is no event."""
+    return b"id: %b\r\n\r\n" % event_id.encode()
+
+
 def _default(value: Any) -> Any:
     """The JSON form, one level deep, of what orjson does not know."""
     if isinstance(value, type):

@@ -21,7 +21,7 @@ from app.runs.models import RUN_FIELDS, Cancel, RunCreate, shown
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import matches
-from app.runtime.follow import RunGone
+from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import BEGINNING, EventId
 
 if TYPE_CHECKING:
@@ -291,14 +291,25 @@ def _events(
     location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
 
     async def frames() -> AsyncGenerator[bytes]:
+        told = False
+        # A client that is cut off before its first event has to know where to come back to: an id of its own
+        # moves its cursor and is no event.
+        if run_id not in services.runtime.worker.live:
+            told = True
+            yield wire.sse_id(str(cursor))
         try:
             async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
                 async for batch in batches:
                     wanted = [event for event in batch if matches(event.name, modes)]
                     if wanted:
+                        told = True
                         yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
         except RunGone:
             yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+        except StreamCut:
+            if not told:
+                yield wire.sse_id(str(cursor))
+            raise
 
     return OpenResponse(
         frames(),
