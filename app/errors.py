@@ -14,7 +14,9 @@ class ExitCode(IntEnum):
     """What the process says by its exit code."""
 
     CLEAN = 0
-    """Drained within the grace period, or nothing to drain."""
+    """Drained within the grace period, or nothing to drain; a command has done what it was asked for."""
+    FAILED = 1
+    """A command did not find what it was asked for, or could not do it."""
     SETTINGS = 2
     """A setting is wrong or contradicts another."""
     SCHEMA = 3

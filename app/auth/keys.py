@@ -27,15 +27,17 @@ class ApiKey:
     def parse(cls, text: str) -> ApiKey:
         """Read `name:sha256hex`. Raises ValueError, which says what is expected."""
         name, _, digest = text.strip().partition(":")
+        if not _DIGEST.fullmatch(digest.lower()):
+            raise ValueError("each key is written name:sha256hex, as `slackwater keys new NAME` prints it")
         if name in RESERVED_NAMES:
             raise ValueError(f"{name!r} is reserved, choose another name for the key")
-        if not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest.lower()):
-            raise ValueError("each key is written name:sha256hex, as `slackwater keys new NAME` prints it")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a key: use letters, digits and _ . @ -, at most 64")
         return cls(name, digest.lower())
 
 
 def new_key(name: str) -> tuple[str, ApiKey]:
-    """A fresh secret for `name`, and what to put into SLACKWATER_API_KEYS.
+    """A fresh secret for `name`, and what to put into SLACKWATER_API_KEYS. Raises ValueError for a wrong name.
 
     A plain hash is enough: the secret has 256 random bits, so there is nothing to guess.
     """

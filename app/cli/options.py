@@ -1,0 +1,25 @@
+"""Options and outputs that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+DatabaseUri = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="Postgres, as postgresql://…; without one an embedded server below SLACKWATER_DATA_DIR.  "
+        "[SLACKWATER_DATABASE_URI, DATABASE_URI, POSTGRES_URI, DATABASE_URL]",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """One indented JSON document on stdout; times in ISO 8601, ids as text."""
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
