@@ -84,8 +84,12 @@ class Follower:
         Raises StreamCut when this process is leaving, and RunGone when the run is deleted. An event named `gap`,
         with `{"first_available_id"}`, stands for events that retention has trimmed.
         """
+        attempt: Attempt | None = None
         while True:
-            attempt = self._here(run_id)
+            # Kept for as long as it may have something to say: it is no longer live when its reader hears of its end,
+            # and asking the table for what is in memory costs a round trip and up to a poll's pause.
+            if attempt is None or attempt.journal.ending is Ending.GONE_ON:
+                attempt = self._here(run_id)
             if attempt is None:
                 async with aclosing(self._remote(run_id, cursor)) as batches:
                     async for events, over in batches:

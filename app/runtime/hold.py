@@ -78,6 +78,6 @@ async def hold(
         raise ThreadHeld
     lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
     try:
-        yield Held(RunSaver(database, lease, Journal(lease.fence)), lease)
+        yield Held(RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
     finally:
         await database.pipeline((queue.LOCK, params), (_RELEASE, params), (queue.PROMOTE, params))

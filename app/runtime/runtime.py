@@ -200,8 +200,11 @@ class Runtime:
             lease_seconds=self.settings.lease_seconds,
         )
 
-    async def refresh_thread(self, thread_id: UUID) -> None:
-        """Read status, values and interrupts from the thread's head checkpoint into its row, if nothing runs on it."""
+    async def refresh_thread(self, thread_id: UUID, *, clear_error: bool = False) -> None:
+        """Read status, values and interrupts from the thread's head checkpoint into its row, if nothing runs on it.
+
+        `clear_error` when its state was written since: then what failed before says nothing any more.
+        """
         row = await self.database.fetch_one(_THREAD_GRAPH, {"thread_id": thread_id})
         if row is None:
             return
@@ -209,7 +212,8 @@ class Runtime:
         interrupts: dict[str, Any] = {}
         status = "idle"
         if row["graph_id"] in self.graphs.ids and row["head"] is not None:
-            config = cast("RunnableConfig", {"configurable": {"thread_id": str(thread_id)}})
+            configurable = {**(row["configurable"] or {}), "thread_id": str(thread_id)}
+            config = cast("RunnableConfig", {"configurable": configurable})
             async with self.graphs.open(
                 row["graph_id"],
                 config=config,
@@ -220,9 +224,11 @@ class Runtime:
                 status, values, interrupts = thread_facts(await graph.aget_state(config))
         params = {
             "thread_id": thread_id,
+            "head": row["head"],
             "status": status,
             "values": wire.dumps(values).decode() if values is not None else None,
             "interrupts": Jsonb(interrupts),
+            "clear_error": clear_error,
         }
         await self.database.pipeline((queue.LOCK, params), (_REFRESH, params))
 
@@ -245,13 +251,17 @@ class Runtime:
                 log.exception("sweep failed; the next one tries again", extra={"event": "sweep.failed"})
 
 
-_THREAD_GRAPH = """
-select t.metadata ->> 'graph_id' as graph_id, (select max(k.checkpoint_id) from checkpoints k
-  where k.thread_id = t.thread_id::text and k.checkpoint_ns = '') as head
+_HEAD = """(select max(k.checkpoint_id) from checkpoints k
+  where k.thread_id = t.thread_id::text and k.checkpoint_ns = '')"""
+
+_THREAD_GRAPH = f"""
+select t.metadata ->> 'graph_id' as graph_id, t.config -> 'configurable' as configurable, {_HEAD} as head
 from slackwater.threads t where t.thread_id = %(thread_id)s"""
 
 _REFRESH = f"""
 update slackwater.threads t set "values" = %(values)s::jsonb, interrupts = %(interrupts)s,
-  status = case when t.error is not null and t.status = 'error' then 'error' else %(status)s end,
+  error = case when %(clear_error)s then null else t.error end,
+  status = case when t.status = 'error' and not %(clear_error)s then 'error' else %(status)s end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
-where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY}"""
+where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and {_HEAD} is not distinct from %(head)s"""
+# The head is compared again: a run may have come and gone since it was read.

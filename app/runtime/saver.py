@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -131,6 +131,7 @@ class RunSaver(PooledSaver):
         *,
         fresh: bool = False,
         input_applied: bool = False,
+        keep_base: bool = True,
     ) -> None:
         super().__init__(database)
         self.lease = lease
@@ -141,6 +142,9 @@ class RunSaver(PooledSaver):
         self.input_step = -1
         """The step that the run's first own checkpoint has; counts its supersteps over all attempts."""
         self.failure: Exception | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called once when a write has shown that the lease is gone."""
+        self._keep_base = keep_base
         # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
         self._fresh = fresh
         self._put: set[str] = set()
@@ -161,7 +165,7 @@ class RunSaver(PooledSaver):
         found = await super().aget_tuple(config)
         if found is not None:
             found_id = found.checkpoint["id"]
-            if str(found.metadata.get("run_id")) != str(self.lease.run_id):
+            if self._keep_base and str(found.metadata.get("run_id")) != str(self.lease.run_id):
                 self._foreign.add((namespace, found_id))
             if namespace == "" and self.head is None:
                 self.head = found.checkpoint
@@ -374,6 +378,8 @@ class RunSaver(PooledSaver):
                 pause = min(pause * 2, RETRY_SECONDS[1])
         if row is None or not row["owned"]:
             self.lease.lost = True
+            if self.on_lost is not None:
+                self.on_lost()
             raise LeaseLost
         if shape.applies_input:
             self.input_applied = True

@@ -139,6 +139,8 @@ class Worker:
             input_applied=run.input_applied,
         )
         attempt = Attempt(run, saver, journal)
+        # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
+        saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         self.live[run.run_id] = attempt
         attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
         if self.runtime.draining:

@@ -114,7 +114,7 @@ async def update(
 
         await _find(services, principal, thread_id)
         raise ThreadHeld from None
-    await services.runtime.refresh_thread(thread_id)
+    await services.runtime.refresh_thread(thread_id, clear_error=True)
     checkpoint = snapshot.checkpoint_of(written)
     return {
         "checkpoint": checkpoint,

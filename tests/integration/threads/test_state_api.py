@@ -440,6 +440,18 @@ async def test_nothing_of_an_update_stays_but_its_checkpoint(
     row = await run(thread, "hitl", {"text": "x"})
     await update(http, thread, values={"answers": ["a"]}, as_node="ask")
     assert await database.fetch("select run_id from slackwater.runs") == [{"run_id": row["run_id"]}]
+    ours = "select run_id from slackwater.base_writes where run_id <> %s"
+    assert await database.fetch(ours, [row["run_id"]]) == []
+
+
+async def test_an_update_of_a_failed_thread_says_where_it_stands_now(
+    http: httpx.AsyncClient, run: Run, thread: str
+) -> None:
+    await run(thread, "fail", {"text": "x"})
+    assert (await face(http, thread))["status"] == "error"
+    await update(http, thread, values={"ok": True})
+    shown = await face(http, thread)
+    assert (shown["status"], shown["error"]) == ("interrupted", None)
 
 
 async def test_values_lose_their_nul_characters(http: httpx.AsyncClient) -> None:

@@ -221,7 +221,6 @@ async def test_deleting_a_thread_leaves_nothing_of_it_and_everything_of_others(
     detail(await http.delete(f"/threads/{threads[0]}"), 404)
 
 
-@pytest.mark.parametrize("lease_seconds", [3.0])
 async def test_whoever_works_on_a_deleted_thread_writes_nothing_more(
     http: httpx.AsyncClient, run: Run, database: Database, runtime: Runtime, thread: str
 ) -> None:
@@ -230,7 +229,7 @@ async def test_whoever_works_on_a_deleted_thread_writes_nothing_more(
     await step_reached(database, thread, 3)
     # WHEN its thread is deleted
     assert (await http.delete(f"/threads/{thread}")).status_code == 204
-    # THEN its process gives up by itself within its lease, and no write of it comes after the deletion
+    # THEN its process gives up with its next write, long before its lease ends, and none comes after the deletion
     task = runtime.worker.live[row["run_id"]].task
     assert task is not None
     await asyncio.wait_for(task, 5)
