@@ -17,6 +17,7 @@ from langgraph.types import Command
 
 from app import wire
 from app.errors import LeaseLost
+from app.graphs.snapshot import thread_facts
 from app.postgres.pool import Database
 from app.runtime import settlement, start
 from app.runtime.attempt import Attempt
@@ -29,7 +30,6 @@ from app.runtime.settlement import Settled, ThreadFacts
 from app.runtime.start import Begin, Impossible, Opening
 from app.runtime.states import Outcome, RunStatus, Stopped, StopWish
 from app.runtime.threads import NodeThreads, current_run
-from app.threads.snapshot import thread_facts
 
 if TYPE_CHECKING:
     from langgraph.store.base import BaseStore

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from app import wire
 from app.budget import Budget
 from app.errors import Draining
+from app.graphs.snapshot import thread_facts
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import admission, cancel, queue, sweeper
@@ -32,7 +33,6 @@ from app.runtime.states import Phase, StopWish
 from app.runtime.store import GatedStore
 from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
-from app.threads.snapshot import thread_facts
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

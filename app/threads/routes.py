@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from app.auth.principal import CurrentPrincipal
+from app.graphs.snapshot import select_from
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid
 from app.threads import service, state
@@ -22,7 +23,6 @@ from app.threads.models import (
     ThreadSearch,
     view,
 )
-from app.threads.snapshot import select_from
 
 router = APIRouter(prefix="/threads", tags=["threads"], route_class=JsonRoute)
 

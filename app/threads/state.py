@@ -12,7 +12,8 @@ from uuid import UUID
 from app.assistants.service import system_id
 from app.auth.principal import Principal
 from app.errors import BadRequest, Draining, LeaseLost
-from app.threads import queries, snapshot
+from app.graphs import snapshot
+from app.threads import queries
 from app.threads.models import Checkpoint, HistorySearch, StateUpdate
 from app.threads.service import not_found
 
