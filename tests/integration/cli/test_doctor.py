@@ -1,0 +1,149 @@
+"""`slackwater doctor`: each line says what is wrong and what to do, and the exit code is what `serve` would say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.command import Answer
+
+from app.auth.keys import new_key
+
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+graph = StateGraph(TypedDict("State", {"text": str})).add_node("node", print).add_edge(START, "node").compile()
+"""
+
+Doctor = Callable[..., Answer]
+
+
+@pytest.fixture
+def doctor(slackwater: Callable[..., Answer], tmp_path: Path, database_uri: str) -> Doctor:
+    """Examines a project that is in order, on a database that is."""
+    (tmp_path / "agent.py").write_text(GRAPH)
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./agent.py:graph"}}))
+    return partial(slackwater, "doctor", SLACKWATER_DATABASE_URI=database_uri)
+
+
+def lines(answer: Answer) -> dict[str, list[str]]:
+    """The report: what each level says."""
+    found: dict[str, list[str]] = {}
+    for line in answer.out.splitlines():
+        level, _, text = line.partition(" ")
+        found.setdefault(level, []).append(text.strip())
+    return found
+
+
+def test_a_project_that_is_in_order(doctor: Doctor, tmp_path: Path) -> None:
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    answer = doctor()
+
+    assert answer.code == 0, answer
+    assert {line.split()[0] for line in lines(answer)["ok"]} == {
+        "stopping",
+        "keys",
+        "graphs",
+        "database",
+        "schema",
+    }
+    assert "failed" not in lines(answer)
+    assert "25 s from SIGTERM to the end: 23 s for nodes to end" in answer.out
+    assert [
+        name for name in sorted(path.name for path in tmp_path.iterdir()) if name != "__pycache__"
+    ] == before
+
+
+def test_without_a_database_uri_nothing_is_set_up(
+    slackwater: Callable[..., Answer], doctor: Doctor, tmp_path: Path
+) -> None:
+    answer = slackwater("doctor")
+
+    assert answer.code == 0
+    assert "embedded: `slackwater serve` sets it up" in answer.out
+    assert not (tmp_path / ".slackwater").exists()
+
+
+def test_a_graph_that_does_not_import_shows_the_whole_traceback(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("import somewhere_else\n")
+
+    answer = doctor()
+
+    assert answer.code == 4
+    assert (
+        "Graph 'agent' (./agent.py:graph) does not import: ModuleNotFoundError" in lines(answer)["failed"][0]
+    )
+    assert "Traceback (most recent call last):" in answer.out
+    assert 'agent.py", line 1' in answer.out
+    assert "schema" in answer.out  # the rest is examined all the same
+
+
+def test_no_project_at_all(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").unlink()
+
+    answer = doctor()
+
+    assert answer.code == 2
+    assert "name the project's folder with --project" in lines(answer)["failed"][0]
+
+
+def test_keys_of_langgraph_json_that_have_no_effect_are_told(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text(
+        json.dumps({"graphs": {"agent": "./agent.py:graph"}, "ui": {"agent": "./ui.tsx"}})
+    )
+
+    answer = doctor()
+
+    assert answer.code == 0
+    assert "these keys have no effect: ui" in lines(answer)["warning"][0]
+
+
+def test_a_schema_that_is_not_there(doctor: Doctor, empty_database_uri: str) -> None:
+    answer = doctor("--database-uri", empty_database_uri)
+
+    assert answer.code == 3
+    assert "run `slackwater migrate`" in lines(answer)["failed"][0]
+
+
+def test_a_database_that_cannot_be_reached(doctor: Doctor) -> None:
+    answer = doctor("--database-uri", "postgresql://me:s3cret@127.0.0.1:1/nothing")
+
+    assert answer.code == 3
+    assert "cannot be used" in lines(answer)["failed"][0]
+    assert "s3cret" not in answer.out + answer.err
+
+
+def test_a_host_for_others_without_a_key(doctor: Doctor) -> None:
+    without = doctor("--host", "0.0.0.0")
+    key = new_key("alice")[1]
+    with_key = doctor(SLACKWATER_HOST="0.0.0.0", SLACKWATER_API_KEYS=f"{key.name}:{key.sha256}")
+
+    assert without.code == 2
+    assert "slackwater keys new" in lines(without)["failed"][0]
+    assert with_key.code == 0
+    assert "whoever has a key of: alice" in with_key.out
+
+
+def test_settings_that_contradict_each_other(doctor: Doctor) -> None:
+    answer = doctor(SLACKWATER_GRACE_SECONDS="1")
+
+    assert answer.code == 2
+    assert "SLACKWATER_DRAIN_RESERVE_SECONDS" in lines(answer)["failed"][0]
+
+
+def test_more_connections_than_the_server_has(doctor: Doctor) -> None:
+    answer = doctor(SLACKWATER_POOL_MAX_SIZE="1000")
+
+    assert answer.code == 0
+    assert "lower SLACKWATER_POOL_MAX_SIZE" in lines(answer)["warning"][0]
+
+
+def test_the_report_for_programs(doctor: Doctor) -> None:
+    findings = doctor("--json").json
+
+    assert {finding["level"] for finding in findings} == {"ok"}
+    assert set(findings[0]) == {"level", "about", "text", "detail", "exit_code"}
