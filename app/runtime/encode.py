@@ -124,7 +124,7 @@ class Encoder:
         self._values_json: bytes | None = None
         self._values_seen = False
         self._resumed = resumed
-        self._resumption = Resumption(run_id, published) if resumed else None
+        self._resumption = Resumption(published) if resumed else None
 
     @property
     def modes(self) -> list[str]:

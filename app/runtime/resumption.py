@@ -95,10 +95,9 @@ class Resumption:
     Without `published` the last attempt counts as clean and every namespace as known.
     """
 
-    def __init__(self, run_id: str, published: Published | None) -> None:
+    def __init__(self, published: Published | None) -> None:
         self.over = False
         """The root graph has reached a new boundary: whatever comes now is new."""
-        self._run_id = run_id
         self._published = published
         self._clean = published is None or published.clean
         self._spaces: dict[tuple[str, ...], _Space] = {}
@@ -141,9 +140,8 @@ class Resumption:
             return [*held, said]
         space.stage = _Stage.AGAIN
         space.checkpoint_id = _checkpoint_id(chunk)
-        metadata = chunk["metadata"]
-        if metadata.get("source") == "input" and metadata.get("run_id", self._run_id) == self._run_id:
-            held = []  # the input was stored but not applied: these are values from before this run
+        if chunk["metadata"].get("source") == "input":
+            held = []  # the input was stored but not applied: these are values from before it
         return [*held, *self._unless_announced(space, said)]
 
     def _in_superstep(self, space: _Space, said: Said) -> list[Said]:
@@ -157,21 +155,16 @@ class Resumption:
             return [said]
         name = _name(mode, ns)
         match mode:
-            case "values" if not _is_interrupt(chunk):
-                space.stage = _Stage.LIVE
-                return [said]
-            case "values":
+            case "values" | "updates" if _is_interrupt(chunk):
                 return self._unless_published(said, _mark_of_data(name, dumps(chunk)))
             case "updates" if _is_cached(chunk):
                 if self._published is None:
                     return []
                 update = {key: value for key, value in chunk.items() if key != _METADATA}
                 return self._unless_published(said, _mark_of_data(name, dumps(update)))
-            case "updates" if _is_interrupt(chunk):
-                return self._unless_published(said, _mark_of_data(name, dumps(chunk)))
             case "tasks" | "debug" if self._clean and (mark := _mark_of_task(name, payload)):
-                return self._unless_published(said, mark)
-            case "messages" if self._clean and not type(chunk[0]).__name__.endswith("Chunk"):
+                return self._unless_published(said, mark)  # after a crash they do start once more
+            case "messages" if not type(chunk[0]).__name__.endswith("Chunk"):
                 return self._unless_published(said, ("message", chunk[0].id or ""))
         return [said]
 

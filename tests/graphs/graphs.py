@@ -452,6 +452,12 @@ def chain(*names: str, checkpointer: bool | None = None, **nodes: Any) -> Compil
     return builder.compile(checkpointer=checkpointer)
 
 
+async def quiet_node(state: TrailState) -> None:
+    """Writes nothing, so its superstep has no `values`."""
+
+
+quiet = chain("first", "quiet", "silent", "last", quiet=quiet_node, silent=quiet_node)
+
 _grandchild = chain("deep_one", "deep_two")
 _child = chain("inner_one", "middle", "inner_three", middle=_grandchild)
 
@@ -578,11 +584,9 @@ _talker = (
     StateGraph(TalkState)
     .add_node("model", chat_node)
     .add_node("polish", polish_node, input_schema=SayState)
-    .add_node("again", chat_node)
     .add_edge(START, "model")
     .add_edge("model", "polish")
-    .add_edge("polish", "again")
-    .add_edge("again", END)
+    .add_edge("polish", END)
     .compile()
 )
 

@@ -84,6 +84,8 @@ class Run:
     run_id: UUID = field(default_factory=uuid4)
     log: Logged = field(default_factory=list)
     attempts: int = 0
+    encoder: Encoder | None = None
+    """The encoder of the newest attempt."""
     told: bool = True
     """The encoder of a later attempt is told what the earlier ones have published."""
 
@@ -100,7 +102,8 @@ class Run:
     ) -> Encoder:
         """Raises `GraphDrained` or `Cut` if it did not get to the end. Chunks and steps are counted from 0."""
         self.attempts += 1
-        self.graph.checkpointer.dead = False
+        if self.graph.checkpointer is not None:
+            self.graph.checkpointer.dead = False
         control = RunControl()
         steps = -1
 
@@ -111,7 +114,7 @@ class Run:
                 control.request_drain("test")
 
         plan = StreamPlan.of(self.modes, subgraphs=self.subgraphs)
-        encoder = Encoder(
+        encoder = self.encoder = Encoder(
             plan,
             run_id=str(self.run_id),
             resumed=resumed,
