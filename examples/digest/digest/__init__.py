@@ -1,0 +1,1 @@
+"""A folder of texts becomes one report."""
