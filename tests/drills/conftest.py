@@ -8,17 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from drills.drill import PROJECT, Drill
-from support.effects import Effects
+from support.effects import Effects, Watcher
 from support.server import fleet_of
+
+from drills.drill import PROJECT, Drill
 
 
 @pytest.fixture
 async def drill(database_uri: str, tmp_path: Path) -> AsyncIterator[Drill]:
     """A drill on a database of its own, checked when the test is done with it."""
-    effects = Effects(database_uri)
+    effects, watcher = Effects(database_uri), Watcher(database_uri)
     async with fleet_of(database_uri, tmp_path, PROJECT, {"DRILL_EFFECTS_URI": database_uri}) as fleet:
-        drill = Drill(database_uri, fleet, effects)
+        drill = Drill(watcher, fleet, effects)
         watch = asyncio.create_task(drill.watch(), name="watch")
         try:
             yield drill
@@ -28,3 +29,6 @@ async def drill(database_uri: str, tmp_path: Path) -> AsyncIterator[Drill]:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
+            await drill.close()
+            watcher.close()
+            effects.watcher.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
-from support.effects import Effect, Effects, finished, query, repeated, started
+from support.effects import Effect, Effects, Watcher, finished, repeated, started
 from support.server import LEASE_SECONDS, Fleet, ServerProcess
 
 PROJECT = Path(__file__).parent / "project"
@@ -49,19 +49,35 @@ class Run:
 class Drill:
     """The servers of one database, and the runs on them."""
 
-    uri: str
+    watcher: Watcher
     fleet: Fleet
     effects: Effects
     runs: list[Run] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     """What the watch has found: runs and threads that nobody owned for too long."""
+    _clients: dict[str, LangGraphClient] = field(default_factory=dict)
 
     # Doing
 
-    @asynccontextmanager
-    async def client(self, server: ServerProcess) -> AsyncIterator[LangGraphClient]:
-        async with get_client(url=server.url, timeout=30) as client:
-            yield client
+    async def pairs(self, **options: Any) -> AsyncIterator[tuple[int, ServerProcess, ServerProcess]]:
+        """For each batch: its size, a server to stop, and one that goes on."""
+        first, second = await self.fleet.start(2, **options)
+        sizes = batches()
+        for n, size in enumerate(sizes):
+            yield size, first, second
+            if n + 1 < len(sizes):
+                first, second = second, self.fleet.launch(**options)
+                await second.until_ready()
+
+    def client(self, server: ServerProcess) -> LangGraphClient:
+        """The stock client of one server."""
+        if server.name not in self._clients:
+            self._clients[server.name] = get_client(url=server.url, timeout=30, api_key=None)
+        return self._clients[server.name]
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
 
     async def begin(
         self,
@@ -75,10 +91,9 @@ class Drill:
     ) -> Run:
         """Start a run in the background, up to `spread` seconds from now: so its stop comes at a moment of its own."""
         await asyncio.sleep(random.uniform(0, spread))
-        async with self.client(server) as client:
-            row = await client.runs.create(
-                thread_id or str(uuid4()), graph, input=given, if_not_exists="create", **options
-            )
+        row = await self.client(server).runs.create(
+            thread_id or str(uuid4()), graph, input=given, if_not_exists="create", **options
+        )
         run = Run(row["run_id"], row["thread_id"], graph)
         self.runs.append(run)
         return run
@@ -109,11 +124,10 @@ class Drill:
 
     async def until_started(self, runs: Sequence[Run], steps: int = 1) -> None:
         """Wait until each run has started so many nodes."""
-        ids = {run.run_id for run in runs}
+        ids = [run.run_id for run in runs]
 
         def all_started() -> bool:
-            found = self.effects.of_runs()
-            return all(len(started(found.get(run_id, []))) >= steps for run_id in ids)
+            return all(len(started(effects)) >= steps for effects in self.effects.of_runs(ids).values())
 
         await self.until(all_started, what=f"{steps} nodes of each run")
 
@@ -122,8 +136,7 @@ class Drill:
         ids = [run.run_id for run in (self.runs if runs is None else runs)]
         await self.until(
             lambda: (
-                not query(
-                    self.uri,
+                not self.watcher.query(
                     "select 1 from slackwater.runs where run_id = any(%s::uuid[]) and status in ('pending', 'running')",
                     (ids,),
                 )
@@ -132,19 +145,28 @@ class Drill:
             "all runs over",
         )
 
+    async def stop(self, server: ServerProcess, how: str = "SIGTERM", timeout: float = 10) -> float:
+        """Stop the process, and wait until it has gone with the right exit code; the seconds that took."""
+        since = server.send(signal.Signals[how])
+        code = await server.wait(timeout)
+        took = time.monotonic() - since
+        assert code == (0 if how == "SIGTERM" else -signal.SIGKILL), f"exit {code}\n{server.tail()}"
+        return took
+
     # Looking
 
     def row(self, run: Run) -> dict[str, Any]:
-        rows = query(self.uri, "select * from slackwater.runs where run_id = %s", (run.run_id,))
+        rows = self.watcher.query("select * from slackwater.runs where run_id = %s", (run.run_id,))
         assert rows, f"run {run.run_id} is gone"
         return rows[0]
 
     def thread(self, run: Run) -> dict[str, Any]:
-        return query(self.uri, "select * from slackwater.threads where thread_id = %s", (run.thread_id,))[0]
+        return self.watcher.query("select * from slackwater.threads where thread_id = %s", (run.thread_id,))[
+            0
+        ]
 
     def states(self) -> str:
-        rows = query(
-            self.uri,
+        rows = self.watcher.query(
             "select run_id::text, status, attempt, handovers, stopped, reason, worker, fence, error from slackwater.runs "
             "where status <> 'success' order by created_at limit 20",
         )
@@ -155,7 +177,7 @@ class Drill:
         late = LEASE_SECONDS + 5
         while True:
             try:
-                found = await asyncio.to_thread(query, self.uri, _ORPHANS, {"late": late, "over": 5.0})
+                found = await asyncio.to_thread(self.watcher.query, _ORPHANS, {"late": late, "over": 5.0})
             except Exception:
                 found = []  # the database is what this drill has stopped
             self.orphans += [str(row) for row in found]
@@ -173,22 +195,21 @@ class Drill:
             if run["outcome"] == "cancelled"
         )
 
-    def check_run(
-        self, run: Run, expected: Sequence[str], *, ordered: bool = True, times: int = 1
-    ) -> list[Effect]:
-        """A run that was stopped by nothing but SIGTERM: it succeeded, and each node finished exactly once."""
+    def check_run(self, run: Run, nodes: Sequence[str], log: Sequence[str] | None = None) -> list[Effect]:
+        """A run that was stopped by nothing but SIGTERM: it succeeded, and each node finished exactly once.
+
+        `log` is what the thread holds, if that is not `nodes`.
+        """
         row, thread = self.row(run), self.thread(run)
         assert row["status"] == "success", f"{row['status']}: {row['error']}\n{self.fleet.logs()}"
         assert thread["status"] == "idle"
-        assert sorted(thread["values"]["log"]) == sorted(list(expected) * times), thread["values"]
+        assert thread["values"]["log"] == list(log or nodes)
         effects = self.effects.of(run.run_id)
         done, begun = finished(effects), started(effects)
         assert not repeated(done), (
             f"finished twice: {repeated(done)} of {run}\n{effects}\n{self.fleet.logs()}"
         )
-        assert sorted(done) == sorted(expected)
-        if ordered:
-            assert done == list(expected)
+        assert done == list(nodes)
         if not self.cuts()[run.run_id]:
             assert not repeated(begun), f"started twice: {repeated(begun)} of {run}\n{effects}"
         return effects
@@ -196,12 +217,11 @@ class Drill:
     def check(self) -> None:
         """What holds at the end of every drill: nobody was forgotten, and no log says what none may say."""
         assert not self.orphans, self.orphans
-        left = query(
-            self.uri,
+        left = self.watcher.query(
             "select run_id::text, status, worker from slackwater.runs where status in ('pending', 'running')",
         )
         assert not left, f"{left}\n{self.fleet.logs()}"
-        busy = query(self.uri, "select thread_id::text from slackwater.threads where status = 'busy'")
+        busy = self.watcher.query("select thread_id::text from slackwater.threads where status = 'busy'")
         assert not busy, f"{busy}\n{self.fleet.logs()}"
         assert not self.fleet.complaints, "\n".join(self.fleet.complaints)
         for server in self.fleet.servers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,30 +30,50 @@ class Effect:
     phase: str
 
 
+class Watcher:
+    """A connection that looks at what the servers do. Reconnects when the database has been away."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._lock = threading.Lock()
+
+    def query(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
+        """The rows of one statement."""
+        with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(
+                    self.uri, autocommit=True, row_factory=dict_row, application_name="drill"
+                )
+            cursor = self._connection.execute(sql, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
 class Effects:
     """Reads the table of one database."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with psycopg.connect(uri, autocommit=True) as connection:
-            connection.execute(TABLE)
+        self.watcher = Watcher(uri)
+        self.watcher.query(TABLE)
 
-    def of_runs(self) -> dict[str, list[Effect]]:
-        """Each run's effects in their order."""
-        found: dict[str, list[Effect]] = defaultdict(list)
-        for row in query(self.uri, "select run, node, step, pid, phase from effects order by id"):
+    def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Effect]]:
+        """The runs' effects in their order."""
+        found: dict[str, list[Effect]] = {run_id: [] for run_id in run_ids}
+        for row in self.watcher.query(
+            "select run, node, step, pid, phase from effects where run = any(%s) order by id",
+            (list(run_ids),),
+        ):
             found[row["run"]].append(Effect(**row))
-        return dict(found)
+        return found
 
     def of(self, run_id: str) -> list[Effect]:
-        return self.of_runs().get(run_id, [])
-
-
-def query(uri: str, sql: str, params: Any = None) -> list[dict[str, Any]]:
-    """The rows of one statement, on a connection of its own."""
-    with psycopg.connect(uri, autocommit=True, row_factory=dict_row) as connection:
-        cursor = connection.execute(sql, params)
-        return cursor.fetchall() if cursor.description else []
+        return self.of_runs([run_id])[run_id]
 
 
 def started(effects: list[Effect]) -> list[str]:
