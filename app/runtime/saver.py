@@ -460,7 +460,7 @@ def _columns(params: dict[str, Any], name: str, rows: Any, width: int) -> None:
 
 INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
  select %(run_id)s, %(fence)s, e.seq, %(thread_id)s, e.event, e.data
- from owned, unnest(%(e0)s::int[], %(e1)s::text[], %(e2)s::text[]) as e(seq, event, data)
+ from owned, unnest(%(e0)b::int[], %(e1)b::text[], %(e2)b::text[]) as e(seq, event, data)
  on conflict do nothing"""
 """Writes a run's events under the fence; needs a CTE `owned`, and the parameters e0, e1, e2."""
 
@@ -476,23 +476,23 @@ _BASE = """base as (
    select jsonb_agg(jsonb_build_array(w.task_id, w.task_path, w.idx, w.channel, w.type, encode(w.blob, 'base64')))
    from checkpoint_writes w
    where w.thread_id = %(thread)s and w.checkpoint_ns = t.ns and w.checkpoint_id = t.id), '[]')
- from owned, unnest(%(base_ns)s::text[], %(base_id)s::text[]) as t(ns, id)
+ from owned, unnest(%(base_ns)b::text[], %(base_id)b::text[]) as t(ns, id)
  on conflict do nothing)"""
 _BLOBS = """blobs as (
  insert into checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
- select b.* from owned, unnest(%(b0)s::text[], %(b1)s::text[], %(b2)s::text[], %(b3)s::text[], %(b4)s::text[],
-   %(b5)s::bytea[]) as b
+ select b.* from owned, unnest(%(b0)b::text[], %(b1)b::text[], %(b2)b::text[], %(b3)b::text[], %(b4)b::text[],
+   %(b5)b::bytea[]) as b
  on conflict (thread_id, checkpoint_ns, channel, version) do nothing)"""
 _CHECKPOINTS = """checkpoints_put as (
  insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
- select c.* from owned, unnest(%(c0)s::text[], %(c1)s::text[], %(c2)s::text[], %(c3)s::text[], %(c4)s::jsonb[],
-   %(c5)s::jsonb[]) as c
+ select c.* from owned, unnest(%(c0)b::text[], %(c1)b::text[], %(c2)b::text[], %(c3)b::text[], %(c4)b::jsonb[],
+   %(c5)b::jsonb[]) as c
  on conflict (thread_id, checkpoint_ns, checkpoint_id)
  do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata)"""
 _WRITES = """{name} as (
  insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
- select w.* from owned, unnest(%({p}0)s::text[], %({p}1)s::text[], %({p}2)s::text[], %({p}3)s::text[],
-   %({p}4)s::text[], %({p}5)s::int[], %({p}6)s::text[], %({p}7)s::text[], %({p}8)s::bytea[]) as w
+ select w.* from owned, unnest(%({p}0)b::text[], %({p}1)b::text[], %({p}2)b::text[], %({p}3)b::text[],
+   %({p}4)b::text[], %({p}5)b::int[], %({p}6)b::text[], %({p}7)b::text[], %({p}8)b::bytea[]) as w
  on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) {conflict})"""
 _UPSERTS = _WRITES.format(
     name="writes_set",

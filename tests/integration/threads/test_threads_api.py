@@ -227,11 +227,11 @@ async def test_whoever_works_on_a_deleted_thread_writes_nothing_more(
     # GIVEN a run in the middle of many short supersteps
     row = await run(thread, "steps", {"n": 1000, "sleep": 0.005}, wait=False)
     await step_reached(database, thread, 3)
+    task = runtime.worker.live[row["run_id"]].task
+    assert task is not None
     # WHEN its thread is deleted
     assert (await http.delete(f"/threads/{thread}")).status_code == 204
     # THEN its process gives up with its next write, long before its lease ends, and none comes after the deletion
-    task = runtime.worker.live[row["run_id"]].task
-    assert task is not None
     await asyncio.wait_for(task, 5)
     assert set((await left_of(database, thread)).values()) == {0}
 
