@@ -117,7 +117,6 @@ class Encoder:
         self._run_id = run_id
         self._plain = frozenset(plan.public) - {"messages", "messages-tuple", "events"}
         self._tuples = "messages-tuple" in plan.public
-        self._whole_messages = "messages" in plan.public and not self._tuples
         self._messages: dict[str | None, BaseMessage] = {}
         self._names: dict[tuple[str, tuple[str, ...]], str] = {}
         self._values: Any = None
@@ -192,8 +191,6 @@ class Encoder:
     def _encode_message(self, ns: tuple[str, ...], chunk: tuple[BaseMessage, dict[str, Any]]) -> list[Event]:
         if self._tuples:
             return [Event(self._name("messages", ns), dumps(chunk))]
-        if not self._whole_messages:
-            return []
         from langchain_core.messages import BaseMessageChunk, message_chunk_to_message
 
         message, metadata = chunk

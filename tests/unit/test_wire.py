@@ -7,12 +7,14 @@ import math
 import re
 import subprocess
 import sys
-from collections import namedtuple
+from array import array
+from collections import deque, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +72,11 @@ def through(value: Any) -> Any:
         (Interrupt("why", id="i"), {"value": "why", "id": "i", "response_schema": None}),
         ({"b", "a"}, ["a", "b"]),
         (frozenset({2, 1}), [1, 2]),
+        ({None}, [None]),
+        (deque([2, 1]), [2, 1]),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (array("i", [1, 2]), [1, 2]),
+        ((1, 2), [1, 2]),
         (b"ab", "YWI="),
         (memoryview(b"ab"), "YWI="),
         (Decimal("1.50"), 1.5),
@@ -135,6 +142,10 @@ def test_integers_of_any_size_and_keys_of_any_type_are_written() -> None:
     }
 
 
+def test_a_set_of_things_without_an_order_is_a_list() -> None:
+    assert sorted(through({"a", 1}), key=str) == [1, "a"]
+
+
 def test_deeply_nested_values_are_written() -> None:
     value: Any = 1
     for _ in range(300):
@@ -188,6 +199,7 @@ def test_a_frame_is_event_data_id_with_crlf() -> None:
         wire.sse_frame("updates|child:1", '"ü"', None)
         == 'event: updates|child:1\r\ndata: "ü"\r\n\r\n'.encode()
     )
+    assert wire.sse_id("3-1") == b"id: 3-1\r\n\r\n"
     assert wire.HEARTBEAT == b": heartbeat\r\n\r\n"
 
 

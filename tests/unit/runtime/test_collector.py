@@ -76,6 +76,14 @@ def test_a_run_that_said_nothing_is_answered_from_its_thread(
     assert body(("metadata", {}), ("custom", {"n": 1}), thread=thread) == answer
 
 
+def test_it_is_silent_until_an_answer_could_be_made() -> None:
+    collector = Collector()
+    collector.feed("custom", b"1")
+    assert collector.silent
+    collector.feed("values", b"{}")
+    assert not collector.silent
+
+
 def test_feedback_is_added() -> None:
     assert body(("values", {"n": 1}), ("feedback", {"key": "url"})) == {
         "n": 1,
