@@ -159,7 +159,7 @@ class _Progress:
         if line.startswith("Collecting "):
             self._collected += 1
             name = re.split(r"[^\w.-]", line.split()[1])[0]
-            self._show(f"{self._collected} packages: {name}", always=False)
+            self._show(f"package {self._collected}: {name}", always=False)
         elif line.startswith("Installing collected packages"):
             self._show(f"{self._collected} packages: putting them in place", always=True)
 

@@ -68,9 +68,7 @@ class Story:
             screen.say(f"pid {a.pid} serves on {a.url}", process="A")
             client = get_client(url=a.url, api_key=None)
             thread = await client.threads.create()
-            screen.say(
-                f"A client: langgraph_sdk {version('langgraph-sdk')}, unchanged. It starts a run and reads:"
-            )
+            screen.say(f"The stock client, langgraph_sdk {version('langgraph-sdk')}, starts a run and reads:")
             screen.say("async for event in client.runs.stream(thread, 'digest', …)", style="italic")
             screen.begin_words()
             try:
