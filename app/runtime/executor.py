@@ -177,21 +177,22 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     plan = StreamPlan.of(run.kwargs.get("stream_mode"), subgraphs=bool(run.kwargs.get("subgraphs")))
     resumed = isinstance(opening, Begin) and opening.resumed
     published = None
-    if resumed and run.repeats:
-        # After a crash a checkpoint may be stored whose events never were: what LangGraph repeats fills the hole.
+    if resumed:
+        # What LangGraph says again was heard already, but for what a crash has left unsaid.
         rows = await shop.database.fetch(_PUBLISHED, {"run_id": run.run_id})
-        published = Published.of(((row["event"], row["data"].encode()) for row in rows), clean=False)
+        told = ((row["event"], row["data"].encode()) for row in rows)
+        published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 
 
 _PUBLISHED = """
 with since as (
   select fence, seq from slackwater.run_events where run_id = %(run_id)s and event in ('values', 'checkpoints')
-  order by fence desc, seq desc offset 2 limit 1)
+  order by fence desc, seq desc offset 5 limit 1)
 select event, data from slackwater.run_events where run_id = %(run_id)s
   and (fence, seq) >= (coalesce((select fence from since), 0), coalesce((select seq from since), 0))
 order by fence, seq"""
-"""What a crash may have left half told: `async` durability loses two supersteps at most."""
+"""The last three boundaries, of two events each: `async` durability loses two supersteps at most."""
 
 
 async def _stream(
