@@ -72,8 +72,11 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
+            # Whatever it calls itself: `curl -d` says that it sends a form.
+            headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+            scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
             try:
-                return await handle(JsonRequest(request.scope, request.receive))
+                return await handle(JsonRequest(scope, request.receive))
             except HTTPException as error:
                 # FastAPI turns whatever reading the body raises into a 400 of its own.
                 if isinstance(error.__cause__, ApiError):
@@ -98,6 +101,9 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return json_response({"detail": _explain(error)}, 422)
 
+    async def failed(_: Request, error: Exception) -> Response:
+        return json_response({"detail": "Something went wrong in this server: its log says what."}, 500)
+
     async def database_gone(_: Request, error: Exception) -> Response:
         log.warning(
             "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
@@ -107,6 +113,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, failed)  # which is still raised, for the server to log
     for kind in DATABASE_TROUBLE:
         app.add_exception_handler(kind, database_gone)
 
@@ -117,7 +124,12 @@ def _explain(error: RequestValidationError) -> str:
         p["type"] == "json_invalid" or (p["loc"] == ("body",) and p["type"] == "missing") for p in problems
     ):
         return "Invalid JSON in request body"
-    return "\n".join(f"{'.'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems)
+    return "\n".join(f"{_place(p['loc'])}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
+
+
+def _place(loc: tuple[str | int, ...]) -> str:
+    """Where in the request: `config.tags.0`, without the branches of a union that pydantic has tried."""
+    return ".".join(str(part) for part in loc[1:] if "[" not in str(part)) or str(loc[0])
 
 
 def _deeper_than(value: object, limit: int) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt
 
-from app.assistants.reserved import clean_config, clean_configurable, clean_metadata
+from app.reserved import clean_config, clean_configurable, clean_metadata
 from app.wire import timestamp
 
 BIGINT_MAX = 2**63 - 1

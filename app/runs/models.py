@@ -4,17 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    field_validator,
+)
 
 from app import wire
+from app.reserved import clean_configurable, clean_metadata
 from app.runtime.states import RunStatus
+from app.threads.models import Checkpoint, CheckpointId
 
 StreamMode = Literal[
     "values", "updates", "messages", "messages-tuple", "events", "debug", "tasks", "checkpoints", "custom"
 ]
 Breakpoints = Literal["*"] | list[str]
+Configurable = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
+Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
+
+
+class RunConfig(BaseModel):
+    """The part of a `RunnableConfig` that a request may set; the rest is ignored."""
+
+    tags: list[str] | None = None
+    recursion_limit: StrictInt | None = None
+    max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
+    configurable: Configurable | None = None
+    metadata: Metadata | None = None
+
+
+class SendTo(BaseModel):
+    """A node to start, and what with."""
+
+    node: str
+    input: Any = None
+
+
+class Command(BaseModel):
+    """What to do with a thread that has stopped; LangGraph's `Command` as JSON."""
+
+    resume: Any = None
+    update: dict[str, Any] | list[tuple[str, Any]] | None = None
+    goto: str | SendTo | list[str | SendTo] | None = None
 
 
 class RunCreate(BaseModel):
@@ -24,12 +60,12 @@ class RunCreate(BaseModel):
 
     assistant_id: str
     input: Any = None
-    command: dict[str, Any] | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    config: dict[str, Any] = Field(default_factory=dict)
-    context: dict[str, Any] = Field(default_factory=dict)
-    checkpoint: dict[str, Any] | None = None
-    checkpoint_id: UUID | None = None
+    command: Command | None = None
+    metadata: Metadata = {}
+    config: RunConfig = RunConfig()
+    context: Configurable = {}
+    checkpoint: Checkpoint | None = None
+    checkpoint_id: CheckpointId | None = None
     stream_mode: StreamMode | list[StreamMode] = "values"
     stream_subgraphs: bool = False
     stream_resumable: bool = False

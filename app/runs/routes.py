@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -17,12 +18,13 @@ from app.errors import Invalid
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid
 from app.runs import service
-from app.runs.models import RUN_FIELDS, Cancel, RunCreate, shown
+from app.runs.models import RUN_FIELDS, Cancel, RunCreate, StreamMode, shown
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import matches
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import BEGINNING, EventId
+from app.threads.models import BIGINT_MAX
 
 if TYPE_CHECKING:
     from app.lifespan import Services
@@ -35,6 +37,10 @@ Status = Literal["pending", "running", "success", "error", "timeout", "interrupt
 
 _SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TRUE = frozenset({"1", "true", "yes"})
+_READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
+"""What a reader may ask for; the last two are the SDKs' names for events that no run here publishes."""
+_BASE_OF_NAME = re.compile(r"[|/]")
+"""`updates|child:…` and `messages/partial` are names of events, too."""
 
 
 @router.post("/threads/{thread_id}/runs")
@@ -132,7 +138,7 @@ async def list_runs(
     services: CurrentServices,
     principal: CurrentPrincipal,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=BIGINT_MAX - 1000)] = 0,
     status: Status | None = None,
     select: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
@@ -240,14 +246,13 @@ def _modes(text: str | None) -> list[str]:
     """One mode, or a JSON array of modes; nothing means all that the run publishes."""
     if not text:
         return []
-    if not text.startswith("["):
-        return [text]
     try:
-        modes = orjson.loads(text)
+        modes = orjson.loads(text) if text.startswith("[") else [text]
     except orjson.JSONDecodeError:
         raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
-    if not all(isinstance(mode, str) for mode in modes):
-        raise Invalid("stream_mode: must be a mode or a JSON array of modes")
+    for mode in modes:
+        if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in _READABLE:
+            raise Invalid(f"stream_mode: {mode!r} is none of {', '.join(sorted(_READABLE))}")
     return list(modes)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from app import wire
 from app.assistants import service as assistants
 from app.auth.principal import Principal
 from app.errors import BadRequest, Invalid, NotFound
 from app.ids import parse_uuid, uuid7
+from app.reserved import RUN_KEYS
 from app.runs import queries
 from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
@@ -20,23 +23,12 @@ from app.runtime.cancel import CancelAction
 from app.runtime.collector import Collector
 from app.runtime.follow import RunGone
 from app.runtime.states import TERMINAL
+from app.threads.models import Checkpoint
 
 if TYPE_CHECKING:
     from app.lifespan import Services
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
-
-_STRIPPED = frozenset(
-    {
-        "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions", "langgraph_request_id",
-        "__langsmith_project__", "__langsmith_example_id__", "__request_start_time_ms__", "__after_seconds__",
-        "__otel_traceparent__", "__otel_tracestate__", "__dd_trace_headers__", "__pregel_node_finished",
-        "__context_provided__", "run_id", "graph_id", "assistant_id", "user_id", "thread_id",
-    }
-)  # fmt: skip
-_STRIPPED_METADATA = frozenset(
-    {"thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +69,20 @@ async def create(
     """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
     stateless = thread_id is None
     thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
-    if stateless and body.command and body.command.get("resume"):
+    if stateless and body.command and body.command.resume:
         raise BadRequest("You must provide a thread_id when resuming.")
-    if body.config.get("configurable") and body.context:
+    if body.config.configurable and body.context:
         raise BadRequest(
             "Cannot specify both configurable and context. Prefer setting context alone. Context was introduced in "
             "LangGraph 0.6.0 and is the long term planned replacement for configurable."
         )
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= 255:
-        raise Invalid("Idempotency-Key must have 1 to 255 characters")
+    if idempotency_key is not None and not (
+        0 < len(idempotency_key) <= 255 and idempotency_key.isprintable()
+    ):
+        raise Invalid("Idempotency-Key must have 1 to 255 printable characters")
     assistant = await assistants.resolve(services, principal, body.assistant_id)
-    config = _config(body, thread, stateless)
-    context = {**assistant.context, **(body.context or config["configurable_as_context"])}
-    config.pop("configurable_as_context")
-    metadata = {**_metadata(body.config.get("metadata")), **_metadata(body.metadata)}
+    configurable = _configurable(body, thread)
+    config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
     admitted = await services.runtime.admit(
         NewRun(
@@ -101,9 +93,13 @@ async def create(
             graph_id=assistant.graph_id,
             kwargs={
                 "input": body.input,
-                "command": body.command or None,
-                "config": {**{k: v for k, v in assistant.config.items() if k != "configurable"}, **config},
-                "context": context,
+                "command": (body.command and body.command.model_dump(exclude_unset=True)) or None,
+                "config": {
+                    **assistant.config,
+                    **config,
+                    "configurable": {**_without(RUN_KEYS, body.context), **configurable, **_checkpoint(body)},
+                },
+                "context": {**assistant.context, **(body.context or configurable)},
                 "stream_mode": body.stream_modes,
                 "interrupt_before": body.interrupt_before,
                 "interrupt_after": body.interrupt_after,
@@ -116,7 +112,7 @@ async def create(
                 "durability": durability,
                 "on_disconnect": body.on_disconnect,
             },
-            metadata=metadata,
+            metadata={**(body.config.metadata or {}), **body.metadata},
             assistant_metadata=assistant.metadata,
             assistant_configurable=assistant.config.get("configurable") or {},
             multitask_strategy=body.multitask_strategy,
@@ -129,50 +125,29 @@ async def create(
     return Created(admitted.row, stateless, body.on_disconnect)
 
 
-def _config(body: RunCreate, thread_id: UUID, stateless: bool) -> dict[str, Any]:
-    """The config to store: reserved keys stripped, the checkpoint to fork from merged in."""
-    configurable = body.config.get("configurable") or {}
-    if not isinstance(configurable, dict):
-        raise Invalid("config.configurable: must be an object")
+def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
+    """What the request configures, but for the checkpoint. Raises Invalid for another thread's id."""
+    configurable = body.config.configurable or {}
     named = configurable.get("thread_id")
     if named is not None and str(named) != str(thread_id):
         raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
-    limit = body.config.get("recursion_limit")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-        raise Invalid("config.recursion_limit: must be an integer")
-    tags = body.config.get("tags")
-    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise Invalid("config.tags: must be a list of strings")
-    kept = {k: v for k, v in configurable.items() if k not in _STRIPPED and not k.startswith("__pregel")}
-    as_context = {} if stateless and not kept else dict(kept)
-    given = {k: v for k, v in body.context.items() if k not in _STRIPPED}
-    checkpoint = {
-        key: body.checkpoint[key]
-        for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-        if body.checkpoint and body.checkpoint.get(key) is not None
-    }
+    return _without(RUN_KEYS | Checkpoint.model_fields.keys(), configurable)
+
+
+def _checkpoint(body: RunCreate) -> dict[str, Any]:
+    """The keys that name the checkpoint to fork from: the request's own, or else those among its `configurable`."""
+    try:
+        given = body.checkpoint or Checkpoint.model_validate(body.config.configurable or {})
+    except ValidationError:
+        raise Invalid("config.configurable: checkpoint_ns must be a text, checkpoint_map an object") from None
+    checkpoint = given.model_dump(exclude_none=True)
     if body.checkpoint_id is not None:
-        checkpoint["checkpoint_id"] = str(body.checkpoint_id)
-    if "checkpoint_id" in checkpoint:
-        try:
-            checkpoint["checkpoint_id"] = str(UUID(str(checkpoint["checkpoint_id"])))
-        except ValueError:
-            raise Invalid("Invalid checkpoint ID") from None
-        checkpoint.setdefault("checkpoint_ns", "")
-    rest = {
-        k: v
-        for k, v in body.config.items()
-        if k in ("tags", "recursion_limit", "max_concurrency") and v is not None
-    }
-    return {**rest, "configurable": {**given, **kept, **checkpoint}, "configurable_as_context": as_context}
+        checkpoint["checkpoint_id"] = body.checkpoint_id
+    return {"checkpoint_ns": "", **checkpoint} if "checkpoint_id" in checkpoint else checkpoint
 
 
-def _metadata(metadata: object) -> dict[str, Any]:
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, dict):
-        raise Invalid("config.metadata: must be an object")
-    return {k: v for k, v in metadata.items() if k not in _STRIPPED_METADATA}
+def _without(keys: Collection[str], mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
 
 
 async def find(

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt
 
-from app.assistants.reserved import clean_metadata
 from app.graphs.snapshot import FIELDS
 from app.ids import parse_uuid
+from app.reserved import clean_metadata
 from app.wire import timestamp
 
 BIGINT_MAX = 2**63 - 1

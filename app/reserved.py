@@ -26,12 +26,22 @@ CONFIGURABLE_KEYS = frozenset(
         "__context_provided__",
     }
 )
+LANGGRAPH_PREFIX = "__pregel"
+"""LangGraph hands its own objects from task to task under such names."""
+
+RUN_KEYS = frozenset({"run_id", "thread_id", "graph_id", "assistant_id", "user_id"})
+"""What a run is told about itself: only the runtime says it."""
+
 METADATA_KEYS = frozenset({"thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot"})
 
 
 def clean_configurable(value: Mapping[str, Any]) -> dict[str, Any]:
     """`config.configurable` or `context` without reserved keys."""
-    return {key: item for key, item in value.items() if key not in CONFIGURABLE_KEYS}
+    return {
+        key: item
+        for key, item in value.items()
+        if key not in CONFIGURABLE_KEYS and not key.startswith(LANGGRAPH_PREFIX)
+    }
 
 
 def clean_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
