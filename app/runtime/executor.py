@@ -212,6 +212,8 @@ async def _stream(
         "interrupt_before": before,
         "interrupt_after": "*" if begin.last_step else after,
     }
+    # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
+    bounded = options["durability"] == "async"
     if encoder.plan.use_events:
         async with aclosing(
             cast("Any", graph.astream_events(begin.input, config, version="v2", **options))
@@ -219,7 +221,8 @@ async def _stream(
             async for record in records:
                 for event in encoder.feed_event(cast("dict[str, Any]", record)):
                     saver.publish(event.name, event.data)
-                await saver.breathe()
+                if bounded:
+                    await saver.breathe()
     else:
         # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
         async with _chunks(graph, begin.input, config, options) as chunks:
@@ -228,7 +231,8 @@ async def _stream(
                     continue  # the stop after the last superstep is ours, not a breakpoint of the user's
                 for event in encoder.feed(*encoder.plan.chunk(chunk)):
                     saver.publish(event.name, event.data)
-                await saver.breathe()
+                if bounded:
+                    await saver.breathe()
     if begin.last_step and await _goes_on(graph, config):
         raise _Failure(
             "GraphRecursionError",

@@ -151,7 +151,7 @@ class RunSaver(PooledSaver):
         self._foreign: set[tuple[str, str]] = set()
         self._queue = _Group()
         self._writer: asyncio.Task[None] | None = None
-        self._lag = 0
+        self._worked_from = self._stored = ""
         self._caught_up = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
 
@@ -167,6 +167,8 @@ class RunSaver(PooledSaver):
             found_id = found.checkpoint["id"]
             if self._keep_base and str(found.metadata.get("run_id")) != str(self.lease.run_id):
                 self._foreign.add((namespace, found_id))
+            if namespace == "":
+                self._stored = max(self._stored, found_id)
             if namespace == "" and self.head is None:
                 self.head = found.checkpoint
                 self.input_step = found.metadata["step"] + 1
@@ -197,7 +199,6 @@ class RunSaver(PooledSaver):
         self._put.add(namespace)
         if item.root:
             self.head = checkpoint
-            self._lag += 1
         self._queue.checkpoints.append(item)
         await self._enqueued()
         return {
@@ -238,6 +239,8 @@ class RunSaver(PooledSaver):
             root_input=task_id == NULL_TASK_ID and key[1] == "",
             answers=task_id != NULL_TASK_ID and any(channel == RESUME for channel, _ in writes),
         )
+        if task_id != NULL_TASK_ID and key[:2] == (str(self.lease.thread_id), ""):
+            self._worked_from = max(self._worked_from, key[2])
         self._queue.writes.append(item)
         await self._enqueued()
 
@@ -294,8 +297,13 @@ class RunSaver(PooledSaver):
             self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
 
     async def breathe(self) -> None:
-        """Wait while two supersteps are not stored yet: bounds what a kill can cost with `async` durability."""
-        while self._lag > 1 and self.failure is None:
+        """Wait until the checkpoint that the newest finished tasks worked from is stored.
+
+        Called before a superstep begins: then a kill costs two of them at most with `async` durability, the one in
+        flight and the one whose checkpoint is on its way. LangGraph itself queues any number of checkpoints.
+        """
+        await asyncio.sleep(0)  # what LangGraph has just submitted arrives in its next turn
+        while self._worked_from > self._stored and self.failure is None:
             self._caught_up.clear()
             await self._caught_up.wait()
 
@@ -357,11 +365,12 @@ class RunSaver(PooledSaver):
                     waiter.exception()  # a put that LangGraph has cancelled awaits nobody
         else:
             self.journal.written(len(events))
+            roots = [checkpoint.row[2] for checkpoint in group.checkpoints if checkpoint.root]
+            self._stored = max(self._stored, *roots, "")
             for waiter in group.waiting:
                 if not waiter.done():
                     waiter.set_result(None)
         finally:
-            self._lag -= sum(checkpoint.root for checkpoint in group.checkpoints)
             self._caught_up.set()
 
     async def _send(self, group: _Group, events: list[Event]) -> None:
