@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import shutil
+import socket
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from app.postgres.binaries import Account
 from app.postgres.embedded import EmbeddedPostgres
 from app.postgres.pool import Database
 from app.postgres.schema import migrate
@@ -53,7 +60,7 @@ class Databases:
 
 def name_of(uri: str) -> str:
     """The database's name in a URI."""
-    return uri.partition("?")[0].rpartition("/")[2]
+    return str(conninfo_to_dict(uri)["dbname"])
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +117,56 @@ async def database(database_uri: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close(5.0)
+
+
+@pytest.fixture
+def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """`pgbouncer(pool_mode="transaction", pool_size=3)`: the URI of `database_uri` through a PgBouncer of one's own."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        message = "needs Debian's pgbouncer: apt-get install pgbouncer"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(pool_mode: str = "transaction", pool_size: int = 3) -> str:
+        server = Path(str(conninfo_to_dict(database_uri)["host"]))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        settings = tmp_path / f"pgbouncer-{port}.ini"
+        settings.write_text(
+            f"""
+            [databases]
+            * = host={server} user=postgres
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = any
+            pool_mode = {pool_mode}
+            default_pool_size = {pool_size}
+            max_client_conn = 500
+            """
+        )
+        # It refuses root, and its own account could not reach the server's socket.
+        account = Account.for_data(server)
+        command = [program, str(settings)]
+        if account.is_other:
+            command[1:1] = ["-u", pwd.getpwuid(account.uid).pw_name]
+        log = (tmp_path / f"pgbouncer-{port}.log").open("wb")
+        with log:
+            processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except ConnectionRefusedError:
+                assert processes[-1].poll() is None, Path(log.name).read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                return f"postgresql://postgres@127.0.0.1:{port}/{name_of(database_uri)}"
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(timeout=10)

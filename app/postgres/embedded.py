@@ -28,7 +28,9 @@ from app.postgres.binaries import Account, EmbeddedError, find_binaries, major_v
 CLOSED_HOME = Path("/var/lib/slackwater")
 """Where the cluster of a root process is when its own folder is closed to the server's account."""
 
+PORT = 5432  # only part of the socket's name
 SETTINGS = {
+    "port": str(PORT),
     "listen_addresses": "''",
     "max_connections": "200",
     "shared_buffers": "64MB",
@@ -114,7 +116,8 @@ class EmbeddedPostgres:
         return temporary / f"slackwater-{hashlib.sha256(cluster.encode()).hexdigest()[:12]}"
 
     def _conninfo(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self._sockets}"
+        # The port is told because a PGPORT in the environment would go before the default.
+        return f"postgresql://postgres@/postgres?host={self._sockets}&port={PORT}"
 
     def _use(self, bindir: Path, deadline: float) -> None:
         self.base.mkdir(parents=True, exist_ok=True)
@@ -145,10 +148,12 @@ class EmbeddedPostgres:
         # The watchdog first: from here on a server that runs is one that somebody stops.
         _make_sockets(self._sockets, account)
         watchdog = self._watch()
-        if not self._runs(deadline):
-            self._launch(bindir, account, deadline)
-        if watchdog is not None:
-            watchdog.wait(timeout=10)  # only until it has gone to the background
+        try:
+            if not self._runs(deadline):
+                self._launch(bindir, account, deadline)
+        finally:
+            if watchdog is not None:
+                watchdog.wait(timeout=10)  # only until it has gone to the background
 
     def _home(self, account: Account) -> Path:
         """The folder for what the server's account must reach."""
@@ -204,8 +209,9 @@ class EmbeddedPostgres:
             log.unlink()
         options = {**self._settings, "unix_socket_directories": self._sockets}
         while True:
-            # We hold the start lock and there is no such process: the pid file is stale.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            # We hold the start lock and there is no such process: what says otherwise is stale.
+            for stale in (self._data / "postmaster.pid", self._sockets / f".s.PGSQL.{PORT}.lock"):
+                stale.unlink(missing_ok=True)
             started = account.run(
                 *(bindir / "pg_ctl", "start", "-D", self._data, "-l", log, "-w"),
                 *("-t", str(max(1, int(deadline - time.monotonic())))),

@@ -245,21 +245,17 @@ class Database:
 
 
 def _dropped(connection: AsyncConnection[Any]) -> bool:
-    """True if the server has closed this idle connection. Does not block."""
+    """True if the server has ended, or is ending, the session of this idle connection. Does not block.
+
+    An idle server has nothing to say but farewell: its last message, or the end of the stream. What else may come
+    (a setting was reloaded) is so rare that a new connection is the simpler answer.
+    """
     pgconn = connection.pgconn
     if pgconn.status == ConnStatus.BAD:
         return True
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
-    # Idle connections are silent but for a notice or a changed parameter; a farewell is a message, then the end.
-    for _ in range(3):
-        if not poll.poll(0):
-            return False
-        try:
-            pgconn.consume_input()
-        except OperationalError:
-            return True
-    return pgconn.status == ConnStatus.BAD
+    return bool(poll.poll(0))
 
 
 def _lost(connection: AsyncConnection[Any], error: OperationalError) -> bool:

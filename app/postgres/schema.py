@@ -9,25 +9,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from app.errors import SchemaError
-from app.postgres.pool import CONNECT_SECONDS, Database
+from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
 logger = logging.getLogger(__name__)
-
-Connection: TypeAlias = AsyncConnection[DictRow]
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = int.from_bytes(b"slackwat")
 LOCK_POLL_SECONDS = 0.1
 LOCK_SECONDS = 300.0
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 2.0
+PROBES = 30
+STATEMENT_SECONDS = 86_400.0  # a migration of a large table takes as long as it takes
 
 BOOTSTRAP = """
 do $$ begin
@@ -150,14 +150,14 @@ async def migrate(conninfo: str) -> list[str]:
             )
         if (await _status(connection)).verdict is Verdict.CURRENT:
             return []
-        # The role's own defaults are for serving; a migration of a large table takes as long as it takes.
+        # The role's own defaults are for serving.
         await connection.execute("set statement_timeout = 0")
         await connection.execute("set idle_in_transaction_session_timeout = 0")
         async with _lock(connection):
             return await _migrate(connection)
 
 
-async def _migrate(connection: Connection) -> list[str]:
+async def _migrate(connection: BoundedConnection) -> list[str]:
     await connection.execute(BOOTSTRAP)
     before = await _status(connection)
     if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
@@ -177,7 +177,7 @@ async def _migrate(connection: Connection) -> list[str]:
     return applied
 
 
-async def _migrate_langgraph(connection: Connection, before: SchemaStatus) -> list[str]:
+async def _migrate_langgraph(connection: BoundedConnection, before: SchemaStatus) -> list[str]:
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from langgraph.store.postgres.aio import AsyncPostgresStore
 
@@ -200,7 +200,7 @@ async def _migrate_langgraph(connection: Connection, before: SchemaStatus) -> li
     return applied
 
 
-async def _drop_invalid_indexes(connection: Connection) -> None:
+async def _drop_invalid_indexes(connection: BoundedConnection) -> None:
     """Drop what a killed CREATE INDEX CONCURRENTLY left: its IF NOT EXISTS would accept that as done."""
     cursor = await connection.execute("""
         select indexrelid::regclass::text as name from pg_index
@@ -213,7 +213,7 @@ async def _drop_invalid_indexes(connection: Connection) -> None:
         await connection.execute(sql.SQL("drop index concurrently {}").format(sql.SQL(row["name"])))
 
 
-async def _set_role_defaults(connection: Connection) -> None:
+async def _set_role_defaults(connection: BoundedConnection) -> None:
     """Bound forgotten statements and transactions of this role, where it may and nobody has chosen before."""
     cursor = await connection.execute("""
         select split_part(unnest(setconfig), '=', 1) as name from pg_db_role_setting
@@ -235,7 +235,7 @@ async def _set_role_defaults(connection: Connection) -> None:
             return
 
 
-async def _status(connection: Connection) -> SchemaStatus:
+async def _status(connection: BoundedConnection) -> SchemaStatus:
     from langgraph.checkpoint.postgres.base import MIGRATIONS as CHECKPOINT_MIGRATIONS
     from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
 
@@ -253,7 +253,7 @@ async def _status(connection: Connection) -> SchemaStatus:
     )
 
 
-async def _column(connection: Connection, table: str, column: str) -> list[Any]:
+async def _column(connection: BoundedConnection, table: str, column: str) -> list[Any]:
     """The values of a column, in order; none if there is no such table."""
     cursor = await connection.execute("select to_regclass(%s) is not null as there", (table,))
     row = await cursor.fetchone()
@@ -266,7 +266,7 @@ async def _column(connection: Connection, table: str, column: str) -> list[Any]:
 
 
 @asynccontextmanager
-async def _lock(connection: Connection) -> AsyncIterator[None]:
+async def _lock(connection: BoundedConnection) -> AsyncIterator[None]:
     """Be the only one that migrates this database.
 
     Polled: CREATE INDEX CONCURRENTLY waits for the snapshot of everyone who waits for a lock in a statement, and
@@ -292,26 +292,27 @@ async def _lock(connection: Connection) -> AsyncIterator[None]:
             await connection.execute("select pg_advisory_unlock(%s)", (LOCK,))
 
 
-async def _is_pooled(connection: Connection, conninfo: str) -> bool:
+async def _is_pooled(connection: BoundedConnection, conninfo: str) -> bool:
     """True if something shares server sessions out by the transaction between us and the server."""
     first = await _backend(connection)
     # Whoever stands in between must answer the protocol's cancel requests himself, so the key that he gave us is
     # not the server's. Equal: nobody is there.
     if first == connection.info.backend_pid:
         return False
-    # A session pooler is welcome. It keeps our session for us while we are idle; another one gives it away.
+    # A session pooler is welcome: it keeps our session for us while we are idle. Another one gives it to whoever
+    # begins a transaction next, and us another; which, depends on how busy it is, so we look more than once.
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            async with await _open(conninfo) as other, other.transaction():
-                if await _backend(other) == first:
-                    return True
-                return any([await _backend(connection) != first for _ in range(5)])
+        async with await _open(conninfo) as other:
+            for _ in range(PROBES):
+                async with asyncio.timeout(PROBE_SECONDS), other.transaction():
+                    if await _backend(other) == first or await _backend(connection) != first:
+                        return True
     except TimeoutError:
-        # Only one session, and it is kept for us although we are idle.
-        return False
+        return True  # no session is left: either it is a transaction pooler, or one that is too small to migrate through
+    return False
 
 
-async def _backend(connection: Connection) -> int:
+async def _backend(connection: BoundedConnection) -> int:
     cursor = await connection.execute("select pg_backend_pid() as pid")
     row = await cursor.fetchone()
     assert row is not None
@@ -320,7 +321,7 @@ async def _backend(connection: Connection) -> int:
 
 
 @asynccontextmanager
-async def _connect(conninfo: str) -> AsyncIterator[Connection]:
+async def _connect(conninfo: str) -> AsyncIterator[BoundedConnection]:
     """A connection of our own, whose errors are told as SchemaError."""
     try:
         async with await _open(conninfo) as connection:
@@ -341,8 +342,8 @@ async def _connect(conninfo: str) -> AsyncIterator[Connection]:
         ) from error
 
 
-async def _open(conninfo: str) -> Connection:
-    return await AsyncConnection.connect(
+async def _open(conninfo: str) -> BoundedConnection:
+    connection = await BoundedConnection.connect(
         conninfo,
         autocommit=True,
         prepare_threshold=None,
@@ -350,6 +351,8 @@ async def _open(conninfo: str) -> Connection:
         application_name="slackwater schema",
         connect_timeout=CONNECT_SECONDS,
     )
+    connection.statement_seconds = STATEMENT_SECONDS
+    return connection
 
 
 def _place(conninfo: str) -> str:
