@@ -24,6 +24,8 @@ class Attempt:
     journal: Journal
     control: RunControl = field(default_factory=RunControl)
     task: asyncio.Task[None] | None = None
+    begun: bool = False
+    """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""
     graph_done: bool = False
     """The graph has ended by itself; what follows is only its settlement, which nobody may cut."""
     wish: StopWish | None = None
@@ -45,11 +47,13 @@ class Attempt:
     def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:
         """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
         if wish is StopWish.LEASE_LOST:
-            self.saver.lease.lost = True
+            self.saver.abandon()
         if self.wish is not None or self.outcome is not None:
             return
         self.wish, self.cancel_wish = wish, cancel
-        if self.task is not None and not self.graph_done:
+        # A node that swallows the cancellation must not take the run into its next superstep.
+        self.control.request_drain(wish.value)
+        if self.task is not None and self.begun and not self.graph_done:
             self.task.cancel()
 
     @property

@@ -69,6 +69,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
 
     This is the one place where the cancellation of a run is handled: `attempt.wish` says what it means.
     """
+    attempt.begun = True
     current_run.set(attempt.run.run_id)
     run, error, facts = attempt.run, None, None
     encoder: Encoder | None = None
@@ -83,6 +84,8 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
             context=run.kwargs.get("context"),
         ) as graph:
             try:
+                if attempt.wish is not None:
+                    raise asyncio.CancelledError  # somebody wanted it stopped before its first turn
                 opening = await _open(attempt, graph, config)
                 encoder = await _encoder(attempt, shop, opening)
                 if (run.attempt == 1 and run.stopped is None) or run.repeats:
@@ -113,11 +116,15 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
         attempt.tails += [tail for tail in problem.args if isinstance(tail, asyncio.Task)]
     if attempt.wish is StopWish.LEASE_LOST or attempt.saver.lease.lost or isinstance(problem, LeaseLost):
         return Outcome.LOST
+    # Whatever came out after the cancellation: many a library turns one into an error of its own.
+    if attempt.wish is not None:
+        return Outcome.CANCELLED if attempt.wish is StopWish.CANCEL else Outcome.CUT
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
-    if isinstance(problem, asyncio.CancelledError):
-        return Outcome.CANCELLED if attempt.wish is StopWish.CANCEL else Outcome.CUT
-    return Outcome.FAILED
+    task = asyncio.current_task()
+    if isinstance(problem, asyncio.CancelledError) and task is not None and task.cancelling():
+        return Outcome.CUT
+    return Outcome.FAILED  # a node that raises CancelledError though nobody has cancelled it fails, too
 
 
 def run_config(attempt: Attempt) -> RunnableConfig:

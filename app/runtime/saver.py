@@ -306,6 +306,14 @@ class RunSaver(PooledSaver):
         while self._worked_from > self._stored and self.failure is None:
             self._caught_up.clear()
             await self._caught_up.wait()
+        if self.failure is not None:
+            raise self.failure  # LangGraph looks at its puts only on its way out: the nodes would run on, unstored
+
+    def abandon(self) -> None:
+        """The lease is gone: end what is on its way to the database, so that LangGraph's way out need not wait for it."""
+        self.lease.lost = True
+        if self._writer is not None and self._writer is not asyncio.current_task():
+            self._writer.cancel()
 
     async def written(self) -> None:
         """Wait until everything enqueued so far is stored (or has failed)."""
@@ -344,6 +352,9 @@ class RunSaver(PooledSaver):
                 await self._store(group)
         finally:
             self._writer = None
+            for waiter in self._queue.waiting:  # none is left unless this task was cancelled
+                waiter.cancel()
+            self._queue = _Group()
             self._caught_up.set()
 
     async def _store(self, group: _Group) -> None:
@@ -354,6 +365,7 @@ class RunSaver(PooledSaver):
             # The gate is shut: nobody may write any more, and LangGraph drops a cancelled put silently.
             for waiter in group.waiting:
                 waiter.cancel()
+            self.failure = LeaseLost()
             self.journal.written(len(events))
             return
         except Exception as error:
@@ -386,16 +398,19 @@ class RunSaver(PooledSaver):
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
                 # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
                 if time.monotonic() + pause > self.lease.deadline:
-                    raise LeaseLost from None
+                    raise self._lost() from None
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(pause * 2, RETRY_SECONDS[1])
         if row is None or not row["owned"]:
-            self.lease.lost = True
-            if self.on_lost is not None:
-                self.on_lost()
-            raise LeaseLost
+            raise self._lost()
         if shape.applies_input:
             self.input_applied = True
+
+    def _lost(self) -> LeaseLost:
+        self.lease.lost = True
+        if self.on_lost is not None:
+            self.on_lost()
+        return LeaseLost()
 
 
 @dataclass(frozen=True, slots=True)
