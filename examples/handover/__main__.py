@@ -103,7 +103,7 @@ class Story:
                 case "updates":
                     self._show_superstep(next(iter(part.data)))
                 case "error":
-                    raise NothingToShow(f"The run failed: {part.data}")
+                    raise NothingToShow(f"The run failed: {part.data['message']}")
         return run_id
 
     async def _hand_over(self) -> None:

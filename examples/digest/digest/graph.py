@@ -20,7 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from digest.library import Library
+from digest.library import SUFFIXES, Library
 from digest.model import chat_model
 from digest.settings import Settings
 
@@ -88,7 +88,7 @@ async def plan(state: State) -> Command[Literal["read"]]:
         raise ValueError('files must be texts by name, such as {"a.txt": "Once upon a time …"}.')
     found = list(files) or await asyncio.to_thread(find, state.get("folder") or ".")
     if not found:
-        raise ValueError("There are no texts to read.")
+        raise ValueError(f"There are no texts to read ({', '.join(sorted(SUFFIXES))}).")
     names = found[:MAX_TEXTS]
     works = [Work(name=name, text=files[name]) if files else Work(name=name) for name in names]
     return Command(

@@ -1,0 +1,57 @@
+"""A pytest plugin: what executes and stops runs is covered by tests, branches included, or the session fails.
+
+Processes that tests start count as well: a drain happens in a process that a drill has sent SIGTERM.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import coverage
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ["app/runtime/*", "app/lifespan.py"]
+GOAL = 95.0
+"""Percent of lines and branches."""
+
+
+class Gate:
+    """Measures from before the first import of `app` until the last test has ended."""
+
+    def __init__(self) -> None:
+        self._coverage = _coverage()
+        self._coverage.erase()
+        self._coverage.start()
+        self._report = ""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self._coverage.stop()
+        self._coverage.save()
+        everything = _coverage()
+        everything.combine()
+        text = io.StringIO()
+        total = everything.report(include=MEASURED, show_missing=True, skip_covered=True, file=text)
+        met = total >= GOAL
+        if not met and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._report = f"{text.getvalue()}\n{'' if met else 'NOT ENOUGH: '}{total:.1f} % are covered, the goal is {GOAL:g} %."
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section(f"branch coverage of {' and '.join(MEASURED)}")
+        terminalreporter.write_line(self._report)
+
+
+def _coverage() -> coverage.Coverage:
+    # Not below .test/: the servers of the drills, which get a clean environment, write there too.
+    found = coverage.Coverage(data_file=str(ROOT / ".coverage"), config_file=str(ROOT / "pyproject.toml"))
+    # `_exit`: a server whose nodes still hold threads leaves by it.
+    found.set_option("run:patch", ["subprocess", "_exit"])
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    early_config.pluginmanager.register(Gate(), "coverage-gate")

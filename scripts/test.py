@@ -1,0 +1,101 @@
+"""Everything that a change is checked with, in one line: python3 scripts/test.py
+
+Makes a private virtual environment in .test/ when it runs for the first time. Arguments go to pytest, and then only
+pytest runs: python3 scripts/test.py tests/unit -k budget
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bootstrap import ROOT, environment
+
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("mypy", "examples/handover", "examples/digest/digest", "examples/demo.py", "scripts"),
+    ("lint-imports",),
+)
+SOURCES = ("examples", "examples/digest", "scripts")
+"""Where mypy finds what is not installed."""
+PYTEST_SECONDS = 1080
+HANGING_SECONDS = 240
+"""A test that takes longer has its stacks printed."""
+
+
+def main(arguments: list[str]) -> int:
+    python = environment(ROOT / ".test" / "venv", ("dev",))
+    if arguments:
+        return run([str(python), "-m", "pytest", *arguments], python)
+    provide_pgbouncer()
+    failed = [check for check in CHECKS if run([str(python.with_name(check[0])), *check[1:]], python)]
+    status = run(
+        [
+            *(str(python), "-m", "pytest", "-p", "scripts.coverage_gate"),
+            *("-o", f"faulthandler_timeout={HANGING_SECONDS}"),
+        ],
+        python,
+    )
+    for check in failed:
+        print(f"FAILED: {' '.join(check)}", flush=True)
+    return status or bool(failed)
+
+
+def run(command: list[str], python: Path) -> int:
+    """Run a check at the root of the repository; its exit code."""
+    print(f"\n$ {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
+    began = time.monotonic()
+    environ = {
+        **os.environ,
+        # Programs that tests start are the environment's, not those of another one that is active.
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
+        "MYPYPATH": os.pathsep.join(SOURCES),
+    }
+    try:
+        status = subprocess.run(
+            command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, timeout=PYTEST_SECONDS
+        ).returncode
+    except subprocess.TimeoutExpired:
+        print(f"It did not end within {PYTEST_SECONDS} s.", flush=True)
+        return 1
+    if "pytest" not in command:  # whose own last line says it
+        print(
+            f"{'ok' if status == 0 else f'exit code {status}'}, {time.monotonic() - began:.1f} s", flush=True
+        )
+    return status
+
+
+def provide_pgbouncer() -> None:
+    """Install Debian's pgbouncer if that takes no questions; its tests are skipped where it is missing."""
+    apt = shutil.which("apt-get")
+    if shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists():
+        return
+    if apt is None or os.geteuid() != 0:
+        print("There is no pgbouncer: the tests that need it are skipped.", flush=True)
+        return
+    print("Installing pgbouncer", flush=True)
+    # The tests start it themselves: in runlevel 1 Debian starts no service that it has just installed.
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "pgbouncer"]):
+        done = subprocess.run(
+            [apt, "-qq", *command],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode:
+            print(f"{done.stdout[-1000:]}\nThe tests that need pgbouncer are skipped.", flush=True)
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
