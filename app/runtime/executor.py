@@ -228,8 +228,7 @@ async def _stream(
             async for record in records:
                 for event in encoder.feed_event(cast("dict[str, Any]", record)):
                     saver.publish(event.name, event.data)
-                if bounded:
-                    await saver.breathe()
+                await _before_more(saver, bounded)
     else:
         # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
         async with _chunks(graph, begin.input, config, options) as chunks:
@@ -238,14 +237,22 @@ async def _stream(
                     continue  # the stop after the last superstep is ours, not a breakpoint of the user's
                 for event in encoder.feed(*encoder.plan.chunk(chunk)):
                     saver.publish(event.name, event.data)
-                if bounded:
-                    await saver.breathe()
+                await _before_more(saver, bounded)
     if begin.last_step and await _goes_on(graph, config):
         raise _Failure(
             "GraphRecursionError",
             f"Recursion limit of {start.recursion_limit(kwargs)} reached without hitting a stop condition. You can "
             "increase the limit by setting the `recursion_limit` config key.",
         )
+
+
+async def _before_more(saver: RunSaver, bounded: bool) -> None:
+    """What has to hold before the graph may go on; between two supersteps it always asks."""
+    if not saver.lease.valid():
+        # A process that was stopped wakes up in the middle of a node: no further one may begin.
+        raise LeaseLost
+    if bounded:
+        await saver.breathe()
 
 
 @asynccontextmanager
