@@ -67,6 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[State]:
                 await services.stopping.finish()
     except StartError as error:
         app.state.start_error = error  # the server only knows that the start has failed
+        telemetry.start_failed(error, log_it=app.state.settings is None)
         raise
 
 

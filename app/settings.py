@@ -38,12 +38,13 @@ class Settings(BaseSettings):
     port: int = Field(2024, ge=0, le=65535)
     database_uri: str | None = Field(
         None,
+        repr=False,
         validation_alias=AliasChoices(
             "database_uri", "SLACKWATER_DATABASE_URI", "DATABASE_URI", "POSTGRES_URI", "DATABASE_URL"
         ),
     )
     """Postgres; without one an embedded server is started below `data_dir`."""
-    migration_database_uri: str | None = None
+    migration_database_uri: str | None = Field(None, repr=False)
     """A direct connection for migrations when `database_uri` goes through a pooler."""
     data_dir: Path = Path(".slackwater")
     postgres_bin: Path | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 if TYPE_CHECKING:
+    from app.errors import StartError
     from app.settings import Settings
 
 _FIELDS = ("event", "run_id", "thread_id", "attempt", "fence", "reason")
@@ -56,11 +57,19 @@ def configure(settings: Settings) -> None:
         logger.handlers, logger.propagate = [], True
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.disabled = False
     uvicorn.setLevel(logging.WARNING if settings.log_level == "INFO" else settings.log_level)
     if not any(isinstance(f, _CutStreams) for f in uvicorn.filters):
         uvicorn.addFilter(_CutStreams())
     for noisy in ("httpx", "httpcore", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def start_failed(error: StartError, *, log_it: bool) -> None:
+    """Keep uvicorn from logging the traceback of what one sentence says: the log's, or that of who started us."""
+    if log_it:
+        logging.getLogger(__name__).error(error.message, extra={"event": "start.failed"})
+    logging.getLogger("uvicorn.error").disabled = True
 
 
 def flush() -> None:

@@ -25,11 +25,14 @@ class Door:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] != "lifespan" and scope["path"] not in PUBLIC_PATHS:
             try:
                 scope["principal"] = admit(scope)
             except ApiError as refusal:
-                await _answer(refusal, send)
+                if scope["type"] == "http":
+                    await _answer(refusal, send)
+                else:
+                    await send({"type": "websocket.close", "code": 1008})
                 return
         await self.app(scope, receive, send)
 
@@ -59,8 +62,11 @@ def admit(scope: Scope) -> Principal:
 
 
 def _names_loopback(authority: str) -> bool:
-    parts = urlsplit(authority if "://" in authority else f"//{authority}")
-    return (parts.hostname or "") in LOOPBACK_HOSTS
+    try:
+        host = urlsplit(authority if "://" in authority else f"//{authority}").hostname
+    except ValueError:
+        return False
+    return host in LOOPBACK_HOSTS
 
 
 def _is_loopback(address: str) -> bool:
