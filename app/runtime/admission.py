@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from app.errors import NotFound, ThreadBusy
+from app.errors import Conflict, NotFound, ThreadBusy
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
+from app.runtime.cancel import CancelWish
 from app.runtime.claims import RUN_COLUMNS, ClaimedRun
+
+
+class RunForgotten(Conflict):
+    """The run of this Idempotency-Key has ended and was deleted since. Use another key to start a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ class Admitted:
 
     row: Mapping[str, Any]
     claimed: ClaimedRun | None
-    displaced: tuple[UUID, ...] = ()
-    """Running runs that have been told to stop."""
+    displaced: Mapping[UUID, CancelWish] = field(default_factory=dict)
+    """Running runs that have been told to stop, and what their rows say: an earlier wish wins."""
     repeated: bool = False
     """The run of an earlier request with the same idempotency key."""
 
@@ -113,6 +118,8 @@ _FORGET_KEY = """
 delete from slackwater.idempotency_keys
 where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
 
+_KNOW_KEY = "select run_id from slackwater.idempotency_keys where owner = %(owner)s and key = %(key)s"
+
 _FIND_KEY = f"""
 select {RUN_ROW} from slackwater.idempotency_keys k join slackwater.runs r using (run_id)
 where k.owner = %(owner)s and k.key = %(key)s"""
@@ -154,18 +161,23 @@ async def admit(
         raise NotFound("Thread or assistant not found.")
     inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
     if not inserted:
+        # What keeps the thread busy may be the same request, delivered twice at once.
+        if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
+            return earlier
         raise ThreadBusy
     row = inserted[0]
     claimed = None
     if row["status"] == "running":
         claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
-    displaced = tuple(r["run_id"] for r in answers[1] if r["status"] == "running") if displaces else ()
-    return Admitted(row, claimed, displaced)
+    wished = answers[1] if displaces else []
+    return Admitted(row, claimed, {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"})
 
 
 async def _earlier(database: Database, new: NewRun) -> Admitted | None:
     params = {"owner": new.owner, "key": new.idempotency_key}
-    _, found = await database.pipeline((_FORGET_KEY, params), (_FIND_KEY, params))
+    _, known, found = await database.pipeline((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
+    if known and not found:
+        raise RunForgotten
     return Admitted(found[0], None, repeated=True) if found else None
 
 

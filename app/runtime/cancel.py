@@ -15,8 +15,6 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from app.postgres.pool import Database
 from app.runtime import queue
 
@@ -50,7 +48,7 @@ update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s)
   updated_at = clock_timestamp()
 where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in ('pending', 'running')
   and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
-returning r.run_id, r.status, r.holds_thread, r.cancel_action, r.cancel_reason"""
+returning r.run_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
 
 _END_OWNERLESS = """
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
@@ -58,8 +56,20 @@ update slackwater.runs r set status = 'interrupted', ready = false, holds_thread
   delete_at = case when on_completion = 'delete' then clock_timestamp() + interval '2 minutes' end,
   last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
                 order by fence desc, seq desc limit 1)
-where r.thread_id = %(thread_id)s and r.status = 'pending' and r.cancel_action is not null
-returning r.run_id, r.attempt > 0 as started, r.cancel_action"""
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.status = 'pending' and r.cancel_action is not null
+returning r.run_id, r.thread_id, r.cancel_action, r.cancel_reason"""
+
+_END_AND_SHOW = f"""
+with ended as ({_END_OWNERLESS}), shown as (
+  update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
+    error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason) end
+  from (select thread_id, max(cancel_reason) filter (where cancel_action = 'interrupt') as reason
+        from ended group by thread_id) e
+  where t.thread_id = e.thread_id and not exists (
+    select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running')
+      and a.run_id not in (select run_id from ended)))
+select run_id from ended"""
+# Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
 
 _DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s
  and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
@@ -92,12 +102,6 @@ ROLLBACK = tuple(
 )
 """Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
 
-_REST = f"""
-update slackwater.threads t set updated_at = clock_timestamp(),
-  status = case when {queue.THREAD_BUSY} then 'busy' when t.status = 'busy' then %(rest)s else t.status end,
-  error = case when {queue.THREAD_BUSY} then t.error else %(thread_error)s end
-where t.thread_id = %(thread_id)s"""
-
 DISPLACE_STATEMENTS = 2 + len(ROLLBACK)
 
 
@@ -113,6 +117,8 @@ class Cancelled:
 
     ended: tuple[UUID, ...]
     live: dict[UUID, CancelWish]
+    orphans: tuple[UUID, ...] = ()
+    """Those of the live ones whose owner's lease has expired."""
 
     @property
     def found(self) -> bool:
@@ -135,21 +141,16 @@ async def cancel(
         "run_ids": run_ids,
         "action": action.value,
         "by": reason,
-        # Until the thread's state is read again: a run that had started has left it in the middle.
-        "rest": "idle",
-        "thread_error": Jsonb({"error": "UserInterrupt", "message": reason})
-        if action is CancelAction.INTERRUPT
-        else None,
     }
     answers = await database.pipeline(
         (queue.LOCK, params),
         (_WISH, params),
-        (_END_OWNERLESS, params),
+        (_END_AND_SHOW, params),
         *((statement, params) for statement in ROLLBACK),
         (queue.PROMOTE, params),
-        (_REST, params),
         (queue.NOTIFY, {"hint": queue.HINT_CANCEL}),
     )
     wished, ended = answers[1], answers[2]
     live = {row["run_id"]: CancelWish.of(row) for row in wished if row["status"] == "running"}
-    return Cancelled(tuple(row["run_id"] for row in ended), live)
+    orphans = tuple(row["run_id"] for row in wished if row["status"] == "running" and row["expired"])
+    return Cancelled(tuple(row["run_id"] for row in ended), live, orphans)

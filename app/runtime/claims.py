@@ -146,7 +146,3 @@ PROGRESS = """(select max(k.checkpoint_id) || ':' || (
    select count(*) from checkpoint_writes w where w.thread_id = max(k.thread_id) and w.checkpoint_id = max(k.checkpoint_id))
  from checkpoints k where k.thread_id = r.thread_id::text)"""
 """How far run `r` has come: its thread's newest checkpoint in any namespace, and the writes that wait on it."""
-
-EXPIRED = """
-select run_id, thread_id from slackwater.runs
-where status = 'running' and lease_until < clock_timestamp() order by lease_until limit 100"""

@@ -134,19 +134,20 @@ class Runtime:
     async def _admit(self, new: NewRun) -> Admitted:
         if self.closed:
             raise Draining
-        admitted = await admission.admit(
-            self.database,
-            new,
-            worker=self.worker_id,
-            claim=self.worker.has_room and not self.draining,
-            lease_seconds=self.settings.lease_seconds,
-        )
-        if admitted.claimed is not None:
-            self.worker.begin(admitted.claimed)
-        else:
+        claim = self.worker.has_room and not self.draining
+        with self.worker.reserve(int(claim)):
+            admitted = await admission.admit(
+                self.database,
+                new,
+                worker=self.worker_id,
+                claim=claim,
+                lease_seconds=self.settings.lease_seconds,
+            )
+            if admitted.claimed is not None:
+                self.worker.begin(admitted.claimed)
+        if admitted.claimed is None:
             self.worker.wake()
-        for run_id in admitted.displaced:
-            wish = CancelWish(CancelAction(new.multitask_strategy), f"superseded by run {new.run_id}")
+        for run_id, wish in admitted.displaced.items():
             self._stop_here(run_id, wish)
         return admitted
 
@@ -164,6 +165,8 @@ class Runtime:
         )
         for run_id, wish in cancelled.live.items():
             self._stop_here(run_id, wish)
+        if cancelled.orphans:
+            await sweeper.take_over_expired(self, cancelled.orphans)
         if cancelled.ended:
             await self.refresh_thread(thread_id)
             self.worker.wake()

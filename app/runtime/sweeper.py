@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from app.runtime import claims, queue, settlement, start
+from app.runtime import queue, settlement, start
 from app.runtime.cancel import CancelAction
 from app.runtime.saver import PooledSaver
 from app.runtime.settlement import MAX_STALLS, ThreadFacts
@@ -20,10 +21,11 @@ log = logging.getLogger(__name__)
 READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
-_EXPIRED = claims.EXPIRED.replace(
-    "select run_id, thread_id",
-    "select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt",
-)
+_EXPIRED = """
+select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt from slackwater.runs
+where status = 'running' and lease_until < clock_timestamp()
+  and (%(run_ids)s::uuid[] is null or run_id = any(%(run_ids)s::uuid[]))
+order by lease_until limit 100"""
 
 _DROP_WRITE = """
 delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and kind = 'write'
@@ -72,9 +74,7 @@ select t.thread_id from slackwater.threads t where t.status = 'busy' and not exi
 async def sweep(runtime: Runtime) -> int:
     """One round; how many runs were taken over. Safe to do in any number of processes at once."""
     database = runtime.database
-    taken = 0
-    for row in await database.fetch(_EXPIRED):
-        taken += await take_over(runtime, row)
+    taken = await take_over_expired(runtime)
     for row in await database.fetch(_READERS_GONE):
         await runtime.cancel(
             row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, "its reader went away"
@@ -84,6 +84,15 @@ async def sweep(runtime: Runtime) -> int:
     await delete_ended(runtime)
     await database.execute(_TRIM_EVENTS, {"seconds": runtime.settings.event_retention_seconds})
     await database.execute(_TRIM_KEYS)
+    return taken
+
+
+async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None = None) -> int:
+    """Take over the runs (of `run_ids`, or all) whose lease has expired; how many there were."""
+    rows = await runtime.database.fetch(_EXPIRED, {"run_ids": None if run_ids is None else list(run_ids)})
+    taken = 0
+    for row in rows:
+        taken += await take_over(runtime, row)
     return taken
 
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -46,6 +46,7 @@ class Worker:
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._claiming = True
+        self._reserved = 0
         self.claim_in_flight = False
 
     # The loops
@@ -92,10 +93,11 @@ class Worker:
         settings = self.runtime.settings
         while self._claiming:
             self._wake.clear()
-            free = min(settings.max_concurrent_runs - len(self.live), CLAIM_BATCH)
+            free = min(settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH)
             self.claim_in_flight = free > 0
             try:
-                claimed = await self._take(free) if free > 0 else 0
+                with self.reserve(max(free, 0)):
+                    claimed = await self._take(free) if free > 0 else 0
             finally:
                 self.claim_in_flight = False
             if free > 0 and claimed == free:
@@ -126,7 +128,16 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        return self._claiming and len(self.live) < self.runtime.settings.max_concurrent_runs
+        return self._claiming and len(self.live) + self._reserved < self.runtime.settings.max_concurrent_runs
+
+    @contextlib.contextmanager
+    def reserve(self, number: int) -> Iterator[None]:
+        """Keep room for runs that a statement in flight may claim."""
+        self._reserved += number
+        try:
+            yield
+        finally:
+            self._reserved -= number
 
     def begin(self, run: ClaimedRun) -> Attempt:
         """Work on a run that this process has just claimed."""
