@@ -135,6 +135,15 @@ async def status(conninfo: str) -> SchemaStatus:
         return await _status(connection)
 
 
+async def is_pooled(conninfo: str) -> bool:
+    """True if something shares the server's sessions out by the transaction between us and the server.
+
+    Through it neither a lock nor LISTEN holds. Raises SchemaError when the database cannot be reached.
+    """
+    async with _connect(conninfo) as connection:
+        return await _is_pooled(connection, conninfo)
+
+
 async def migrate(conninfo: str) -> list[str]:
     """Bring the schema to this release's version; the names of what was applied, in order.
 
@@ -293,7 +302,6 @@ async def _lock(connection: BoundedConnection) -> AsyncIterator[None]:
 
 
 async def _is_pooled(connection: BoundedConnection, conninfo: str) -> bool:
-    """True if something shares server sessions out by the transaction between us and the server."""
     first = await _backend(connection)
     # Whoever stands in between must answer the protocol's cancel requests himself, so the key that he gave us is
     # not the server's. Equal: nobody is there.

@@ -16,7 +16,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from app.errors import SchemaError
 from app.postgres.pool import Database, StatementTimeout
-from app.postgres.schema import check, migrate
+from app.postgres.schema import check, is_pooled, migrate
 
 pytestmark = pytest.mark.pgbouncer
 
@@ -103,6 +103,7 @@ async def test_migrate_refuses_a_transaction_pooler(pgbouncer: Start, pool_size:
     for _ in range(3):
         with pytest.raises(SchemaError, match="SLACKWATER_MIGRATION_DATABASE_URI"):
             await migrate(uri)
+    assert await is_pooled(uri)
 
 
 @pytest.mark.parametrize("clients", [1, 2, 4, 8])
@@ -129,4 +130,10 @@ async def test_migrate_refuses_a_pooler_that_has_no_session_left(pgbouncer: Star
 
 
 async def test_migrate_accepts_a_session_pooler(pgbouncer: Start) -> None:
-    assert await migrate(pgbouncer(pool_mode="session", pool_size=2)) == []
+    uri = pgbouncer(pool_mode="session", pool_size=2)
+    assert await migrate(uri) == []
+    assert not await is_pooled(uri)
+
+
+async def test_a_server_of_ones_own_is_no_pooler(database_uri: str) -> None:
+    assert not await is_pooled(database_uri)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -297,11 +298,12 @@ async def test_a_pool_that_was_never_opened_can_be_closed() -> None:
 
 
 async def test_a_host_that_does_not_answer_holds_up_neither_the_start_nor_the_end() -> None:
-    # GIVEN a host that accepts connections and says nothing
-    server = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    database = Database(f"postgresql://u@127.0.0.1:{port}/d", max_size=2, statement_seconds=0.3, name="test")
-    try:
+    # GIVEN a host whose kernel accepts connections and where nobody says anything
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        port = host.getsockname()[1]
+        database = Database(
+            f"postgresql://u@127.0.0.1:{port}/d", max_size=2, statement_seconds=0.3, name="test"
+        )
         with at_most(0.0):
             await database.open()
         with at_most(0.3), pytest.raises(PoolTimeout):
@@ -310,5 +312,3 @@ async def test_a_host_that_does_not_answer_holds_up_neither_the_start_nor_the_en
             await database.close(0.1)
         # THEN no task of the pool is left
         assert [task for task in asyncio.all_tasks() if "worker" in task.get_name()] == []
-    finally:
-        server.close()
