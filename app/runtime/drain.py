@@ -66,7 +66,8 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
         await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))
     attempts = list(everyone.values())
     for attempt in attempts:
-        if attempt.settled is None and not attempt.deferred:
+        if attempt.settled is None:
+            # Deferred ones too: the server waits for their readers before it lets this process settle them.
             attempt.journal.close(Ending.GONE_ON)
     return report(attempts, budget, reason)
 

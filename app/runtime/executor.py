@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -19,6 +20,7 @@ from app import wire
 from app.errors import LeaseLost
 from app.graphs.snapshot import thread_facts
 from app.postgres.pool import Database
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import settlement, start
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction
@@ -54,6 +56,7 @@ class Shop(Protocol):
     def draining(self) -> bool: ...
     @property
     def drain_reason(self) -> str: ...
+    async def refresh_thread(self, thread_id: UUID) -> None: ...
 
 
 class _Failure(Exception):
@@ -311,7 +314,7 @@ async def _facts(
 ) -> ThreadFacts:
     """What the thread shows when the run has ended. Needs the checkpoint only when the stream does not say it."""
     if attempt.cancel_wish is not None and attempt.cancel_wish.action is CancelAction.ROLLBACK:
-        return ThreadFacts("idle", None)  # read again when the rollback is done
+        return ThreadFacts("busy", None)  # read again when the rollback is done
     failed = attempt.outcome is Outcome.FAILED
     plain = attempt.outcome is Outcome.FINISHED and encoder is not None and not encoder.interrupted
     if plain and encoder is not None and encoder.last_values is not None and _streams_its_state(graph):
@@ -371,6 +374,9 @@ async def _settle(
 
 async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None) -> Settled:
     """End or hand over the run whose attempt has its outcome."""
+    if attempt.settled is not None:
+        return Settled(owned=True, status=attempt.settled)
+    facts = facts or ThreadFacts("busy", None)
     while True:
         try:
             settled = await _write(attempt, shop, facts)
@@ -378,7 +384,7 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
         except asyncio.CancelledError:
             attempt.journal.close(Ending.GONE_ON)
             raise
-        except Exception as problem:
+        except DATABASE_TROUBLE as problem:
             # A lost connection, or a restarting database. Repeating is safe: the statement is a compare-and-set.
             if not attempt.saver.lease.valid():
                 log.error("run not settled: %s; its lease will expire", problem, extra=_extra(attempt))
@@ -390,11 +396,21 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
+    if over and (facts.status == "busy" or settled.error is not None):
+        # Before its readers hear of the end: they ask for the thread next.
+        await _refresh(attempt, shop)
     attempt.journal.close(Ending.SETTLED if over else Ending.GONE_ON)
     return settled
 
 
-async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts | None) -> Settled:
+async def _refresh(attempt: Attempt, shop: Shop) -> None:
+    try:
+        await shop.refresh_thread(attempt.run.thread_id)
+    except DATABASE_TROUBLE as problem:
+        log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
+
+
+async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     run, outcome, saver = attempt.run, attempt.outcome, attempt.saver
     events = saver.take_events()
     whose: dict[str, Any] = {
@@ -424,7 +440,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts | None) -> Set
         shop.database,
         **whose,
         status=statuses[outcome],
-        facts=facts or ThreadFacts("idle", None),
+        facts=facts,
         last_event=str(attempt.journal.last),
         reason=wish.reason if wish else None,
         rollback=wish is not None and wish.action is CancelAction.ROLLBACK,

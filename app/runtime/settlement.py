@@ -33,6 +33,7 @@ class ThreadFacts:
     """What a thread shows after a run: read from its last checkpoint."""
 
     status: str
+    """`busy` if it could not be read: then it is read again by `Runtime.refresh_thread`, or else by the next sweep."""
     values: bytes | None
     """JSON; None keeps what the thread shows."""
     interrupts: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +52,9 @@ class Settled:
     """The `error` event with which a guard has ended the run, as it stands in the log."""
 
 
+_ENDED_BY_US = """exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
+ and e.fence = %(fence)s and e.status = %(status)s)"""
+
 _END = f"""
 with owned as (
   update slackwater.runs r set status = %(status)s, ready = false, holds_thread = false, worker = null,
@@ -61,10 +65,11 @@ with owned as (
     and (%(expired)s is false or r.lease_until < clock_timestamp())
   returning 1
 ), events as ({INSERT_EVENTS})
-select count(*)::int as owned from owned"""
+select exists (select 1 from owned) or (not %(expired)s and {_ENDED_BY_US}) as owned"""
+# Sent again after an answer that was lost, it finds its own work done.
 
-_ENDED_BY_US = """exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
- and e.fence = %(fence)s and e.status = %(status)s)"""
+_FORGET_BASE = f"""
+delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_BY_US}"""
 
 _THREAD = f"""
 update slackwater.threads t set
@@ -89,13 +94,16 @@ with now as (
                   else r.stalls + (%(stopped)s <> 'drained')::int end
   from now where r.run_id = now.run_id and r.fence = %(fence)s and r.status = 'running'
     and (%(expired)s is false or r.lease_until < clock_timestamp())
-  returning r.run_id, r.stalls, r.handovers, r.claimed_at
+  returning r.run_id
 ), events as ({INSERT_EVENTS})
-select stalls, handovers, extract(epoch from clock_timestamp() - claimed_at)::float as had_seconds from owned"""
+select run_id from owned
+union select run_id from slackwater.runs r
+where not %(expired)s and r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'pending'"""
 
 _GUARD = f"""
 with stuck as (
   update slackwater.runs r set status = 'error', ready = false, holds_thread = false, ended_at = clock_timestamp(),
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
     error = jsonb_build_object('error', 'NoProgress', 'message', case when r.stalls >= {MAX_STALLS}
       then format('Stopped %%s times in a row at the same checkpoint, in %%s, which last had %%s s. '
         'Make the node shorter than the grace period, or raise SLACKWATER_GRACE_SECONDS.',
@@ -159,7 +167,7 @@ async def end(
         "expired": expired,
         **_event_parameters(events),
     }
-    undo = [(statement, params) for statement in cancel.ROLLBACK] if rollback else []
+    undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
     answers = await database.pipeline(
         (queue.LOCK, params), (_END, params), *undo, (queue.PROMOTE, params), (_THREAD, params)
     )

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -28,24 +29,23 @@ class NodeThreads(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(MAX_THREADS, thread_name_prefix="node")
         self._busy: Counter[UUID] = Counter()
+        self._lock = Lock()  # counted up in the loop, and down in the threads
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         run_id = current_run.get()
         future = super().submit(fn, *args, **kwargs)
         if run_id is not None:
-            self._busy[run_id] += 1
+            with self._lock:
+                self._busy[run_id] += 1
             future.add_done_callback(lambda _: self._left(run_id))
         return future
 
     def _left(self, run_id: UUID) -> None:
-        self._busy[run_id] -= 1
-        if not self._busy[run_id]:
-            del self._busy[run_id]
+        with self._lock:
+            self._busy[run_id] -= 1
+            if not self._busy[run_id]:
+                del self._busy[run_id]
 
     def busy(self, run_id: UUID) -> bool:
         """Whether a thread still works for the run."""
         return self._busy[run_id] > 0
-
-    @property
-    def any_busy(self) -> bool:
-        return bool(self._busy)

@@ -21,7 +21,7 @@ from app.runtime import claims, executor
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
-from app.runtime.journal import Journal
+from app.runtime.journal import Ending, Journal
 from app.runtime.queue import HINT_CANCEL
 from app.runtime.saver import RunSaver
 from app.runtime.states import StopWish
@@ -163,14 +163,19 @@ class Worker:
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
-        runtime = self.runtime
         try:
-            settled = await executor.execute(attempt, runtime)
-            wish = attempt.cancel_wish
-            if settled.owned and wish is not None and wish.action is CancelAction.ROLLBACK:
-                await runtime.refresh_thread(attempt.run.thread_id)
+            await executor.execute(attempt, self.runtime)
+        except Exception:
+            # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
+            # over tries again, until the guard ends it.
+            attempt.saver.abandon()
+            log.exception(
+                "run not settled; its lease will expire",
+                extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
+            )
         finally:
             if not attempt.deferred:
+                attempt.journal.close(Ending.GONE_ON)
                 self.live.pop(attempt.run.run_id, None)
             self._wake.set()
 
