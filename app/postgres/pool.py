@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from psycopg import AsyncConnection, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.generators import fetch_many, send
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
@@ -104,11 +105,10 @@ class BoundedConnection(AsyncConnection[DictRow]):
             answers.append((yield from fetch_many(pgconn)))
         yield from fetch_many(pgconn)  # the Sync itself
         pgconn.exit_pipeline_mode()
-        for result, *_ in answers:
-            if result.status == ExecStatus.FATAL_ERROR:
-                raise errors.error_from_result(result, encoding=pgconn._encoding)
         for cursor, results in zip(cursors, answers, strict=True):
-            cursor._check_results(results)
+            cursor._check_results(
+                results
+            )  # raises the first one's error; those after it were not carried out
             cursor._set_results(results)
 
     async def _abandon(self, gen: PQGen[Any]) -> None:
@@ -136,8 +136,9 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
     """
 
     async def getconn(self, timeout: float | None = None) -> BoundedConnection:
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            connection = await super().getconn(timeout)
+            connection = await super().getconn(deadline - time.monotonic())
             if not _dropped(connection):
                 return connection
             await connection.close()
