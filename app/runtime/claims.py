@@ -77,20 +77,25 @@ with candidate as (
 ), locked as (
   select t.thread_id from slackwater.threads t join candidate c using (thread_id)
   order by c.available_at, c.seq limit %(limit)s for update of t skip locked
+), mine as (
+  select r.run_id, r.thread_id from slackwater.runs r join candidate c using (run_id)
+  join locked l on l.thread_id = r.thread_id
+  where r.ready and r.status = 'pending' for update of r
 ), fenced as (
-  update slackwater.threads t set fence = t.fence + 1, status = 'busy' from locked l
-  where t.thread_id = l.thread_id returning t.thread_id, t.fence
+  update slackwater.threads t set fence = t.fence + 1, status = 'busy' from mine m
+  where t.thread_id = m.thread_id returning t.thread_id, t.fence
 )
 update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
   attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
   base_checkpoint_id = case when r.attempt = 0
     then (select max(k.checkpoint_id) from checkpoints k where k.thread_id = r.thread_id::text and k.checkpoint_ns = '')
     else r.base_checkpoint_id end
-from candidate c join fenced f using (thread_id)
-where r.run_id = c.run_id and r.ready and r.status = 'pending'
+from mine m join fenced f using (thread_id)
+where r.run_id = m.run_id
 returning {RUN_COLUMNS}"""
-# Nothing is locked until the thread's row is; whatever changed between the snapshot and the lock is seen by
-# the last WHERE, which Postgres evaluates on the newest version of the row.
+# Nothing is locked until the thread's row is; whatever changed between the snapshot and that lock (another process may
+# have claimed the run, and even ended it) is seen by `mine`: Postgres evaluates its WHERE on the newest version of the
+# row that it locks.
 
 
 async def claim(

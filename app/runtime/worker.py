@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLAIM_BATCH = 16
+RENEW_AGAIN_SECONDS = 0.5
 SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 """A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
 
@@ -180,10 +181,17 @@ class Worker:
             self._wake.set()
 
     async def _renew(self) -> None:
-        lease_seconds = self.runtime.settings.lease_seconds
+        third = pause = self.runtime.settings.lease_seconds / 3
         while True:
-            await asyncio.sleep(lease_seconds / 3 * random.uniform(0.9, 1.0))
-            await self.renew_now()
+            await asyncio.sleep(pause * random.uniform(0.9, 1.0))
+            try:
+                # A statement that hangs would cost the next renewals, too: then rather another connection.
+                async with asyncio.timeout(third):
+                    await self.renew_now()
+                pause = third
+            except DATABASE_TROUBLE as problem:
+                log.warning("leases not renewed: %s", problem, extra={"event": "worker.renew.trouble"})
+                pause = min(third, RENEW_AGAIN_SECONDS)
 
     async def renew_now(self) -> None:
         """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
