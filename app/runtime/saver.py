@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -38,8 +37,11 @@ from psycopg.types.json import Jsonb
 
 from app.errors import LeaseLost
 from app.postgres.pool import Database
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.clock import advance_past
 from app.runtime.journal import Event, Journal
+
+T = TypeVar("T")
 
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 EVENT_FLUSH_SECONDS = 0.05
@@ -131,6 +133,7 @@ class RunSaver(PooledSaver):
         *,
         fresh: bool = False,
         input_applied: bool = False,
+        base_id: str | None = None,
         keep_base: bool = True,
     ) -> None:
         super().__init__(database)
@@ -144,6 +147,7 @@ class RunSaver(PooledSaver):
         self.failure: Exception | None = None
         self.on_lost: Callable[[], None] | None = None
         """Called once when a write has shown that the lease is gone."""
+        self._base_id = base_id
         self._keep_base = keep_base
         # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
         self._fresh = fresh
@@ -162,7 +166,7 @@ class RunSaver(PooledSaver):
         if self._fresh and namespace not in self._put and not get_checkpoint_id(config):
             return None
         await self.written()
-        found = await super().aget_tuple(config)
+        found = await self.patiently(lambda: super(RunSaver, self).aget_tuple(config))
         if found is not None:
             found_id = found.checkpoint["id"]
             if self._keep_base and str(found.metadata.get("run_id")) != str(self.lease.run_id):
@@ -236,7 +240,8 @@ class RunSaver(PooledSaver):
         item = _Writes(
             rows=rows,
             upsert=all(channel in WRITES_IDX_MAP for channel, _ in writes),
-            root_input=task_id == NULL_TASK_ID and key[1] == "",
+            # A fork's command waits on the checkpoint that it forks from, where a later start would not find it.
+            root_input=task_id == NULL_TASK_ID and key[1] == "" and key[2] == self._base_id,
             answers=task_id != NULL_TASK_ID and any(channel == RESUME for channel, _ in writes),
         )
         if task_id != NULL_TASK_ID and key[:2] == (str(self.lease.thread_id), ""):
@@ -268,7 +273,21 @@ class RunSaver(PooledSaver):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         await self.written()
-        return await super().aget_delta_channel_history(config=config, channels=channels)
+        return await self.patiently(
+            lambda: super(RunSaver, self).aget_delta_channel_history(config=config, channels=channels)
+        )
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read from the database; while it is away, for as long as the lease is ours."""
+        pause = RETRY_SECONDS[0]
+        while True:
+            try:
+                return await read()
+            except DATABASE_TROUBLE:
+                if time.monotonic() + pause > self.lease.deadline:
+                    raise self._lost() from None
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, RETRY_SECONDS[1])
 
     # What the executor calls
 
@@ -278,11 +297,8 @@ class RunSaver(PooledSaver):
 
     async def answered_interrupts(self) -> set[str]:
         """The ids of the interrupts whose answers the run's tasks have taken and stored."""
-        async with self._cursor() as cursor:
-            await cursor.execute(
-                _ANSWERED_BY_RUN, {"run_id": self.lease.run_id, "thread": str(self.lease.thread_id)}
-            )
-            rows = await cursor.fetchall()
+        params = {"run_id": self.lease.run_id, "thread": str(self.lease.thread_id)}
+        rows = await self.patiently(lambda: self.database.fetch(_ANSWERED_BY_RUN, params))
         found = [self.serde.loads_typed((row["type"], row["blob"])) for row in rows]
         return {
             interrupt.id
@@ -341,21 +357,27 @@ class RunSaver(PooledSaver):
             self._flush = None
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"writer:{self.lease.run_id}")
+            # Not a `finally` of its own: a task that is cancelled before its first turn never gets there.
+            self._writer.add_done_callback(self._wrote)
 
     async def _write(self) -> None:
-        try:
-            # A superstep's task writes and its checkpoint are submitted in neighbouring turns of the loop.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            while self._queue.waiting or self.journal.unwritten:
-                group, self._queue = self._queue, _Group()
-                await self._store(group)
-        finally:
-            self._writer = None
-            for waiter in self._queue.waiting:  # none is left unless this task was cancelled
+        # A superstep's task writes and its checkpoint are submitted in neighbouring turns of the loop.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while self._queue.waiting or self.journal.unwritten:
+            group, self._queue = self._queue, _Group()
+            await self._store(group)
+
+    def _wrote(self, writer: asyncio.Task[None]) -> None:
+        self._writer = None
+        if writer.cancelled():
+            self.failure = self.failure or LeaseLost()
+            for waiter in self._queue.waiting:
                 waiter.cancel()
             self._queue = _Group()
-            self._caught_up.set()
+        elif self._queue.waiting or self.journal.unwritten:
+            self._start_writer()  # it came between the writer's last look and now
+        self._caught_up.set()
 
     async def _store(self, group: _Group) -> None:
         events = self.journal.take()
@@ -395,7 +417,7 @@ class RunSaver(PooledSaver):
                 async with self.database.gate.operation():
                     row = await self.database.fetch_one(_statement(shape), params)
                 break
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
+            except DATABASE_TROUBLE:
                 # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
                 if time.monotonic() + pause > self.lease.deadline:
                     raise self._lost() from None
