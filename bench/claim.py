@@ -1,0 +1,185 @@
+"""Whether the queue stays quick when it is long: the statements themselves, on a real database.
+
+A database with a short queue and one with a long one take turns, operation by operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runtime import admission, claims, settlement
+from app.runtime.admission import NewRun
+from app.runtime.claims import ClaimedRun
+from app.runtime.settlement import ThreadFacts
+from app.runtime.states import RunStatus
+from bench.lab import Lab
+from bench.tables import Finding, goal, percentile, spread
+
+FEW, MANY = 100, 10_000
+GOAL = 2.0
+WORKER, GRAPH, OWNER = "bench", "five", "bench"
+ASSISTANT = UUID(int=0)
+LEASE_SECONDS = 30.0
+
+_THREADS = """
+insert into slackwater.threads (thread_id, owner, status)
+select ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, %(owner)s, 'busy'
+from generate_series(1, %(threads)s) as n"""
+_RUNS = """
+insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, kwargs, ready)
+select gen_random_uuid(), ('00000000-0000-0000-0000-' || lpad(to_hex(least(n, %(threads)s)), 12, '0'))::uuid, %(owner)s,
+  %(assistant)s, %(graph)s, '{"config": {}}', n <= %(threads)s
+from generate_series(1, %(runs)s) as n"""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Pending runs: all on one thread, or each on its own."""
+
+    name: str
+    busy_thread: bool
+    analyzed: bool = True
+    """The table's statistics know of them, as autovacuum sees to within a minute."""
+
+
+QUEUES = (
+    Queue("on one busy thread", True),
+    Queue("on as many threads", False),
+    Queue("on as many, just arrived", False, analyzed=False),
+)
+
+
+def run(lab: Lab) -> list[Finding]:
+    operations = 30 if lab.quick else 90
+    finding = Finding(
+        f"The queue: {MANY} pending runs against {FEW}, ms",
+        ("", f"{FEW}: p50 / p95", f"{MANY}: p50 / p95", "p95 ratio", ""),
+        notes=[
+            f"{operations} of each, the two databases by turns. Goal for claims: at most {GOAL:g} times. On the busy "
+            "thread a claim takes",
+            "the next run when the one before has ended, and an admission joins the queue; else it starts a new thread.",
+        ],
+    )
+    for queue in QUEUES:
+        times = asyncio.run(_measure(lab, queue, operations))
+        for operation in ("claim", "end", "admission"):
+            few, many = times[FEW][operation], times[MANY][operation]
+            ratio = percentile(many, 0.95) / percentile(few, 0.95)
+            finding.rows.append(
+                (
+                    f"{operation}, {queue.name}",
+                    f"{percentile(few, 0.5):.2f} / {percentile(few, 0.95):.2f}",
+                    f"{percentile(many, 0.5):.2f} / {percentile(many, 0.95):.2f}",
+                    f"{ratio:.2f}",
+                    goal(ratio <= GOAL) if operation == "claim" else "",
+                )
+            )
+            finding.data[f"{operation}, {queue.name}"] = {
+                str(FEW): spread(few),
+                str(MANY): spread(many),
+                "ratio_p95": round(ratio, 3),
+            }
+    return [finding]
+
+
+async def _measure(lab: Lab, queue: Queue, operations: int) -> dict[int, dict[str, list[float]]]:
+    times: dict[int, dict[str, list[float]]] = {FEW: defaultdict(list), MANY: defaultdict(list)}
+    async with AsyncExitStack() as stack:
+        databases = {
+            size: await stack.enter_async_context(_queued(await asyncio.to_thread(lab.database), queue, size))
+            for size in times
+        }
+        for database in databases.values():
+            await _operate(database, queue, defaultdict(list))  # connects
+        for _ in lab.rounds(f"claim: {queue.name}", range(operations)):
+            for size, database in databases.items():
+                await _operate(database, queue, times[size])
+    return times
+
+
+@asynccontextmanager
+async def _queued(uri: str, queue: Queue, size: int) -> AsyncIterator[Database]:
+    database = Database(uri, max_size=2, statement_seconds=30, name="bench")
+    await database.open()
+    try:
+        params = {
+            "threads": 1 if queue.busy_thread else size,
+            "runs": size,
+            "owner": OWNER,
+            "graph": GRAPH,
+            "assistant": ASSISTANT,
+        }
+        await database.execute(_THREADS, params)
+        await database.execute(_RUNS, params)
+        if queue.analyzed:
+            await database.execute("analyze slackwater.threads, slackwater.runs")
+        yield database
+    finally:
+        await database.close(1)
+
+
+async def _operate(database: Database, queue: Queue, times: dict[str, list[float]]) -> None:
+    started = time.perf_counter()
+    run, *_ = await claims.claim(
+        database, worker=WORKER, graphs=[GRAPH], limit=1, lease_seconds=LEASE_SECONDS
+    )
+    times["claim"].append(_ms_since(started))
+
+    started = time.perf_counter()
+    admitted = await admission.admit(
+        database,
+        _new_run(run.thread_id if queue.busy_thread else uuid4()),
+        worker=WORKER,
+        claim=True,
+        lease_seconds=LEASE_SECONDS,
+    )
+    times["admission"].append(_ms_since(started))
+
+    started = time.perf_counter()
+    await _end(database, run)
+    times["end"].append(_ms_since(started))
+    if admitted.claimed is not None:
+        await _end(database, admitted.claimed)
+
+
+async def _end(database: Database, run: ClaimedRun) -> None:
+    await settlement.end(
+        database,
+        run_id=run.run_id,
+        thread_id=run.thread_id,
+        fence=run.fence,
+        status=RunStatus.SUCCESS,
+        facts=ThreadFacts("idle", b"{}"),
+        events=[],
+        last_event=f"{run.fence}-0",
+        checkpoint_id=None,
+    )
+
+
+def _new_run(thread_id: UUID) -> NewRun:
+    kwargs: dict[str, Any] = {"input": {}, "config": {"configurable": {}}}
+    return NewRun(
+        run_id=uuid7(),
+        thread_id=thread_id,
+        owner=OWNER,
+        assistant_id=ASSISTANT,
+        graph_id=GRAPH,
+        kwargs=kwargs,
+        metadata={},
+        assistant_metadata={},
+        assistant_configurable={},
+        create_thread=True,
+    )
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

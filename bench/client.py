@@ -1,0 +1,196 @@
+"""The load: a process of its own with the cheapest client there is, driven by JSON lines on stdin.
+
+An HTTP library would take as much of the machine as the server does. This one sends bytes that were made once and
+looks only for the status, the first event and the end of the body: about 0.1 ms of CPU for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import orjson
+
+from bench.companion import serve_commands
+
+END = b"\r\n0\r\n\r\n"
+"""The last chunk of a chunked body; neither our JSON nor our event frames can contain it."""
+
+
+class Refused(Exception):
+    """The server answered something else than 200."""
+
+
+class Request:
+    """The bytes of a POST, made once; `{thread}` in the path becomes a new id each time they are asked for."""
+
+    def __init__(self, url: str, path: str, body: dict[str, Any]) -> None:
+        data = orjson.dumps(body)
+        before, self._names_thread, after = path.partition("{thread}")
+        self._before = f"POST {before}".encode()
+        self._after = (
+            f"{after} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+
+    def __bytes__(self) -> bytes:
+        return self._before + (str(uuid4()).encode() if self._names_thread else b"") + self._after
+
+
+class Connection(asyncio.Protocol):
+    """A keep-alive connection with one request at a time."""
+
+    def __init__(self) -> None:
+        self.first_event = 0.0
+        """When the first event arrived (`time.perf_counter`)."""
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._answer: asyncio.Future[bytes] | None = None
+        self.event_seen: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def post(self, request: Request) -> asyncio.Future[bytes]:
+        """Send; the future is the whole answer. Fails with Refused, or ConnectionResetError when it was cut off."""
+        assert self._transport is not None
+        loop = asyncio.get_running_loop()
+        self._buffer.clear()
+        self.first_event, self.event_seen, self._answer = 0.0, loop.create_future(), loop.create_future()
+        self._transport.write(bytes(request))
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        buffer, answer = self._buffer, self._answer
+        buffer += data
+        if answer is None or answer.done():
+            return
+        if not self.first_event and b"event: " in buffer:
+            self.first_event = time.perf_counter()
+            assert self.event_seen is not None
+            self.event_seen.set_result(None)
+        if buffer.endswith(END) or _is_whole(buffer):
+            if buffer.startswith(b"HTTP/1.1 200 "):
+                answer.set_result(bytes(buffer))
+            else:
+                answer.set_exception(Refused(bytes(buffer).decode(errors="replace")))
+
+    def connection_lost(self, _: Exception | None) -> None:
+        for future in (self._answer, self.event_seen):
+            if future is not None and not future.done():
+                future.set_exception(ConnectionResetError())
+                future.exception()
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+
+def _is_whole(buffer: bytearray) -> bool:
+    """Whether a body of announced length is complete."""
+    head, separator, body = buffer.partition(b"\r\n\r\n")
+    position = head.find(b"content-length: ")
+    if not separator or position < 0:
+        return False
+    return len(body) >= int(head[position + 16 :].split(b"\r\n", 1)[0])
+
+
+class Load:
+    """Carries out the commands. Answers hold plain values."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Connection, asyncio.Future[bytes]]] = []
+
+    async def closed(
+        self, *, url: str, path: str, body: dict[str, Any], clients: int, seconds: float
+    ) -> dict[str, Any]:
+        """`clients` that each send the next request when the last one is answered, for `seconds`.
+
+        `{thread}` in `path` becomes a new id each time. Times in milliseconds.
+        """
+        started, cpu = time.perf_counter(), time.process_time()
+        until = started + seconds
+        request = Request(url, path, body)
+        latencies: list[float] = []
+        firsts: list[float] = []
+
+        async def client() -> None:
+            connection = await _connect(url)
+            while (sent := time.perf_counter()) < until:
+                answer = await connection.post(request)
+                now = time.perf_counter()
+                if b'"__error__"' in answer or b"event: error" in answer:
+                    raise Refused(answer.decode())
+                if now <= until:
+                    latencies.append((now - sent) * 1000)
+                    if connection.first_event:
+                        firsts.append((connection.first_event - sent) * 1000)
+            connection.close()
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+        return {
+            "per_second": len(latencies) / seconds,
+            "latencies": latencies,
+            "firsts": firsts,
+            "cpu_ms": (time.process_time() - cpu) * 1000 / max(1, len(latencies)),
+        }
+
+    async def background(
+        self, *, url: str, path: str, body: dict[str, Any], requests: int, clients: int
+    ) -> dict[str, Any]:
+        """Send `requests` requests; their answers' bodies."""
+        request, numbers = Request(url, path, body), iter(range(requests))
+        bodies: list[str] = []
+
+        async def client(todo: Iterator[int]) -> None:
+            connection = await _connect(url)
+            for _ in todo:
+                answer = await connection.post(request)
+                bodies.append(answer.partition(b"\r\n\r\n")[2].decode())
+            connection.close()
+
+        await asyncio.gather(*(client(numbers) for _ in range(clients)))
+        return {"bodies": bodies}
+
+    async def open_streams(
+        self, *, url: str, path: str, body: dict[str, Any], streams: int, per_second: float
+    ) -> dict[str, Any]:
+        """Open `streams` connections, each with a stream, and wait for the first event of each; milliseconds."""
+        request = Request(url, path, body)
+
+        async def stream(delay: float) -> float:
+            await asyncio.sleep(delay)
+            connection = await _connect(url)
+            sent = time.perf_counter()
+            self._open.append((connection, connection.post(request)))
+            assert connection.event_seen is not None
+            await connection.event_seen
+            return (connection.first_event - sent) * 1000
+
+        gap = 1 / per_second if per_second else 0.0
+        return {"firsts": await asyncio.gather(*(stream(n * gap) for n in range(streams)))}
+
+    async def end_streams(self) -> dict[str, Any]:
+        """Wait for the end of every open stream; how many there were, and how many bytes."""
+        size = 0
+        for connection, answer in self._open:
+            size += len(await answer)
+            connection.close()
+        ended = len(self._open)
+        self._open.clear()
+        return {"streams": ended, "bytes": size}
+
+
+async def _connect(url: str) -> Connection:
+    host, _, port = urlsplit(url).netloc.rpartition(":")
+    _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+    return connection
+
+
+if __name__ == "__main__":
+    serve_commands(Load)
