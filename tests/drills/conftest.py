@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.effects import Effects, Watcher
-from support.server import fleet_of
 
-from drills.drill import PROJECT, Drill
+from tests.drills.drill import PROJECT, Drill
+from tests.support.effects import Effects, Watcher
+from tests.support.server import fleet_of
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from uuid import uuid4
 
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
-from support.effects import Effect, Effects, Watcher, finished, repeated, started
-from support.server import LEASE_SECONDS, Fleet, ServerProcess
+
+from tests.support.effects import Effect, Effects, Watcher, finished, repeated, started
+from tests.support.server import LEASE_SECONDS, Fleet, ServerProcess
 
 PROJECT = Path(__file__).parent / "project"
 RENAMED = Path(__file__).parent / "renamed"
@@ -164,6 +165,23 @@ class Drill:
         return self.watcher.query("select * from slackwater.threads where thread_id = %s", (run.thread_id,))[
             0
         ]
+
+    def supersteps(self, run: Run) -> list[int]:
+        """The supersteps of the run's root checkpoints."""
+        rows = self.watcher.query(
+            "select (metadata ->> 'step')::int as step from checkpoints where thread_id = %s and checkpoint_ns = '' "
+            "and metadata ->> 'run_id' = %s order by checkpoint_id",
+            (run.thread_id, run.run_id),
+        )
+        return [row["step"] for row in rows]
+
+    def stale_events(self, run: Run) -> list[dict[str, Any]]:
+        """Events of an earlier owner that were written after a later one had taken the run."""
+        return self.watcher.query(
+            "select e.fence, e.seq, e.event from slackwater.run_events e join slackwater.runs r using (run_id) "
+            "where run_id = %s and e.fence < r.fence and e.created_at > r.claimed_at",
+            (run.run_id,),
+        )
 
     def states(self) -> str:
         rows = self.watcher.query(

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
-from support.effects import finished, repeated, started
 
-from drills.drill import Drill, Run, batches, outcomes, steps
+from tests.drills.drill import Drill, Run, batches, outcomes, steps
+from tests.support.effects import finished, repeated, started
 
 pytestmark = pytest.mark.drill
 

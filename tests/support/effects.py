@@ -75,6 +75,17 @@ class Effects:
     def of(self, run_id: str) -> list[Effect]:
         return self.of_runs([run_id])[run_id]
 
+    def last(self) -> int:
+        """A mark for `after`: the number of the newest effect."""
+        return int(self.watcher.query("select coalesce(max(id), 0) as id from effects")[0]["id"])
+
+    def after(self, mark: int) -> list[Effect]:
+        """What was written after the mark."""
+        rows = self.watcher.query(
+            "select run, node, step, pid, phase from effects where id > %s order by id", (mark,)
+        )
+        return [Effect(**row) for row in rows]
+
 
 def started(effects: list[Effect]) -> list[str]:
     return [effect.node for effect in effects if effect.phase == "start"]

@@ -116,6 +116,10 @@ class ServerProcess:
         """The log lines with this `event`."""
         return [line for line in self.log() if isinstance(line, dict) and line.get("event") == name]
 
+    def about(self, run_id: str) -> list[dict[str, Any]]:
+        """The log lines that name the run."""
+        return [line for line in self.log() if line.get("run_id") == run_id]
+
     def report(self) -> dict[str, Any]:
         """The one drain report."""
         reports = self.events("drain.report")
