@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from handover.server import Server, ServerDied
 EXAMPLES = Path(__file__).resolve().parent.parent
 PROJECT = EXAMPLES / "digest"
 HOME = EXAMPLES.parent / ".demo"
+STOP_SECONDS = 30.0
 SIGTERM_AFTER = 0.8
 """Seconds of the outlines: then every one of them is half said."""
 BOUND_SECONDS = 120.0
@@ -48,8 +50,9 @@ class Story:
             "DIGEST_ROOT": str(texts if texts.is_dir() else texts.parent),
             "DIGEST_OUT": str(HOME / "reports"),
         }
+        self._home = HOME / f"run-{os.getpid()}"
         self._servers = {
-            name: Server(name, project=PROJECT, port=port, home=HOME, settings=settings)
+            name: Server(name, project=PROJECT, port=port, home=self._home, settings=settings)
             for name in ("A", "B")
         }
         self._input: dict[str, Any] = {"folder": "."}
@@ -66,21 +69,24 @@ class Story:
             screen.say("starts: slackwater serve --project examples/digest", process="A")
             await a.start()
             screen.say(f"pid {a.pid} serves on {a.url}", process="A")
-            client = get_client(url=a.url, api_key=None)
-            thread = await client.threads.create()
-            screen.say(f"The stock client, langgraph_sdk {version('langgraph-sdk')}, starts a run and reads:")
-            screen.say("async for event in client.runs.stream(thread, 'digest', …)", style="italic")
-            screen.begin_words()
-            try:
-                reading = asyncio.create_task(self._read(client, thread["thread_id"]), name="client")
-                handing = asyncio.create_task(self._hand_over(), name="hand-over")
-                await self._both(reading, handing)
-            finally:
-                screen.end_words()
-            await self._look_back(client, thread["thread_id"], reading.result())
-            await client.aclose()
+            async with get_client(url=a.url, api_key=None) as client:
+                await self._follow_one_run(client)
             await b.stop()
         return self._conclude()
+
+    async def _follow_one_run(self, client: LangGraphClient) -> None:
+        screen = self._screen
+        thread_id = (await client.threads.create())["thread_id"]
+        screen.say(f"The stock client, langgraph_sdk {version('langgraph-sdk')}, starts a run and reads:")
+        screen.say("async for event in client.runs.stream(thread, 'digest', …)", style="italic")
+        screen.begin_words()
+        try:
+            reading = asyncio.create_task(self._read(client, thread_id), name="client")
+            handing = asyncio.create_task(self._hand_over(), name="hand-over")
+            await self._both(reading, handing)
+        finally:
+            screen.end_words()
+        await self._look_back(client, thread_id, reading.result())
 
     async def _read(self, client: LangGraphClient, thread_id: str) -> str:
         """The client: one `async for`, from the first event to the last; the run's id."""
@@ -182,8 +188,12 @@ class Story:
 
     @asynccontextmanager
     async def _postgres(self) -> AsyncIterator[None]:
-        """The embedded server, which both processes share; held here, so that it outlives the first of them."""
-        server = EmbeddedPostgres(HOME / "data")
+        """A new embedded server, held here, so that it outlives the first of the processes that share it.
+
+        Not the last demo's: a run that was interrupted there would go on here, as it should, and be in the way.
+        """
+        self._home.mkdir(parents=True)
+        server = EmbeddedPostgres(self._home / "data")
         began = time.monotonic()
         await server.astart()
         try:
@@ -191,6 +201,8 @@ class Story:
             yield
         finally:
             server.release()
+            await asyncio.to_thread(server.wait_stopped, STOP_SECONDS)
+            shutil.rmtree(self._home / "data", ignore_errors=True)
 
     @asynccontextmanager
     async def _processes(self) -> AsyncIterator[None]:
@@ -200,9 +212,20 @@ class Story:
         finally:
             for server in self._servers.values():
                 try:
-                    await asyncio.wait_for(server.stop(), 30)
+                    await asyncio.wait_for(server.stop(), STOP_SECONDS)
                 except TimeoutError:
                     server.kill()
+
+
+def tidy() -> None:
+    """Remove what earlier demos have left, all but the reports."""
+    for folder in HOME.glob("run-*"):
+        try:
+            os.kill(int(folder.name.removeprefix("run-")), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except PermissionError:  # somebody else's process has that number
+            continue
 
 
 def free_port() -> int:
@@ -237,14 +260,14 @@ def main() -> int:
         parser.error(f"there is no {arguments.input}")
     # A proxy of the user's has nothing to do with a server on this machine.
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
-    HOME.mkdir(exist_ok=True)
+    tidy()
     try:
         return 0 if asyncio.run(run(texts, arguments.port or free_port())) else 1
     except (ServerDied, StartError, NothingToShow) as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     except TimeoutError:
-        print("\nThe demo took too long; the logs of its servers are in .demo/.", file=sys.stderr)
+        print("\nThe demo took too long; the logs of its servers are in .demo/run-*.", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         return 130
