@@ -15,6 +15,10 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from bootstrap import environment  # noqa: E402  (its folder has just been put on the path)
 
 if __name__ == "__main__":
-    python = environment(ROOT / ".demo" / "venv")
+    try:
+        python = environment(ROOT / ".demo" / "venv")
+    except KeyboardInterrupt:
+        sys.exit(130)
     os.environ["PYTHONPATH"] = str(ROOT / "examples")
-    os.execv(python, [str(python), "-m", "handover", *sys.argv[1:]])
+    # -P: the folder that the demo is started from may hold an `app` of its own.
+    os.execv(python, [str(python), "-P", "-m", "handover", *sys.argv[1:]])

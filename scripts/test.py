@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ CHECKS = (
 )
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
-PYTEST_SECONDS = 1080
+PYTEST_SECONDS = 1020
+CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
 """A test that takes longer has its stacks printed."""
 
@@ -57,13 +59,20 @@ def run(command: list[str], python: Path) -> int:
         "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
         "MYPYPATH": os.pathsep.join(SOURCES),
     }
-    try:
-        status = subprocess.run(
-            command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, timeout=PYTEST_SECONDS
-        ).returncode
-    except subprocess.TimeoutExpired:
-        print(f"It did not end within {PYTEST_SECONDS} s.", flush=True)
-        return 1
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL) as process:
+        try:
+            status = process.wait(PYTEST_SECONDS)
+        except (KeyboardInterrupt, subprocess.TimeoutExpired) as reason:
+            # pytest then stops the servers that it has started, and says how far it has come.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(CLEANUP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(reason, KeyboardInterrupt):
+                raise
+            print(f"It did not end within {PYTEST_SECONDS} s.", flush=True)
+            return 1
     if "pytest" not in command:  # whose own last line says it
         print(
             f"{'ok' if status == 0 else f'exit code {status}'}, {time.monotonic() - began:.1f} s", flush=True
@@ -98,4 +107,7 @@ def provide_pgbouncer() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
