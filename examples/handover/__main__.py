@@ -20,7 +20,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from app.errors import StartError
-from app.postgres.embedded import EmbeddedPostgres
+from handover.database import new_database
 from handover.evidence import Evidence, verdicts
 from handover.screen import Screen
 from handover.server import Server, ServerDied
@@ -42,37 +42,35 @@ class NothingToShow(Exception):
 class Story:
     """The demo, from the first line to the last."""
 
+    _a: Server
+    _b: Server
+
     def __init__(self, texts: Path, port: int) -> None:
         self._texts = texts
+        self._port = port
         self._screen = Screen()
         self._evidence = Evidence()
-        settings = {
-            "DIGEST_ROOT": str(texts if texts.is_dir() else texts.parent),
-            "DIGEST_OUT": str(HOME / "reports"),
-        }
-        self._home = HOME / f"run-{os.getpid()}"
-        self._servers = {
-            name: Server(name, project=PROJECT, port=port, home=self._home, settings=settings)
-            for name in ("A", "B")
-        }
-        self._input: dict[str, Any] = {"folder": "."}
-        if texts.is_file():
-            self._input = {"files": {texts.name: texts.read_text(errors="replace")}}
         self._outlining = asyncio.Event()
         self._shown: set[int] = set()
+        self._folder = HOME / f"run-{os.getpid()}"
+        """Of the logs; kept until the next demo when something is not as promised."""
 
     async def tell(self) -> bool:
         """True if everything was as promised."""
-        screen, a, b = self._screen, self._servers["A"], self._servers["B"]
+        screen, began = self._screen, time.monotonic()
         screen.title("Slackwater: a run goes on when its process has to go")
-        async with self._postgres(), self._processes():
+        async with new_database(HOME / "data") as database, self._processes(database):
+            screen.say(f"Postgres is there, {time.monotonic() - began:.1f} s: embedded, without a port")
             screen.say("starts: slackwater serve --project examples/digest", process="A")
-            await a.start()
-            screen.say(f"pid {a.pid} serves on {a.url}", process="A")
-            async with get_client(url=a.url, api_key=None) as client:
+            await self._a.start()
+            screen.say(f"pid {self._a.pid} serves on {self._a.url}", process="A")
+            async with get_client(url=self._a.url, api_key=None) as client:
                 await self._follow_one_run(client)
-            await b.stop()
-        return self._conclude()
+            await self._b.stop()
+            kept = self._conclude()
+        if kept:
+            shutil.rmtree(self._folder)
+        return kept
 
     async def _follow_one_run(self, client: LangGraphClient) -> None:
         screen = self._screen
@@ -92,7 +90,10 @@ class Story:
         """The client: one `async for`, from the first event to the last; the run's id."""
         evidence, screen, run_id = self._evidence, self._screen, ""
         async for part in client.runs.stream(
-            thread_id, "digest", input=self._input, stream_mode=["custom", "updates", "messages-tuple"]
+            thread_id,
+            "digest",
+            input=asked_of(self._texts),
+            stream_mode=["custom", "updates", "messages-tuple"],
         ):
             if (gap := evidence.saw(part.event, part.data, part.id)) is not None:
                 screen.say(f"The client's stream goes on: event {gap[1]} follows event {gap[0]}")
@@ -114,7 +115,7 @@ class Story:
 
     async def _hand_over(self) -> None:
         """SIGTERM for A in the middle of a superstep; then B, on the same port."""
-        screen, a, b = self._screen, self._servers["A"], self._servers["B"]
+        screen, a, b = self._screen, self._a, self._b
         await self._outlining.wait()
         await asyncio.sleep(SIGTERM_AFTER)
         superstep = self._evidence.supersteps[-1]
@@ -156,7 +157,7 @@ class Story:
                 evidence.logged.append(part.id)
 
     def _conclude(self) -> bool:
-        evidence, screen, a, b = self._evidence, self._screen, self._servers["A"], self._servers["B"]
+        evidence, screen, a, b = self._evidence, self._screen, self._a, self._b
         evidence.exit_codes = {server.name: server.exit_code for server in (a, b)}
         evidence.report = a.drain_report()
         pause = evidence.pause()
@@ -174,7 +175,7 @@ class Story:
 
     def _owner(self, superstep: int) -> str:
         pids = self._evidence.processes.get(superstep, set())
-        return "B" if self._servers["B"].pid in pids else "A"
+        return "B" if self._b.pid in pids else "A"
 
     def _show_superstep(self, node: str) -> None:
         """A line for the superstep of `node`, once all of it is finished."""
@@ -187,34 +188,28 @@ class Story:
             self._screen.forget_words()
 
     @asynccontextmanager
-    async def _postgres(self) -> AsyncIterator[None]:
-        """A new embedded server, held here, so that it outlives the first of the processes that share it.
-
-        Not the last demo's: a run that was interrupted there would go on here, as it should, and be in the way.
-        """
-        self._home.mkdir(parents=True)
-        server = EmbeddedPostgres(self._home / "data")
-        began = time.monotonic()
-        await server.astart()
-        try:
-            self._screen.say(f"Postgres is there, {time.monotonic() - began:.1f} s: embedded, without a port")
-            yield
-        finally:
-            server.release()
-            await asyncio.to_thread(server.wait_stopped, STOP_SECONDS)
-            shutil.rmtree(self._home / "data", ignore_errors=True)
-
-    @asynccontextmanager
-    async def _processes(self) -> AsyncIterator[None]:
-        """Whatever happens, no process is left behind."""
+    async def _processes(self, database: str) -> AsyncIterator[None]:
+        """Two servers that are not started yet, and, whatever happens, stopped at the end."""
+        self._folder.mkdir(parents=True)
+        settings = {
+            "SLACKWATER_DATABASE_URI": database,
+            "DIGEST_ROOT": str(self._texts if self._texts.is_dir() else self._texts.parent),
+            "DIGEST_OUT": str(HOME / "reports"),
+        }
+        self._a, self._b = (Server(name, PROJECT, self._port, self._folder, settings) for name in "AB")
         try:
             yield
         finally:
-            for server in self._servers.values():
+            for server in (self._a, self._b):
                 try:
                     await asyncio.wait_for(server.stop(), STOP_SECONDS)
                 except TimeoutError:
                     server.kill()
+
+
+def asked_of(texts: Path) -> dict[str, Any]:
+    """The run's input: the folder that the server may read, or one file, sent along."""
+    return {"folder": "."} if texts.is_dir() else {"files": {texts.name: texts.read_text(errors="replace")}}
 
 
 def tidy() -> None:

@@ -154,7 +154,7 @@ def _words(evidence: Evidence) -> Verdict:
 
 
 def _left(evidence: Evidence) -> Verdict:
-    promise = "Both processes left with exit code 0; the first one reports that it has handed the run over."
+    promise = "Both processes left with exit code 0, the first one with the run handed over."
     if set(evidence.exit_codes.values()) != {0}:
         return Verdict(promise, f"exit codes {dict(evidence.exit_codes)}")
     runs = evidence.report.get("runs") or []

@@ -33,7 +33,7 @@ class Screen:
         )
 
     def title(self, text: str) -> None:
-        self._console.print(Text(text, style="bold"), "")
+        self._console.print(Text(text, style="bold"), end="\n\n")
 
     def say(self, text: str, *, process: str | None = None, style: str = "") -> None:
         """A line with the time, in the colour of the process that it is about."""
@@ -78,17 +78,18 @@ class Screen:
                 table.add_row(str(superstep), node, str(count), ", ".join(processes), style=colour)
             if boundary and superstep == boundary[0]:
                 table.add_row("", "handed over", "", f"after {handover}", style="bold")
-        self._console.print("", table)
+        self._console.print()
+        self._console.print(table)
 
     def report(self, title: str, report: Mapping[str, Any]) -> None:
-        self._console.print("", Text(title, style="bold"))
+        self._console.print(Text(title, style="bold"))
         self._console.print(json.dumps(report), soft_wrap=True, markup=False)
 
     def verdicts(self, verdicts: Sequence[Verdict]) -> None:
         self._console.print()
         for verdict in verdicts:
             if verdict.broken is None:
-                self._console.print(Text("✔ ", style="bold green").append(verdict.promise, style=""))
+                self._console.print(Text.assemble(("✔ ", "bold green"), verdict.promise))
             else:
                 self._console.print(Text(f"✘ NOT SO: {verdict.promise} {verdict.broken}", style="bold red"))
 

@@ -26,7 +26,7 @@ class Server:
     """Started, stopped with SIGTERM, and asked for its drain report."""
 
     def __init__(
-        self, name: str, *, project: Path, port: int, home: Path, settings: Mapping[str, str]
+        self, name: str, project: Path, port: int, folder: Path, settings: Mapping[str, str]
     ) -> None:
         self.name = name
         self.pid = 0
@@ -35,9 +35,9 @@ class Server:
         self.exit_code: int | None = None
         self._project = project
         self._port = port
-        self._home = home
+        self._folder = folder
         self._settings = settings
-        self._log = home / f"server-{name}.log"
+        self._log = folder / f"server-{name}.log"
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -48,13 +48,8 @@ class Server:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "app.cli", "serve"),
                 *("--project", str(self._project), "--port", str(self._port)),
-                cwd=self._home,
-                env={
-                    **environ,
-                    **self._settings,
-                    "SLACKWATER_DATA_DIR": str(self._home / "data"),
-                    "SLACKWATER_LOG_FORMAT": "json",
-                },
+                cwd=self._folder,
+                env={**environ, **self._settings, "SLACKWATER_LOG_FORMAT": "json"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=PIPE,
                 stderr=log,
