@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,9 +33,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, _DeltaSnapshot
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 
 from app.errors import LeaseLost
+from app.postgres import jsonb
+from app.postgres.arrays import Array, ByteaArray, IntArray, JsonbArray, TextArray
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.clock import advance_past
@@ -194,8 +195,8 @@ class RunSaver(PooledSaver):
                 namespace,
                 checkpoint["id"],
                 configurable.get("checkpoint_id"),
-                Jsonb(stored),
-                Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+                jsonb.dumps(stored),
+                jsonb.dumps(get_serializable_checkpoint_metadata(config, metadata)),
             ),
             blobs=[(thread_id, namespace, *blob) for blob in blobs],
             root=namespace == "" and thread_id == str(self.lease.thread_id),
@@ -457,10 +458,10 @@ def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_S
         params["input_step"] = saver.input_step
     blobs = {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs}
     if blobs:
-        _columns(params, "b", blobs.values(), 6)
+        _columns(params, "b", blobs.values(), _BLOB_TYPES)
     checkpoints = {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints}
     if checkpoints:
-        _columns(params, "c", checkpoints.values(), 6)
+        _columns(params, "c", checkpoints.values(), _CHECKPOINT_TYPES)
     answers = any(writes.answers for writes in group.writes)
     upserts: dict[Any, tuple[Any, ...]] = {}
     inserts: dict[Any, tuple[Any, ...]] = {}
@@ -473,22 +474,21 @@ def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_S
             else:
                 inserts.setdefault(key, row)
     if upserts:
-        _columns(params, "u", upserts.values(), 9)
+        _columns(params, "u", upserts.values(), _WRITE_TYPES)
     if inserts:
-        _columns(params, "i", inserts.values(), 9)
+        _columns(params, "i", inserts.values(), _WRITE_TYPES)
     if answers:
         params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
         params["thread"] = str(saver.lease.thread_id)
     touched = {(key[1], key[2]) for writes in group.writes for key in writes.rows} & saver._foreign
     if touched:
         params["thread"] = str(saver.lease.thread_id)
-        params["base_ns"], params["base_id"] = [ns for ns, _ in touched], [cid for _, cid in touched]
+        params["base_ns"] = TextArray([ns for ns, _ in touched])
+        params["base_id"] = TextArray([cid for _, cid in touched])
         saver._foreign -= touched
     if events:
         params["thread_id"] = saver.lease.thread_id
-        params["e0"] = [event.id.seq for event in events]
-        params["e1"] = [event.name for event in events]
-        params["e2"] = [event.data.decode() for event in events]
+        params |= event_columns(events)
     shape = _Shape(
         applies,
         bool(blobs),
@@ -502,17 +502,32 @@ def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_S
     return shape, params
 
 
-def _columns(params: dict[str, Any], name: str, rows: Any, width: int) -> None:
-    for position, column in enumerate(zip(*rows, strict=True)):
-        params[f"{name}{position}"] = list(column)
-    assert f"{name}{width - 1}" in params
+_BLOB_TYPES = (*[TextArray] * 5, ByteaArray)
+_CHECKPOINT_TYPES = (*[TextArray] * 4, *[JsonbArray] * 2)
+_WRITE_TYPES = (*[TextArray] * 5, IntArray, *[TextArray] * 2, ByteaArray)
+
+
+def _columns(
+    params: dict[str, Any], name: str, rows: Iterable[Sequence[Any]], types: Sequence[type[Array]]
+) -> None:
+    for position, (type_, column) in enumerate(zip(types, zip(*rows, strict=True), strict=True)):
+        params[f"{name}{position}"] = type_(column)
+
+
+def event_columns(events: Sequence[Event]) -> dict[str, Array]:
+    """The parameters of `INSERT_EVENTS`."""
+    return {
+        "e0": IntArray([event.id.seq for event in events]),
+        "e1": TextArray([event.name for event in events]),
+        "e2": TextArray([event.data.decode() for event in events]),
+    }
 
 
 INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
  select %(run_id)s, %(fence)s, e.seq, %(thread_id)s, e.event, e.data
  from owned, unnest(%(e0)b::int[], %(e1)b::text[], %(e2)b::text[]) as e(seq, event, data)
  on conflict do nothing"""
-"""Writes a run's events under the fence; needs a CTE `owned`, and the parameters e0, e1, e2."""
+"""Writes a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
 
 _OWNED = """owned as (
  select 1 from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and status = 'running' for share)"""

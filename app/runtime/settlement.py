@@ -18,7 +18,7 @@ from app.postgres.pool import Database
 from app.runtime import cancel, queue
 from app.runtime.claims import PROGRESS
 from app.runtime.journal import Event
-from app.runtime.saver import INSERT_EVENTS
+from app.runtime.saver import INSERT_EVENTS, event_columns
 from app.runtime.states import RunStatus, Stopped
 
 STATELESS_LINGER_SECONDS = 120
@@ -126,14 +126,6 @@ with stuck as (
 select error, last_event from stuck"""
 
 
-def _event_parameters(events: Sequence[Event]) -> dict[str, Any]:
-    return {
-        "e0": [event.id.seq for event in events],
-        "e1": [event.name for event in events],
-        "e2": [event.data.decode() for event in events],
-    }
-
-
 async def end(
     database: Database,
     *,
@@ -165,7 +157,7 @@ async def end(
         "thread_error": Jsonb(facts.error) if facts.error else None,
         "gone": rollback,
         "expired": expired,
-        **_event_parameters(events),
+        **event_columns(events),
     }
     undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
     answers = await database.pipeline(
@@ -204,7 +196,7 @@ async def hand_over(
         "nodes": nodes or "its first node",
         "expired": expired,
         "hint": queue.HINT_WORK,
-        **_event_parameters(events),
+        **event_columns(events),
     }
     _, owned, stuck, promoted, _ = await database.pipeline(
         (queue.LOCK, params),

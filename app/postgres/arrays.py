@@ -1,0 +1,81 @@
+"""Arrays on their way into a statement.
+
+psycopg's own dumper of lists looks up a dumper for each element of each list, and walks it three times: with twenty
+arrays in the statement of a superstep that was an eighth of a run's CPU time. Here the type is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any
+
+from psycopg import adapters
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+_NULL = b"\xff\xff\xff\xff"
+_pack_length = Struct(">i").pack
+_pack_head = Struct(">iiIii").pack  # dimensions, has nulls, the elements' type, how many, from which index
+_pack_empty = Struct(">iiI").pack
+
+
+class Array:
+    """One dimension; None is NULL."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+
+
+class TextArray(Array):
+    """`text[]`, of str."""
+
+    __slots__ = ()
+
+
+class IntArray(Array):
+    """`int[]`."""
+
+    __slots__ = ()
+
+
+class ByteaArray(Array):
+    """`bytea[]`, of bytes."""
+
+    __slots__ = ()
+
+
+class JsonbArray(Array):
+    """`jsonb[]`, of what `app.postgres.jsonb.dumps` has made."""
+
+    __slots__ = ()
+
+
+def _register(kind: type[Array], oid: int, element_oid: int, encode: Callable[[Any], bytes]) -> None:
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+
+        def dump(self, obj: Array) -> bytes:
+            if not obj.values:
+                return _pack_empty(0, 0, element_oid)
+            parts = [b""]
+            for value in obj.values:
+                if value is None:
+                    parts.append(_NULL)
+                else:
+                    data = encode(value)
+                    parts += (_pack_length(len(data)), data)
+            parts[0] = _pack_head(1, None in obj.values, element_oid, len(obj.values), 1)
+            return b"".join(parts)
+
+    ArrayDumper.oid = oid
+    adapters.register_dumper(kind, ArrayDumper)
+
+
+# The oids are those of the types that every Postgres has.
+_register(TextArray, 1009, 25, str.encode)
+_register(IntArray, 1007, 23, _pack_length)
+_register(ByteaArray, 1001, 17, bytes)
+_register(JsonbArray, 3807, 3802, b"\x01".__add__)  # the version of the binary format
