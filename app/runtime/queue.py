@@ -15,10 +15,15 @@ with holder as (
   union all
   (select run_id from slackwater.runs where thread_id = %(thread_id)s and status = 'pending'
      and not exists (select 1 from holder) order by available_at, seq limit 1)
+), concerned as (
+  -- However long the queue is, only these can change.
+  select run_id from head
+  union
+  select run_id from slackwater.runs where thread_id = %(thread_id)s and ready
 )
 update slackwater.runs r set ready = not r.ready
-where r.thread_id = %(thread_id)s and r.ready <> (r.run_id in (select run_id from head))
-  and (r.ready or r.run_id in (select run_id from head))
+from concerned c
+where r.run_id = c.run_id and r.ready <> (r.run_id in (select run_id from head))
 returning r.ready, r.available_at <= clock_timestamp() as due"""
 """Makes the thread's next run ready, and none but it.
 
