@@ -114,6 +114,8 @@ class Encoder:
         self.plan = plan
         self.interrupted = False
         """A root-level interrupt was seen: of `interrupt()`, or the empty one of a static breakpoint."""
+        self.step: int | None = None
+        """The step of the root graph's newest checkpoint, in an attempt that continues."""
         self._run_id = run_id
         self._plain = frozenset(plan.public) - {"messages", "messages-tuple", "events"}
         self._tuples = "messages-tuple" in plan.public
@@ -172,6 +174,8 @@ class Encoder:
                 self._values, self._values_json, self._values_seen = chunk, None, True
         elif mode == "updates" and isinstance(chunk, dict) and INTERRUPT in chunk:
             self.interrupted = True
+        elif mode == "checkpoints":
+            self.step = chunk["metadata"]["step"]
 
     def _encode(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[Event]:
         if mode == "messages":

@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
-from langgraph.types import Command
+from langgraph.runtime import RunControl
+from langgraph.types import Command, StateSnapshot
 
 from app import wire
 from app.errors import LeaseLost
 from app.graphs.snapshot import thread_facts
+from app.graphs.topology import subgraph_at
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import settlement, start
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction
-from app.runtime.encode import Encoder, StreamPlan
+from app.runtime.encode import INTERRUPT, Encoder, Event, StreamPlan
 from app.runtime.journal import Ending
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled, ThreadFacts
-from app.runtime.start import Begin, Impossible, Opening
+from app.runtime.start import Begin, Level, Opening, Over
 from app.runtime.states import Outcome, RunStatus, Stopped, StopWish
 from app.runtime.threads import NodeThreads, current_run
 
@@ -97,7 +99,9 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                     )
                 if isinstance(opening, Begin):
                     await _stream(attempt, graph, config, opening, encoder)
-                elif isinstance(opening, Impossible):
+                elif isinstance(opening, Over):
+                    await _say_the_rest(attempt, graph, config, opening, encoder)
+                else:
                     raise _Failure(opening.error, opening.message)
                 attempt.outcome, attempt.graph_done = Outcome.FINISHED, True
             except BaseException as problem:
@@ -160,15 +164,30 @@ async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> Openi
         given = start.first_input(kwargs)
         if isinstance(given, Command) and isinstance(given.resume, dict) and run.stopped is not None:
             given = await _unanswered(attempt, given)
-        return Begin(given, resumed=False, recursion_limit=start.recursion_limit(kwargs))
+        return Begin(given)
     # A fork goes on from the run's own last checkpoint, not from where it forked.
     for key in start.CHECKPOINT_KEYS:
         config["configurable"].pop(key, None)
-    saver = attempt.saver
-    head = await saver.aget_tuple(config)
-    parent = await saver.aget_tuple(head.parent_config) if head is not None and head.parent_config else None
-    tasks = (await graph.aget_state(config)).tasks if head is not None else ()
-    return start.open_again(run, graph, head, parent, tasks)
+    attempt.saver.continues = True
+    return start.open_again(run, await _levels(attempt.saver, graph, config))
+
+
+async def _levels(saver: RunSaver, graph: Graph, config: RunnableConfig) -> list[Level]:
+    """Where the graph and the graphs inside its tasks stand."""
+    levels: list[Level] = []
+    todo: list[tuple[Graph, StateSnapshot]] = [(graph, await graph.aget_state(config, subgraphs=True))]
+    while todo:
+        here, state = todo.pop(0)
+        head = await saver.aget_tuple(state.config)
+        if head is None:
+            continue
+        parent = await saver.aget_tuple(head.parent_config) if head.parent_config else None
+        levels.append(Level(here, head, parent, state.tasks))
+        for task in state.tasks:
+            inner = subgraph_at(here, (task.name,))
+            if isinstance(task.state, StateSnapshot) and inner is not None:
+                todo.append((inner, task.state))
+    return levels
 
 
 async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] | None:
@@ -185,11 +204,11 @@ async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] |
 async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     run = attempt.run
     plan = StreamPlan.of(run.kwargs.get("stream_mode"), subgraphs=bool(run.kwargs.get("subgraphs")))
-    resumed = isinstance(opening, Begin) and opening.resumed
+    resumed = isinstance(opening, Over) or (isinstance(opening, Begin) and opening.resumed)
     published = None
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
-        rows = await shop.database.fetch(_PUBLISHED, {"run_id": run.run_id})
+        rows = await attempt.saver.patiently(lambda: shop.database.fetch(_PUBLISHED, {"run_id": run.run_id}))
         told = ((row["event"], row["data"].encode()) for row in rows)
         published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
@@ -210,8 +229,6 @@ async def _stream(
 ) -> None:
     """Drive the graph and publish what it streams."""
     saver, kwargs = attempt.saver, attempt.run.kwargs
-    if begin.recursion_limit is not None:
-        config["recursion_limit"] = begin.recursion_limit
     before, after = kwargs.get("interrupt_before"), kwargs.get("interrupt_after")
     options: dict[str, Any] = {
         "stream_mode": encoder.modes,
@@ -220,55 +237,73 @@ async def _stream(
         "control": attempt.control,
         "context": context_of(graph, kwargs),
         "interrupt_before": before,
-        "interrupt_after": "*" if begin.last_step else after,
+        "interrupt_after": after,
     }
     # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
+    # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
+    drive = graph.astream_events if encoder.plan.use_events else graph.astream
     if encoder.plan.use_events:
-        async with aclosing(
-            cast("Any", graph.astream_events(begin.input, config, version="v2", **options))
-        ) as records:
-            async for record in records:
-                for event in encoder.feed_event(cast("dict[str, Any]", record)):
-                    saver.publish(event.name, event.data)
+        options["version"] = "v2"
+    try:
+        async with aclosing(cast("Any", drive)(begin.input, config, **options)) as said:
+            async for item in said:
+                if encoder.plan.use_events:
+                    _publish(saver, encoder.feed_event(item))
+                else:
+                    _publish(saver, encoder.feed(*encoder.plan.chunk(item)))
+                if begin.last_from is not None and encoder.step == begin.last_from:
+                    attempt.control.request_drain("the superstep that runs now is the last one allowed")
                 await _before_more(saver, bounded)
-    else:
-        # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
-        async with _chunks(graph, begin.input, config, options) as chunks:
-            async for chunk in chunks:
-                if begin.last_step and chunk[-2:] == ("updates", {"__interrupt__": ()}):
-                    continue  # the stop after the last superstep is ours, not a breakpoint of the user's
-                for event in encoder.feed(*encoder.plan.chunk(chunk)):
-                    saver.publish(event.name, event.data)
-                await _before_more(saver, bounded)
-    if begin.last_step and await _goes_on(graph, config):
-        raise _Failure(
-            "GraphRecursionError",
-            f"Recursion limit of {start.recursion_limit(kwargs)} reached without hitting a stop condition. You can "
-            "increase the limit by setting the `recursion_limit` config key.",
-        )
+    except GraphDrained:
+        if not _out_of_steps(begin, encoder):
+            raise
+    if _out_of_steps(begin, encoder):
+        raise GraphRecursionError(start.out_of_steps(start.recursion_limit(kwargs, graph)))
+
+
+def _out_of_steps(begin: Begin, encoder: Encoder) -> bool:
+    return (
+        begin.last_from is not None
+        and encoder.step is not None
+        and encoder.step > begin.last_from
+        and not encoder.interrupted
+    )
+
+
+async def _say_the_rest(
+    attempt: Attempt, graph: Graph, config: RunnableConfig, over: Over, encoder: Encoder
+) -> None:
+    """Publish what the last attempt has stored but not said, so that its readers do not end one superstep early."""
+    nothing_more = RunControl()
+    nothing_more.request_drain("over")  # a graph that begins like this says where it stands, and runs no node
+    options: dict[str, Any] = {
+        "stream_mode": encoder.modes,
+        "subgraphs": encoder.plan.subgraphs,
+        "durability": "async",
+        "control": nothing_more,
+        "context": context_of(graph, attempt.run.kwargs),
+    }
+    with suppress(GraphDrained):
+        async with aclosing(cast("Any", graph.astream)(None, config, **options)) as said:
+            async for item in said:
+                _publish(attempt.saver, encoder.feed(*encoder.plan.chunk(item)))
+    if over.held:
+        _publish(attempt.saver, encoder.feed((), "updates", {INTERRUPT: ()}))
+
+
+def _publish(saver: RunSaver, events: Iterable[Event]) -> None:
+    for event in events:
+        saver.publish(event.name, event.data)
 
 
 async def _before_more(saver: RunSaver, bounded: bool) -> None:
     """What has to hold before the graph may go on; between two supersteps it always asks."""
-    if not saver.lease.valid():
-        # A process that was stopped wakes up in the middle of a node: no further one may begin.
-        raise LeaseLost
     if bounded:
         await saver.breathe()
-
-
-@asynccontextmanager
-async def _chunks(
-    graph: Graph, value: Any, config: RunnableConfig, options: Mapping[str, Any]
-) -> AsyncIterator[AsyncIterator[Any]]:
-    async with aclosing(cast("Any", graph.astream(value, config, **options))) as stream:
-        yield stream
-
-
-async def _goes_on(graph: Graph, config: RunnableConfig) -> bool:
-    state = await graph.aget_state(config)
-    return bool(state.next) and not state.interrupts
+    if not saver.lease.valid():
+        # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin.
+        raise LeaseLost
 
 
 def durability(kwargs: Mapping[str, Any], graph: Graph) -> str:

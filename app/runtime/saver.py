@@ -44,6 +44,7 @@ from app.runtime.journal import Event, Journal
 
 T = TypeVar("T")
 
+_RESUMING = "__pregel_resuming"
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 EVENT_FLUSH_SECONDS = 0.05
 """How long an event may wait for a checkpoint to be written with."""
@@ -145,6 +146,8 @@ class RunSaver(PooledSaver):
         """The newest checkpoint of the root graph, as far as this attempt knows."""
         self.input_step = -1
         """The step that the run's first own checkpoint has; counts its supersteps over all attempts."""
+        self.continues = False
+        """The attempt goes on in the middle of the run."""
         self.failure: Exception | None = None
         self.on_lost: Callable[[], None] | None = None
         """Called once when a write has shown that the lease is gone."""
@@ -172,6 +175,10 @@ class RunSaver(PooledSaver):
             found_id = found.checkpoint["id"]
             if self._keep_base and str(found.metadata.get("run_id")) != str(self.lease.run_id):
                 self._foreign.add((namespace, found_id))
+            if self.continues and _remembers(namespace) and not _of_this_superstep(found, config):
+                # Our `None` tells subgraphs to go on, too. One that keeps its state between calls and has not begun in
+                # this superstep would go on from the end of its last call, and do nothing (langgraph 1.2.22).
+                config["configurable"].pop(_RESUMING, None)
             if namespace == "":
                 self._stored = max(self._stored, found_id)
             if namespace == "" and self.head is None:
@@ -434,6 +441,15 @@ class RunSaver(PooledSaver):
         if self.on_lost is not None:
             self.on_lost()
         return LeaseLost()
+
+
+def _remembers(namespace: str) -> bool:
+    """Whether it is a subgraph's that was compiled with `checkpointer=True`: no task's id is in its last part."""
+    return namespace != "" and ":" not in namespace.rpartition("|")[2]
+
+
+def _of_this_superstep(found: CheckpointTuple, config: RunnableConfig) -> bool:
+    return found.metadata.get("parents") == config["configurable"].get("checkpoint_map")
 
 
 @dataclass(frozen=True, slots=True)

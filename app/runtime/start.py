@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, PendingWrite
 from langgraph.checkpoint.serde.types import TASKS
+from langgraph.errors import ErrorCode, GraphRecursionError, create_error_message
 from langgraph.pregel import Pregel
 from langgraph.pregel._algo import should_interrupt
 from langgraph.types import All, Command, PregelTask, Send
@@ -23,27 +24,31 @@ from app.runtime.saver import NULL_TASK_ID
 BRANCH = "branch:to:"
 """Prefix of the channels with which LangGraph triggers a node."""
 
+JOIN = "join:"
+"""Prefix of the channels that trigger a node when several others have finished: `join:left+right:both`."""
+
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Start the graph with `input`.
-
-    `recursion_limit` is what is left of the run's own; None leaves the graph's default. With `last_step` exactly one
-    superstep is left, which LangGraph cannot be told (its smallest limit allows two): it is run with
-    `interrupt_after="*"`.
-    """
+    """Start the graph with `input`."""
 
     input: Any
-    resumed: bool
-    recursion_limit: int | None
-    last_step: bool = False
+    resumed: bool = False
+    last_from: int | None = None
+    """The step of the checkpoint after which only one more superstep may run, in vain; None: LangGraph counts by itself.
+
+    It counts from where an attempt begins, and cannot be told to count on: a lower limit would be its subgraphs', too.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Over:
     """Nothing is left to do: the last attempt got to the end, or to a static breakpoint, but did not say so."""
+
+    held: bool
+    """By a breakpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,39 @@ class Impossible:
 
 
 Opening = Begin | Over | Impossible
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Where a graph stands that a later start finds in the middle: the root graph, or one inside a task of another."""
+
+    graph: Pregel[Any, Any, Any, Any]
+    head: CheckpointTuple
+    parent: CheckpointTuple | None
+    tasks: Sequence[PregelTask]
+    """The head's, with results or not: one whose writes wait for their siblings is not finished."""
+
+    def missing(self) -> set[str]:
+        """The nodes that come next and that the loaded graph does not have."""
+        return pending_nodes(self.head.checkpoint, self.head.pending_writes or ()) - set(self.graph.nodes)
+
+    def held_before(self, nodes: All | Sequence[str]) -> bool:
+        """Whether a static breakpoint before one of `nodes` holds here."""
+        return _holds(self.head.checkpoint, nodes, [task.name for task in self.tasks])
+
+    def held_after(self, nodes: All | Sequence[str]) -> bool:
+        """Whether a static breakpoint after one of `nodes` holds here."""
+        return self.parent is not None and _holds(
+            self.head.checkpoint, nodes, nodes_that_ran(self.parent.checkpoint, self.head.checkpoint)
+        )
+
+    @property
+    def held_inside(self) -> bool:
+        """Whether a breakpoint holds that this graph, inside another, was compiled with."""
+        return bool(self.tasks) and (
+            self.held_before(self.graph.interrupt_before_nodes)
+            or self.held_after(self.graph.interrupt_after_nodes)
+        )
 
 
 def first_input(kwargs: Mapping[str, Any]) -> Any:
@@ -77,58 +115,57 @@ def command_of(command: Mapping[str, Any]) -> Command[Any]:
     )
 
 
-def open_again(
-    run: ClaimedRun,
-    graph: Pregel[Any, Any, Any, Any],
-    head: CheckpointTuple | None,
-    parent: CheckpointTuple | None,
-    tasks: Sequence[PregelTask],
-) -> Opening:
-    """Decide how a run whose input is stored goes on from its thread's `head`.
+def open_again(run: ClaimedRun, levels: Sequence[Level]) -> Opening:
+    """Decide how a run whose input is stored goes on.
 
-    `tasks` are the head's, with results or not: one whose writes wait for their siblings is not finished.
+    `levels` is where its graphs stand: the root graph first, then those inside its unfinished tasks; empty when the
+    thread has no checkpoint any more.
     """
-    if head is None:
+    if not levels:
         return Impossible(
             "CheckpointMissing", f"The checkpoints of run {run.run_id} were deleted while it ran."
         )
-    missing = sorted(pending_nodes(head.checkpoint, head.pending_writes or ()) - set(graph.nodes))
+    missing = sorted(set[str]().union(*(level.missing() for level in levels)))
     if missing:
         return Impossible(
             "NodeMissing",
             f"The run was to go on with node {', '.join(map(repr, missing))}, which graph {run.graph_id!r} no longer "
             "has. Deploy a version that still has it, or start a new run.",
         )
-    own = str(head.metadata.get("run_id")) == str(run.run_id)
-    if own and not tasks:
-        return Over()
-    before, after = breakpoints(run.kwargs, graph)
-    if own and (
-        _holds(head.checkpoint, before, [task.name for task in tasks])
-        or (
-            parent is not None
-            and _holds(head.checkpoint, after, nodes_that_ran(parent.checkpoint, head.checkpoint))
-        )
-    ):
-        # `None` would step over it, and with it over the person who was to be asked.
-        return Over()
-    limit = recursion_limit(run.kwargs)
-    if limit is None or run.input_step is None:
-        return Begin(None, resumed=True, recursion_limit=None)
-    left = run.input_step + limit - head.metadata["step"] - 1
-    if left < 0:
-        return Impossible(
-            "GraphRecursionError",
-            f"Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by "
-            "setting the `recursion_limit` config key.",
-        )
-    return Begin(None, resumed=True, recursion_limit=max(left, 1), last_step=left == 0)
+    root, *inner = levels
+    own = _own(root, run)
+    before, after = breakpoints(run.kwargs, root.graph)
+    limit = recursion_limit(run.kwargs, root.graph)
+    last_from = None if limit is None or run.input_step is None else run.input_step + limit
+    # In the order in which LangGraph looks. `None` would step over a breakpoint, and over the person who was to be asked.
+    if own and root.held_after(after):
+        return Over(held=True)
+    if last_from is not None and root.head.metadata["step"] > last_from:
+        return Impossible(GraphRecursionError.__name__, out_of_steps(limit))
+    if own and not root.tasks:
+        return Over(held=False)
+    if (own and root.held_before(before)) or any(_own(level, run) and level.held_inside for level in inner):
+        return Over(held=True)
+    return Begin(None, resumed=True, last_from=last_from)
 
 
-def recursion_limit(kwargs: Mapping[str, Any]) -> int | None:
-    """The limit that the request set; it counts per run, not per attempt."""
-    limit = kwargs.get("config", {}).get("recursion_limit")
+def _own(level: Level, run: ClaimedRun) -> bool:
+    return str(level.head.metadata.get("run_id")) == str(run.run_id)
+
+
+def recursion_limit(kwargs: Mapping[str, Any], graph: Pregel[Any, Any, Any, Any]) -> int | None:
+    """The limit that the request set, or else the graph's author; it counts per run, not per attempt."""
+    limit = kwargs.get("config", {}).get("recursion_limit") or (graph.config or {}).get("recursion_limit")
     return limit if isinstance(limit, int) else None
+
+
+def out_of_steps(limit: int | None) -> str:
+    """What LangGraph says when the limit is reached."""
+    return create_error_message(
+        message=f"Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by "
+        "setting the `recursion_limit` config key.",
+        error_code=ErrorCode.GRAPH_RECURSION_LIMIT,
+    )
 
 
 def breakpoints(
@@ -146,6 +183,11 @@ def pending_nodes(head: Checkpoint, pending_writes: Sequence[PendingWrite] = ())
     values = head["channel_values"]
     names = {channel.removeprefix(BRANCH) for channel in values if channel.startswith(BRANCH)}
     names |= {send.node for send in values.get(TASKS) or () if isinstance(send, Send)}
+    for channel, seen in values.items():
+        if channel.startswith(JOIN) and isinstance(seen, set):
+            waits_for, _, name = channel.removeprefix(JOIN).rpartition(":")
+            if set(waits_for.split("+")) <= seen:
+                names.add(name)
     for task_id, channel, value in pending_writes:
         if task_id == NULL_TASK_ID:
             if channel.startswith(BRANCH):

@@ -21,6 +21,7 @@ from app.runtime import claims, executor
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
+from app.runtime.clock import advance_past
 from app.runtime.journal import Ending, Journal
 from app.runtime.queue import HINT_CANCEL
 from app.runtime.saver import RunSaver
@@ -149,7 +150,10 @@ class Worker:
             journal,
             fresh=run.fresh_thread,
             input_applied=run.input_applied,
+            base_id=run.base_checkpoint_id,
         )
+        if run.base_checkpoint_id is not None:
+            advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         attempt = Attempt(run, saver, journal)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
