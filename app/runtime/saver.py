@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -137,6 +137,7 @@ class RunSaver(PooledSaver):
         input_applied: bool = False,
         base_id: str | None = None,
         keep_base: bool = True,
+        turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         super().__init__(database)
         self.lease = lease
@@ -153,6 +154,7 @@ class RunSaver(PooledSaver):
         """Called once when a write has shown that the lease is gone."""
         self._base_id = base_id
         self._keep_base = keep_base
+        self._turn = turn or nullcontext()
         # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
         self._fresh = fresh
         self._put: set[str] = set()
@@ -373,8 +375,10 @@ class RunSaver(PooledSaver):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         while self._queue.waiting or self.journal.unwritten:
-            group, self._queue = self._queue, _Group()
-            await self._store(group)
+            async with self._turn:
+                # Not before: what comes while others write is stored with it.
+                group, self._queue = self._queue, _Group()
+                await self._store(group)
 
     def _wrote(self, writer: asyncio.Task[None]) -> None:
         self._writer = None

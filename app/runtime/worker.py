@@ -50,6 +50,8 @@ class Worker:
         self._claiming = True
         self._reserved = 0
         self.claim_in_flight = False
+        # Half of the pool: what starts and ends runs finds a connection, and writers that wait gather more to write.
+        self._turns = asyncio.Semaphore(max(2, runtime.settings.pool_max_size // 2))
 
     # The loops
 
@@ -151,6 +153,7 @@ class Worker:
             fresh=run.fresh_thread,
             input_applied=run.input_applied,
             base_id=run.base_checkpoint_id,
+            turn=self._turns,
         )
         if run.base_checkpoint_id is not None:
             advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
