@@ -31,7 +31,7 @@ from app.runtime.journal import Ending
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled, ThreadFacts
-from app.runtime.start import Begin, Level, Opening, Over
+from app.runtime.start import Begin, Impossible, Level, Opening, Over
 from app.runtime.states import Outcome, RunStatus, Stopped, StopWish
 from app.runtime.threads import NodeThreads, current_run
 
@@ -99,10 +99,10 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                     )
                 if isinstance(opening, Begin):
                     await _stream(attempt, graph, config, opening, encoder)
-                elif isinstance(opening, Over):
-                    await _say_the_rest(attempt, graph, config, opening, encoder)
                 else:
-                    raise _Failure(opening.error, opening.message)
+                    await _say_the_rest(attempt, graph, config, opening, encoder)
+                    if isinstance(opening, Impossible):
+                        raise _Failure(opening.error, opening.message)
                 attempt.outcome, attempt.graph_done = Outcome.FINISHED, True
             except BaseException as problem:
                 attempt.outcome, error = _judge(attempt, problem), problem
@@ -204,7 +204,7 @@ async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] |
 async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     run = attempt.run
     plan = StreamPlan.of(run.kwargs.get("stream_mode"), subgraphs=bool(run.kwargs.get("subgraphs")))
-    resumed = isinstance(opening, Over) or (isinstance(opening, Begin) and opening.resumed)
+    resumed = not isinstance(opening, Begin) or opening.resumed
     published = None
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
@@ -272,9 +272,11 @@ def _out_of_steps(begin: Begin, encoder: Encoder) -> bool:
 
 
 async def _say_the_rest(
-    attempt: Attempt, graph: Graph, config: RunnableConfig, over: Over, encoder: Encoder
+    attempt: Attempt, graph: Graph, config: RunnableConfig, over: Over | Impossible, encoder: Encoder
 ) -> None:
     """Publish what the last attempt has stored but not said, so that its readers do not end one superstep early."""
+    if attempt.saver.head is None:
+        return
     nothing_more = RunControl()
     nothing_more.request_drain("over")  # a graph that begins like this says where it stands, and runs no node
     options: dict[str, Any] = {
@@ -288,7 +290,7 @@ async def _say_the_rest(
         async with aclosing(cast("Any", graph.astream)(None, config, **options)) as said:
             async for item in said:
                 _publish(attempt.saver, encoder.feed(*encoder.plan.chunk(item)))
-    if over.held:
+    if isinstance(over, Over) and over.held:
         _publish(attempt.saver, encoder.feed((), "updates", {INTERRUPT: ()}))
 
 

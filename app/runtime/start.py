@@ -82,9 +82,8 @@ class Level:
 
     def held_after(self, nodes: All | Sequence[str]) -> bool:
         """Whether a static breakpoint after one of `nodes` holds here."""
-        return self.parent is not None and _holds(
-            self.head.checkpoint, nodes, nodes_that_ran(self.parent.checkpoint, self.head.checkpoint)
-        )
+        before = None if self.parent is None else self.parent.checkpoint
+        return _holds(self.head.checkpoint, nodes, nodes_that_ran(before, self.head.checkpoint))
 
     @property
     def held_inside(self) -> bool:
@@ -197,11 +196,16 @@ def pending_nodes(head: Checkpoint, pending_writes: Sequence[PendingWrite] = ())
     return names
 
 
-def nodes_that_ran(parent: Checkpoint, head: Checkpoint) -> set[str]:
-    """The nodes of the superstep between two checkpoints."""
-    before = parent["versions_seen"]
-    ran = {name for name, seen in head["versions_seen"].items() if seen and seen != before.get(name)}
-    ran |= {send.node for send in parent["channel_values"].get(TASKS) or () if isinstance(send, Send)}
+def nodes_that_ran(parent: Checkpoint | None, head: Checkpoint) -> set[str]:
+    """The nodes that ran between two checkpoints, or before the first.
+
+    With durability `exit` those are several supersteps; but a breakpoint after one of them would have stopped the
+    run there, so it can only hold if that was the last.
+    """
+    before = parent["versions_seen"] if parent is not None else {}
+    sends = (parent["channel_values"].get(TASKS) or ()) if parent is not None else ()
+    ran = {name for name, seen in head["versions_seen"].items() if seen != before.get(name)}
+    ran |= {send.node for send in sends if isinstance(send, Send)}
     return {name for name in ran if not name.startswith("__")}
 
 
