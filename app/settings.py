@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         frozen=True,
+        allow_inf_nan=False,
     )
 
     # Where things are
@@ -167,4 +168,6 @@ def _sentence(error: ValidationError) -> str:
         return message if message.endswith(".") else message + "."
     name = str(first["loc"][0])
     setting = name if name.isupper() else f"SLACKWATER_{name.upper()}"
-    return f"{setting}: {message[:1].lower()}{message[1:]} (it is {first['input']!r})."
+    # What our own checks refuse may be a secret, and they say themselves as much of it as may be said.
+    given = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+    return f"{setting}: {message[:1].lower()}{message[1:]}{given}."

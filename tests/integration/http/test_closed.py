@@ -1,0 +1,188 @@
+"""Closed by default: without keys only this machine, with keys only who has one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from support.api import Api, shape_of
+
+OPEN = {"/", "/ok", "/info", "/health", "/ready"}
+
+
+def paths_of(api: Api) -> list[tuple[str, str]]:
+    """Method and path of every route that serves somebody's data, with ids of nothing."""
+    return [
+        (method.upper(), shape_of(path))
+        for path, operations in api.app.openapi()["paths"].items()
+        for method in operations
+        if path not in OPEN
+    ]
+
+
+@pytest.fixture
+async def guarded(serve: Any) -> AsyncIterator[Api]:
+    """An application with two keys."""
+    async with serve(names=("alice", "bob")) as api:
+        yield api
+
+
+async def test_without_keys_only_loopback_is_served(api: Api, subtests: pytest.Subtests) -> None:
+    for peer in ("10.1.2.3", "192.168.0.7", "203.0.113.9", "2001:db8::1", "unknown"):
+        http = api.client(peer=peer)
+        for method, path in paths_of(api):
+            with subtests.test(peer=peer, method=method, path=path):
+                answer = await http.request(method, path, json={})
+                assert answer.status_code == 403
+                assert "slackwater keys new" in answer.json()["detail"]
+    for peer in ("127.0.0.1", "127.8.9.10", "::1"):
+        assert (await api.client(peer=peer).post("/threads", json={})).status_code == 200
+
+
+async def test_without_keys_a_foreign_host_is_refused(api: Api, subtests: pytest.Subtests) -> None:
+    """A page whose name was rebound to 127.0.0.1 sends its own name."""
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:2024",
+        "evil.example:127",
+        "[",
+    ):
+        with subtests.test(host=host):
+            answer = await api.client(host=host).post("/threads", json={})
+            assert (answer.status_code, "is not this machine" in answer.text) == (403, True)
+    for host in ("localhost", "LOCALHOST:2024", "127.0.0.1:9", "[::1]:2024"):
+        with subtests.test(host=host):
+            assert (await api.client(host=host).post("/threads", json={})).status_code == 200
+
+
+async def test_without_keys_a_foreign_origin_is_refused(api: Api, subtests: pytest.Subtests) -> None:
+    for origin in (
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "null",
+        "file://",
+        "http://[",
+        "x",
+    ):
+        with subtests.test(origin=origin):
+            answer = await api.client(origin=origin).post("/threads", json={})
+            assert answer.status_code == 403
+    for origin in ("http://localhost:3000", "http://127.0.0.1:5173"):
+        with subtests.test(origin=origin):
+            answer = await api.client(origin=origin).post("/threads", json={})
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "Location" in answer.headers["access-control-expose-headers"]
+
+
+async def test_without_keys_everybody_on_this_machine_is_one_owner(api: Api) -> None:
+    thread = (await api.client().post("/threads", json={})).json()["thread_id"]
+
+    assert (await api.client(**{"x-api-key": "whatever"}).get(f"/threads/{thread}")).status_code == 200
+    owners = await api.database.fetch("select owner from slackwater.threads")
+    assert owners == [{"owner": "local"}]
+
+
+async def test_with_keys_nobody_gets_in_without_one(guarded: Api, subtests: pytest.Subtests) -> None:
+    bob = guarded.secrets["bob"]
+    wrong: tuple[tuple[str, str], ...] = (
+        ("x-other", bob),
+        ("x-api-key", ""),
+        ("x-api-key", "sw_wrong"),
+        ("x-api-key", bob[:-1]),
+        ("x-api-key", f" {bob}x"),
+        ("authorization", f"Bearer {bob}"),
+        ("cookie", f"x-api-key={bob}"),
+    )
+    for name, value in wrong:
+        http = guarded.client(**{name: value})
+        for method, path in paths_of(guarded):
+            with subtests.test(header=name, method=method, path=path):
+                answer = await http.request(method, path, json={})
+                assert (answer.status_code, answer.json()) == (
+                    401,
+                    {"detail": "Send a valid key in the x-api-key header."},
+                )
+        # Also what does not exist: who may not come in does not learn what there is.
+        assert (await http.get("/nothing")).status_code == 401
+
+
+async def test_with_keys_the_key_says_who_it_is(guarded: Api) -> None:
+    for name in ("alice", "bob"):
+        await guarded.client(name, peer="203.0.113.9", host="api.example", origin="https://app.example").post(
+            "/threads", json={}
+        )
+
+    owners = await guarded.database.fetch("select owner from slackwater.threads order by owner")
+    assert [row["owner"] for row in owners] == ["alice", "bob"]
+
+
+async def test_what_says_nothing_about_anyone_is_open(
+    guarded: Api, api: Api, subtests: pytest.Subtests
+) -> None:
+    for application in (guarded, api):
+        http = application.client(peer="203.0.113.9", host="api.example")
+        for path in (*sorted(OPEN), "/docs", "/openapi.json"):
+            with subtests.test(path=path):
+                assert (await http.get(path)).status_code == 200
+        assert (await http.get("/redoc")).status_code in (401, 403)
+
+
+async def test_a_browser_can_ask_before_it_sends_a_key(guarded: Api) -> None:
+    preflight = await guarded.client().options(
+        "/threads/search",
+        headers={
+            "origin": "https://app.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "x-api-key,content-type,last-event-id",
+        },
+    )
+    refused = await guarded.client(origin="https://app.example").post("/threads/search", json={})
+
+    assert preflight.status_code == 200
+    assert "x-api-key" in preflight.headers["access-control-allow-headers"]
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")
+
+
+async def test_a_websocket_has_to_pass_the_door_too(guarded: Api) -> None:
+    scope = {
+        "type": "websocket",
+        "path": "/threads/x/stream/events",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 1),
+        "state": dict(guarded.state),
+    }
+    sent: list[Any] = []
+    received: asyncio.Queue[Any] = asyncio.Queue()
+    await received.put({"type": "websocket.connect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await guarded.app(scope, received.get, send)
+
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+async def test_a_body_is_not_read_before_the_key(guarded: Api) -> None:
+    read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"{}"
+
+    assert (await guarded.client().post("/threads", content=body())).status_code == 401
+    assert not read
+
+
+async def test_a_client_without_a_host_header_is_no_browser(api: Api) -> None:
+    http: httpx.AsyncClient = api.client()
+    request = http.build_request("POST", "/threads", json={})
+    del request.headers["host"]
+
+    assert (await http.send(request)).status_code == 200
