@@ -35,7 +35,11 @@ def serve(
 
     Nothing is reloaded when a file changes: restart it, and its runs go on.
     """
-    from app.serve import main
     from app.settings import Settings
 
-    main(Settings.load(project=project, host=host, port=port, database_uri=database_uri))
+    settings = Settings.load(project=project, host=host, port=port, database_uri=database_uri)
+    settings.check_bind(settings.host)
+
+    from app.serve import main  # imports LangGraph: a wrong setting is told before
+
+    main(settings)

@@ -37,13 +37,17 @@ class Answer:
         return self.err.removeprefix("slackwater: ").strip()
 
 
+def settings_only(folder: Path, **settings: str) -> dict[str, str]:
+    """An environment with these settings, and none of ours."""
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANGSMITH_TRACING": "false", **settings}
+
+
 def run_command(folder: Path, *arguments: object, **settings: str) -> Answer:
     """Run `slackwater ARGUMENTS` in a folder, with these settings only."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANGSMITH_TRACING": "false", **settings}
     done = subprocess.run(
         [SLACKWATER, *map(str, arguments)],
         cwd=folder,
-        env=environment,
+        env=settings_only(folder, **settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
