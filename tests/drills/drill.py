@@ -166,6 +166,21 @@ class Drill:
             0
         ]
 
+    def active(self, graph: str) -> int:
+        """How many runs of the graph are being worked on."""
+        rows = self.watcher.query(
+            "select count(*) as n from slackwater.runs where graph_id = %s and status = 'running'", (graph,)
+        )
+        return int(rows[0]["n"])
+
+    def owned_by(self, server: ServerProcess) -> int:
+        """How many runs the process works on."""
+        rows = self.watcher.query(
+            "select count(*) as n from slackwater.runs where status = 'running' and worker like %s",
+            (f"%:{server.pid}:%",),
+        )
+        return int(rows[0]["n"])
+
     def supersteps(self, run: Run) -> list[int]:
         """The supersteps of the run's root checkpoints."""
         rows = self.watcher.query(
