@@ -131,13 +131,12 @@ class Stopping:
         cancelled: asyncio.CancelledError | None = None
         while not self._task.done():
             try:
-                await asyncio.shield(self._task)
+                await asyncio.wait({self._task})
             except asyncio.CancelledError as error:
-                if self._task.done():
-                    break
                 cancelled = cancelled or error
         if cancelled is not None:
             raise cancelled
+        self._task.result()
 
     async def finish(self) -> None:
         """Drain if nobody has asked for it yet, then let go of everything, within the same budget."""

@@ -46,7 +46,9 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for listener in server.sockets:
                 host, port = listener.getsockname()[:2]
-                print(f"slackwater.ready url=http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+                print(
+                    f"slackwater.ready url=http://{f'[{host}]' if ':' in host else host}:{port}", flush=True
+                )
 
     async def main_loop(self) -> None:
         counter = 0

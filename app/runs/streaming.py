@@ -14,6 +14,7 @@ from enum import Enum
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.follow import StreamCut
 
 
@@ -22,7 +23,7 @@ class Left(Enum):
 
     ENDED = "ended"
     CUT = "cut"
-    """By us: the run goes on elsewhere."""
+    """By us: the run goes on elsewhere, or the database is away. The client comes back."""
     DISCONNECTED = "disconnected"
     """By the client."""
 
@@ -62,7 +63,7 @@ class OpenResponse(Response):
         finally:
             for task in (sender, beat, gone):
                 task.cancel()
-            await asyncio.wait({sender, beat, gone})
+            await asyncio.gather(sender, beat, gone, return_exceptions=True)
         await self._left(left)
         if left is Left.ENDED:
             await send({"type": "http.response.body", "body": b""})
@@ -72,7 +73,7 @@ class OpenResponse(Response):
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except StreamCut:
+        except (StreamCut, *DATABASE_TROUBLE):
             return Left.CUT
         return Left.ENDED
 

@@ -6,6 +6,8 @@ A reader in the owner's process reads memory; elsewhere one task per process pol
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from app.runtime.states import TERMINAL
 if TYPE_CHECKING:
     from app.runtime.attempt import Attempt
     from app.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 0.1
 """How often the table is asked for the readers of runs that are worked on elsewhere: one round trip for all."""
@@ -62,6 +66,8 @@ class Follower:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.following: Counter[UUID] = Counter()
+        """The runs that somebody reads through this process."""
         self._readers: set[_Remote] = set()
         self._task: asyncio.Task[None] | None = None
         self._cut = asyncio.Event()
@@ -84,6 +90,17 @@ class Follower:
         Raises StreamCut when this process is leaving, and RunGone when the run is deleted. An event named `gap`,
         with `{"first_available_id"}`, stands for events that retention has trimmed.
         """
+        self.following[run_id] += 1
+        try:
+            async with aclosing(self._follow(run_id, cursor)) as batches:
+                async for events in batches:
+                    yield events
+        finally:
+            self.following[run_id] -= 1
+            if not self.following[run_id]:
+                del self.following[run_id]
+
+    async def _follow(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[list[Event]]:
         attempt: Attempt | None = None
         while True:
             # Kept for as long as it may have something to say: it is no longer live when its reader hears of its end,
@@ -107,11 +124,18 @@ class Follower:
                 cursor.fence < journal.fence and attempt.run.attempt + attempt.run.handovers > 1
             ):
                 # Memory does not reach back so far: what is missing is in the table.
-                upto = EventId(journal.fence, 0) if fresh is not None else journal.last
-                async for events in self._page(run_id, cursor, upto):
-                    cursor = events[-1].id
-                    yield events
-                cursor = max(cursor, upto) if fresh is not None else cursor
+                before, upto = cursor, EventId(journal.fence, 0) if fresh is not None else journal.last
+                async with aclosing(self._page(run_id, cursor, upto)) as pages:
+                    async for events in pages:
+                        cursor = events[-1].id
+                        yield events
+                if fresh is not None:
+                    cursor = max(cursor, upto)
+                elif cursor == before:
+                    # Deleted meanwhile, with its run or by a rollback.
+                    found = gap(cursor, journal.oldest)
+                    cursor = EventId(journal.fence, journal.oldest.seq - 1)
+                    yield found
                 continue
             if fresh:
                 cursor = fresh[-1].id
@@ -213,6 +237,9 @@ class Follower:
                 )
             except DATABASE_TROUBLE:
                 continue  # the readers wait; their connections have heartbeats
+            except Exception:
+                log.exception("events not read; asked again", extra={"event": "follow.failed"})
+                continue
             found = {row["run_id"]: row for row in statuses}
             for row in rows:
                 readers[row["n"] - 1].events.append(_event(row))

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, Draining, NotFound
 from app.ids import uuid7
 from app.postgres.pool import Database
 from app.runtime import queue
+from app.runtime.clock import advance_past
 from app.runtime.journal import Journal
 from app.runtime.saver import Lease, RunSaver
 
@@ -41,7 +42,8 @@ select %(run_id)s, t.thread_id, t.owner, %(assistant_id)s, %(graph_id)s, 'write'
 from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not exists (
   select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running'))
-returning fence"""
+returning fence, (select max(k.checkpoint_id) from checkpoints k
+  where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') as head"""
 
 _RAISE_FENCE = """
 update slackwater.threads set fence = fence + 1 where thread_id = %(thread_id)s and owner = %(owner)s"""
@@ -70,14 +72,24 @@ async def hold(
         "worker": worker,
         "lease": lease_seconds,
     }
-    sent = time.monotonic()
-    found, row, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
-    if not found:
-        raise NotFound(f"Thread with ID {thread_id} not found")
-    if not row:
-        raise ThreadHeld
-    lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
-    try:
-        yield Held(RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
-    finally:
-        await database.pipeline((queue.LOCK, params), (_RELEASE, params), (queue.PROMOTE, params))
+    if database.gate.is_shut:
+        raise Draining
+    async with database.gate.operation():  # the pool stays open until the hold is released
+        sent = time.monotonic()
+        found, row, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
+        if not found:
+            raise NotFound(f"Thread with ID {thread_id} not found")
+        if not row:
+            raise ThreadHeld
+        if row[0]["head"] is not None:
+            advance_past(row[0]["head"])  # an update at an older checkpoint reads only that one
+        lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
+        try:
+            yield Held(RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
+        finally:
+            await database.pipeline(
+                (queue.LOCK, params),
+                (_RELEASE, params),
+                (queue.PROMOTE, params),
+                (queue.NOTIFY, {"hint": queue.HINT_WORK}),
+            )

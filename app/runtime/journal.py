@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from enum import Enum
+from itertools import islice
 from typing import NamedTuple
 
 KEEP_EVENTS = 4096
@@ -81,6 +82,11 @@ class Journal:
         return EventId(self.fence, self._seq)
 
     @property
+    def oldest(self) -> EventId:
+        """The id of the oldest event in memory, or of the next one if there is none."""
+        return self._events[0].id if self._events else EventId(self.fence, self._seq + 1)
+
+    @property
     def unwritten(self) -> int:
         """How many events the table does not have yet."""
         return len(self._unwritten)
@@ -105,12 +111,8 @@ class Journal:
         if cursor.fence > self.fence:
             return []
         seq = cursor.seq if cursor.fence == self.fence else 0
-        first = self._events[0].id.seq if self._events else self._seq + 1
-        if seq + 1 < first:
-            return None
-        if seq >= self._seq:
-            return []
-        return [event for event in self._events if event.id.seq > seq]
+        skipped = seq + 1 - self.oldest.seq
+        return None if skipped < 0 else list(islice(self._events, skipped, None))
 
     def close(self, ending: Ending) -> None:
         """No more events come."""

@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -29,6 +29,7 @@ from app.runtime.follow import Follower
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
 from app.runtime.saver import PooledSaver
+from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
 from app.runtime.store import GatedStore
 from app.runtime.threads import NodeThreads
@@ -211,29 +212,43 @@ class Runtime:
         row = await self.database.fetch_one(_THREAD_GRAPH, {"thread_id": thread_id})
         if row is None:
             return
-        values: Any = None
-        interrupts: dict[str, Any] = {}
-        status = "idle"
-        if row["graph_id"] in self.graphs.ids and row["head"] is not None:
-            configurable = {**(row["configurable"] or {}), "thread_id": str(thread_id)}
-            config = cast("RunnableConfig", {"configurable": configurable})
-            async with self.graphs.open(
-                row["graph_id"],
-                config=config,
-                access="threads.read",
-                checkpointer=PooledSaver(self.database),
-                store=self.store,
-            ) as graph:
-                status, values, interrupts = thread_facts(await graph.aget_state(config))
+        facts = ThreadFacts("idle", None)
+        known = row["head"] is None  # or else: another server's graph, whose state only that one can read
+        if not known and row["graph_id"] in self.graphs.ids:
+            try:
+                facts, known = await self._read_thread(thread_id, row), True
+            except DATABASE_TROUBLE:
+                raise
+            except Exception as problem:  # its graph's factory, or a class that is no longer there
+                log.exception(
+                    "the state of a thread cannot be read",
+                    extra={"event": "thread.unreadable", "thread_id": str(thread_id)},
+                )
+                facts = ThreadFacts("error", None, {}, wire.error_object(problem))
         params = {
             "thread_id": thread_id,
             "head": row["head"],
-            "status": status,
-            "values": wire.dumps(values).decode() if values is not None else None,
-            "interrupts": Jsonb(interrupts),
+            "known": known,
+            "status": facts.status if known or facts.error else None,
+            "values": facts.values.decode() if facts.values is not None else None,
+            "interrupts": Jsonb(facts.interrupts),
+            "error": Jsonb(facts.error) if facts.error else None,
             "clear_error": clear_error,
         }
         await self.database.pipeline((queue.LOCK, params), (_REFRESH, params))
+
+    async def _read_thread(self, thread_id: UUID, row: Mapping[str, Any]) -> ThreadFacts:
+        configurable = {**(row["configurable"] or {}), "thread_id": str(thread_id)}
+        config = cast("RunnableConfig", {"configurable": configurable})
+        async with self.graphs.open(
+            row["graph_id"],
+            config=config,
+            access="threads.read",
+            checkpointer=PooledSaver(self.database),
+            store=self.store,
+        ) as graph:
+            status, values, interrupts = thread_facts(await graph.aget_state(config))
+        return ThreadFacts(status, wire.dumps(values) if values is not None else None, interrupts)
 
     # The sweep
 
@@ -262,9 +277,12 @@ select t.metadata ->> 'graph_id' as graph_id, t.config -> 'configurable' as conf
 from slackwater.threads t where t.thread_id = %(thread_id)s"""
 
 _REFRESH = f"""
-update slackwater.threads t set "values" = %(values)s::jsonb, interrupts = %(interrupts)s,
-  error = case when %(clear_error)s then null else t.error end,
-  status = case when t.status = 'error' and not %(clear_error)s then 'error' else %(status)s end,
+update slackwater.threads t set
+  "values" = case when %(known)s then %(values)s::jsonb else t."values" end,
+  interrupts = case when %(known)s then %(interrupts)s else t.interrupts end,
+  error = coalesce(%(error)s, case when %(clear_error)s then null else t.error end),
+  status = case when t.status = 'error' and not %(clear_error)s then 'error'
+    else coalesce(%(status)s, case when t.status = 'busy' then 'idle' else t.status end) end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
 where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and {_HEAD} is not distinct from %(head)s"""
 # The head is compared again: a run may have come and gone since it was read.

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import queue, settlement, start
 from app.runtime.cancel import CancelAction
 from app.runtime.saver import PooledSaver
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+TRIM_RUNS = 200
+TRIM_ROUNDS = 50
 
 READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
@@ -43,19 +47,24 @@ with locked as (
       and r.run_id not in (select run_id from gone))
   returning t.thread_id
 ), events_gone as (delete from slackwater.run_events e using gone where e.run_id = gone.run_id),
-base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
-select array_agg(thread_id::text) as threads from threads_gone"""
+base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id),
+checkpoints_gone as (delete from checkpoints c using threads_gone g where c.thread_id = g.thread_id::text),
+blobs_gone as (delete from checkpoint_blobs c using threads_gone g where c.thread_id = g.thread_id::text),
+writes_gone as (delete from checkpoint_writes c using threads_gone g where c.thread_id = g.thread_id::text)
+select 1 from gone"""
 
-_DELETE_CHECKPOINTS = tuple(
-    f"delete from {table} where thread_id = any(%(threads)s)"
-    for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
-)
-
-_TRIM_EVENTS = """
-delete from slackwater.run_events where ctid = any(array(
-  select e.ctid from slackwater.run_events e join slackwater.runs r using (run_id)
+# A run's events go all at once: then a reader either finds every one of them, or is told that they are gone.
+_TRIM_EVENTS = f"""
+with old as (
+  select distinct e.run_id from slackwater.run_events e join slackwater.runs r using (run_id)
   where e.created_at < clock_timestamp() - make_interval(secs => %(seconds)s)
-    and r.status not in ('pending', 'running') limit 5000))"""
+    and r.ended_at < clock_timestamp() - make_interval(secs => %(seconds)s) limit {TRIM_RUNS}
+), mine as (
+  select r.run_id from slackwater.runs r join old using (run_id) for update of r skip locked
+), gone as (
+  delete from slackwater.run_events e using mine where e.run_id = mine.run_id
+)
+select run_id from mine"""
 
 _TRIM_KEYS = (
     "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
@@ -66,8 +75,13 @@ select run_id, thread_id, owner from slackwater.runs
 where status in ('pending', 'running') and reader_left_at < clock_timestamp() - interval '{READER_SECONDS} seconds'
   and cancel_action is null limit 100"""
 
+_READERS_HERE = """
+update slackwater.runs set reader_left_at = null
+where run_id = any(%(run_ids)s::uuid[]) and reader_left_at is not null and status in ('pending', 'running')"""
+
 _STALE_THREADS = """
-select t.thread_id from slackwater.threads t where t.status = 'busy' and not exists (
+select t.thread_id from slackwater.threads t where t.status = 'busy'
+  and (t.metadata ->> 'graph_id' is null or t.metadata ->> 'graph_id' = any(%(graphs)s)) and not exists (
   select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running')) limit 100"""
 
 
@@ -75,14 +89,20 @@ async def sweep(runtime: Runtime) -> int:
     """One round; how many runs were taken over. Safe to do in any number of processes at once."""
     database = runtime.database
     taken = await take_over_expired(runtime)
+    if readers := list(runtime.follower.following):
+        # A run may have been handed over while its reader was, and still is, connected to this process.
+        await database.execute(_READERS_HERE, {"run_ids": readers})
     for row in await database.fetch(_READERS_GONE):
         await runtime.cancel(
             row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, "its reader went away"
         )
-    for row in await database.fetch(_STALE_THREADS):
+    for row in await database.fetch(_STALE_THREADS, {"graphs": list(runtime.graphs.ids)}):
         await runtime.refresh_thread(row["thread_id"])
-    await delete_ended(runtime)
-    await database.execute(_TRIM_EVENTS, {"seconds": runtime.settings.event_retention_seconds})
+    await database.execute(_DELETE)
+    for _ in range(TRIM_ROUNDS):
+        seconds = runtime.settings.event_retention_seconds
+        if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
+            break
     await database.execute(_TRIM_KEYS)
     return taken
 
@@ -94,14 +114,6 @@ async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None =
     for row in rows:
         taken += await take_over(runtime, row)
     return taken
-
-
-async def delete_ended(runtime: Runtime) -> None:
-    """Delete stateless runs whose time to linger is over, with their threads."""
-    row = await runtime.database.fetch_one(_DELETE)
-    if row and row["threads"]:
-        params = {"threads": row["threads"]}
-        await runtime.database.pipeline(*((statement, params) for statement in _DELETE_CHECKPOINTS))
 
 
 async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
@@ -121,7 +133,7 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
             database,
             **whose,
             status=RunStatus.INTERRUPTED,
-            facts=ThreadFacts("idle" if rollback else "interrupted", None, {}, error),
+            facts=ThreadFacts("busy" if rollback else "interrupted", None, {}, error),
             events=(),
             last_event=await _last_event(runtime, run_id),
             checkpoint_id=None,
@@ -143,6 +155,8 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
             nodes=nodes,
             expired=True,
         )
+    if settled.error is not None:
+        await runtime.refresh_thread(thread_id)
     if settled.owned:
         log.warning(
             "took over a run whose process is gone",
@@ -169,5 +183,13 @@ async def _last_event(runtime: Runtime, run_id: UUID) -> str:
 
 
 async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
-    head = await PooledSaver(runtime.database).aget_tuple({"configurable": {"thread_id": str(thread_id)}})
+    try:
+        head = await PooledSaver(runtime.database).aget_tuple({"configurable": {"thread_id": str(thread_id)}})
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:  # a class that is no longer there: it keeps nobody from ending the run
+        log.exception(
+            "checkpoint not readable", extra={"event": "sweep.unreadable", "thread_id": str(thread_id)}
+        )
+        return ""
     return ", ".join(sorted(start.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-import psycopg
 from fastapi import APIRouter, Response
-from psycopg_pool import PoolClosed, PoolTimeout
 
 from app import __version__
 from app.http import CurrentServices, json_response
 from app.runtime.states import Phase
+from app.system import queries
 
 router = APIRouter(tags=["system"])
 
@@ -24,7 +23,7 @@ async def ok(services: CurrentServices, check_db: bool = False) -> Response:
     """That the server answers; with `?check_db=1` also whether its database does (503 if not)."""
     if not check_db:
         return json_response({"ok": True, "services": {}})
-    healthy = await _database_answers(services)
+    healthy = await queries.answers(services.database)
     return json_response(
         {"ok": healthy, "services": {"database": "healthy" if healthy else "unhealthy"}},
         200 if healthy else 503,
@@ -68,11 +67,3 @@ async def ready(services: CurrentServices) -> Response:
     phase = services.runtime.phase
     status = Phase.DRAINING if phase is Phase.CLOSED else phase
     return json_response({"status": status.value}, 200 if phase is Phase.READY else 503)
-
-
-async def _database_answers(services: CurrentServices) -> bool:
-    try:
-        await services.database.fetch("select 1")
-    except (psycopg.Error, PoolTimeout, PoolClosed, TimeoutError):
-        return False
-    return True

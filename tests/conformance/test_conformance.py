@@ -50,10 +50,16 @@ async def test_every_check_of_what_is_served_passes(database_uri: str, tmp_path:
         names = [line.split()[1] for line in listing.splitlines() if line[:2] in ("a ", "b ")]
         wanted = [name for name in names if not name.startswith("crons.")]
         report = tmp_path / "report.json"
-        await _conformance("--url", server.url, "--jobs", "4", "--only", ",".join(wanted), "--json", str(report))
+        await _conformance(
+            "--url", server.url, "--jobs", "4", "--only", ",".join(wanted), "--json", str(report)
+        )
     # THEN they pass, apart from those of later work, which do not
-    checks = {check["name"]: check for check in json.loads(report.read_text())["checks"] if check["name"] in wanted}
-    failed = {name: check["reason"] for name, check in checks.items() if not check["passed"] and not is_later(name)}
+    checks = {
+        check["name"]: check for check in json.loads(report.read_text())["checks"] if check["name"] in wanted
+    }
+    failed = {
+        name: check["reason"] for name, check in checks.items() if not check["passed"] and not is_later(name)
+    }
     assert not failed
     assert len(checks) > 100
     done = [name for name, check in checks.items() if check["passed"] and name in LATER]
