@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 
 from support.command import Answer
@@ -16,8 +14,6 @@ from app.postgres.pool import Database
 
 Slackwater = Callable[..., Answer]
 
-HEAVY = ("langgraph", "langchain_core", "fastapi", "uvicorn", "psycopg", "pydantic")
-
 
 def test_help_names_every_command_and_what_the_exit_codes_mean(slackwater: Slackwater) -> None:
     answer = slackwater("--help")
@@ -26,14 +22,6 @@ def test_help_names_every_command_and_what_the_exit_codes_mean(slackwater: Slack
     for command in ("serve", "migrate", "runs", "doctor", "keys"):
         assert f"│ {command} " in answer.out
     assert "4 a graph" in answer.out
-
-
-def test_help_needs_nothing_that_takes_long_to_import() -> None:
-    code = f"import app.cli, sys; print([name for name in {HEAVY} if name in sys.modules])"
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"
 
 
 def test_version(slackwater: Slackwater) -> None:

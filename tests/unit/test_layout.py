@@ -1,0 +1,74 @@
+"""Where things may be: what import-linter cannot see."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parents[2] / "app"
+
+SQL = re.compile(
+    r"\s*(with\s+\w+\s+as\s*\(|select\s|insert\s+into\s|update\s+\w+(\.\w+)?\s+(\w+\s+)?set\s|delete\s+from\s|"
+    r"(create|alter|drop)\s+(table|index|schema|role)\s|listen\s|set\s+\w+\s*=)",
+    re.IGNORECASE,
+)
+
+
+def speaks_sql(module: Path) -> bool:
+    """Whether a module may hold SQL."""
+    inside = module.relative_to(APP)
+    return inside.parts[0] in ("runtime", "postgres") or inside.name == "queries.py"
+
+
+def texts(module: Path) -> Iterator[tuple[int, str]]:
+    """The string constants of a module with their lines, docstrings left out."""
+    tree = ast.parse(module.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+
+
+def test_sql_is_where_it_belongs() -> None:
+    strays = [
+        f"{module.relative_to(APP.parent)}:{line}: {text.strip()[:60]}"
+        for module in sorted(APP.rglob("*.py"))
+        if not speaks_sql(module)
+        for line, text in texts(module)
+        if SQL.match(text)
+    ]
+
+    assert strays == []
+
+
+@pytest.mark.parametrize(
+    "module", ["runs/queries.py", "threads/queries.py", "runtime/claims.py", "cli/queries.py"]
+)
+def test_sql_is_recognised(module: str) -> None:
+    """Or the test above would find nothing anywhere."""
+    assert any(SQL.match(text) for _, text in texts(APP / module))
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("app.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
+        ("app.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
+        ("app.errors, app.budget, app.wire, app.ids", ("fastapi", "langchain_core", "langgraph", "psycopg")),
+        ("app.graphs.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
+    ],
+)
+def test_what_takes_long_to_import_is_imported_when_it_is_needed(module: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*sorted(set({heavy}) & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.split() == []
