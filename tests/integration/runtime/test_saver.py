@@ -1,0 +1,107 @@
+"""The saver of one run: a complete checkpointer, and one that a stale owner cannot write through."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import UUID, uuid4
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.serde.types import ERROR
+
+from app.errors import LeaseLost
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runtime.journal import Journal
+from app.runtime.saver import Lease, RunSaver
+
+_THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
+_RUN = """
+insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, status, holds_thread, worker, fence, lease_until)
+values (%s, %s, 'me', %s, 'g', 'running', true, 'w', 1, clock_timestamp() + interval '1 minute')"""
+
+
+async def owned(database: Database) -> RunSaver:
+    """A saver whose run this process owns."""
+    run_id, thread_id = uuid7(), uuid7()
+    await database.execute(_THREAD, (thread_id,))
+    await database.execute(_RUN, (run_id, thread_id, uuid4()))
+    return RunSaver(database, Lease(run_id, thread_id, 1, time.monotonic() + 60), Journal(1))
+
+
+async def test_it_is_a_complete_checkpointer(database: Database) -> None:
+    @checkpointer_test(name="RunSaver")
+    async def run_saver():  # type: ignore[no-untyped-def]
+        yield await owned(database)
+
+    report = await validate(run_saver)
+    assert report.passed_all_base(), report.to_dict()
+
+
+async def put(saver: RunSaver, thread_id: UUID) -> str:
+    checkpoint = empty_checkpoint()
+    checkpoint["channel_values"] = {"log": ["a"]}
+    checkpoint["channel_versions"] = {"log": "1"}
+    config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": ""}}
+    await saver.aput(config, checkpoint, {"source": "loop", "step": 0}, {"log": "1"})  # type: ignore[arg-type]
+    return checkpoint["id"]
+
+
+TAKEN = "update slackwater.runs set fence = fence + 1 where run_id = %s"
+ENDED = "update slackwater.runs set status = 'success', holds_thread = false where run_id = %s"
+DELETED = "delete from slackwater.runs where run_id = %s"
+
+
+@pytest.mark.parametrize("what", [TAKEN, ENDED, DELETED], ids=["taken over", "ended", "deleted"])
+async def test_a_stale_owner_writes_no_checkpoint_no_writes_and_no_event(
+    database: Database, what: str
+) -> None:
+    # GIVEN an owner that has written
+    saver = await owned(database)
+    thread_id = saver.lease.thread_id
+    first = await put(saver, thread_id)
+    # WHEN its run is somebody else's, or nobody's, and it goes on without knowing
+    await database.execute(what, (saver.lease.run_id,))
+    told: list[bool] = []
+    saver.on_lost = lambda: told.append(True)
+    saver.publish("values", b"{}")
+    config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
+    with pytest.raises(LeaseLost):
+        await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
+    with pytest.raises(LeaseLost):
+        await put(saver, thread_id)
+    # THEN nothing of it is there, and it knows now
+    rows = await database.fetch(
+        "select (select count(*) from checkpoints) as checkpoints, (select count(*) from checkpoint_writes) as writes, "
+        "(select count(*) from checkpoint_blobs) as blobs, (select count(*) from slackwater.run_events) as events"
+    )
+    assert rows == [{"checkpoints": 1, "writes": 0, "blobs": 1, "events": 0}]
+    assert saver.lease.lost
+    assert told
+
+
+async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(database: Database) -> None:
+    saver = await owned(database)
+    saver.publish("values", b'{"n":1}')
+    await put(saver, saver.lease.thread_id)
+    rows = await database.fetch(
+        "select e.xmin = c.xmin as together from slackwater.run_events e, checkpoints c where e.event = 'values'"
+    )
+    assert rows == [{"together": True}]
+    assert saver.journal.unwritten == 0
+
+
+async def test_a_node_that_was_cancelled_on_its_way_to_its_edges_does_not_count_as_finished(
+    database: Database,
+) -> None:
+    saver = await owned(database)
+    first = await put(saver, saver.lease.thread_id)
+    config = {
+        "configurable": {"thread_id": str(saver.lease.thread_id), "checkpoint_ns": "", "checkpoint_id": first}
+    }
+    writes = [("log", ["b"]), (ERROR, asyncio.CancelledError())]
+    await saver.aput_writes(config, writes, str(uuid4()))  # type: ignore[arg-type]
+    await saver.written()
+    assert await database.fetch("select 1 from checkpoint_writes") == []
