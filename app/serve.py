@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECTION_SECONDS):
-                while self.server_state.connections or self.server_state.tasks:
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn has no event
                     await asyncio.sleep(GONE_POLL_SECONDS)
         for task in list(self.server_state.tasks):
             task.cancel()

@@ -65,7 +65,7 @@ def updating(http: httpx.AsyncClient, thread: str, tmp_path: Path) -> Callable[.
         body = {"values": {"text": "held", "wait": str(file)}, "as_node": "node"}
         task = asyncio.create_task(http.post(f"/threads/{thread}/state", json=body))
         async with asyncio.timeout(5):
-            while not file.with_name("go.asked").exists():  # noqa: ASYNC110 - the graph is a module of its own
+            while not file.with_name("go.asked").exists():
                 await asyncio.sleep(0.01)
         try:
             yield task

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import pytest
 
 from app.auth.principal import LOCAL_OWNER
 from app.postgres.pool import Database
@@ -208,6 +207,10 @@ async def test_deleting_a_thread_leaves_nothing_of_it_and_everything_of_others(
         await database.execute(
             "insert into slackwater.idempotency_keys (owner, key, run_id) values ('local', %s, %s)",
             [thread_id, row["run_id"]],
+        )
+        # which a run has until it ends
+        await database.execute(
+            "insert into slackwater.base_writes values (%s, %s, '', 'some', '[]')", [row["run_id"], thread_id]
         )
     before = [await left_of(database, thread_id) for thread_id in threads]
     assert all(count for name, count in before[0].items() if "gone" not in name), before
