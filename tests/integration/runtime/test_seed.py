@@ -153,7 +153,7 @@ async def test_r1_orphans_are_taken_over_and_finished_and_an_error_only_after_th
         process = await fleet.start(linked=True)
         hold = helm.hold("b")
         if run is None:
-            run = (await process.admit("line")).row["run_id"]
+            run = (await process.admit("line", durability="sync")).row["run_id"]
         else:
             await process.claim()
         await asyncio.wait_for(hold.reached.wait(), 5)
