@@ -16,25 +16,24 @@ async def test_a_rolling_deploy_of_all_replicas_hands_every_run_over(drill: Dril
     runs = [
         run
         for server in servers
-        for run in await drill.begin_many(server, "line", {"n": 30, "sleep": 0.15}, max(1, COUNT // replicas))
+        for run in await drill.begin_many(server, "line", {"n": 60, "sleep": 0.15}, max(1, COUNT // replicas))
     ]
     await drill.until_started(runs)
-    # WHEN one after the other is replaced
+    # WHEN one after the other is stopped, with their successors in place
+    await drill.fleet.start(replicas)
     for server in servers:
-        new = drill.fleet.launch()
-        await new.until_ready()
         await drill.stop(server)
     # THEN each node of each run has finished once, wherever
     await drill.until_over(runs, 90)
     for run in runs:
-        drill.check_run(run, steps(30))
+        drill.check_run(run, steps(60))
 
 
 @pytest.mark.parametrize("skews", [("0", "-5"), ("5", "0")], ids=["the next is behind", "the first is ahead"])
 async def test_clocks_that_differ_by_five_seconds_lose_no_head(drill: Drill, skews: tuple[str, str]) -> None:
     # GIVEN two processes whose wall clocks differ
-    (first,) = await drill.fleet.start(env={"DRILL_CLOCK_SECONDS": skews[0]})
-    (second,) = await drill.fleet.start(env={"DRILL_CLOCK_SECONDS": skews[1]})
+    first, second = (drill.fleet.launch(env={"DRILL_CLOCK_SECONDS": skew}) for skew in skews)
+    await asyncio.gather(first.until_ready(), second.until_ready())
     runs = await drill.begin_many(first, "line", {"n": 12, "sleep": 0.1}, COUNT)
     await drill.until_started(runs, 2)
     # WHEN the runs go from the one that is ahead to the one that is behind
