@@ -21,6 +21,7 @@ cli = typer.Typer(help="See and cancel runs, whichever process works on them, or
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 WAIT_POLL_SECONDS = 0.1
+PIPE_COLUMNS = 500
 
 
 class Status(StrEnum):
@@ -63,19 +64,23 @@ def list_(
     if as_json:
         print_json(rows)
         return
+    import sys
+    from datetime import UTC
+
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("run", "graph", "principal", "created"):
+    for name in ("run", "graph", "principal", "age"):
         table.add_column(name, no_wrap=True)
     table.add_column("state", overflow="fold")
+    now = datetime.now(UTC)
     for row in rows:
-        created = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(str(row["run_id"]), row["graph_id"], row["principal"], created, describe(row))
-    console = Console(highlight=False)
-    # Not a terminal: nobody wants ids that were cut at 80 characters.
-    console.print(table if rows else "No runs.", width=None if console.is_terminal else 1000)
+        age = _age((now - row["created_at"]).total_seconds())
+        table.add_row(str(row["run_id"]), row["graph_id"], row["principal"], age, describe(row))
+    # Into a file or a pipe goes one line for each run, however long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    console.print(table if rows else "No runs.")
 
 
 @cli.command()
@@ -145,6 +150,13 @@ def describe(row: Mapping[str, Any]) -> str:
     if row["cancel_action"] and status in ACTIVE:
         state += f"; to be cancelled ({row['cancel_action']})"
     return state
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _times(count: int) -> str:
