@@ -478,7 +478,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
         **whose,
         status=statuses[outcome],
         facts=facts,
-        last_event=str(attempt.journal.last),
+        last_event=str(attempt.journal.last) if attempt.journal.last.seq else None,
         reason=wish.reason if wish else None,
         rollback=wish is not None and wish.action is CancelAction.ROLLBACK,
     )

@@ -16,16 +16,13 @@ from psycopg.types.json import Jsonb
 from app import wire
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
-from app.runtime.claims import PROGRESS
+from app.runtime.claims import MAX_STALLS, PROGRESS
 from app.runtime.journal import Event
 from app.runtime.saver import INSERT_EVENTS, event_columns
 from app.runtime.states import RunStatus, Stopped
 
 STATELESS_LINGER_SECONDS = 120
 """A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
-
-MAX_STALLS = 3
-"""So many attempts in a row that were cut or lost at the same checkpoint end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,10 @@ _END = f"""
 with owned as (
   update slackwater.runs r set status = %(status)s, ready = false, holds_thread = false, worker = null,
     lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = %(reason)s,
-    error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), last_event = %(last_event)s,
+    error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id),
+    -- An attempt may have said nothing: then it is an earlier one's.
+    last_event = coalesce(%(last_event)s, (select e.fence || '-' || e.seq from slackwater.run_events e
+      where e.run_id = %(run_id)s order by e.fence desc, e.seq desc limit 1)),
     delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end
   where r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'running'
     and (%(expired)s is false or r.lease_until < clock_timestamp())
@@ -135,7 +135,7 @@ async def end(
     status: RunStatus,
     facts: ThreadFacts,
     events: Sequence[Event],
-    last_event: str,
+    last_event: str | None,
     checkpoint_id: str | None,
     reason: str | None = None,
     rollback: bool = False,

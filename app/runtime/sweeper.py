@@ -10,8 +10,9 @@ from uuid import UUID
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import queue, settlement, start
 from app.runtime.cancel import CancelAction
+from app.runtime.claims import MAX_STALLS
 from app.runtime.saver import PooledSaver
-from app.runtime.settlement import MAX_STALLS, ThreadFacts
+from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus, Stopped
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
             status=RunStatus.INTERRUPTED,
             facts=ThreadFacts("busy" if rollback else "interrupted", None, {}, error),
             events=(),
-            last_event=await _last_event(runtime, run_id),
+            last_event=None,
             checkpoint_id=None,
             reason=row["cancel_reason"],
             rollback=rollback,
@@ -172,14 +173,6 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
         )
         runtime.worker.wake()
     return settled.owned
-
-
-async def _last_event(runtime: Runtime, run_id: UUID) -> str:
-    row = await runtime.database.fetch_one(
-        "select fence, seq from slackwater.run_events where run_id = %s order by fence desc, seq desc limit 1",
-        (run_id,),
-    )
-    return f"{row['fence']}-{row['seq']}" if row else "0-0"
 
 
 async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
