@@ -69,10 +69,24 @@ CLAIM_SET = """status = 'running', ready = false, holds_thread = true, worker = 
  lease_until = clock_timestamp() + make_interval(secs => %(lease)s), claimed_at = clock_timestamp(),
  started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()"""
 
+MAX_STALLS = 3
+"""So many attempts in a row that were cut or lost at the same checkpoint end the run."""
+
+_SUSPECT = f"stalls >= {MAX_STALLS - 1}"
+"""Has one attempt left. Whoever died with a run that kills its process looks just like it, so a process takes such
+runs one after the other: then the last attempt of each shows which one it was."""
+
 _CLAIM = f"""
-with candidate as (
+with suspect as (
+  select run_id from slackwater.runs
+  where ready and {_SUSPECT} and available_at <= clock_timestamp() and graph_id = any(%(graphs)s) and not exists (
+    select 1 from slackwater.runs o where o.worker = %(worker)s and o.status = 'running' and o.{_SUSPECT}
+      and o.claimed_at > clock_timestamp() - make_interval(secs => %(lease)s))
+  order by available_at, seq limit 1
+), candidate as (
   select run_id, thread_id, available_at, seq from slackwater.runs
   where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
+    and (not {_SUSPECT} or run_id in (select run_id from suspect))
   order by available_at, seq limit %(limit)s * 2 + 4
 ), locked as (
   select t.thread_id from slackwater.threads t join candidate c using (thread_id)

@@ -96,6 +96,7 @@ create table slackwater.runs (
     delete_at          timestamptz
 );
 create index runs_ready on slackwater.runs (available_at, seq) where ready;
+create index runs_suspect on slackwater.runs (available_at, seq) where ready and stalls >= 2;
 create index runs_ready_thread on slackwater.runs (thread_id) where ready;
 create unique index runs_holds_thread on slackwater.runs (thread_id) where holds_thread;
 create index runs_queue on slackwater.runs (thread_id, available_at, seq) where status = 'pending';
