@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from pathlib import Path
 
 import httpx
 import pytest
 from support.api import Api, shape_of
 
+STOPPING = Path(__file__).parents[3] / "docs" / "stopping.md"
 SLOW = {"assistant_id": "steps", "input": {"n": 50, "sleep": 0.4}}
 PUBLIC = {"/", "/ok", "/info", "/health", "/ready"}
 
@@ -51,6 +55,12 @@ async def test_a_process_that_drains_takes_runs_in_for_others_and_then_nothing(
     for path in PUBLIC - {"/ready"}:
         assert (await http.get(path)).status_code == 200
     assert (await http.get("/ready")).json() == {"status": "draining"}
+    report = api.services.stopping.report
+    assert report is not None
+    assert [line["outcome"] for line in report["runs"]] == ["drained"]
+    documented = re.search(r"```json\n(.+?)\n```", STOPPING.read_text())
+    assert documented is not None
+    assert report["runs"][0].keys() == json.loads(documented[1])["runs"][0].keys()
     rows = await api.database.fetch("select run_id::text, status, attempt, handovers from slackwater.runs")
     assert {row["run_id"]: (row["status"], row["attempt"], row["handovers"]) for row in rows} == {
         run["run_id"]: ("pending", 1, 1),
