@@ -126,6 +126,8 @@ class Encoder:
         self._values_seen = False
         self._resumed = resumed
         self._resumption = Resumption(published) if resumed else None
+        # What a superstep that runs again says, it says again.
+        self._spans = published.spans if resumed and published is not None and published.clean else None
 
     @property
     def modes(self) -> list[str]:
@@ -164,7 +166,8 @@ class Encoder:
                 return self.feed(*self.plan.chunk(record["data"]["chunk"]))
             if record["event"] == "on_chain_start" and self._resumed:
                 return []  # the run started in its first attempt
-        return [Event("events", dumps(record))] if self.plan.use_events else []
+        known = self._spans.admit(record) if self._spans is not None else record
+        return [Event("events", dumps(known))] if self.plan.use_events and known is not None else []
 
     def _observe(self, mode: str, chunk: Any) -> None:
         if mode == "values":

@@ -44,6 +44,7 @@ class Published:
     clean: bool
     namespaces: set[str] = field(default_factory=set)
     marks: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    spans: Spans = field(default_factory=lambda: Spans())
 
     @classmethod
     def of(cls, events: Iterable[tuple[str, bytes]], *, clean: bool) -> Published:
@@ -57,6 +58,8 @@ class Published:
             mode, _, ns = name.partition("|")
             if ns:
                 published.namespaces.add(ns)
+            if name == "events":
+                published.spans.note(orjson.loads(data))
             published.marks.update(_marks_of(mode, name, data))
         return published
 
@@ -66,6 +69,45 @@ class Published:
             return False
         self.marks[mark] -= 1
         return True
+
+
+@dataclass(slots=True)
+class Spans:
+    """What `astream_events` has said to begin and not to end: the subgraphs in which an attempt has stopped.
+
+    A later attempt enters them again, under other ids. Its readers know them by those that they began with.
+    """
+
+    _open: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Run id → what tells it from others."""
+    _renamed: dict[str, str] = field(default_factory=dict)
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """A record that was published."""
+        if record["event"].endswith("_start"):
+            self._open[record["run_id"]] = _span_of(record)
+        elif record["event"].endswith(("_end", "_error")):
+            self._open.pop(record["run_id"], None)
+
+    def admit(self, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """A record of a later attempt under the ids that readers know; None if they have heard it."""
+        if record["event"].endswith("_start"):
+            span = _span_of(record)
+            known = next((run_id for run_id, other in self._open.items() if other == span), None)
+            if known is not None:
+                del self._open[known]
+                self._renamed[record["run_id"]] = known
+                return None
+        if not self._renamed:
+            return record
+        rename = self._renamed.get
+        parents = [rename(parent, parent) for parent in record.get("parent_ids") or ()]
+        return {**record, "run_id": rename(record["run_id"], record["run_id"]), "parent_ids": parents}
+
+
+def _span_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    namespace = (record.get("metadata") or {}).get("langgraph_checkpoint_ns") or ""
+    return record["event"], record["name"], namespace, str(len(record.get("parent_ids") or ()))
 
 
 class _Stage(Enum):

@@ -173,6 +173,13 @@ async def test_between_two_supersteps_of_the_root_even_the_records_are_exact() -
 
 
 @pytest.mark.parametrize("name", ["tree", "talk"])
+async def test_a_subgraph_that_is_entered_again_begins_once_and_keeps_its_ids(name: str) -> None:
+    whole = await undisturbed(name, SEQUENTIAL[name], "events")
+    for run in await stopped_somewhere(name, SEQUENTIAL[name], "events"):
+        assert shown(run.log) == shown(whole.log)
+
+
+@pytest.mark.parametrize("name", ["tree", "talk"])
 async def test_without_knowing_what_was_published_states_and_updates_are_still_exact(name: str) -> None:
     modes = ["values", "updates", "custom", "checkpoints"]
     whole = await undisturbed(name, SEQUENTIAL[name], modes, subgraphs=True)
