@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ["app/runtime/*", "app/lifespan.py"]
-GOAL = 95.0
+GOAL = 90.0
 """Percent of lines and branches."""
 
 
