@@ -25,7 +25,7 @@ CHECKS = (
 )
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
-PYTEST_SECONDS = 1020
+PYTEST_SECONDS = 3000
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
 """A test that takes longer has its stacks printed."""
