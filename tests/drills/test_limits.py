@@ -69,8 +69,8 @@ async def test_a_rollback_of_a_resumed_question_asks_it_again(drill: Drill, cut:
         # THEN the threads ask what they asked, and take an answer
         for run in asked:
             await drill.until(
-                lambda: drill.thread(run)["status"] != "busy", 5, what="its thread is read again"
-            )  # noqa: B023
+                lambda run=run: drill.thread(run)["status"] != "busy", 5, what="its thread is read again"
+            )
             thread = drill.thread(run)
             assert thread["status"] == "interrupted"
             assert (thread["values"], thread["interrupts"]) == before[run.thread_id]

@@ -19,7 +19,7 @@ from rig import Fleet, Process, Told
 from app.ids import uuid7
 from app.postgres.trouble import DATABASE_TROUBLE
 
-CUTS = int(os.environ.get("SLACKWATER_CUTS", "3"))
+CUTS = int(os.environ.get("SLACKWATER_CUTS", "1"))
 """At how many points, of all where a process says something to its database, each run is stopped; 0: at all."""
 
 
