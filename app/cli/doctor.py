@@ -190,10 +190,9 @@ async def _connections(settings: Settings, conninfo: str) -> AsyncIterator[Findi
     """What stands between us and the server, and how much of it we may use."""
     from app.cli import queries
     from app.postgres.pool import Database
-    from app.postgres.schema import _connect, _is_pooled
+    from app.postgres.schema import is_pooled
 
-    async with _connect(conninfo) as connection:
-        pooled = await _is_pooled(connection, conninfo)
+    pooled = await is_pooled(conninfo)
     if pooled and settings.wake == "listen":
         yield Finding(
             Level.WARNING,

@@ -147,3 +147,39 @@ def test_the_report_for_programs(doctor: Doctor) -> None:
 
     assert {finding["level"] for finding in findings} == {"ok"}
     assert set(findings[0]) == {"level", "about", "text", "detail", "exit_code"}
+
+
+@pytest.mark.pgbouncer
+def test_a_transaction_pooler_in_between(
+    doctor: Doctor, pgbouncer: Callable[..., str], database_uri: str
+) -> None:
+    uri = pgbouncer()
+
+    answer = doctor("--database-uri", uri)
+    advised = doctor(
+        "--database-uri", uri, SLACKWATER_WAKE="poll", SLACKWATER_MIGRATION_DATABASE_URI=database_uri
+    )
+
+    assert answer.code == advised.code == 0
+    wake, migration = lines(answer)["warning"]
+    assert "set SLACKWATER_WAKE=poll" in wake
+    assert "set SLACKWATER_MIGRATION_DATABASE_URI" in migration
+    assert "warning" not in lines(advised)
+
+
+@pytest.mark.pgbouncer
+def test_a_session_pooler_is_welcome(doctor: Doctor, pgbouncer: Callable[..., str]) -> None:
+    answer = doctor("--database-uri", pgbouncer(pool_mode="session"))
+
+    assert answer.code == 0
+    assert "warning" not in lines(answer)
+
+
+@pytest.mark.pgbouncer
+def test_migrate_through_a_transaction_pooler_is_refused(
+    slackwater: Callable[..., Answer], pgbouncer: Callable[..., str]
+) -> None:
+    answer = slackwater("migrate", "--database-uri", pgbouncer())
+
+    assert answer.code == 3
+    assert "SLACKWATER_MIGRATION_DATABASE_URI" in answer.sentence
