@@ -49,6 +49,9 @@ NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 EVENT_FLUSH_SECONDS = 0.05
 """How long an event may wait for a checkpoint to be written with."""
 
+IDLE_TURNS = 100
+"""So many turns of the loop nothing is written: then LangGraph does not mean to put what is waited for."""
+
 RETRY_SECONDS = (0.05, 1.0)
 """First and longest pause before a group is sent again after a lost connection."""
 
@@ -161,7 +164,8 @@ class RunSaver(PooledSaver):
         self._foreign: set[tuple[str, str]] = set()
         self._queue = _Group()
         self._writer: asyncio.Task[None] | None = None
-        self._worked_from = self._stored = ""
+        self._worked_from: dict[str, str] = {}
+        self._stored: dict[str, str] = {}
         self._caught_up = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
 
@@ -181,8 +185,7 @@ class RunSaver(PooledSaver):
                 # Our `None` tells subgraphs to go on, too. One that keeps its state between calls and has not begun in
                 # this superstep would go on from the end of its last call, and do nothing (langgraph 1.2.22).
                 config["configurable"].pop(_RESUMING, None)
-            if namespace == "":
-                self._stored = max(self._stored, found_id)
+            self._stored[namespace] = max(self._stored.get(namespace, ""), found_id)
             if namespace == "" and self.head is None:
                 self.head = found.checkpoint
                 self.input_step = found.metadata["step"] + 1
@@ -254,8 +257,8 @@ class RunSaver(PooledSaver):
             root_input=task_id == NULL_TASK_ID and key[1] == "" and key[2] == self._base_id,
             answers=task_id != NULL_TASK_ID and any(channel == RESUME for channel, _ in writes),
         )
-        if task_id != NULL_TASK_ID and key[:2] == (str(self.lease.thread_id), ""):
-            self._worked_from = max(self._worked_from, key[2])
+        if task_id != NULL_TASK_ID and key[0] == str(self.lease.thread_id):
+            self._worked_from[key[1]] = max(self._worked_from.get(key[1], ""), key[2])
         self._queue.writes.append(item)
         await self._enqueued()
 
@@ -323,17 +326,34 @@ class RunSaver(PooledSaver):
             self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
 
     async def breathe(self) -> None:
-        """Wait until the checkpoint that the newest finished tasks worked from is stored.
+        """Wait until it has kept up. Raises what a write has failed with."""
+        await self.keep_up()
+        if self.failure is not None:
+            raise self.failure  # LangGraph looks at its puts only on its way out: the nodes would run on, unstored
+
+    async def keep_up(self) -> None:
+        """Wait until the checkpoints that the newest finished tasks worked from are stored.
 
         Called before a superstep begins: then a kill costs two of them at most with `async` durability, the one in
         flight and the one whose checkpoint is on its way. LangGraph itself queues any number of checkpoints.
         """
         await asyncio.sleep(0)  # what LangGraph has just submitted arrives in its next turn
-        while self._worked_from > self._stored and self.failure is None:
-            self._caught_up.clear()
-            await self._caught_up.wait()
-        if self.failure is not None:
-            raise self.failure  # LangGraph looks at its puts only on its way out: the nodes would run on, unstored
+        idle = 0
+        while self._behind and self.failure is None and idle < IDLE_TURNS:
+            if self._writer is None:
+                idle += 1
+                await asyncio.sleep(0)
+            else:
+                idle = 0
+                self._caught_up.clear()
+                await self._caught_up.wait()
+
+    @property
+    def _behind(self) -> bool:
+        return any(
+            checkpoint_id > self._stored.get(namespace, "")
+            for namespace, checkpoint_id in self._worked_from.items()
+        )
 
     def abandon(self) -> None:
         """The lease is gone: end what is on its way to the database, so that LangGraph's way out need not wait for it."""
@@ -411,8 +431,9 @@ class RunSaver(PooledSaver):
                     waiter.exception()  # a put that LangGraph has cancelled awaits nobody
         else:
             self.journal.written(len(events))
-            roots = [checkpoint.row[2] for checkpoint in group.checkpoints if checkpoint.root]
-            self._stored = max(self._stored, *roots, "")
+            for checkpoint in group.checkpoints:
+                _, namespace, checkpoint_id = checkpoint.row[:3]
+                self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
             for waiter in group.waiting:
                 if not waiter.done():
                     waiter.set_result(None)
