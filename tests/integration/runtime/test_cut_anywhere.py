@@ -91,13 +91,12 @@ class Trial:
         }
         await process.admit(self.case.graph, options.pop("given", None), **options)
 
-    def check(self, told: Told, run_id: UUID, where: str) -> None:
+    def check(self, told: Told, where: str) -> None:
         assert told.face == self.reference.face, where
         assert told.body == self.reference.body, "\n".join([where, *told.sequence])
 
 
-async def trial_of(fleet: Fleet, helm: Helm, case: Case, durability: str) -> Trial:
-    home = await fleet.start("home")
+async def trial_of(fleet: Fleet, helm: Helm, home: Process, case: Case, durability: str) -> Trial:
     first = await fleet.start("first", linked=True)
     assert first.link is not None
     trial = Trial(fleet, helm, case, durability, home, None, Counter(), [])  # type: ignore[arg-type]
@@ -116,69 +115,82 @@ async def trial_of(fleet: Fleet, helm: Helm, case: Case, durability: str) -> Tri
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_run_that_is_drained_anywhere_does_every_node_once_and_says_everything_once(
-    fleet: Fleet, helm: Helm, case: Case, durability: str
+    fleet: Fleet, helm: Helm, durability: str, subtests: pytest.Subtests
 ) -> None:
-    trial = await trial_of(fleet, helm, case, durability)
-    for point in trial.points:
-        thread_id, run_id = await trial.thread(), uuid7()
-        process = await fleet.start(linked=True)
-        drain = drain_at(process, point)
-        await trial.begin(process, thread_id, run_id)
-        reader = asyncio.create_task(trial.home.read(run_id))
-        await fleet.until(lambda: rests(fleet, run_id), what="its rest")  # noqa: B023
-        await drain
-        await process.release()
-        row = await fleet.row(run_id)
-        if row["status"] == "pending":
-            assert await trial.home.claim() == 1
-        told = await fleet.told(trial.home, run_id, thread_id)
-        where = f"drained at {point}: {row['status']} {row['stopped']}"
-        trial.check(told, run_id, where)
-        assert await reader == told.events, where
-        assert Counter(helm.done_by(run_id)) == trial.wanted, where
-        if case.width == 1:
-            assert told.sequence == trial.reference.sequence, where
-        else:
-            assert sorted(told.sequence) == sorted(trial.reference.sequence), where
+    home = await fleet.start("home")
+    for case in CASES:
+        with subtests.test(case.name):
+            trial = await trial_of(fleet, helm, home, case, durability)
+            for point in trial.points:
+                await drained(trial, point)
+
+
+async def drained(trial: Trial, point: int) -> None:
+    fleet, case = trial.fleet, trial.case
+    thread_id, run_id = await trial.thread(), uuid7()
+    process = await fleet.start(linked=True)
+    drain = drain_at(process, point)
+    await trial.begin(process, thread_id, run_id)
+    reader = asyncio.create_task(trial.home.read(run_id))
+    await fleet.until(lambda: rests(fleet, run_id), what="its rest")
+    await drain
+    await process.release()
+    row = await fleet.row(run_id)
+    if row["status"] == "pending":
+        assert await trial.home.claim() == 1
+    told = await fleet.told(trial.home, run_id, thread_id)
+    where = f"drained at {point}: {row['status']} {row['stopped']}"
+    trial.check(told, where)
+    assert await reader == told.events, where
+    assert Counter(trial.helm.done_by(run_id)) == trial.wanted, where
+    if case.width == 1:
+        assert told.sequence == trial.reference.sequence, where
+    else:
+        assert sorted(told.sequence) == sorted(trial.reference.sequence), where
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_run_whose_process_is_killed_anywhere_loses_no_more_than_promised_and_no_event(
-    fleet: Fleet, helm: Helm, case: Case, durability: str
+    fleet: Fleet, helm: Helm, durability: str, subtests: pytest.Subtests
 ) -> None:
-    trial = await trial_of(fleet, helm, case, durability)
-    for point in trial.points:
-        for heard in (False, True):
-            thread_id, run_id = await trial.thread(), uuid7()
-            process = await fleet.start(linked=True, statement_seconds=0.3)
-            assert process.link is not None
-            process.link.cut_at(point, executed=heard)
-            with suppress(*DATABASE_TROUBLE):
-                await trial.begin(process, thread_id, run_id)
-            where = f"killed at {point}, heard: {heard}"
-            while not process.link.is_cut and not await rests(fleet, run_id):
-                await asyncio.sleep(0.005)
-            await process.die()
-            row = await fleet.find(run_id)
-            if row is None:
-                continue
-            await fleet.expire(run_id)
-            await trial.home.runtime.sweep()
-            row = await fleet.row(run_id)
-            where += f": {row['status']} {row['stopped']} {row['input_applied']}"
-            await trial.home.claim()
-            told = await fleet.told(trial.home, run_id, thread_id)
-            trial.check(told, run_id, where)
-            again = Counter(helm.done_by(run_id)) - trial.wanted
-            lost = {"sync": 1, "async": 2, "exit": 99}[durability] * case.width
-            assert again.total() <= lost, (where, again)
-            missing = left_out(trial.reference.sequence, told.sequence, ordered=case.width == 1)
-            # A node may have been stored before LangGraph let us hear of it: one superstep's `updates` at most.
-            assert all(line.startswith("updates") for line in missing), (where, missing, told.sequence)
-            assert len(missing) <= case.width, (where, missing, told.sequence)
+    home = await fleet.start("home")
+    for case in CASES:
+        with subtests.test(case.name):
+            trial = await trial_of(fleet, helm, home, case, durability)
+            for point in trial.points:
+                for heard in (False, True) if not CUTS else (random.random() < 0.5,):
+                    await killed(trial, point, heard)
+
+
+async def killed(trial: Trial, point: int, heard: bool) -> None:
+    fleet, case = trial.fleet, trial.case
+    thread_id, run_id = await trial.thread(), uuid7()
+    process = await fleet.start(linked=True, statement_seconds=0.3)
+    assert process.link is not None
+    process.link.cut_at(point, executed=heard)
+    with suppress(*DATABASE_TROUBLE):
+        await trial.begin(process, thread_id, run_id)
+    while not process.link.is_cut and not await rests(fleet, run_id):
+        await asyncio.sleep(0.005)
+    await process.die()
+    row = await fleet.find(run_id)
+    if row is None:
+        return  # the client was not told that there is one
+    await fleet.expire(run_id)
+    await trial.home.runtime.sweep()
+    row = await fleet.row(run_id)
+    where = f"killed at {point}, heard: {heard}: {row['status']} {row['stopped']} {row['input_applied']}"
+    await trial.home.claim()
+    told = await fleet.told(trial.home, run_id, thread_id)
+    trial.check(told, where)
+    again = Counter(trial.helm.done_by(run_id)) - trial.wanted
+    lost = {"sync": 1, "async": 2, "exit": 99}[trial.durability] * case.width
+    assert again.total() <= lost, (where, again)
+    missing = left_out(trial.reference.sequence, told.sequence, ordered=case.width == 1)
+    # A node may have been stored before LangGraph let us hear of it: one superstep's `updates` at most.
+    assert all(line.startswith("updates") for line in missing), (where, missing, told.sequence)
+    assert len(missing) <= case.width, (where, missing, told.sequence)
 
 
 def drain_at(process: Process, point: int) -> asyncio.Future[Any]:
