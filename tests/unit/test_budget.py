@@ -1,0 +1,41 @@
+"""One deadline, and what is cut from its end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from app.budget import Budget
+
+
+def test_the_phases_end_one_after_the_other_at_one_deadline() -> None:
+    budget = Budget.of(10, drain_reserve=2, hard_reserve=0.5)
+    assert budget.left() == pytest.approx(10, abs=0.1)
+    assert budget.left_to_ask() == pytest.approx(8, abs=0.1)
+    assert budget.left_to_insist() == pytest.approx(9.5, abs=0.1)
+    assert budget.total_ms() == pytest.approx(10_000)
+    assert 0 <= budget.spent_ms() < 100
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.05, 2.0])
+def test_a_window_shorter_than_its_reserves_still_has_all_three_phases(seconds: float) -> None:
+    budget = Budget.of(seconds, drain_reserve=2, hard_reserve=0.5)
+    assert 0 < budget.left_to_ask() < budget.left_to_insist() < budget.left()
+    assert budget.hard_reserve / budget.drain_reserve == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("seconds", [0, -3])
+def test_no_time_is_no_time_in_every_phase(seconds: float) -> None:
+    budget = Budget.of(seconds, drain_reserve=2, hard_reserve=0.5)
+    assert budget.left() == budget.left_to_ask() == budget.left_to_insist() == 0
+
+
+def test_nothing_is_ever_left_after_the_deadline() -> None:
+    budget = Budget(time.monotonic() - 5, 2, 0.5, time.monotonic() - 10)
+    assert budget.left() == budget.left_to_ask() == budget.left_to_insist() == 0
+
+
+def test_without_reserves_everything_is_for_asking() -> None:
+    budget = Budget.of(3, drain_reserve=0, hard_reserve=0)
+    assert budget.left_to_ask() == pytest.approx(3, abs=0.1)
