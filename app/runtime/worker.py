@@ -171,8 +171,9 @@ class Worker:
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
+        settled = None
         try:
-            await executor.execute(attempt, self.runtime)
+            settled = await executor.execute(attempt, self.runtime)
         except Exception:
             # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
             # over tries again, until the guard ends it.
@@ -182,10 +183,13 @@ class Worker:
                 extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
             )
         finally:
+            was_full = not self.has_room
             if not attempt.deferred:
                 attempt.journal.close(Ending.GONE_ON)
                 self.live.pop(attempt.run.run_id, None)
-            self._wake.set()
+            # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
+            if was_full or settled is None or not settled.owned or settled.next_ready:
+                self._wake.set()
 
     async def _renew(self) -> None:
         third = pause = self.runtime.settings.lease_seconds / 3
