@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from app.errors import Conflict, NotFound, ThreadBusy
 from app.postgres.pool import Database
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import cancel, queue
 from app.runtime.cancel import CancelWish
 from app.runtime.claims import RUN_COLUMNS, ClaimedRun
@@ -118,6 +119,8 @@ _FORGET_KEY = """
 delete from slackwater.idempotency_keys
 where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
 
+_FIND_RUN = f"select {RUN_ROW}, r.worker from slackwater.runs r where r.run_id = %(run_id)s"
+
 _KNOW_KEY = "select run_id from slackwater.idempotency_keys where owner = %(owner)s and key = %(key)s"
 
 _FIND_KEY = f"""
@@ -153,6 +156,15 @@ async def admit(
     sent = time.monotonic()
     try:
         answers = await database.pipeline(*statements)
+    except DATABASE_TROUBLE:
+        # The connection was lost, perhaps only the answer: then the run is there, and may be ours to begin.
+        row = await database.fetch_one(_FIND_RUN, params)
+        if row is None:
+            raise
+        claimed = None
+        if row["status"] == "running" and row["worker"] == worker:
+            claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
+        return Admitted(row, claimed)
     except UniqueViolation:
         if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
             return earlier

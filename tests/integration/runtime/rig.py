@@ -418,6 +418,30 @@ class Fleet:
             [list(run_ids)],
         )
 
+    async def bury(self, process: Process, home: Process, run_id: UUID) -> dict[str, Any]:
+        """Let `home` take over and finish what a dead process has left of the run; the run as it was left.
+
+        What the dead one has said last may take effect only now, a claim for example.
+        """
+        left: dict[str, Any] | None = None
+
+        async def over() -> bool:
+            nonlocal left
+            await self.database.execute(
+                "update slackwater.runs set lease_until = clock_timestamp() - interval '1 second' "
+                "where worker = %s and status = 'running'",
+                [process.runtime.worker_id],
+            )
+            await home.runtime.sweep()
+            await home.claim()
+            row = await self.row(run_id)
+            left = left or row
+            return row["status"] not in ("pending", "running")
+
+        await self.until(over, what=f"the end of {run_id}")
+        assert left is not None
+        return left
+
     async def reference(self, process: Process, graph: str, given: Any = None, **options: Any) -> Told:
         """What a run says that nobody stops."""
         admitted = await process.admit(graph, given, **options)

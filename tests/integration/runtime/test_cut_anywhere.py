@@ -177,11 +177,8 @@ async def killed(trial: Trial, point: int, heard: bool) -> None:
     row = await fleet.find(run_id)
     if row is None:
         return  # the client was not told that there is one
-    await fleet.expire(run_id)
-    await trial.home.runtime.sweep()
-    row = await fleet.row(run_id)
+    row = await fleet.bury(process, trial.home, run_id)
     where = f"killed at {point}, heard: {heard}: {row['status']} {row['stopped']} {row['input_applied']}"
-    await trial.home.claim()
     told = await fleet.told(trial.home, run_id, thread_id)
     trial.check(told, where)
     again = Counter(trial.helm.done_by(run_id)) - trial.wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from dataclasses import replace
 from typing import Annotated, Any
@@ -90,12 +91,10 @@ class Story:
 
     async def go(self, given: Any = None, **options: Any) -> Story:
         options.setdefault("durability", "sync")
-        try:
+        with contextlib.suppress(GraphDrained):
             await self.graph.ainvoke(
                 {"log": []} if given is None else given, self.config, control=CONTROL, **options
             )
-        except GraphDrained:
-            pass
         return self
 
     async def levels(self, graph: CompiledStateGraph | None = None) -> list[Level]:
@@ -108,9 +107,11 @@ class Story:
             assert head is not None
             parent = await self.saver.aget_tuple(head.parent_config) if head.parent_config else None
             found.append(Level(here, head, parent, state.tasks))
-            for task in state.tasks:
-                if isinstance(task.state, StateSnapshot):
-                    todo.append((subgraph_at(here, (task.name,)), task.state))  # type: ignore[arg-type]
+            todo += [
+                (subgraph_at(here, (task.name,)), task.state)  # type: ignore[misc]
+                for task in state.tasks
+                if isinstance(task.state, StateSnapshot)
+            ]
         return found
 
     async def opening(self, graph: CompiledStateGraph | None = None, **kwargs: Any) -> start.Opening:
