@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app import wire
+from app.postgres.pool import Row
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.journal import BEGINNING, Ending, Event, EventId
 from app.runtime.states import TERMINAL
@@ -235,20 +236,24 @@ class Follower:
                         },
                     ),
                 )
+                self._answer(readers, statuses, rows)
             except DATABASE_TROUBLE:
-                continue  # the readers wait; their connections have heartbeats
+                pass  # the readers wait; their connections have heartbeats
             except Exception:
                 log.exception("events not read; asked again", extra={"event": "follow.failed"})
-                continue
-            found = {row["run_id"]: row for row in statuses}
-            for row in rows:
-                readers[row["n"] - 1].events.append(_event(row))
-            for reader in readers:
-                run = found.get(reader.run_id)
-                reader.status = run["status"] if run else None
-                reader.last_event = run["last_event"] if run else None
-                if reader.events or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
-                    reader.answered.set()
+
+    def _answer(self, readers: Sequence[_Remote], statuses: Sequence[Row], rows: Sequence[Row]) -> None:
+        found = {row["run_id"]: row for row in statuses}
+        events: list[list[Event]] = [[] for _ in readers]
+        for row in rows:
+            events[row["n"] - 1].append(_event(row))
+        for reader, new in zip(readers, events, strict=True):
+            run = found.get(reader.run_id)
+            reader.events = new
+            reader.status = run["status"] if run else None
+            reader.last_event = run["last_event"] if run else None
+            if new or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
+                reader.answered.set()
 
 
 def gap(cursor: EventId, first: EventId) -> list[Event]:

@@ -1,0 +1,357 @@
+"""The stop: every run handed over, finished, or left to its lease, within one budget, whatever its nodes do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helm import Helm
+from rig import Fleet, Process
+
+from app.budget import Budget
+from app.errors import ExitCode
+from app.lifespan import Stopping
+from app.runtime import claims
+from app.runtime import drain as draining
+from app.runtime.journal import Ending
+from app.runtime.states import Outcome, Phase
+
+SHORT = {"drain_reserve": 0.6, "hard_reserve": 0.3}
+
+
+async def reached(hold: object) -> None:
+    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+
+
+def outcomes(report: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    return {run["run_id"]: (run["outcome"], run["handed_over"]) for run in report["runs"]}
+
+
+async def test_each_run_leaves_a_stop_as_what_really_happened_to_it(fleet: Fleet, helm: Helm) -> None:
+    process, other = await fleet.start(), await fleet.start()
+    helm.hold("in_2")  # cut
+    helm.hold("q")  # asks, in time
+    b, d = helm.hold("b"), helm.hold("fails")
+    runs = {
+        name: (await process.admit(graph)).row
+        for name, graph in {"drained": "line", "cut": "nest", "asks": "ask", "fails": "boom"}.items()
+    }
+    for node in ("in_2", "q", "b", "fails"):
+        await reached(helm.hooks[node])
+    for hold in (b, d, helm.hooks["q"]):
+        asyncio.get_running_loop().call_later(0.1, hold.let_go)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    report = await process.stop(1.2, **SHORT)
+    assert time.monotonic() - began < 1.4
+    assert report["reason"] == "SIGTERM"
+    assert report["budget_ms"] == 1200
+    assert outcomes(report) == {
+        str(runs["drained"]["run_id"]): ("drained", True),
+        str(runs["cut"]["run_id"]): ("cancelled", True),
+        str(runs["asks"]["run_id"]): ("finished", False),
+        str(runs["fails"]["run_id"]): ("finished", False),
+    }
+    rows = {name: await fleet.row(run["run_id"]) for name, run in runs.items()}
+    assert {name: (row["status"], row["stopped"], row["stalls"]) for name, row in rows.items()} == {
+        "drained": ("pending", "drained", 0),
+        "cut": ("pending", "cut", 1),
+        "asks": ("success", None, 0),
+        "fails": ("error", None, 0),
+    }
+    for line in report["runs"]:
+        row = next(row for row in rows.values() if str(row["run_id"]) == line["run_id"])
+        assert (line["fence"], line["attempt"], line["thread_id"]) == (1, 1, str(row["thread_id"]))
+        assert line["checkpoint_id"] == row["last_checkpoint_id"]
+        assert line["ms"] > 0
+    assert (await fleet.thread(runs["asks"]["thread_id"]))["status"] == "interrupted"
+    # THEN what goes on goes on from there
+    helm.hooks.clear()
+    assert await other.claim() == 2
+    for name in ("drained", "cut"):
+        assert (await fleet.ended(runs[name]["run_id"]))["status"] == "success"
+    assert helm.done_by(runs["drained"]["run_id"]) == list("abcd")
+    assert helm.done_by(runs["cut"]["run_id"]) == ["a", "in_1", "in_2", "in_3", "z"]
+
+
+async def test_a_run_whose_sync_node_cannot_be_cancelled_is_handed_over_last(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold_sync("s")
+    run = (await process.admit("sync_line")).row
+    await asyncio.to_thread(hold.reached.wait, 5)
+    reader = asyncio.create_task(process.read(run["run_id"]))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    report = await process.drain(1.0, **SHORT)
+    assert time.monotonic() - began < 1.0
+    # THEN it is still ours, with a reader that has been let go
+    assert (await fleet.row(run["run_id"]))["status"] == "running"
+    assert outcomes(report) == {str(run["run_id"]): ("left", False)}
+    await asyncio.gather(reader, return_exceptions=True)
+    assert reader.exception() is not None
+    # until the very end
+    await process.runtime.release(process.budget)
+    (attempt,) = process.runtime.worker.live.values()
+    await draining.settle_deferred(process.runtime, [attempt], process.budget)
+    row = await fleet.row(run["run_id"])
+    assert (row["status"], row["stopped"]) == ("pending", "cut")
+    assert attempt.settled == "pending"
+    hold.go.set()
+    process.over = True
+    await process.database.close(1)
+
+
+async def test_a_sync_node_that_returns_in_time_is_drained_at_its_boundary(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold_sync("s")
+    run = (await process.admit("sync_line")).row
+    await asyncio.to_thread(hold.reached.wait, 5)
+    asyncio.get_running_loop().call_later(0.1, hold.go.set)
+    report = await process.stop(2.0, **SHORT)
+    assert outcomes(report) == {str(run["run_id"]): ("drained", True)}
+    other = await fleet.start()
+    await other.claim()
+    await fleet.ended(run["run_id"])
+    assert helm.done_by(run["run_id"]) == ["a", "s", "c"]
+
+
+async def test_a_node_that_ignores_its_cancellation_and_returns_late_is_settled_once(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold("ignores")
+    run = (await process.admit("stubborn")).row
+    await reached(hold)
+    await process.drain(1.0, **SHORT)
+    (attempt,) = process.runtime.worker.live.values()
+    assert (attempt.deferred, attempt.outcome) == (True, Outcome.CUT)
+    assert attempt.journal.ending is Ending.GONE_ON
+    # WHEN it returns after all, before the process has left
+    hold.let_go()
+    assert attempt.task is not None
+    await asyncio.wait({attempt.task}, timeout=5)
+    assert attempt.settled == "pending"
+    before = await fleet.row(run["run_id"])
+    await draining.settle_deferred(
+        process.runtime, [attempt], Budget.of(1, drain_reserve=0.5, hard_reserve=0.2)
+    )
+    assert await fleet.row(run["run_id"]) == before
+    assert helm.begun_by(run["run_id"])[-1] != "z"
+
+
+async def test_the_gate_refuses_late_writers_without_a_word(
+    fleet: Fleet, process: Process, helm: Helm, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold = helm.hold("ignores")
+    run = (await process.admit("stubborn")).row
+    await reached(hold)
+    await process.drain(1.0, **SHORT)
+    (attempt,) = process.runtime.worker.live.values()
+    await process.runtime.release(process.budget)
+    before = await fleet.checkpoints(run["thread_id"])
+    # WHEN its node returns behind the shut gate
+    hold.let_go()
+    assert attempt.task is not None
+    await asyncio.wait({attempt.task}, timeout=5)
+    assert attempt.task.done()
+    assert await fleet.checkpoints(run["thread_id"]) == before
+    process.over = True
+    await process.database.close(1)
+    for word in ("PoolClosed", "never retrieved", "Traceback"):
+        assert word not in caplog.text
+
+
+async def test_a_second_stop_changes_nothing_and_new_runs_are_left_to_others(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold("b")
+    await process.admit("line")
+    await reached(hold)
+    first = asyncio.create_task(process.drain())
+    await asyncio.sleep(0.05)
+    assert (process.runtime.phase, process.runtime.drain_reason) == (Phase.DRAINING, "SIGTERM")
+    process.runtime.begin_draining("another reason")
+    assert process.runtime.drain_reason == "SIGTERM"
+    assert not process.runtime.worker.has_room
+    hold.let_go()
+    assert len((await first)["runs"]) == 1
+    assert process.runtime.closed
+    assert (await process.drain())["runs"] == []
+
+
+async def test_a_run_that_was_claimed_while_the_stop_began_is_handed_over_before_its_first_node(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    idle = await fleet.start(max_concurrent_runs=0)
+    run = (await idle.admit("line")).row["run_id"]
+    (claimed,) = await claims.claim(
+        process.database, worker=process.runtime.worker_id, graphs=["line"], limit=1, lease_seconds=60
+    )
+    process.runtime.worker.claim_in_flight = True
+    drain = asyncio.create_task(process.drain())
+    await asyncio.sleep(0.1)
+    assert not drain.done()
+    process.runtime.worker.begin(claimed)
+    process.runtime.worker.claim_in_flight = False
+    report = await drain
+    assert outcomes(report) == {str(run): ("drained", True)}
+    assert helm.begun_by(run) == []
+    other = await fleet.start()
+    await other.claim()
+    assert (await fleet.ended(run))["status"] == "success"
+
+
+async def test_no_time_at_all_still_hands_over_what_can_be(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row["run_id"]
+    await reached(hold)
+    began = time.monotonic()
+    await process.drain(0.0, **SHORT)
+    assert time.monotonic() - began < 0.5
+
+    async def rests() -> bool:
+        return (await fleet.row(run))["status"] == "pending"
+
+    await fleet.until(rests)
+
+
+async def test_a_database_that_hangs_cannot_hold_up_the_stop(fleet: Fleet, helm: Helm) -> None:
+    process = await fleet.start(linked=True, statement_seconds=20.0)
+    hold = helm.hold("b")
+    runs = [(await process.admit("line")).row["run_id"] for _ in range(3)]
+    for run in runs:
+        await fleet.until(lambda: _begun(helm, run))  # noqa: B023
+    assert process.link is not None
+    process.link.hang()
+    hold.let_go()
+    began = time.monotonic()
+    report = await process.drain(1.2, **SHORT)
+    assert time.monotonic() - began < 1.4
+    assert {line["outcome"] for line in report["runs"]} == {"left"}
+    await process.release()
+    assert time.monotonic() - began < 2.5
+    process.link.flow()
+
+
+async def _begun(helm: Helm, run: object) -> bool:
+    return "b" in helm.begun_by(run)
+
+
+# The life of the process around it
+
+
+def stopping_of(process: Process, **settings: float) -> Stopping:
+    values = {"grace_seconds": 2.0, "drain_reserve_seconds": 0.6, "hard_reserve_seconds": 0.3, **settings}
+    services = SimpleNamespace(
+        settings=SimpleNamespace(**values), database=process.database, runtime=process.runtime
+    )
+    process.over = True
+    return Stopping(services)  # type: ignore[arg-type]
+
+
+async def test_a_drain_survives_cancellation_and_hands_the_first_one_on_at_its_end(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row["run_id"]
+    await reached(hold)
+    stopping = stopping_of(process)
+    callers = [asyncio.create_task(stopping.stop("SIGTERM")) for _ in range(2)]
+    for n in range(3):
+        await asyncio.sleep(0.03)
+        callers[0].cancel(f"cancel {n}")
+    await asyncio.sleep(0.03)
+    assert not callers[0].done()
+    hold.let_go()
+    await callers[1]
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await callers[0]
+    assert caught.value.args in (("cancel 0",), ())
+    assert (await fleet.row(run))["status"] == "pending"
+    await stopping.finish()
+    assert stopping.exit_code is ExitCode.CLEAN
+
+
+async def test_the_report_is_logged_once_and_says_how_the_stop_went(
+    fleet: Fleet, process: Process, helm: Helm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row["run_id"]
+    await reached(hold)
+    stopping = stopping_of(process)
+    hold.let_go()
+    await stopping.finish()
+    (record,) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
+    assert record.levelno == logging.INFO
+    assert record.runs[0]["run_id"] == str(run)  # type: ignore[attr-defined]
+    assert (record.reason, record.budget_ms) == ("shutdown", 2000)  # type: ignore[attr-defined]
+    assert 0 < record.took_ms < 2000  # type: ignore[attr-defined]
+
+
+async def test_runs_that_are_left_make_another_exit_code(
+    fleet: Fleet, helm: Helm, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = await fleet.start(linked=True, statement_seconds=20.0)
+    hold = helm.hold("b")
+    await process.admit("line")
+    await reached(hold)
+    assert process.link is not None
+    process.link.hang()
+    stopping = stopping_of(process, grace_seconds=1.0)
+    hold.let_go()
+    await stopping.finish()
+    assert stopping.exit_code is ExitCode.RUNS_LEFT
+    (record,) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
+    assert record.levelno == logging.WARNING
+    process.link.flow()
+
+
+async def test_deferred_runs_are_given_away_right_before_the_process_is_gone(
+    fleet: Fleet,
+    process: Process,
+    helm: Helm,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    hold = helm.hold_sync("s")
+    run = (await process.admit("sync_line")).row
+    await asyncio.to_thread(hold.reached.wait, 5)
+    stopping = stopping_of(process, grace_seconds=1.0)
+    left: list[str] = []
+
+    async def leave() -> None:
+        left.append((await fleet.row(run["run_id"]))["status"])
+
+    gone: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(stopping, "_leave", lambda: gone.append(asyncio.create_task(leave())))
+    await stopping.finish()
+    await gone[0]
+    assert left == ["pending"]
+    assert stopping.exit_code is ExitCode.CLEAN
+    (record, *_) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
+    assert [(line["outcome"], line["handed_over"]) for line in record.runs] == [  # type: ignore[attr-defined]
+        ("cancelled", True)
+    ]
+    hold.go.set()
+
+
+async def test_a_stop_that_is_past_its_deadline_ends_the_process(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = stopping_of(process)
+    codes: list[ExitCode] = []
+    monkeypatch.setattr("app.lifespan.os._exit", codes.append)
+    monkeypatch.setattr("app.lifespan.OVERRUN_SECONDS", 0.0)
+    # GIVEN a loop that a node blocks
+    stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
+    time.sleep(0.3)  # noqa: ASYNC251
+    assert codes == [ExitCode.RUNS_LEFT]
+    await stopping.finish()
