@@ -148,8 +148,6 @@ async def admit(
     if displaces:
         statements += cancel.displace(params)
     statements += [(_INSERT, params), (_OCCUPY, params)]
-    if not params["claim"]:
-        statements += [(queue.NOTIFY, {"hint": queue.HINT_WORK})]
     statements += [(queue.PROMOTE, params)]
     if new.idempotency_key is not None:
         statements += [(_REMEMBER_KEY, params)]

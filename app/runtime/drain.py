@@ -80,6 +80,7 @@ async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget:
     ]
     if tasks:
         await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
+        await runtime.hints.sent(budget.left())
 
 
 def report(attempts: Iterable[Attempt], budget: Budget, reason: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from app.runtime import settlement, start
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import INTERRUPT, Encoder, Event, StreamPlan
+from app.runtime.hints import Hints
 from app.runtime.journal import Ending
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
@@ -53,7 +54,9 @@ class Shop(Protocol):
     graphs: Graphs
     store: BaseStore
     threads: NodeThreads
+    hints: Hints
     max_handovers: int
+    settling: asyncio.Semaphore
 
     @property
     def draining(self) -> bool: ...
@@ -429,7 +432,8 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     facts = facts or ThreadFacts("busy", None)
     while True:
         try:
-            settled = await _write(attempt, shop, facts)
+            async with shop.settling:
+                settled = await _write(attempt, shop, facts)
             break
         except asyncio.CancelledError:
             attempt.journal.close(Ending.GONE_ON)
@@ -442,6 +446,8 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
                 return Settled(owned=False)
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
     attempt.settled = settled.status if settled.owned else None
+    if attempt.settled == RunStatus.PENDING.value:
+        shop.hints.give()
     if settled.error is not None:
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)

@@ -26,6 +26,7 @@ from app.runtime import drain as draining
 from app.runtime.admission import Admitted, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
 from app.runtime.follow import Follower
+from app.runtime.hints import Hints
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
 from app.runtime.saver import PooledSaver
@@ -58,6 +59,9 @@ class Runtime:
         self.drain_reason = ""
         self.max_handovers = settings.max_handovers
         self.threads = NodeThreads()
+        self.hints = Hints(database)
+        # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
+        self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
         self.store: BaseStore = GatedStore(database)
         self.worker = Worker(self)
         self.follower = Follower(self)
@@ -113,6 +117,7 @@ class Runtime:
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
         await cast("GatedStore", self.store).stop(budget.left())
+        await self.hints.sent(budget.left())
         self.database.gate.shut()
         if not await self.database.gate.quiesce(budget.left()):
             log.error(
@@ -148,6 +153,8 @@ class Runtime:
                 self.worker.begin(admitted.claimed)
         if admitted.claimed is None:
             self.worker.wake()
+            if not claim:
+                self.hints.give()
         for run_id, wish in admitted.displaced.items():
             self._stop_here(run_id, wish)
         return admitted

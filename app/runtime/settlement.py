@@ -195,15 +195,13 @@ async def hand_over(
         "max_handovers": max_handovers,
         "nodes": nodes or "its first node",
         "expired": expired,
-        "hint": queue.HINT_WORK,
         **event_columns(events),
     }
-    _, owned, stuck, promoted, _ = await database.pipeline(
+    _, owned, stuck, promoted = await database.pipeline(
         (queue.LOCK, params),
         (_HAND_OVER, params),
         (_GUARD, params),
         (queue.PROMOTE, params),
-        (queue.NOTIFY, params),
     )
     if not owned:
         return Settled(owned=False)

@@ -159,6 +159,7 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
     if settled.error is not None:
         await runtime.refresh_thread(thread_id)
     if settled.owned:
+        runtime.hints.give()
         log.warning(
             "took over a run whose process is gone",
             extra={

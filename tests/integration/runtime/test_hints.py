@@ -1,0 +1,48 @@
+"""Hints are few, come after what they are about, and may be lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from app.postgres.pool import Database
+from app.runtime.hints import Hints
+
+
+@pytest.fixture
+async def listener(database_uri: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as connection:
+        await connection.execute("listen slackwater")
+        yield connection
+
+
+async def _heard(listener: psycopg.AsyncConnection) -> int:
+    return len([hint async for hint in listener.notifies(timeout=0.3)])
+
+
+async def test_a_crowd_of_hand_overs_needs_two_hints_at_most(
+    database: Database, listener: psycopg.AsyncConnection
+) -> None:
+    hints = Hints(database)
+    for _ in range(100):
+        hints.give()
+    await asyncio.sleep(0)  # the first is on its way: what is given now may not be covered by it
+    for _ in range(100):
+        hints.give()
+    await hints.sent(5)
+    assert await _heard(listener) in (1, 2)
+    # AND one that comes later is sent again
+    hints.give()
+    await hints.sent(5)
+    assert await _heard(listener) == 1
+
+
+async def test_a_hint_that_cannot_be_sent_is_lost_in_silence(database: Database) -> None:
+    hints = Hints(database)
+    await database.close(1)
+    hints.give()
+    await hints.sent(5)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "hints"]
