@@ -217,7 +217,7 @@ async def test_a_started_run_keeps_its_thread_also_while_it_is_shown_as_pending(
     third = (await other.admit("line", thread_id=run["thread_id"])).row
     assert third["status"] == "pending"
     assert (await fleet.row(younger["run_id"]))["ready"] is False
-    assert await other.claim() == 1
+    await other.claim()
     # THEN it is the one that had started
     assert (await fleet.row(younger["run_id"]))["status"] == "pending"
     for each in (run, younger, third):
@@ -417,7 +417,7 @@ async def test_a_run_that_comes_while_the_process_stops_waits_for_another_one(
     hold.let_go()
     report = await drain
     assert len(report["runs"]) == 1
-    assert await other.claim() == 2
+    await other.claim()
     assert (await fleet.ended(late.row["run_id"]))["status"] == "success"
     # and once the states are written nobody gets in any more
     with pytest.raises(Draining):

@@ -138,7 +138,7 @@ async def drained(trial: Trial, point: int) -> None:
     await process.release()
     row = await fleet.row(run_id)
     if row["status"] == "pending":
-        assert await trial.home.claim() == 1
+        await trial.home.claim()
     told = await fleet.told(trial.home, run_id, thread_id)
     where = f"drained at {point}: {row['status']} {row['stopped']}"
     trial.check(told, where)

