@@ -327,6 +327,9 @@ class Fleet:
         self.processes.append(process)
         if begin:
             await runtime.start()
+            await asyncio.sleep(0)
+            while runtime.worker.claim_in_flight:
+                await asyncio.sleep(0.001)
         return process
 
     async def close(self) -> None:
