@@ -29,6 +29,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
     get_serializable_checkpoint_metadata,
 )
+from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, _DeltaSnapshot
 from psycopg import AsyncCursor
@@ -82,6 +83,10 @@ class PooledSaver(AsyncPostgresSaver):
         if found is not None:
             advance_past(found.checkpoint["id"])
         return found
+
+    async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+        # The stock saver takes a thread for this, and keeps its connection meanwhile: it would wait behind sync nodes.
+        return PostgresSaver._load_checkpoint_tuple(cast("Any", self), value)
 
 
 @dataclass(slots=True)
