@@ -144,6 +144,7 @@ class RunSaver(PooledSaver):
         fresh: bool = False,
         input_applied: bool = False,
         base_id: str | None = None,
+        answer_is_input: bool = False,
         keep_base: bool = True,
         turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
@@ -161,6 +162,7 @@ class RunSaver(PooledSaver):
         self.on_lost: Callable[[], None] | None = None
         """Called once when a write has shown that the lease is gone."""
         self._base_id = base_id
+        self._answer_is_input = answer_is_input
         self._keep_base = keep_base
         self._turn = turn or nullcontext()
         # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
@@ -498,7 +500,11 @@ class _Shape:
 
 def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_Shape, dict[str, Any]]:
     roots = [checkpoint for checkpoint in group.checkpoints if checkpoint.root]
-    applies = not saver.input_applied and bool(roots or any(writes.root_input for writes in group.writes))
+    answers = any(writes.answers for writes in group.writes)
+    # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
+    applies = not saver.input_applied and bool(
+        roots or any(writes.root_input for writes in group.writes) or (answers and saver._answer_is_input)
+    )
     params: dict[str, Any] = {"run_id": saver.lease.run_id, "fence": saver.lease.fence}
     if applies:
         params["input_step"] = saver.input_step
@@ -508,7 +514,6 @@ def _parameters(saver: RunSaver, group: _Group, events: list[Event]) -> tuple[_S
     checkpoints = {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints}
     if checkpoints:
         _columns(params, "c", checkpoints.values(), _CHECKPOINT_TYPES)
-    answers = any(writes.answers for writes in group.writes)
     upserts: dict[Any, tuple[Any, ...]] = {}
     inserts: dict[Any, tuple[Any, ...]] = {}
     for writes in group.writes:

@@ -16,6 +16,7 @@ from langgraph.checkpoint.serde.types import TASKS
 from langgraph.errors import ErrorCode, GraphRecursionError, create_error_message
 from langgraph.pregel import Pregel
 from langgraph.pregel._algo import should_interrupt
+from langgraph.pregel._utils import is_xxh3_128_hexdigest
 from langgraph.types import All, Command, PregelTask, Send
 
 from app.runtime.claims import ClaimedRun
@@ -112,6 +113,15 @@ def command_of(command: Mapping[str, Any]) -> Command[Any]:
         update=update,
         goto=[Send(t["node"], t.get("input")) if isinstance(t, Mapping) else t for t in targets],
     )
+
+
+def is_one_answer(kwargs: Mapping[str, Any]) -> bool:
+    """Whether the request does no more than answer the question that its thread waits with."""
+    command = kwargs.get("command") or {}
+    resume = command.get("resume")
+    if resume is None or command.get("update") or command.get("goto"):
+        return False
+    return not (isinstance(resume, dict) and resume and all(map(is_xxh3_128_hexdigest, resume)))
 
 
 def open_again(run: ClaimedRun, levels: Sequence[Level]) -> Opening:

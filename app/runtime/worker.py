@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import claims, executor
+from app.runtime import claims, executor, start
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
@@ -153,6 +153,7 @@ class Worker:
             fresh=run.fresh_thread,
             input_applied=run.input_applied,
             base_id=run.base_checkpoint_id,
+            answer_is_input=start.is_one_answer(run.kwargs),
             turn=self._turns,
         )
         if run.base_checkpoint_id is not None:
