@@ -27,11 +27,32 @@ ROUND_SECONDS = 0.02
 
 
 async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
-    """Stop every run of this process within the budget; the drain report."""
+    """Stop every run of this process, which is about to end, within the budget; the drain report."""
+    runtime.begin_draining(reason)
+    attempts = await _ask_and_insist(runtime, budget, reason)
+    runtime.close_door()
+    await _settle(runtime, budget, attempts)
+    return report(attempts, budget, reason)
+
+
+async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
+    """Stop every run of this process, which is about to be frozen, within the budget; the report.
+
+    `deferred` in the runtime's worker then holds those whose node still has a thread: the process must not be frozen
+    with them but has to end, as after a drain.
+    """
+    runtime.worker.stop_claiming()
+    attempts = await _ask_and_insist(runtime, budget, reason)
+    await _settle(runtime, budget, attempts)
+    await runtime.hints.sent(budget.left())
+    await runtime.database.gate.quiesce(budget.left())
+    return report(attempts, budget, reason)
+
+
+async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:
+    """Bring every run to an end or a boundary; cancel, once, what has not got there in time. All that were live."""
     worker = runtime.worker
     everyone: dict[int, Attempt] = {}
-    runtime.begin_draining(reason)
-    # Ask
     while True:
         for attempt in worker.live.values():
             if id(attempt) not in everyone:
@@ -47,15 +68,17 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
             await asyncio.wait(running, timeout=round_seconds)
         else:
             await asyncio.sleep(round_seconds)
-    # Insist
     late = worker.unfinished
     for attempt in late:
         everyone.setdefault(id(attempt), attempt)
         attempt.stop(StopWish.DRAIN)
     if late:
         await asyncio.wait(_tasks(late), timeout=budget.left_to_insist())
-    # Settle
-    runtime.close_door()
+    return list(everyone.values())
+
+
+async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt]) -> None:
+    worker = runtime.worker
     for attempt in worker.unfinished:
         if attempt.outcome is None:
             # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
@@ -64,12 +87,10 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     settling = _tasks(a for a in worker.unfinished if not a.deferred)
     if settling:
         await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))
-    attempts = list(everyone.values())
     for attempt in attempts:
         if attempt.settled is None:
             # Deferred ones too: the server waits for their readers before it lets this process settle them.
             attempt.journal.close(Ending.GONE_ON)
-    return report(attempts, budget, reason)
 
 
 async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:

@@ -74,7 +74,8 @@ class Runtime:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
         self.worker.start()
-        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+        if not self.settings.on_lambda:  # there the schedule sweeps
+            self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
         self.phase = Phase.READY
 
     @property
@@ -104,6 +105,23 @@ class Runtime:
     async def drain(self, budget: Budget, reason: str) -> dict[str, Any]:
         """Stop every run within the budget; the drain report."""
         return await draining.drain(self, budget, reason)
+
+    # The window of an invocation
+
+    def open_window(self, deadline: float) -> None:
+        """An invocation has begun that ends at `deadline` (monotonic seconds): its runs may be worked on here."""
+        self.worker.open_window(deadline)
+
+    async def work(self, until: float) -> None:
+        """Claim and work until nothing is left to claim, or `until` (monotonic seconds)."""
+        await self.worker.work(until)
+
+    async def pause(self, budget: Budget, reason: str) -> dict[str, Any]:
+        """Close the window: stop every run within the budget, and leave nothing in flight. The report.
+
+        Afterwards the environment may be frozen, for ever if need be. Unlike a drain this can be taken back.
+        """
+        return await draining.pause(self, budget, reason)
 
     async def release(self, budget: Budget) -> None:
         """End what this object has started, and shut the gate: after this nobody uses the pool."""
@@ -147,7 +165,7 @@ class Runtime:
                 new,
                 worker=self.worker_id,
                 claim=claim,
-                lease_seconds=self.settings.lease_seconds,
+                lease_seconds=self.worker.lease_seconds,
             )
             if admitted.claimed is not None:
                 self.worker.begin(admitted.claimed)
@@ -177,7 +195,7 @@ class Runtime:
             await sweeper.take_over_expired(self, cancelled.orphans)
         if cancelled.ended:
             await self.refresh_thread(thread_id)
-            self.worker.wake()
+            self.worker.offer()
         return cancelled
 
     def _stop_here(self, run_id: UUID, wish: CancelWish) -> None:
@@ -208,7 +226,7 @@ class Runtime:
             graph_id=graph_id,
             assistant_id=assistant_id,
             worker=self.worker_id,
-            lease_seconds=self.settings.lease_seconds,
+            lease_seconds=self.worker.lease_seconds,
         )
 
     async def refresh_thread(self, thread_id: UUID, *, clear_error: bool = False) -> None:

@@ -37,6 +37,9 @@ RENEW_AGAIN_SECONDS = 0.5
 SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 """A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
 
+LEASE_AFTER_DEADLINE_SECONDS = 2.0
+"""How long a lease may outlive the deadline of the invocation in which its run is worked on."""
+
 
 class Worker:
     """Claims runs and works on them."""
@@ -47,7 +50,10 @@ class Worker:
         self._wake = asyncio.Event()
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._claiming = True
+        self._claiming = not runtime.settings.on_lambda
+        self._taking = bool(self._claiming and runtime.settings.max_concurrent_runs)
+        """Something here takes what is ready by itself: nobody else has to be told of it."""
+        self._deadline = float("inf")
         self._reserved = 0
         self.claim_in_flight = False
         # Half of the pool: what starts and ends runs finds a connection, and writers that wait gather more to write.
@@ -60,8 +66,11 @@ class Worker:
         settings = self.runtime.settings
         loops: dict[str, Callable[[], Awaitable[None]]] = {"renew": self._renew, "watch": self._watch}
         if settings.max_concurrent_runs:
-            loops |= {"claim": self._claim, "wishes": self._wishes}
-        if settings.wake == "listen":
+            loops["wishes"] = self._wishes
+        # A Lambda environment is frozen between invocations: a run that it claimed by itself would freeze, too.
+        if self._taking:
+            loops["claim"] = self._claim
+        if settings.wake == "listen" and not settings.on_lambda:
             loops["listen"] = self._listen
         self._tasks = [
             asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
@@ -70,8 +79,45 @@ class Worker:
 
     def stop_claiming(self) -> None:
         """Take nothing more. What has been claimed until now is in `live` before the next await."""
-        self._claiming = False
+        self._claiming = self._taking = False
         self._wake.set()
+
+    def open_window(self, deadline: float) -> None:
+        """Runs may be claimed again, for an invocation that ends at `deadline` (monotonic seconds)."""
+        self._claiming, self._deadline = True, deadline
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease is that is taken or renewed now.
+
+        What an invocation holds is free soon after its deadline, whatever becomes of it: a run must not wait for
+        the lease of a process that is frozen or gone.
+        """
+        left = self._deadline - time.monotonic() + LEASE_AFTER_DEADLINE_SECONDS
+        return min(self.runtime.settings.lease_seconds, max(left, LEASE_AFTER_DEADLINE_SECONDS))
+
+    async def work(self, until: float) -> None:
+        """Claim and work, several runs at a time, until nothing is left to claim, or `until` (monotonic seconds)."""
+        self._taking = True
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self._wake.clear()
+                free = min(self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH)
+                claimed = await self._take(free) if free > 0 else 0
+                if not self.live:
+                    return
+                if not claimed or claimed < free:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(min(left, self.runtime.settings.poll_seconds)):
+                            await self._wake.wait()
+        finally:
+            self._taking = False
+
+    async def idle(self, until: float) -> bool:
+        """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""
+        while self.unfinished and (left := until - time.monotonic()) > 0:
+            await asyncio.wait([a.task for a in self.unfinished if a.task is not None], timeout=left)
+        return not self.unfinished
 
     async def stop(self, timeout: float) -> None:
         """End the loops, within `timeout` seconds."""
@@ -120,7 +166,7 @@ class Worker:
             worker=runtime.worker_id,
             graphs=runtime.graphs.ids,
             limit=limit,
-            lease_seconds=runtime.settings.lease_seconds,
+            lease_seconds=self.lease_seconds,
         )
         for run in claimed:
             self.begin(run)
@@ -129,6 +175,12 @@ class Worker:
     def wake(self) -> None:
         """There may be something to claim."""
         self._wake.set()
+
+    def offer(self) -> None:
+        """There may be something to claim, here or, if nothing here takes it, elsewhere."""
+        self._wake.set()
+        if not self._taking:
+            self.runtime.hints.give()
 
     @property
     def has_room(self) -> bool:
@@ -191,6 +243,8 @@ class Worker:
             # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
             if was_full or settled is None or not settled.owned or settled.next_ready:
                 self._wake.set()
+            if settled is not None and settled.next_ready and not self._taking:
+                self.runtime.hints.give()
 
     async def _renew(self) -> None:
         third = pause = self.runtime.settings.lease_seconds / 3
@@ -214,7 +268,7 @@ class Worker:
             self.runtime.database,
             [attempt.saver.lease for attempt in attempts],
             worker=self.runtime.worker_id,
-            lease_seconds=self.runtime.settings.lease_seconds,
+            lease_seconds=self.lease_seconds,
         )
         for attempt in attempts:
             row = kept.get(attempt.run.run_id)
