@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from app.postgres.pool import Database
-from app.runtime.saver import Lease
+from app.runtime.lease import Lease
 from app.runtime.states import Stopped
 
 RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,

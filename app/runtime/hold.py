@@ -17,7 +17,8 @@ from app.postgres.pool import Database
 from app.runtime import queue
 from app.runtime.clock import advance_past
 from app.runtime.journal import Journal
-from app.runtime.saver import Lease, RunSaver
+from app.runtime.lease import Lease
+from app.runtime.saver import RunSaver
 
 
 class ThreadHeld(Conflict):

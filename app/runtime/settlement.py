@@ -18,7 +18,7 @@ from app.postgres.pool import Database
 from app.runtime import cancel, queue
 from app.runtime.claims import MAX_STALLS, PROGRESS
 from app.runtime.journal import Event
-from app.runtime.saver import INSERT_EVENTS, event_columns
+from app.runtime.statements import INSERT_EVENTS, event_columns
 from app.runtime.states import RunStatus, Stopped
 
 STATELESS_LINGER_SECONDS = 120

@@ -20,7 +20,7 @@ from langgraph.pregel._utils import is_xxh3_128_hexdigest
 from langgraph.types import All, Command, PregelTask, Send
 
 from app.runtime.claims import ClaimedRun
-from app.runtime.saver import NULL_TASK_ID
+from app.runtime.writer import NULL_TASK_ID
 
 BRANCH = "branch:to:"
 """Prefix of the channels with which LangGraph triggers a node."""

@@ -15,7 +15,8 @@ from app.errors import LeaseLost
 from app.ids import uuid7
 from app.postgres.pool import Database
 from app.runtime.journal import Journal
-from app.runtime.saver import Lease, RunSaver
+from app.runtime.lease import Lease
+from app.runtime.saver import RunSaver
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from app.graphs.topology import subgraph_at
 from app.runtime import start
 from app.runtime.claims import ClaimedRun
-from app.runtime.saver import Lease
+from app.runtime.lease import Lease
 from app.runtime.start import Begin, Impossible, Level, Over
 from app.runtime.states import Stopped
 

@@ -1,0 +1,126 @@
+"""What a run's writer says to the database: one statement for all that has gathered, under the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from app.postgres.arrays import Array, ByteaArray, IntArray, JsonbArray, TextArray
+from app.runtime.journal import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Which parts a statement has; one prepared text per shape."""
+
+    applies_input: bool
+    blobs: bool
+    checkpoints: bool
+    upserts: bool
+    inserts: bool
+    answers: bool
+    base: bool
+    events: bool
+
+
+BLOB_TYPES = (*[TextArray] * 5, ByteaArray)
+CHECKPOINT_TYPES = (*[TextArray] * 4, *[JsonbArray] * 2)
+WRITE_TYPES = (*[TextArray] * 5, IntArray, *[TextArray] * 2, ByteaArray)
+
+
+def columns(
+    params: dict[str, Any], name: str, rows: Iterable[Sequence[Any]], types: Sequence[type[Array]]
+) -> None:
+    """Add the columns of `rows` to the parameters, as `<name>0`, `<name>1`, …"""
+    for position, (type_, column) in enumerate(zip(types, zip(*rows, strict=True), strict=True)):
+        params[f"{name}{position}"] = type_(column)
+
+
+def event_columns(events: Sequence[Event]) -> dict[str, Array]:
+    """The parameters of `INSERT_EVENTS`."""
+    return {
+        "e0": IntArray([event.id.seq for event in events]),
+        "e1": TextArray([event.name for event in events]),
+        "e2": TextArray([event.data.decode() for event in events]),
+    }
+
+
+INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
+ select %(run_id)s, %(fence)s, e.seq, %(thread_id)s, e.event, e.data
+ from owned, unnest(%(e0)b::int[], %(e1)b::text[], %(e2)b::text[]) as e(seq, event, data)
+ on conflict do nothing"""
+"""Writes a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
+
+_OWNED = """owned as (
+ select 1 from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and status = 'running' for share)"""
+# FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
+_OWNED_INPUT = """owned as (
+ update slackwater.runs set input_applied = true, input_step = %(input_step)s
+ where run_id = %(run_id)s and fence = %(fence)s and status = 'running' returning 1)"""
+_BASE = """base as (
+ insert into slackwater.base_writes (run_id, thread_id, checkpoint_ns, checkpoint_id, writes)
+ select %(run_id)s, %(thread)s, t.ns, t.id, coalesce((
+   select jsonb_agg(jsonb_build_array(w.task_id, w.task_path, w.idx, w.channel, w.type, encode(w.blob, 'base64')))
+   from checkpoint_writes w
+   where w.thread_id = %(thread)s and w.checkpoint_ns = t.ns and w.checkpoint_id = t.id), '[]')
+ from owned, unnest(%(base_ns)b::text[], %(base_id)b::text[]) as t(ns, id)
+ on conflict do nothing)"""
+_BLOBS = """blobs as (
+ insert into checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+ select b.* from owned, unnest(%(b0)b::text[], %(b1)b::text[], %(b2)b::text[], %(b3)b::text[], %(b4)b::text[],
+   %(b5)b::bytea[]) as b
+ on conflict (thread_id, checkpoint_ns, channel, version) do nothing)"""
+_CHECKPOINTS = """checkpoints_put as (
+ insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+ select c.* from owned, unnest(%(c0)b::text[], %(c1)b::text[], %(c2)b::text[], %(c3)b::text[], %(c4)b::jsonb[],
+   %(c5)b::jsonb[]) as c
+ on conflict (thread_id, checkpoint_ns, checkpoint_id)
+ do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata)"""
+_WRITES = """{name} as (
+ insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+ select w.* from owned, unnest(%({p}0)b::text[], %({p}1)b::text[], %({p}2)b::text[], %({p}3)b::text[],
+   %({p}4)b::text[], %({p}5)b::int[], %({p}6)b::text[], %({p}7)b::text[], %({p}8)b::bytea[]) as w
+ on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) {conflict})"""
+_UPSERTS = _WRITES.format(
+    name="writes_set",
+    p="u",
+    conflict="do update set channel = excluded.channel, type = excluded.type, blob = excluded.blob",
+)
+_INSERTS = _WRITES.format(name="writes_put", p="i", conflict="do nothing")
+# LangGraph keeps the answer of `Command(resume=…)` as a pending write of no task, and a later start with None
+# would offer it to the *next* question of the node that has taken it already.
+_ANSWERED = """answered as (
+ delete from checkpoint_writes w using owned
+ where w.thread_id = %(thread)s and w.checkpoint_ns = '' and w.task_id = %(null_task)s and w.channel = %(resume)s)"""
+
+ANSWERED_BY_RUN = """
+select i.type, i.blob from checkpoint_writes r
+join checkpoint_writes i using (thread_id, checkpoint_ns, checkpoint_id, task_id)
+join slackwater.base_writes b on b.run_id = %(run_id)s and b.checkpoint_ns = r.checkpoint_ns
+  and b.checkpoint_id = r.checkpoint_id
+where r.thread_id = %(thread)s and r.channel = %(resume)s and i.channel = %(interrupt)s
+  and not exists (select 1 from jsonb_array_elements(b.writes) w
+    where w ->> 0 = r.task_id and w ->> 3 = %(resume)s and decode(w ->> 5, 'base64') = r.blob)"""
+"""The interrupts whose answers the run's tasks have taken and stored."""
+
+
+@lru_cache
+def statement(shape: Shape) -> str:
+    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone."""
+    parts = [_OWNED_INPUT if shape.applies_input else _OWNED]
+    parts += [
+        part
+        for wanted, part in (
+            (shape.base, _BASE),
+            (shape.blobs, _BLOBS),
+            (shape.checkpoints, _CHECKPOINTS),
+            (shape.upserts, _UPSERTS),
+            (shape.inserts, _INSERTS),
+            (shape.answers, _ANSWERED),
+            (shape.events, f"events as ({INSERT_EVENTS})"),
+        )
+        if wanted
+    ]
+    return f"with {', '.join(parts)} select count(*)::int as owned from owned"

@@ -1,0 +1,326 @@
+"""The writer of one run: fenced, and in groups. It knows what is stored where, and nothing of LangGraph."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from app.errors import LeaseLost
+from app.postgres.arrays import TextArray
+from app.postgres.pool import Database
+from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime.journal import Event, Journal
+from app.runtime.lease import Lease
+from app.runtime.statements import (
+    BLOB_TYPES,
+    CHECKPOINT_TYPES,
+    WRITE_TYPES,
+    Shape,
+    columns,
+    event_columns,
+    statement,
+)
+
+T = TypeVar("T")
+
+RESUME = "__resume__"
+NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+"""LangGraph's names for an answer, and for the writes of no task; tests/unit/runtime/test_writer.py fails if they change."""
+
+EVENT_FLUSH_SECONDS = 0.05
+"""How long an event may wait for a checkpoint to be written with."""
+
+IDLE_TURNS = 100
+"""So many turns of the loop nothing is written: then LangGraph does not mean to put what is waited for."""
+
+RETRY_SECONDS = (0.05, 1.0)
+"""First and longest pause before a group is sent again after a lost connection."""
+
+
+@dataclass(slots=True)
+class CheckpointPut:
+    """A checkpoint to be stored, and the blobs that it refers to."""
+
+    row: tuple[Any, ...]
+    blobs: list[tuple[str, str, str, str, str, bytes]]
+    root: bool
+
+
+@dataclass(slots=True)
+class WritesPut:
+    """What a task has written."""
+
+    rows: dict[tuple[str, str, str, str, int], tuple[Any, ...]]
+    upsert: bool
+    root_input: bool
+    answers: bool
+    """A task has taken the run's resume value: it must not be offered to the next question."""
+
+
+@dataclass(slots=True)
+class Group:
+    """What one statement stores."""
+
+    checkpoints: list[CheckpointPut] = field(default_factory=list)
+    writes: list[WritesPut] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Writer:
+    """Stores what one attempt of one run has to say: checkpoints, writes, events.
+
+    Everything goes through one queue. What has gathered is stored with **one** statement that also proves the lease. So
+    a superstep's events commit no later than its checkpoint, a stale process cannot write, and a superstep costs one
+    round trip. Statements are idempotent: after a lost connection they are simply sent again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        journal: Journal,
+        *,
+        input_applied: bool = False,
+        answer_is_input: bool = False,
+        turn: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        self.database = database
+        self.lease = lease
+        self.journal = journal
+        self.input_applied = input_applied
+        self.input_step = -1
+        """The step that the run's first own checkpoint has; counts its supersteps over all attempts."""
+        self.failure: Exception | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called once when a write has shown that the lease is gone."""
+        self._answer_is_input = answer_is_input
+        self._turn = turn or nullcontext()
+        self._foreign: set[tuple[str, str]] = set()
+        self._queue = Group()
+        self._writer: asyncio.Task[None] | None = None
+        self._worked_from: dict[str, str] = {}
+        self._stored: dict[str, str] = {}
+        self._caught_up = asyncio.Event()
+        self._flush: asyncio.TimerHandle | None = None
+
+    # What its owner calls
+
+    def publish(self, name: str, data: bytes) -> None:
+        """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
+        self.journal.append(name, data)
+        if self._flush is None and self._writer is None:
+            self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
+
+    async def breathe(self) -> None:
+        """Wait until it has kept up. Raises what a write has failed with."""
+        await self.keep_up()
+        if self.failure is not None:
+            raise self.failure  # LangGraph looks at its puts only on its way out: the nodes would run on, unstored
+
+    async def keep_up(self) -> None:
+        """Wait until the checkpoints that the newest finished tasks worked from are stored.
+
+        Called before a superstep begins: then a kill costs two of them at most with `async` durability, the one in
+        flight and the one whose checkpoint is on its way. LangGraph itself queues any number of checkpoints.
+        """
+        await asyncio.sleep(0)  # what LangGraph has just submitted arrives in its next turn
+        idle = 0
+        while self._behind and self.failure is None and idle < IDLE_TURNS:
+            if self._writer is None:
+                idle += 1
+                await asyncio.sleep(0)
+            else:
+                idle = 0
+                self._caught_up.clear()
+                await self._caught_up.wait()
+
+    @property
+    def _behind(self) -> bool:
+        return any(
+            checkpoint_id > self._stored.get(namespace, "")
+            for namespace, checkpoint_id in self._worked_from.items()
+        )
+
+    def abandon(self) -> None:
+        """The lease is gone: end what is on its way to the database, so that LangGraph's way out need not wait for it."""
+        self.lease.lost = True
+        if self._writer is not None and self._writer is not asyncio.current_task():
+            self._writer.cancel()
+
+    async def written(self) -> None:
+        """Wait until everything enqueued so far is stored (or has failed)."""
+        while self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    def take_events(self) -> list[Event]:
+        """The events that still have to be written, for the statement that settles the run. Cancels the timer."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        return self.journal.take()
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read from the database; while it is away, for as long as the lease is ours."""
+        pause = RETRY_SECONDS[0]
+        while True:
+            try:
+                return await read()
+            except DATABASE_TROUBLE:
+                if time.monotonic() + pause > self.lease.deadline:
+                    raise self._lost() from None
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, RETRY_SECONDS[1])
+
+    # The task
+
+    async def _enqueued(self) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.waiting.append(done)
+        self._start_writer()
+        await done
+
+    def _start_writer(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write(), name=f"writer:{self.lease.run_id}")
+            # Not a `finally` of its own: a task that is cancelled before its first turn never gets there.
+            self._writer.add_done_callback(self._wrote)
+
+    async def _write(self) -> None:
+        # A superstep's task writes and its checkpoint are submitted in neighbouring turns of the loop.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while self._queue.waiting or self.journal.unwritten:
+            async with self._turn:
+                # Not before: what comes while others write is stored with it.
+                group, self._queue = self._queue, Group()
+                await self._store(group)
+
+    def _wrote(self, writer: asyncio.Task[None]) -> None:
+        self._writer = None
+        if writer.cancelled():
+            self.failure = self.failure or LeaseLost()
+            for waiter in self._queue.waiting:
+                waiter.cancel()
+            self._queue = Group()
+        elif self._queue.waiting or self.journal.unwritten:
+            self._start_writer()  # it came between the writer's last look and now
+        self._caught_up.set()
+
+    async def _store(self, group: Group) -> None:
+        events = self.journal.take()
+        try:
+            await self._send(group, events)
+        except asyncio.CancelledError:
+            # The gate is shut: nobody may write any more, and LangGraph drops a cancelled put silently.
+            for waiter in group.waiting:
+                waiter.cancel()
+            self.failure = LeaseLost()
+            self.journal.written(len(events))
+            return
+        except Exception as error:
+            self.failure = error
+            self.journal.written(len(events))
+            for waiter in group.waiting:
+                if not waiter.done():
+                    waiter.set_exception(error)
+                    waiter.exception()  # a put that LangGraph has cancelled awaits nobody
+        else:
+            self.journal.written(len(events))
+            for checkpoint in group.checkpoints:
+                _, namespace, checkpoint_id = checkpoint.row[:3]
+                self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
+            for waiter in group.waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+        finally:
+            self._caught_up.set()
+
+    async def _send(self, group: Group, events: list[Event]) -> None:
+        shape, params = _parameters(self, group, events)
+        pause = RETRY_SECONDS[0]
+        while True:
+            if self.lease.lost:
+                raise LeaseLost
+            try:
+                async with self.database.gate.operation():
+                    row = await self.database.fetch_one(statement(shape), params)
+                break
+            except DATABASE_TROUBLE:
+                # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
+                if time.monotonic() + pause > self.lease.deadline:
+                    raise self._lost() from None
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, RETRY_SECONDS[1])
+        if row is None or not row["owned"]:
+            raise self._lost()
+        if shape.applies_input:
+            self.input_applied = True
+
+    def _lost(self) -> LeaseLost:
+        self.lease.lost = True
+        if self.on_lost is not None:
+            self.on_lost()
+        return LeaseLost()
+
+
+def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
+    roots = [checkpoint for checkpoint in group.checkpoints if checkpoint.root]
+    answers = any(writes.answers for writes in group.writes)
+    # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
+    applies = not writer.input_applied and bool(
+        roots or any(writes.root_input for writes in group.writes) or (answers and writer._answer_is_input)
+    )
+    params: dict[str, Any] = {"run_id": writer.lease.run_id, "fence": writer.lease.fence}
+    if applies:
+        params["input_step"] = writer.input_step
+    blobs = {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs}
+    if blobs:
+        columns(params, "b", blobs.values(), BLOB_TYPES)
+    checkpoints = {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints}
+    if checkpoints:
+        columns(params, "c", checkpoints.values(), CHECKPOINT_TYPES)
+    upserts: dict[Any, tuple[Any, ...]] = {}
+    inserts: dict[Any, tuple[Any, ...]] = {}
+    for writes in group.writes:
+        for key, row in writes.rows.items():
+            if answers and row[3] == NULL_TASK_ID and row[6] == RESUME:
+                continue
+            if writes.upsert:
+                upserts[key] = row
+            else:
+                inserts.setdefault(key, row)
+    if upserts:
+        columns(params, "u", upserts.values(), WRITE_TYPES)
+    if inserts:
+        columns(params, "i", inserts.values(), WRITE_TYPES)
+    if answers:
+        params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
+        params["thread"] = str(writer.lease.thread_id)
+    touched = {(key[1], key[2]) for writes in group.writes for key in writes.rows} & writer._foreign
+    if touched:
+        params["thread"] = str(writer.lease.thread_id)
+        params["base_ns"] = TextArray([ns for ns, _ in touched])
+        params["base_id"] = TextArray([cid for _, cid in touched])
+        writer._foreign -= touched
+    if events:
+        params["thread_id"] = writer.lease.thread_id
+        params |= event_columns(events)
+    shape = Shape(
+        applies,
+        bool(blobs),
+        bool(checkpoints),
+        bool(upserts),
+        bool(inserts),
+        answers,
+        bool(touched),
+        bool(events),
+    )
+    return shape, params
