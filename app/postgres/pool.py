@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from psycopg import AsyncConnection, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
@@ -21,6 +21,7 @@ from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
 from app.postgres import jsonb
+from app.postgres.conninfo import Conninfo, renewed
 from app.postgres.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ Statement: TypeAlias = tuple[QueryNoTemplate, Params]
 CONNECT_SECONDS = 5
 CANCEL_SECONDS = 0.25  # for each of the two steps of ending a statement that nobody waits for any more
 MIN_SIZE = 2
+EMPTY_POLL_SECONDS = 0.01
 
 # A socket that died without a FIN is noticed after ~10 s instead of after the kernel's 15 minutes.
 KEEPALIVE = {
@@ -144,6 +146,31 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
             await connection.close()
             await self.putconn(connection)  # which replaces it
 
+    async def _connect(self, timeout: float | None = None) -> BoundedConnection:
+        since = time.monotonic()
+        try:
+            return await super()._connect(timeout)
+        except OperationalError as error:
+            if not await renewed(cast("Conninfo", self.conninfo), error, since):
+                raise
+        # The idle ones are of the role or the password that is on its way out.
+        await self.drain()
+        return await super()._connect(timeout)
+
+    async def empty(self, timeout: float) -> None:
+        """Close every connection, and connect no more until `resize` says so. Nobody may be using one."""
+        await self.resize(0, self.max_size)
+        deadline = time.monotonic() + timeout
+        # Those that are being made now would otherwise arrive afterwards.
+        while self._nconns > len(self._pool) and time.monotonic() < deadline:  # noqa: ASYNC110 - the pool has no event
+            await asyncio.sleep(EMPTY_POLL_SECONDS)
+        async with self._lock:
+            idle = list(self._pool)
+            self._pool.clear()
+            self._nconns -= len(idle)
+        for connection in idle:
+            await self._close_connection(connection)
+
     async def close(self, timeout: float = 5.0) -> None:
         """Close within about `timeout` seconds, also while a worker is connecting to a host that does not answer."""
         workers = {worker for worker in (*self._workers, self._sched_runner) if worker is not None}
@@ -162,7 +189,7 @@ class Database:
     apart in `pg_stat_activity`.
     """
 
-    def __init__(self, conninfo: str, *, max_size: int, statement_seconds: float, name: str) -> None:
+    def __init__(self, conninfo: Conninfo, *, max_size: int, statement_seconds: float, name: str) -> None:
         self.conninfo = conninfo
         self.gate = Gate()
         self.statement_seconds = statement_seconds
@@ -198,6 +225,23 @@ class Database:
     async def close(self, timeout: float) -> None:
         """Close the pool within `timeout` seconds; a second call does nothing."""
         await self.pool.close(timeout=max(timeout, 0.01))
+
+    async def refresh(self) -> None:
+        """After a freeze: make new connections, and use none of the old ones.
+
+        Whoever ended them while this process stood still has told it nothing: a statement on such a socket waits for
+        its own bound. Closing them costs milliseconds.
+        """
+        if not self.pool.closed:
+            await self.pool.drain()
+
+    async def suspend(self, timeout: float) -> None:
+        """Before a snapshot: hold no connection, within about `timeout` seconds. Nothing may be using one."""
+        await self.pool.empty(timeout)
+
+    async def resume(self) -> None:
+        """After `suspend`: connect again."""
+        await self.pool.resize(min(MIN_SIZE, self.pool.max_size), self.pool.max_size)
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[DictRow]]:
         """A connection of one's own, for several statements or a transaction. Raises PoolTimeout, PoolClosed."""

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import SchemaError
+from app.postgres.conninfo import Conninfo, connect, resolve
 from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
 logger = logging.getLogger(__name__)
@@ -129,13 +130,13 @@ async def check(database: Database) -> None:
         raise refusal
 
 
-async def status(conninfo: str) -> SchemaStatus:
+async def status(conninfo: Conninfo) -> SchemaStatus:
     """What is in the database. Raises SchemaError when it cannot be reached or read."""
     async with _connect(conninfo) as connection:
         return await _status(connection)
 
 
-async def is_pooled(conninfo: str) -> bool:
+async def is_pooled(conninfo: Conninfo) -> bool:
     """True if something shares the server's sessions out by the transaction between us and the server.
 
     Through it neither a lock nor LISTEN holds. Raises SchemaError when the database cannot be reached.
@@ -144,7 +145,7 @@ async def is_pooled(conninfo: str) -> bool:
         return await _is_pooled(connection, conninfo)
 
 
-async def migrate(conninfo: str) -> list[str]:
+async def migrate(conninfo: Conninfo) -> list[str]:
     """Bring the schema to this release's version; the names of what was applied, in order.
 
     Needs a direct connection. Any number of processes may call this at once: one works, the others wait.
@@ -301,7 +302,7 @@ async def _lock(connection: BoundedConnection) -> AsyncIterator[None]:
             await connection.execute("select pg_advisory_unlock(%s)", (LOCK,))
 
 
-async def _is_pooled(connection: BoundedConnection, conninfo: str) -> bool:
+async def _is_pooled(connection: BoundedConnection, conninfo: Conninfo) -> bool:
     first = await _backend(connection)
     # Whoever stands in between must answer the protocol's cancel requests himself, so the key that he gave us is
     # not the server's. Equal: nobody is there.
@@ -329,7 +330,7 @@ async def _backend(connection: BoundedConnection) -> int:
 
 
 @asynccontextmanager
-async def _connect(conninfo: str) -> AsyncIterator[BoundedConnection]:
+async def _connect(conninfo: Conninfo) -> AsyncIterator[BoundedConnection]:
     """A connection of our own, whose errors are told as SchemaError."""
     try:
         async with await _open(conninfo) as connection:
@@ -345,13 +346,14 @@ async def _connect(conninfo: str) -> AsyncIterator[BoundedConnection]:
         ) from error
     except psycopg.Error as error:
         raise SchemaError(
-            f"{_place(conninfo)} cannot be used ({_reason(error)}): check SLACKWATER_DATABASE_URI and the server, "
+            f"{_place(await resolve(conninfo))} cannot be used ({_reason(error)}): check SLACKWATER_DATABASE_URI and the server, "
             "then run `slackwater doctor`."
         ) from error
 
 
-async def _open(conninfo: str) -> BoundedConnection:
-    connection = await BoundedConnection.connect(
+async def _open(conninfo: Conninfo) -> BoundedConnection:
+    connection = await connect(
+        BoundedConnection,
         conninfo,
         autocommit=True,
         prepare_threshold=None,

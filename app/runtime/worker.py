@@ -16,15 +16,14 @@ from uuid import UUID
 
 import psycopg
 
+from app.postgres.conninfo import connect
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import claims, executor, start
+from app.runtime import claims, engine
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
-from app.runtime.clock import advance_past
 from app.runtime.journal import Ending, Journal
 from app.runtime.queue import HINT_CANCEL
-from app.runtime.saver import RunSaver
 from app.runtime.states import StopWish
 
 if TYPE_CHECKING:
@@ -159,6 +158,13 @@ class Worker:
 
     async def _take(self, limit: int) -> int:
         runtime = self.runtime
+        if not engine.loaded():
+            # Before the claim: nobody else can take what waits here for an import. And only if something does wait.
+            if not await claims.any_ready(runtime.database, graphs=runtime.graphs.ids):
+                return 0
+            await engine.load()
+            if not self._claiming:
+                return 0
         # Not cancellable between the statement and `begin`: a run that was claimed and not begun would lie idle
         # until its lease expires.
         claimed = await claims.claim(
@@ -198,19 +204,19 @@ class Worker:
     def begin(self, run: ClaimedRun) -> Attempt:
         """Work on a run that this process has just claimed."""
         journal = Journal(run.fence)
-        saver = RunSaver(
+        saver = engine.RunSaver(
             self.runtime.database,
             run.lease,
             journal,
             fresh=run.fresh_thread,
             input_applied=run.input_applied,
             base_id=run.base_checkpoint_id,
-            answer_is_input=start.is_one_answer(run.kwargs),
+            answer_is_input=engine.is_one_answer(run.kwargs),
             turn=self._turns,
         )
         if run.base_checkpoint_id is not None:
-            advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
-        attempt = Attempt(run, saver, journal)
+            engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
+        attempt = Attempt(run, saver, journal, engine.RunControl())
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         self.live[run.run_id] = attempt
@@ -226,7 +232,7 @@ class Worker:
     async def _work(self, attempt: Attempt) -> None:
         settled = None
         try:
-            settled = await executor.execute(attempt, self.runtime)
+            settled = await engine.execute(attempt, self.runtime)
         except Exception:
             # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
             # over tries again, until the guard ends it.
@@ -301,7 +307,8 @@ class Worker:
 
     async def _listen(self) -> None:
         """Hear hints from other processes, on a connection of its own. They may be lost: polling is what counts."""
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await connect(
+            psycopg.AsyncConnection,
             self.runtime.database.conninfo,
             autocommit=True,
             application_name="slackwater listen",
