@@ -6,9 +6,10 @@ Argument > environment (`SLACKWATER_…`, `.env`) > default. Units are in the na
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +18,7 @@ from app.auth.keys import ApiKey
 from app.errors import SettingsError
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+LAMBDA_POOL_MAX_SIZE = 4
 
 
 class Settings(BaseSettings):
@@ -26,6 +28,8 @@ class Settings(BaseSettings):
         env_prefix="SLACKWATER_",
         env_file=".env",
         env_file_encoding="utf-8",
+        # A template's parameter that was left out arrives as an empty text.
+        env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
         frozen=True,
@@ -45,6 +49,11 @@ class Settings(BaseSettings):
         ),
     )
     """Postgres; without one an embedded server is started below `data_dir`."""
+    database_secret_arn: str | None = None
+    """A secret of AWS Secrets Manager: RDS's JSON, or a URI. It gives the user and the password, and whatever else
+    `database_uri` does not say. It is read again when the server refuses the password."""
+    database_iam: bool = False
+    """Log in to RDS with an IAM token, made anew for each connection, as the user of `database_uri`."""
     migration_database_uri: str | None = Field(None, repr=False)
     """A direct connection for migrations when `database_uri` goes through a pooler."""
     data_dir: Path = Path(".slackwater")
@@ -54,6 +63,10 @@ class Settings(BaseSettings):
     # Who may call
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
     """`name:sha256hex,…`, as `slackwater keys new` prints them. Without any, only loopback is served."""
+    api_keys_secret_arn: str | None = None
+    """A secret with more of them: the same text, or a JSON list of such texts. Read when the process starts."""
+    authorizer: Literal["iam", "jwt", "lambda"] | None = None
+    """On AWS Lambda: the gateway in front has checked who calls, and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(20_000_000, gt=0)
 
     # Stopping
@@ -74,6 +87,9 @@ class Settings(BaseSettings):
     max_handovers: int = Field(1000, ge=1)
     max_concurrent_runs: int = Field(64, ge=0)
     """Runs at a time in this process; 0: serve the API only."""
+    handover: Literal["sqs", "invoke", "sweep"] | None = None
+    """How others hear of a run that was handed over: see `handover_by`."""
+    queue_url: str | None = None
 
     # Database
     pool_max_size: int = Field(10, ge=2)
@@ -83,6 +99,14 @@ class Settings(BaseSettings):
     # Streams
     event_retention_seconds: float = Field(86_400.0, ge=0)
     heartbeat_seconds: float = Field(5.0, gt=0)
+
+    # AWS Lambda
+    stream_page_seconds: float = Field(20.0, gt=0)
+    """The longest page of a stream whose answer a gateway collects whole."""
+    gateway_limit_seconds: float = Field(29.0, gt=0)
+    """When the gateway gives up waiting for an answer."""
+    after_response_seconds: float = Field(30.0, ge=0)
+    """How long runs go on in the environment after the answer has gone out."""
 
     # Telemetry
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -98,6 +122,12 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in arguments.items() if value is not None})
         except ValidationError as error:
             raise SettingsError(_sentence(error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small_pool_on_lambda(cls, values: Any) -> Any:
+        # Each of hundreds of environments has a pool, and works on few runs at a time.
+        return {"pool_max_size": LAMBDA_POOL_MAX_SIZE, **values} if _on_lambda() else values
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -138,9 +168,69 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _database_is_logged_in_to_in_one_way(self) -> Settings:
+        ways = {
+            "SLACKWATER_DATABASE_SECRET_ARN": self.database_secret_arn,
+            "SLACKWATER_DATABASE_IAM": self.database_iam,
+        }
+        chosen = [name for name, way in ways.items() if way]
+        if len(chosen) > 1:
+            raise ValueError(f"{chosen[0]} and {chosen[1]} are two ways to log in: unset one of them")
+        if chosen and self.database_uri is not None and _has_password(self.database_uri):
+            raise ValueError(
+                f"The database URI has a password of its own, which {chosen[0]} would replace: take it out of the "
+                f"URI, or unset {chosen[0]}"
+            )
+        if self.database_iam and self.database_uri is None:
+            raise ValueError(
+                "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI, with the user and the host that the "
+                "token is for: postgresql://USER@HOST/NAME"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _handovers_reach_somebody(self) -> Settings:
+        if self.handover == "sqs" and not self.queue_url:
+            raise ValueError(
+                "SLACKWATER_HANDOVER=sqs needs SLACKWATER_QUEUE_URL: set it, or choose invoke or sweep"
+            )
+        if self.handover == "invoke" and not self.on_lambda:
+            raise ValueError(
+                "SLACKWATER_HANDOVER=invoke is for AWS Lambda, where the function invokes itself: unset it here"
+            )
+        if self.queue_url and self.queue_url.endswith(".fifo"):
+            raise ValueError(
+                "SLACKWATER_QUEUE_URL is a FIFO queue, which would deliver one wake-up after the other: use a standard "
+                "queue"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pages_end_before_the_gateway(self) -> Settings:
+        if self.stream_page_seconds >= self.gateway_limit_seconds:
+            raise ValueError(
+                f"SLACKWATER_STREAM_PAGE_SECONDS ({self.stream_page_seconds:g}) must be smaller than "
+                f"SLACKWATER_GATEWAY_LIMIT_SECONDS ({self.gateway_limit_seconds:g}): lower the first"
+            )
+        return self
+
+    @property
+    def handover_by(self) -> Literal["sqs", "invoke", "sweep"]:
+        """How others hear of a run that was handed over: what was set, or SQS if there is a queue."""
+        return self.handover or ("sqs" if self.queue_url else "sweep")
+
+    def check_lambda(self) -> None:
+        """Refuse to serve on AWS Lambda while anybody may call. Elsewhere `check_bind` is the rule."""
+        if self.on_lambda and not (self.api_keys or self.api_keys_secret_arn or self.authorizer):
+            raise SettingsError(
+                "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
+                "put what it prints into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind that stands in front."
+            )
+
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond loopback while nobody needs a key."""
-        if not self.api_keys and host not in LOOPBACK_HOSTS:
+        if not (self.api_keys or self.api_keys_secret_arn) and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
                 "and put what it prints into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
@@ -149,15 +239,32 @@ class Settings(BaseSettings):
     @property
     def on_lambda(self) -> bool:
         """True inside an AWS Lambda execution environment, where no embedded server is ever started."""
-        return "AWS_LAMBDA_RUNTIME_API" in os.environ
+        return _on_lambda()
+
+    @property
+    def has_database(self) -> bool:
+        """Whether the settings name a database; else it is the embedded one."""
+        return self.database_uri is not None or self.database_secret_arn is not None
 
     def redacted_database(self) -> str:
         """Where the database is, without its password, for logs and `doctor`."""
         if self.database_uri is None:
-            return "embedded"
+            return self.database_secret_arn or "embedded"
         parts = urlsplit(self.database_uri)
         host = parts.hostname or "local socket"
         return f"{host}:{parts.port or 5432}{parts.path}"
+
+
+def _on_lambda() -> bool:
+    return "AWS_LAMBDA_RUNTIME_API" in os.environ
+
+
+def _has_password(uri: str) -> bool:
+    """Whether a URI or a conninfo of words has a password in it; without psycopg, which takes long to import."""
+    if "://" in uri:
+        parts = urlsplit(uri)
+        return bool(parts.password) or "password" in parse_qs(parts.query)
+    return re.search(r"(?:^|\s)password\s*=", uri) is not None
 
 
 def _sentence(error: ValidationError) -> str:

@@ -51,6 +51,8 @@ def variables() -> dict[str, str]:
     def shown(default: object) -> str:
         if default is None or default == ():
             return ""
+        if isinstance(default, bool):
+            return str(default).lower()
         return (
             f"{default:g}"
             if isinstance(default, float) and default < 1e5

@@ -124,6 +124,46 @@ WRONG = {
         {"SLACKWATER_POOL_MAX_SIZE": "1"},
         "SLACKWATER_POOL_MAX_SIZE: input should be greater than or equal to 2 (it is '1').",
     ),
+    "hand-overs to a queue that nobody named": (
+        {"SLACKWATER_HANDOVER": "sqs"},
+        "SLACKWATER_HANDOVER=sqs needs SLACKWATER_QUEUE_URL: set it, or choose invoke or sweep.",
+    ),
+    "a function that would invoke itself and is none": (
+        {"SLACKWATER_HANDOVER": "invoke"},
+        "SLACKWATER_HANDOVER=invoke is for AWS Lambda, where the function invokes itself: unset it here.",
+    ),
+    "a queue that is in order": (
+        {"SLACKWATER_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/runs.fifo"},
+        "SLACKWATER_QUEUE_URL is a FIFO queue, which would deliver one wake-up after the other: use a standard queue.",
+    ),
+    "two ways to log in": (
+        {"SLACKWATER_DATABASE_SECRET_ARN": "arn:x", "SLACKWATER_DATABASE_IAM": "true"},
+        "SLACKWATER_DATABASE_SECRET_ARN and SLACKWATER_DATABASE_IAM are two ways to log in: unset one of them.",
+    ),
+    "a password beside a secret": (
+        {"SLACKWATER_DATABASE_SECRET_ARN": "arn:x", "DATABASE_URL": "postgresql://me:pw@db/app"},
+        "The database URI has a password of its own, which SLACKWATER_DATABASE_SECRET_ARN would replace: take it out "
+        "of the URI, or unset SLACKWATER_DATABASE_SECRET_ARN.",
+    ),
+    "a password beside a token": (
+        {"SLACKWATER_DATABASE_IAM": "true", "SLACKWATER_DATABASE_URI": "host=db user=me password=pw"},
+        "The database URI has a password of its own, which SLACKWATER_DATABASE_IAM would replace: take it out of the "
+        "URI, or unset SLACKWATER_DATABASE_IAM.",
+    ),
+    "a token for nowhere": (
+        {"SLACKWATER_DATABASE_IAM": "true"},
+        "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI, with the user and the host that the token is for: "
+        "postgresql://USER@HOST/NAME.",
+    ),
+    "pages that the gateway does not wait for": (
+        {"SLACKWATER_STREAM_PAGE_SECONDS": "29"},
+        "SLACKWATER_STREAM_PAGE_SECONDS (29) must be smaller than SLACKWATER_GATEWAY_LIMIT_SECONDS (29): lower the "
+        "first.",
+    ),
+    "an authorizer that nobody knows": (
+        {"SLACKWATER_AUTHORIZER": "cognito"},
+        "SLACKWATER_AUTHORIZER: input should be 'iam', 'jwt' or 'lambda' (it is 'cognito').",
+    ),
     "an unknown word": (
         {"SLACKWATER_WAKE": "shout"},
         "SLACKWATER_WAKE: input should be 'listen' or 'poll' (it is 'shout').",
@@ -171,3 +211,53 @@ def test_without_keys_only_loopback_may_be_served() -> None:
         with pytest.raises(SettingsError, match="slackwater keys new"):
             Settings.load().check_bind(host)
         Settings.load(api_keys=(KEY,)).check_bind(host)
+
+
+def test_what_a_template_left_out_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = Settings.load()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"SLACKWATER_{name.upper()}", "")
+
+    assert Settings.load() == defaults
+
+
+def test_a_queue_is_there_to_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().handover_by == "sweep"
+    assert Settings.load(queue_url="https://sqs.eu-west-1.amazonaws.com/1/runs").handover_by == "sqs"
+    assert Settings.load(queue_url="https://x/runs", handover="sweep").handover_by == "sweep"
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    assert Settings.load(queue_url="https://x/runs", handover="invoke").handover_by == "invoke"
+
+
+def test_an_environment_of_lambda_has_a_small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+
+    assert Settings.load().pool_max_size == 4
+    assert Settings.load(pool_max_size=7).pool_max_size == 7
+    monkeypatch.setenv("SLACKWATER_POOL_MAX_SIZE", "3")
+    assert Settings.load().pool_max_size == 3
+
+
+def test_on_lambda_nothing_is_served_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    Settings.load().check_lambda()  # here `check_bind` is the rule
+    Settings.load(api_keys_secret_arn="arn:x").check_bind("0.0.0.0")
+    with pytest.raises(SettingsError):
+        Settings.load(authorizer="jwt").check_bind("0.0.0.0")  # here nobody stands in front
+
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    with pytest.raises(SettingsError, match="SLACKWATER_AUTHORIZER") as raised:
+        Settings.load().check_lambda()
+    assert "slackwater keys new" in raised.value.message
+    Settings.load(api_keys=(KEY,)).check_lambda()
+    Settings.load(api_keys_secret_arn="arn:x").check_lambda()
+    Settings.load(authorizer="iam").check_lambda()
+
+
+def test_a_secret_names_a_database_without_telling_more() -> None:
+    settings = Settings.load(database_secret_arn="arn:aws:secretsmanager:eu-west-1:1:secret:db")
+
+    assert settings.has_database
+    assert settings.redacted_database() == "arn:aws:secretsmanager:eu-west-1:1:secret:db"
+    assert not Settings.load().has_database
+    with_place = Settings.load(database_uri="postgresql://proxy:5433/app", database_secret_arn="arn:x")
+    assert with_place.redacted_database() == "proxy:5433/app"
