@@ -105,12 +105,22 @@ class Worker:
                 claimed = await self._take(free) if free > 0 else 0
                 if not self.live:
                     return
-                if not claimed or claimed < free:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(min(left, self.runtime.settings.poll_seconds)):
-                            await self._wake.wait()
+                if claimed < free or free <= 0:
+                    await self._until_something_happens(min(left, self.runtime.settings.poll_seconds))
         finally:
             self._taking = False
+
+    async def _until_something_happens(self, seconds: float) -> None:
+        """Until a run has ended or there may be something to claim, or `seconds` have passed."""
+        woken = asyncio.create_task(self._wake.wait(), name="worker:woken")
+        try:
+            await asyncio.wait(
+                {woken, *(a.task for a in self.unfinished if a.task is not None)},
+                timeout=seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            woken.cancel()
 
     async def idle(self, until: float) -> bool:
         """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""

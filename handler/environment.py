@@ -1,0 +1,178 @@
+"""One execution environment: one event loop, one lifespan, and one invocation at a time.
+
+```
+init ── start ─┬─ invocation: open window → answer ─┬─ after: let the runs end or hand them over ─┬─ frozen … ─┬─ stop
+               └────────────── again and again ─────┴─────────────────────────────────────────────┘
+```
+The lifespan is entered once and left once: opened for each invocation it would close the pool under the runs that go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from app import telemetry
+from app.errors import ExitCode
+from handler.invocation import Invocation
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from app.services import Services
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 8.0
+"""Initialisation has ten; what has not been opened by then is tried again by the first invocation."""
+
+THAW_SECONDS = 20.0
+"""After so long a pause pooled sockets may be dead without a sign of it: they are replaced before they are used."""
+
+SIGTERM_SECONDS = 0.35
+"""Lambda leaves an environment with an internal extension 500 ms; the rest is for the process to go."""
+
+OVERRUN_SECONDS = 0.05
+"""So long after its deadline a drain is given up."""
+
+
+class Environment:
+    """What lives as long as the process. Called from the runtime's thread, the extension's and the one of SIGTERM."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        self.held = False
+        """An extension keeps the environment awake after the response."""
+        self._loop = asyncio.new_event_loop()
+        self._services: Services | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._leave: asyncio.Event | None = None
+        self._current: Invocation | None = None
+        self._arrival = threading.Condition()
+        self._last_active = time.time()
+        self._exit_code = ExitCode.CLEAN
+        threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+
+    # Life
+
+    @property
+    def services(self) -> Services:
+        """What the lifespan has opened. Only inside an invocation."""
+        assert self._services is not None
+        return self._services
+
+    def run(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Run it in the loop and wait, `seconds` at most. Raises TimeoutError, and it goes on then."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(max(seconds, 0.0))
+
+    def start(self, seconds: float = START_SECONDS) -> None:
+        """Enter the lifespan, unless that is done. Raises StartError; the next call tries again."""
+        if self._services is None:
+            self.run(self._enter(), seconds)
+
+    async def _enter(self) -> None:
+        opened: asyncio.Future[Services] = self._loop.create_future()
+        self._leave = asyncio.Event()
+        self._life = asyncio.create_task(self._live(opened, self._leave), name="lifespan")
+        self._services = await opened
+
+    async def _live(self, opened: asyncio.Future[Services], leave: asyncio.Event) -> None:
+        try:
+            async with self.app.router.lifespan_context(self.app) as state:
+                assert state is not None
+                opened.set_result(state["services"])
+                await leave.wait()
+        except Exception as problem:
+            if opened.done():
+                raise
+            opened.set_exception(problem)
+
+    async def _exit(self, reason: str, seconds: float) -> None:
+        """Leave the lifespan: drain, settle, release."""
+        if self._services is None or self._life is None or self._leave is None:
+            return
+        stopping = self._services.stopping
+        await stopping.stop(reason, seconds)
+        self._leave.set()
+        await asyncio.wait({self._life})
+        self._services = None
+        self._exit_code = stopping.exit_code
+
+    def stop(self, reason: str = "SIGTERM", seconds: float = SIGTERM_SECONDS) -> None:
+        """Drain, and end the process, within about `seconds`. Does not return."""
+        try:
+            self.run(self._exit(reason, seconds), seconds + OVERRUN_SECONDS)
+        except (
+            Exception
+        ) as problem:  # a node that blocks the loop: its lease ends soon after the invocation's deadline
+            log.error("not drained: %r", problem, extra={"event": "drain.overrun"})
+        finally:
+            telemetry.flush()
+            # Not sys.exit: the interpreter would wait for the runtime client's thread until it is killed.
+            os._exit(self._exit_code)
+
+    def suspend(self) -> None:
+        """Before a snapshot: nothing is open that its copies could share."""
+        self.run(self._exit("snapshot", START_SECONDS), START_SECONDS)
+
+    def resume(self) -> None:
+        """After a restore: a life of its own, under a new name."""
+        self.start()
+
+    # Invocations
+
+    @contextmanager
+    def invocation(self, context: Any) -> Iterator[Invocation]:
+        """One invocation. Without an extension it ends, runs and all, before the response goes out."""
+        invocation = Invocation.of(context)
+        with self._arrival:
+            self._current = invocation
+            self._arrival.notify_all()
+        try:
+            yield invocation
+        finally:
+            invocation.answered.set()
+            if not self.held:
+                self.end(invocation)
+
+    def open(self, invocation: Invocation) -> None:
+        """Open the invocation's window: from now on runs may be worked on. Raises StartError."""
+        self.start(invocation.left())
+        self.run(self._open(invocation), invocation.left())
+
+    def after(self, request_id: str, deadline: float) -> None:
+        """The extension's part of an invocation: wait for its answer, then let its runs end or hand them over."""
+        with self._arrival:
+            # The runtime's thread may not have come so far yet; and an event that its client cannot read never arrives.
+            self._arrival.wait_for(lambda: self._is_current(request_id), deadline - time.monotonic())
+            invocation = self._current
+        if invocation is not None and invocation.request_id == request_id:
+            invocation.answered.wait(invocation.left())
+            self.end(invocation)
+
+    def _is_current(self, request_id: str) -> bool:
+        return self._current is not None and self._current.request_id == request_id
+
+    async def _open(self, invocation: Invocation) -> None:
+        services = self.services
+        if time.time() - self._last_active > THAW_SECONDS:
+            await services.database.refresh()
+        invocation.open(services.runtime, services.settings)
+
+    def end(self, invocation: Invocation) -> None:
+        """Close the window. When this returns the environment may be frozen; if it may not, the process ends."""
+        try:
+            if not self.run(invocation.close(), invocation.left()):
+                self.stop("stuck", max(invocation.left(), SIGTERM_SECONDS))
+        except TimeoutError:
+            log.error("an invocation outlived its deadline", extra={"event": "invocation.overrun"})
+        finally:
+            self._last_active = time.time()

@@ -1,0 +1,117 @@
+"""Requests of API Gateway (HTTP and REST API), Application Load Balancer and Function URL, through Mangum."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mangum import Mangum
+from mangum.protocols.http import HTTPCycle
+from mangum.types import Response, Scope
+
+from app.delivery import SCOPE_KEY, Delivery
+from app.errors import ApiError, StartError
+
+if TYPE_CHECKING:
+    from handler.environment import Environment
+    from handler.invocation import Invocation
+
+log = logging.getLogger(__name__)
+
+RESPONSE_BYTES = 6_000_000
+"""Of a body. Lambda takes 6 291 556 bytes of response in all, headers and JSON around it included."""
+
+
+LAST_SECONDS = 0.2
+"""So long before the deadline an answer has to be on its way."""
+
+
+class ResponseTooLarge(ApiError):
+    """The answer is larger than AWS Lambda's limit of 6 MB: ask for less (select, limit), or serve from a container."""
+
+    status = 413
+
+
+class NotStarted(ApiError):
+    """The server cannot start: its log says why."""
+
+    status = 503
+    headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
+class Overdue(ApiError):
+    """The request took longer than this function may."""
+
+    status = 504
+
+
+class Translator(Mangum):
+    """Mangum, for its translation only: its lifespan and its event loop end with each invocation."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment.app, lifespan="off")
+        self.environment = environment
+
+    def _setup_event_loop(self) -> None:
+        """The loop is the environment's."""
+
+    def respond(self, event: Mapping[str, Any], context: Any, invocation: Invocation) -> Any:
+        """The app's answer to a request, in the shape that its source expects."""
+        handler = self.infer(without_stage(event), context)
+        try:
+            self.environment.open(invocation)
+            response = self._ask(handler.scope, handler.body, invocation)
+        except StartError as problem:
+            log.error("not started: %s", problem, extra={"event": "start.failed"})
+            response = response_of(NotStarted())
+        except TimeoutError:
+            response = response_of(Overdue())
+        answer = handler(response)
+        if len(answer.get("body") or "") > RESPONSE_BYTES:
+            return handler(response_of(ResponseTooLarge()))
+        return answer
+
+    def _ask(self, scope: Scope, body: bytes, invocation: Invocation) -> Response:
+        delivery = Delivery(until=invocation.ask_at, live=False)
+        cycle = HTTPCycle(
+            {**scope, "state": {"services": self.environment.services}, SCOPE_KEY: delivery}, body
+        )
+        self.environment.run(
+            _counted(cycle, self.environment.app, invocation), invocation.left() - LAST_SECONDS
+        )
+        return {"status": cycle.status, "headers": cycle.headers, "body": cycle.body}
+
+
+async def _counted(cycle: HTTPCycle, app: Any, invocation: Invocation) -> None:
+    # Never cancelled: Mangum would swallow it, and answer 500 without what has been sent.
+    invocation.requests += 1
+    try:
+        await cycle.run(app)
+    finally:
+        invocation.requests -= 1
+
+
+def response_of(error: ApiError) -> Response:
+    """An error as the app answers it, for where there is no app to ask."""
+    import orjson
+
+    headers = {"content-type": "application/json", **error.headers}
+    return {
+        "status": error.status,
+        "headers": [[name.lower().encode(), value.encode()] for name, value in headers.items()],
+        "body": orjson.dumps({"detail": error.message}),
+    }
+
+
+def without_stage(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The event of an HTTP API with the path that the app knows: a named stage is the first part of it."""
+    request = event["requestContext"]
+    stage, http = request.get("stage"), request.get("http")
+    if not http or stage in (None, "", "$default"):
+        return dict(event)
+    prefix, path = f"/{stage}", http["path"]
+    if path != prefix and not path.startswith(prefix + "/"):
+        return dict(event)
+    http = {**http, "path": path.removeprefix(prefix) or "/"}
+    return {**event, "requestContext": {**request, "http": http}}

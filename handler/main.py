@@ -1,0 +1,61 @@
+"""AWS Lambda's entry: `handler.main.lambda_handler`. It decides what kind of event it is, and who takes it."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+from handler import signals
+
+signals.block()  # before any thread exists, those of imported libraries included
+
+import logging
+import os
+from typing import Any
+
+from app.errors import SlackwaterError, StartError
+from app.main import create_app
+from handler import snapshot
+from handler.environment import Environment
+from handler.events import Kind, kind_of
+from handler.extension import Extension
+from handler.http import Translator
+
+log = logging.getLogger(__name__)
+
+environment = Environment(create_app())
+translator = Translator(environment)
+
+
+def initialise() -> None:
+    """What is done once, before the first invocation. A start that fails is tried again by each invocation."""
+    runtime_api = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    if runtime_api is not None:
+        signals.on_sigterm(environment.stop)
+        environment.held = Extension(runtime_api, environment.after).register()
+        snapshot.register(environment)
+    try:
+        environment.start()
+    except (StartError, TimeoutError) as problem:
+        log.error("not started: %s", problem or "it took too long", extra={"event": "start.failed"})
+
+
+def lambda_handler(event: Any, context: Any) -> Any:
+    """Answer one event. Raises for what cannot be carried out: the invocation counts as failed then."""
+    with environment.invocation(context) as invocation:
+        try:
+            match kind_of(event):
+                case Kind.REQUEST:
+                    return translator.respond(event, context, invocation)
+                case Kind.QUEUE:
+                    from handler.queue import consume
+
+                    return consume(environment, invocation, event, context)
+                case Kind.TASK:
+                    from handler.tasks import perform
+
+                    return perform(environment, invocation, event)
+        except SlackwaterError as error:
+            log.error(error.message, extra={"event": "invocation.failed", "error": type(error).__name__})
+            raise
+
+
+initialise()

@@ -1,0 +1,125 @@
+"""Tasks: what a schedule, a queue, the function itself or a person asks for without HTTP. Each may be delivered twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from app.auth.principal import SYSTEM_OWNER, Principal
+from app.errors import SchemaError, SlackwaterError
+from handler.events import UnknownEvent
+
+if TYPE_CHECKING:
+    from app.services import Services
+    from handler.environment import Environment
+    from handler.invocation import Invocation
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Work(_Task):
+    """Claim what is ready: another environment has handed it over."""
+
+    task: Literal["work"] = "work"
+
+
+class Sweep(_Task):
+    """Take over what dead environments have left, see to delayed runs and to retention; then work."""
+
+    task: Literal["sweep"] = "sweep"
+
+
+class Migrate(_Task):
+    """Bring the schema up to date, from inside the network that the database is in."""
+
+    task: Literal["migrate"] = "migrate"
+
+
+class Run(BaseModel):
+    """Start a run; the other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: Literal["run"] = "run"
+    id: str = Field("", max_length=200)
+    """The event's: started once for it, however often it is delivered. Default: the invocation's."""
+    owner: str = Field(SYSTEM_OWNER, min_length=1)
+    assistant_id: str
+    thread_id: str | None = None
+
+
+Task = Annotated[Work | Sweep | Migrate | Run, Field(discriminator="task")]
+
+_TASKS: TypeAdapter[Task] = TypeAdapter(Task)
+
+
+class WrongTask(SlackwaterError):
+    """The task makes no sense as it is."""
+
+
+def parse(event: Mapping[str, Any]) -> Task:
+    """The task that an event asks for. Raises UnknownEvent and WrongTask."""
+    if "task" not in event:
+        if event.get("source") == "aws.events":
+            return Sweep()
+        raise UnknownEvent
+    try:
+        return _TASKS.validate_python(dict(event))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WrongTask(f"{where or 'task'}: {first['msg']}") from None
+
+
+def perform(environment: Environment, invocation: Invocation, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the task and work on what is ready, inline. What to answer."""
+    task = parse(event)
+    if isinstance(task, Migrate):
+        # Without the lifespan, which would not open on an old schema.
+        return {"task": task.task, "applied": environment.run(_migrate(), invocation.left())}
+    environment.open(invocation)
+    event_id = str(event.get("id") or invocation.request_id)
+    done = environment.run(begin(environment.services, task, event_id), invocation.left())
+    environment.run(invocation.work(), invocation.left())
+    return {"task": task.task, **done}
+
+
+async def _migrate() -> list[str]:
+    from app.postgres import schema
+    from app.settings import Settings
+
+    settings = Settings.load()
+    uri = settings.migration_database_uri or settings.database_uri
+    if uri is None:
+        raise SchemaError("There is no database: set SLACKWATER_DATABASE_URI.")
+    return await schema.migrate(uri)
+
+
+async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:
+    """Do what the task itself is; its runs are worked on afterwards. What to answer."""
+    match task:
+        case Run():
+            return await _start(services, task, event_id)
+        case Sweep():
+            return {"taken_over": await services.runtime.sweep()}
+        case _:
+            return {}
+
+
+async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]:
+    from app.runs import service
+    from app.runs.models import RunCreate
+
+    try:
+        body = RunCreate.model_validate({**(task.model_extra or {}), "assistant_id": task.assistant_id})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WrongTask(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    created = await service.create(
+        services, Principal(task.owner), task.thread_id, body, idempotency_key=f"event:{task.id or event_id}"
+    )
+    return {"run_id": str(created.run_id), "thread_id": str(created.thread_id)}
