@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import doctor, keys, migrate, runs, serve
+from app.cli import doctor, invoke, keys, lambda_, migrate, runs, serve
 from app.errors import ExitCode, SlackwaterError, StartError
 
 EXIT_CODES = (
@@ -28,6 +28,8 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.command()(serve.serve)
+cli.command("lambda")(lambda_.lambda_)
+cli.command()(invoke.invoke)
 cli.command()(migrate.migrate)
 cli.add_typer(runs.cli, name="runs")
 cli.command()(doctor.doctor)

@@ -74,6 +74,8 @@ class Environment:
         self._port = 0
         self._invocation: Invocation | None = None
         self._work: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._stopped = False
 
     @property
     def alive(self) -> bool:
@@ -87,10 +89,13 @@ class Environment:
     async def start(self) -> None:
         """Start the emulator, which starts the runtime with the first event. Raises EmulatorError."""
         program = binary.find()
-        for _ in range(START_ATTEMPTS):
-            if await self._start(program):
-                return
-            await self.stop(0)
+        async with self._changing:
+            for _ in range(START_ATTEMPTS):
+                if self._stopped:
+                    raise EmulatorError("The Lambda emulator is being stopped.")
+                if await self._start(program):
+                    return
+                await self._stop(0)
         raise EmulatorError(
             "The Lambda emulator does not start: what it printed says why (set SLACKWATER_LAMBDA_RIE to try another one)."
         )
@@ -106,6 +111,11 @@ class Environment:
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """SIGTERM to the emulator, which hands it on to the runtime; SIGKILL for what is left after `seconds`."""
+        self._stopped = True
+        async with self._changing:
+            await self._stop(seconds)
+
+    async def _stop(self, seconds: float) -> None:
         if self._process is not None:
             if seconds > 0:
                 with suppress(ProcessLookupError):

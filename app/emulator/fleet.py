@@ -13,6 +13,8 @@ from app.emulator.function import Function
 
 log = logging.getLogger(__name__)
 
+STOPPING = Outcome.failed("Sandbox.Failure", "the emulator is stopping")
+
 
 class Fleet:
     """Up to `limit` environments. Events wait in line, first come, first served."""
@@ -29,6 +31,8 @@ class Fleet:
 
     async def invoke(self, payload: bytes) -> Outcome:
         """What the function responds. May be cancelled at any time: an event that has begun goes on."""
+        if self._closed:
+            return STOPPING
         await self._slots.acquire()
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         # From here on the place in line belongs to the task, which outlives a client that does not wait.
@@ -48,7 +52,7 @@ class Fleet:
 
     async def _forget(self, payload: bytes) -> None:
         outcome = await self.invoke(payload)
-        if outcome.error is not None:
+        if outcome.error is not None and outcome is not STOPPING:
             log.warning(
                 "an asynchronous event has failed",
                 extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
@@ -58,7 +62,7 @@ class Fleet:
         try:
             environment = await self._next()
             if environment is None:
-                outcome.set_result(Outcome.failed("Sandbox.Failure", "the emulator is stopping"))
+                outcome.set_result(STOPPING)
                 return
             invocation = environment.invoke(payload)
             outcome.set_result(await invocation.outcome)

@@ -197,7 +197,7 @@ class Fleet:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,  # nobody's .env
-                env={**_clean_environment(), **settings},
+                env={**clean_environment(), **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -259,7 +259,7 @@ def free_port() -> int:
         return port
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours without what would configure a server, with coverage if this process is measured."""
     ours = ("SLACKWATER_", "DRILL_", "COVERAGE_", "LANGSMITH_", "LANGCHAIN_")
     uris = ("DATABASE_URI", "POSTGRES_URI", "DATABASE_URL")
