@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         chosen = [name for name, way in ways.items() if way]
         if len(chosen) > 1:
             raise ValueError(f"{chosen[0]} and {chosen[1]} are two ways to log in: unset one of them")
-        if chosen and self.database_uri is not None and _has_password(self.database_uri):
+        if chosen and self.database_uri is not None and has_password(self.database_uri):
             raise ValueError(
                 f"The database URI has a password of its own, which {chosen[0]} would replace: take it out of the "
                 f"URI, or unset {chosen[0]}"
@@ -259,7 +259,7 @@ def _on_lambda() -> bool:
     return "AWS_LAMBDA_RUNTIME_API" in os.environ
 
 
-def _has_password(uri: str) -> bool:
+def has_password(uri: str) -> bool:
     """Whether a URI or a conninfo of words has a password in it; without psycopg, which takes long to import."""
     if "://" in uri:
         parts = urlsplit(uri)

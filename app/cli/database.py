@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from app.aws.database import conninfo_of
 from app.errors import SchemaError
 from app.postgres import schema
+from app.postgres.conninfo import Conninfo
 from app.postgres.embedded import EmbeddedPostgres
 from app.postgres.pool import Database
 from app.settings import Settings
@@ -23,13 +25,14 @@ def embedded_exists(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def server_of(settings: Settings) -> AsyncIterator[str]:
+async def server_of(settings: Settings) -> AsyncIterator[Conninfo]:
     """The conninfo of the database; an embedded server runs until the end. Nothing new is set up.
 
     Raises SchemaError.
     """
-    if settings.database_uri is not None:
-        yield settings.database_uri
+    conninfo = conninfo_of(settings)
+    if conninfo is not None:
+        yield conninfo
         return
     if not embedded_exists(settings):
         raise SchemaError(
@@ -37,9 +40,8 @@ async def server_of(settings: Settings) -> AsyncIterator[str]:
             f"{settings.data_dir.resolve()}; go to the folder from which `slackwater serve` was started."
         )
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
-    conninfo = await server.astart()
     try:
-        yield conninfo
+        yield await server.astart()
     finally:
         server.release()
 

@@ -15,6 +15,7 @@ from app.cli.options import AsJson, DatabaseUri, print_json
 from app.errors import ExitCode, SettingsError, StartError
 
 if TYPE_CHECKING:
+    from app.postgres.conninfo import Conninfo
     from app.settings import Settings
 
 
@@ -98,7 +99,7 @@ def _print(findings: list[Finding]) -> None:
 async def _examine(settings: Settings) -> list[Finding]:
     return [
         *_stopping(settings),
-        *_keys(settings),
+        *[finding async for finding in _keys(settings)],
         *_graphs(settings),
         *[finding async for finding in _database(settings)],
     ]
@@ -116,9 +117,12 @@ def _stopping(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _keys(settings: Settings) -> Iterator[Finding]:
+async def _keys(settings: Settings) -> AsyncIterator[Finding]:
+    from app.aws.secrets import with_secret_keys
+
     try:
         settings.check_bind(settings.host)
+        settings = await with_secret_keys(settings)
     except SettingsError as error:
         yield Finding.failed("keys", error)
         return
@@ -159,7 +163,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     from app.postgres.binaries import find_binaries
 
     try:
-        if settings.database_uri is None and not embedded_exists(settings):
+        if not settings.has_database and not embedded_exists(settings):
             find_binaries(settings.postgres_bin)
             where = (settings.data_dir / "postgres").resolve()
             yield Finding(Level.OK, "database", f"embedded: `slackwater serve` sets it up in {where}.")
@@ -176,7 +180,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     refusal = status.refuse()
     if refusal is None:
         yield Finding(Level.OK, "schema", f"this release's ({status.known[-1]}).")
-    elif settings.database_uri is None:
+    elif not settings.has_database:
         yield Finding(
             Level.OK,
             "schema",
@@ -186,7 +190,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding.failed("schema", refusal)
 
 
-async def _connections(settings: Settings, conninfo: str) -> AsyncIterator[Finding]:
+async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[Finding]:
     """What stands between us and the server, and how much of it we may use."""
     from app.cli import queries
     from app.postgres.pool import Database

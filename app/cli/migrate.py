@@ -36,15 +36,15 @@ def migrate(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
 
 async def _migrate(settings: Settings, *, given: bool) -> list[str]:
     """Migrate what the settings name; a URI `given` on the command line is the one that is meant."""
+    from app.aws.database import conninfo_of
     from app.postgres import schema
     from app.postgres.embedded import EmbeddedPostgres
 
-    uri = settings.database_uri if given else settings.migration_database_uri or settings.database_uri
-    if uri is not None:
-        return await schema.migrate(uri)
-    server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
-    conninfo = await server.astart()
-    try:
+    conninfo = conninfo_of(settings, None if given else settings.migration_database_uri)
+    if conninfo is not None:
         return await schema.migrate(conninfo)
+    server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
+    try:
+        return await schema.migrate(await server.astart())
     finally:
         server.release()

@@ -8,9 +8,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from psycopg import AsyncConnection, OperationalError
 
-Conninfo: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A URI or `key=value …`, or an async callable that gives one: a token, or a secret that is rotated."""
-
 C = TypeVar("C", bound=AsyncConnection[Any])
 
 
@@ -18,8 +15,15 @@ C = TypeVar("C", bound=AsyncConnection[Any])
 class Renewable(Protocol):
     """A conninfo that remembers what it gave, and can look whether there is a newer one."""
 
+    async def __call__(self) -> str:
+        """The conninfo for a new connection."""
+
     async def renew(self, since: float) -> bool:
         """Look again; True if what it gives now is another one than at the monotonic second `since`."""
+
+
+Conninfo: TypeAlias = str | Callable[[], Awaitable[str]] | Renewable
+"""A URI or `key=value …`, or an async callable that gives one: a token, or a secret that is rotated."""
 
 
 async def resolve(conninfo: Conninfo) -> str:

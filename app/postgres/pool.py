@@ -34,7 +34,6 @@ Statement: TypeAlias = tuple[QueryNoTemplate, Params]
 CONNECT_SECONDS = 5
 CANCEL_SECONDS = 0.25  # for each of the two steps of ending a statement that nobody waits for any more
 MIN_SIZE = 2
-EMPTY_POLL_SECONDS = 0.01
 
 # A socket that died without a FIN is noticed after ~10 s instead of after the kernel's 15 minutes.
 KEEPALIVE = {
@@ -157,20 +156,6 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
         await self.drain()
         return await super()._connect(timeout)
 
-    async def empty(self, timeout: float) -> None:
-        """Close every connection, and connect no more until `resize` says so. Nobody may be using one."""
-        await self.resize(0, self.max_size)
-        deadline = time.monotonic() + timeout
-        # Those that are being made now would otherwise arrive afterwards.
-        while self._nconns > len(self._pool) and time.monotonic() < deadline:  # noqa: ASYNC110 - the pool has no event
-            await asyncio.sleep(EMPTY_POLL_SECONDS)
-        async with self._lock:
-            idle = list(self._pool)
-            self._pool.clear()
-            self._nconns -= len(idle)
-        for connection in idle:
-            await self._close_connection(connection)
-
     async def close(self, timeout: float = 5.0) -> None:
         """Close within about `timeout` seconds, also while a worker is connecting to a host that does not answer."""
         workers = {worker for worker in (*self._workers, self._sched_runner) if worker is not None}
@@ -234,14 +219,6 @@ class Database:
         """
         if not self.pool.closed:
             await self.pool.drain()
-
-    async def suspend(self, timeout: float) -> None:
-        """Before a snapshot: hold no connection, within about `timeout` seconds. Nothing may be using one."""
-        await self.pool.empty(timeout)
-
-    async def resume(self) -> None:
-        """After `suspend`: connect again."""
-        await self.pool.resize(min(MIN_SIZE, self.pool.max_size), self.pool.max_size)
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[DictRow]]:
         """A connection of one's own, for several statements or a transaction. Raises PoolTimeout, PoolClosed."""

@@ -346,8 +346,8 @@ async def _connect(conninfo: Conninfo) -> AsyncIterator[BoundedConnection]:
         ) from error
     except psycopg.Error as error:
         raise SchemaError(
-            f"{_place(await resolve(conninfo))} cannot be used ({_reason(error)}): check SLACKWATER_DATABASE_URI and the server, "
-            "then run `slackwater doctor`."
+            f"{_place(await resolve(conninfo))} cannot be used ({_reason(error)}): check SLACKWATER_DATABASE_URI and "
+            "the server, then run `slackwater doctor`."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Hints to other processes that there may be work: one statement for however many runs.
+"""Hints to other processes that there may be work: few of them, for however many runs.
 
 Not in the transactions that they are about. A commit with a NOTIFY holds a lock of the whole cluster until it is on
 disk: a hundred hand-overs would commit one after the other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol
 
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
@@ -15,18 +16,40 @@ from app.runtime import queue
 
 log = logging.getLogger(__name__)
 
+RUNS_PER_WAKE = 10
+"""An environment that is woken works on several runs, and each claims what it finds."""
+MAX_WAKES = 10
+
+
+class WakeError(Exception):
+    """A wake-up was not taken."""
+
+
+class Waker(Protocol):
+    """Starts processes elsewhere that look for work: there may be none that listens."""
+
+    async def wake(self, count: int) -> None:
+        """Wake `count` of them. Raises WakeError."""
+
 
 class Hints:
-    """Sends hints, one at a time. They may be lost: the others poll."""
+    """Sends hints, one statement or one round of wake-ups at a time. They may be lost: the others poll, or sweep.
 
-    def __init__(self, database: Database) -> None:
+    `notify`: somebody may listen to the database. `waker`: who else is to be told.
+    """
+
+    def __init__(self, database: Database, *, notify: bool = True, waker: Waker | None = None) -> None:
+        self.waker = waker
         self._database = database
-        self._wanted = False
+        self._notify = notify
+        self._wanted = 0
         self._task: asyncio.Task[None] | None = None
 
-    def give(self) -> None:
-        """What has been committed until now may be claimed by others."""
-        self._wanted = True
+    def give(self, runs: int = 1) -> None:
+        """What has been committed until now may be claimed by others: so many runs, about."""
+        if not (self._notify or self.waker):
+            return
+        self._wanted += runs
         if self._task is None:
             self._task = asyncio.create_task(self._send(), name="hints")
 
@@ -38,9 +61,25 @@ class Hints:
     async def _send(self) -> None:
         try:
             while self._wanted:
-                self._wanted = False
-                await self._database.execute(queue.NOTIFY, {"hint": queue.HINT_WORK})
-        except DATABASE_TROUBLE as problem:
-            log.debug("hint lost: %s", problem, extra={"event": "hint.lost"})
+                wanted, self._wanted = self._wanted, 0
+                await asyncio.gather(self._tell_listeners(), self._wake(wanted))
         finally:
             self._task = None
+
+    async def _tell_listeners(self) -> None:
+        if not self._notify:
+            return
+        try:
+            await self._database.execute(queue.NOTIFY, {"hint": queue.HINT_WORK})
+        except DATABASE_TROUBLE as problem:
+            log.debug("hint lost: %s", problem, extra={"event": "hint.lost"})
+
+    async def _wake(self, runs: int) -> None:
+        if self.waker is None:
+            return
+        count = min(-(-runs // RUNS_PER_WAKE), MAX_WAKES)
+        try:
+            await self.waker.wake(count)
+        except WakeError as problem:
+            # The next sweep finds the runs. Until then they wait, and nobody else would say why.
+            log.warning("wake-up lost: %s", problem, extra={"event": "wake.lost", "runs": runs})

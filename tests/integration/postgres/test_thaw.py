@@ -1,4 +1,4 @@
-"""What the pool does when the process stood still, and when it is copied."""
+"""What the pool does when the process stood still."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -79,16 +78,6 @@ async def fill(database: Database) -> None:
     await asyncio.gather(*(database.fetch("select pg_sleep(0.1)") for _ in range(4)))
 
 
-async def sessions(uri: str) -> int:
-    async with await psycopg.AsyncConnection.connect(uri, autocommit=True) as watcher:
-        cursor = await watcher.execute(
-            "select count(*) from pg_stat_activity where application_name = 'slackwater thaw'"
-        )
-        row = await cursor.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 async def test_after_a_freeze_no_dead_socket_is_handed_out(database_uri: str) -> None:
     async with behind_a_firewall(database_uri) as (firewall, database):
         # GIVEN connections that a firewall has forgotten while the process stood still: that is what it would meet
@@ -133,36 +122,3 @@ async def test_a_pool_that_is_closed_or_was_never_opened_can_be_refreshed(databa
     await database.close(1.0)
     await database.refresh()
     await Database("postgresql:///nothing", max_size=2, statement_seconds=1.0, name="test").refresh()
-
-
-async def test_a_suspended_pool_holds_no_session_and_connects_again(database_uri: str) -> None:
-    async with behind_a_firewall(database_uri) as (firewall, database):
-        await fill(database)
-        assert await sessions(database_uri) == 4
-
-        # WHEN a snapshot is to be taken
-        await database.suspend(2.0)
-
-        # THEN the server soon knows of nobody, and nobody connects again by himself
-        async with asyncio.timeout(5):
-            while await sessions(database_uri):
-                await asyncio.sleep(0.02)
-        before = firewall.accepted
-        await asyncio.sleep(0.2)
-        assert firewall.accepted == before
-
-        # AND each copy has a pool as it was
-        await database.resume()
-        await fill(database)
-        assert await database.fetch_one("select 1 as a") == {"a": 1}
-        assert await sessions(database_uri) == 4
-
-
-async def test_a_pool_is_suspended_right_after_it_was_opened(database_uri: str) -> None:
-    """Its first connections are being made: they must not arrive in the snapshot."""
-    async with behind_a_firewall(database_uri) as (_, database):
-        await database.suspend(2.0)
-
-        assert database.pool.get_stats()["pool_size"] == 0
-        await database.resume()
-        assert await database.fetch_one("select 1 as a") == {"a": 1}

@@ -1,0 +1,55 @@
+"""boto3's clients: one of each for the process, used in threads that are nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 1.0
+READ_SECONDS = 3.0
+ATTEMPTS = 2
+"""Whoever waits has a deadline; what fails is tried again by those who called, or is made up for by the sweep."""
+
+# A graph's sync nodes may occupy every thread of the loop's own executor.
+_threads = ThreadPoolExecutor(4, thread_name_prefix="aws")
+_clients: dict[tuple[str, str | None], Any] = {}
+_lock = threading.Lock()
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what blocks, in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, function, *arguments)
+
+
+def client(service: str, region: str | None = None) -> Any:
+    """The process's client of a service; `region` where the environment does not say one. Blocks for a moment."""
+    with _lock:  # boto3 makes clients in one thread at a time only; using them is safe
+        if (service, region) not in _clients:
+            import boto3
+            from botocore.config import Config
+
+            bounds = Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            )
+            make: Any = boto3.session.Session().client  # its stubs know each service by name
+            _clients[service, region] = make(service, region_name=region, config=bounds)
+        return _clients[service, region]
+
+
+def forget() -> None:
+    """Make clients anew when they are needed again: after a restore their connections and credentials are old."""
+    with _lock:
+        _clients.clear()
+
+
+def region_of(arn: str) -> str | None:
+    """The region that an ARN names; None for what is only a name."""
+    parts = arn.split(":")
+    return parts[3] or None if len(parts) > 5 and parts[0] == "arn" else None
