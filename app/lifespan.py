@@ -15,6 +15,9 @@ from fastapi import FastAPI
 
 from app import telemetry
 from app.assistants import service as assistants
+from app.aws.database import conninfo_of
+from app.aws.secrets import with_secret_keys
+from app.aws.wakeups import waker_of
 from app.budget import Budget
 from app.errors import ExitCode, SchemaError, StartError
 from app.graphs.registry import Graphs
@@ -75,8 +78,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[State]:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Everything a process needs, opened in order. Raises StartError when it cannot serve."""
     async with AsyncExitStack() as stack:
+        settings = await with_secret_keys(settings)
+        settings.check_lambda()
         graphs = await asyncio.to_thread(Graphs.load, settings.project)
-        conninfo = settings.database_uri or await _embedded(settings, stack)
+        conninfo = conninfo_of(settings) or await _embedded(settings, stack)
         database = Database(
             conninfo,
             max_size=settings.pool_max_size,
@@ -86,7 +91,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await database.open()
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         await schema.check(database)
-        services = Services(settings, database, graphs, Runtime(settings, database, graphs))
+        runtime = Runtime(settings, database, graphs, waker_of(settings))
+        services = Services(settings, database, graphs, runtime)
         await assistants.register(services)
         await services.runtime.start()
         yield services
@@ -95,7 +101,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
     """Start, or share, the embedded server, and bring its schema up to date: nobody else would."""
     if settings.on_lambda:
-        raise SchemaError("On AWS Lambda there is no embedded server: set SLACKWATER_DATABASE_URI.")
+        raise SchemaError(
+            "On AWS Lambda there is no embedded server: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
+        )
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     conninfo = await asyncio.to_thread(server.start)
     stack.callback(server.release)
