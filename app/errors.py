@@ -115,6 +115,47 @@ class Invalid(ApiError):
     status = 422
 
 
+class StillRunning(ApiError):
+    """The run goes on, longer than this server may wait: GET the Location of this answer to go on waiting."""
+
+    # 408, as the JavaScript SDK repeats a POST after a 504, and would start the run again.
+    status = 408
+
+    def __init__(self, location: str) -> None:
+        super().__init__()
+        self.headers = {"Location": location}
+
+
+class JoinAgain(ApiError):
+    """The run goes on, longer than this server may wait: send the same request again to go on waiting."""
+
+    status = 504
+    headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
+class AnswerTooLarge(ApiError):
+    """The answer is too large for AWS Lambda."""
+
+    # 422, as the JavaScript SDK repeats a request after a 413 or a 5xx, and what a POST was to do has been done.
+    status = 422
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"The answer has {size} bytes, and AWS Lambda can give back {limit}: ask for less (`select`, `limit`, "
+            "a stream with stream_mode=updates), or read it through a container or a streaming URL."
+        )
+
+
+class EventTooLarge(SlackwaterError):
+    """An event is too large for any page of a stream."""
+
+    def __init__(self, name: str, event_id: str, size: int) -> None:
+        super().__init__(
+            f"Event {event_id} ({name}) has {size} bytes, more than this server can send at once. The run goes on: read "
+            f"what follows with Last-Event-ID: {event_id}, use stream_mode=updates, or a container or a streaming URL."
+        )
+
+
 class Draining(ApiError):
     """This process is stopping: try again, another one answers."""
 

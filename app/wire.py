@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
+from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,9 @@ import orjson
 from app.errors import SlackwaterError
 
 HEARTBEAT = b": heartbeat\r\n\r\n"
+
+ANSWER_BYTES = 6_291_556 - 65_536
+"""The largest body, in `escaped_size`, of an answer that AWS Lambda collects; the rest is for its headers."""
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
@@ -100,6 +104,11 @@ def sse_frame(event: str, data: bytes | str, event_id: str | None) -> bytes:
 def sse_id(event_id: str) -> bytes:
     """Moves a reader's `Last-Event-ID`, and is no event."""
     return b"id: %b\r\n\r\n" % event_id.encode()
+
+
+def escaped_size(body: bytes) -> int:
+    """Bytes of a text as a JSON string in ASCII: so AWS Lambda takes a body, and so it counts it against its limit."""
+    return len(encode_basestring_ascii(body.decode("utf-8", "replace")))
 
 
 def _default(value: Any) -> Any:

@@ -122,7 +122,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "thread_id": str(row["thread_id"]),
         "assistant_id": str(row["assistant_id"]),
         "metadata": row["metadata"],
-        "status": RunStatus(row["status"]).value,
+        "status": RunStatus(row.get("shown_status", row["status"])).value,
         "kwargs": {name: row["kwargs"][name] for name in _SHOWN_KWARGS if name in row["kwargs"]},
         "multitask_strategy": row["multitask_strategy"],
         "created_at": wire.timestamp(row["created_at"]),

@@ -10,8 +10,15 @@ from app.runtime import queue
 
 Row = dict[str, Any]
 
-_COLUMNS = """run_id, thread_id, assistant_id, metadata, status, kwargs, multitask_strategy, created_at, updated_at,
- error, on_completion, reader_left_at"""
+BACK_SECONDS = 10
+"""How long a reader who was sent away is waited for: a run that ends meanwhile is shown as running."""
+
+_SHOWN = f"""case when status not in ('pending', 'running') and exists (
+  select 1 from slackwater.cut_readers c where c.run_id = runs.run_id
+    and c.cut_at > clock_timestamp() - interval '{BACK_SECONDS} seconds') then 'running' else status end"""
+
+_COLUMNS = f"""run_id, thread_id, assistant_id, metadata, status, {_SHOWN} as shown_status, kwargs, multitask_strategy,
+ created_at, updated_at, error, on_completion, reader_left_at"""
 
 _GET = f"""
 select {_COLUMNS} from slackwater.runs
@@ -26,7 +33,7 @@ async def get(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> 
 _LIST = f"""
 select {_COLUMNS} from slackwater.runs
 where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
-  and (%(status)s::text is null or status = %(status)s)
+  and (%(status)s::text is null or {_SHOWN} = %(status)s)
 order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
 
 _THREAD = "select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s"
@@ -101,3 +108,29 @@ where run_id = %(run_id)s and status in ('pending', 'running') and kwargs ->> 'o
 async def reader(database: Database, run_id: UUID, *, left: bool) -> None:
     """Record that the reader of an `on_disconnect=cancel` run was cut off by us, or has come back."""
     await database.execute(_READER, {"run_id": run_id, "left": left})
+
+
+_LEAVE = f"""
+with run as (select run_id, attempt from slackwater.runs where run_id = %(run_id)s),
+cut as (
+  insert into slackwater.cut_readers (run_id, reader, cut_at)
+  select run_id, %(reader)s, clock_timestamp() from run
+  on conflict (run_id, reader) do update set cut_at = excluded.cut_at),
+gone as (
+  delete from slackwater.cut_readers where (run_id, reader) in (
+    select run_id, reader from slackwater.cut_readers where cut_at < clock_timestamp() - interval '{BACK_SECONDS} seconds'
+      and (run_id, reader) <> (%(run_id)s::uuid, %(reader)s::uuid) limit 100 for update skip locked))
+select attempt from run"""
+
+
+async def leave(database: Database, run_id: UUID, reader: UUID) -> int | None:
+    """Record that a reader was sent away and is to come back; the run's attempt. Forgets those who never did."""
+    row = await database.fetch_one(_LEAVE, {"run_id": run_id, "reader": reader})
+    return int(row["attempt"]) if row else None
+
+
+async def return_(database: Database, run_id: UUID, reader: UUID) -> None:
+    """Record that a reader who was sent away is back."""
+    await database.execute(
+        "delete from slackwater.cut_readers where run_id = %s and reader = %s", [run_id, reader]
+    )

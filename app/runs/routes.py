@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from urllib.parse import urlencode
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
 from app import wire
 from app.auth.principal import CurrentPrincipal, Principal
-from app.errors import Invalid
+from app.errors import ApiError, Invalid, JoinAgain, StillRunning
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runs import service
+from app.runs.bounds import Bounds, CurrentBounds
 from app.runs.models import RUN_FIELDS, Cancel, RunCreate, StreamMode, shown
+from app.runs.pages import PagedStream
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import matches
@@ -27,7 +30,7 @@ from app.runtime.journal import BEGINNING, EventId
 from app.threads.models import BIGINT_MAX
 
 if TYPE_CHECKING:
-    from app.lifespan import Services
+    from app.services import Services
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
@@ -74,12 +77,12 @@ async def stream_run(
     body: RunCreate,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and read its events (SSE) until it ends."""
-    return _stream(
-        services, principal, await service.create(services, principal, thread_id, body, idempotency_key)
-    )
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return await _stream(services, principal, created, bounds)
 
 
 @router.post("/runs/stream")
@@ -87,12 +90,12 @@ async def stream_stateless_run(
     body: RunCreate,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run without a thread and read its events (SSE) until it ends."""
-    return _stream(
-        services, principal, await service.create(services, principal, None, body, idempotency_key)
-    )
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return await _stream(services, principal, created, bounds)
 
 
 @router.post("/threads/{thread_id}/runs/wait")
@@ -101,12 +104,12 @@ async def wait_for_run(
     body: RunCreate,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and wait for its final values."""
-    return _wait(
-        services, principal, await service.create(services, principal, thread_id, body, idempotency_key)
-    )
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return await _wait(services, principal, created, bounds)
 
 
 @router.post("/runs/wait")
@@ -114,10 +117,12 @@ async def wait_for_stateless_run(
     body: RunCreate,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run without a thread and wait for its final values."""
-    return _wait(services, principal, await service.create(services, principal, None, body, idempotency_key))
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return await _wait(services, principal, created, bounds)
 
 
 @router.post("/runs/cancel", status_code=204)
@@ -172,6 +177,7 @@ async def cancel_run(
     run_id: str,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     wait: str = "false",
     action: str = "interrupt",
 ) -> Response:
@@ -181,7 +187,8 @@ async def cancel_run(
     if wait.lower() not in _TRUE:
         return Response(status_code=202)
     run = parse_uuid(run_id, "run")
-    return _body(services, principal, thread, run, headers={}, cancels=False)
+    late = StillRunning(f"/threads/{thread}/runs/{run}/join")
+    return await _body(services, principal, thread, run, headers={}, cancels=False, bounds=bounds, late=late)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
@@ -190,6 +197,7 @@ async def join_run(
     run_id: str,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     cancel_on_disconnect: str = "false",
 ) -> Response:
     """Wait for a run's final values, from wherever it is being worked on."""
@@ -201,7 +209,16 @@ async def join_run(
         await service.reader_back(services, run)
     cancels = cancel_on_disconnect.lower() in _TRUE
     location = f"/threads/{thread}/runs/{run}/join" + ("?cancel_on_disconnect=1" if cancels else "")
-    return _body(services, principal, thread, run, headers={"location": location}, cancels=cancels)
+    return await _body(
+        services,
+        principal,
+        thread,
+        run,
+        headers={"location": location},
+        cancels=cancels,
+        bounds=bounds,
+        late=JoinAgain(),
+    )
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream")
@@ -210,8 +227,10 @@ async def join_run_stream(
     run_id: str,
     services: CurrentServices,
     principal: CurrentPrincipal,
+    bounds: CurrentBounds,
     stream_mode: str | None = None,
     cancel_on_disconnect: str = "false",
+    reader: UUID | None = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
@@ -225,12 +244,14 @@ async def join_run_stream(
         )
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
+    if reader is not None:
+        await service.reader_returns(services, run, reader)
     modes = _modes(stream_mode)
     if last_event_id is None:
         cursor = await services.runtime.follower.newest(run)
     else:
         cursor = EventId.parse(last_event_id) or BEGINNING
-    return _events(
+    return await _events(
         services,
         principal,
         thread,
@@ -239,6 +260,8 @@ async def join_run_stream(
         modes=modes,
         cancels=cancel_on_disconnect.lower() in _TRUE,
         content_location=f"/threads/{thread}/runs/{run}",
+        bounds=bounds,
+        reader=reader,
     )
 
 
@@ -256,8 +279,10 @@ def _modes(text: str | None) -> list[str]:
     return list(modes)
 
 
-def _stream(services: Services, principal: Principal, created: service.Created) -> Response:
-    return _events(
+async def _stream(
+    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
+) -> Response:
+    return await _events(
         services,
         principal,
         created.thread_id,
@@ -266,19 +291,29 @@ def _stream(services: Services, principal: Principal, created: service.Created) 
         modes=[],
         cancels=created.on_disconnect == "cancel",
         content_location=created.content_location,
+        bounds=bounds,
+        starts=True,
     )
 
 
-def _wait(services: Services, principal: Principal, created: service.Created) -> Response:
+async def _wait(
+    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
+) -> Response:
     cancels = created.on_disconnect == "cancel"
-    headers = {
-        "location": f"{created.path}/join" + ("?cancel_on_disconnect=1" if cancels else ""),
-        "content-location": created.path,
-    }
-    return _body(services, principal, created.thread_id, created.run_id, headers=headers, cancels=cancels)
+    location = f"{created.path}/join" + ("?cancel_on_disconnect=1" if cancels else "")
+    return await _body(
+        services,
+        principal,
+        created.thread_id,
+        created.run_id,
+        headers={"location": location, "content-location": created.path},
+        cancels=cancels,
+        bounds=bounds,
+        late=StillRunning(location),
+    )
 
 
-def _events(
+async def _events(
     services: Services,
     principal: Principal,
     thread_id: UUID,
@@ -288,45 +323,68 @@ def _events(
     modes: list[str],
     cancels: bool,
     content_location: str,
+    bounds: Bounds | None,
+    reader: UUID | None = None,
+    starts: bool = False,
 ) -> Response:
     # The SDK drops its query parameters when it reconnects: what it asked for has to be in the Location.
     query = {"stream_mode": orjson.dumps(modes).decode()} if modes else {}
     if cancels:
         query["cancel_on_disconnect"] = "1"
+    stream = None
+    if bounds is not None:
+        reader = reader or uuid4()
+        query["reader"] = str(reader)
+        stream = PagedStream(
+            services, run_id, cursor, modes=modes, bounds=bounds, reader=reader, starts=starts
+        )
     location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
+    headers = {**_SSE_HEADERS, "location": location, "content-location": content_location}
+    if stream is not None and not stream.live:
+        page = b"".join([chunk async for chunk in stream.frames()])
+        if cancels and not stream.over:
+            await _cut(services, run_id)
+        return Response(page, headers=headers, media_type="text/event-stream")
 
-    async def frames() -> AsyncGenerator[bytes]:
-        told = False
-        # A client that is cut off before its first event has to know where to come back to: an id of its own
-        # moves its cursor and is no event.
-        if run_id not in services.runtime.worker.live:
-            told = True
-            yield wire.sse_id(str(cursor))
-        try:
-            async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
-                async for batch in batches:
-                    wanted = [event for event in batch if matches(event.name, modes)]
-                    if wanted:
-                        told = True
-                        yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
-        except RunGone:
-            yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
-        except StreamCut:
-            if not told:
-                yield wire.sse_id(str(cursor))
-            raise
+    async def left(how: Left) -> None:
+        sent_away = how is Left.ENDED and stream is not None and not stream.over
+        await _left(services, principal, thread_id, run_id, Left.CUT if sent_away else how, cancels)
 
     return OpenResponse(
-        frames(),
+        stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
         media_type="text/event-stream",
-        headers={**_SSE_HEADERS, "location": location, "content-location": content_location},
+        headers=headers,
         heartbeat=wire.HEARTBEAT,
         seconds=services.settings.heartbeat_seconds,
-        left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
+        left=left,
     )
 
 
-def _body(
+async def _frames(
+    services: Services, run_id: UUID, cursor: EventId, modes: list[str]
+) -> AsyncGenerator[bytes]:
+    told = False
+    # A client that is cut off before its first event has to know where to come back to: an id of its own
+    # moves its cursor and is no event.
+    if run_id not in services.runtime.worker.live:
+        told = True
+        yield wire.sse_id(str(cursor))
+    try:
+        async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
+            async for batch in batches:
+                wanted = [event for event in batch if matches(event.name, modes)]
+                if wanted:
+                    told = True
+                    yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
+    except RunGone:
+        yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+    except StreamCut:
+        if not told:
+            yield wire.sse_id(str(cursor))
+        raise
+
+
+async def _body(
     services: Services,
     principal: Principal,
     thread_id: UUID,
@@ -334,11 +392,25 @@ def _body(
     *,
     headers: dict[str, str],
     cancels: bool,
+    bounds: Bounds | None,
+    late: ApiError,
 ) -> Response:
+    """The run's final values, when it has ended. Raises `late` where it does not within the bounds of a collected answer."""
+    if bounds is not None and not bounds.live:
+        # Not begun before its end: what is sent is collected, and only the end tells which status it has.
+        try:
+            body = await service.body(services, principal, thread_id, run_id, until=bounds.wait_until)
+        except (StreamCut, *DATABASE_TROUBLE):
+            if cancels:
+                await _cut(services, run_id)
+            raise late from None
+        return Response(body, headers=headers, media_type="application/json")
+
     async def whole() -> AsyncGenerator[bytes]:
         # At once: the client has to know the Location before anything can be cut.
         yield b"\n"
-        yield await service.body(services, principal, thread_id, run_id)
+        until = None if bounds is None else bounds.wait_until
+        yield await service.body(services, principal, thread_id, run_id, until=until)
 
     return OpenResponse(
         whole(),
@@ -348,6 +420,12 @@ def _body(
         seconds=services.settings.heartbeat_seconds,
         left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
     )
+
+
+async def _cut(services: Services, run_id: UUID) -> None:
+    # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
+    with suppress(*DATABASE_TROUBLE):
+        await service.reader_cut(services, run_id)
 
 
 async def _left(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,12 +23,12 @@ from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
 from app.runtime.cancel import CancelAction
 from app.runtime.collector import Collector
-from app.runtime.follow import RunGone
+from app.runtime.follow import RunGone, StreamCut
 from app.runtime.states import TERMINAL
 from app.threads.models import Checkpoint
 
 if TYPE_CHECKING:
-    from app.lifespan import Services
+    from app.services import Services
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 
@@ -206,11 +208,24 @@ async def cancel(
     return thread
 
 
-async def body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
-    """What `/wait` and `/join` answer, once the run has ended. Raises StreamCut when this process leaves before.
+async def body(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, *, until: float | None
+) -> bytes:
+    """What `/wait` and `/join` answer, once the run has ended.
 
     Made of the whole log, so that it is the same whenever, and to whichever process, a client comes back.
+    Raises StreamCut when this process leaves before, or at the monotonic second `until`.
     """
+    try:
+        async with asyncio.timeout(None if until is None else until - time.monotonic()) as patience:
+            return await _body(services, principal, thread_id, run_id)
+    except TimeoutError:
+        if patience.expired():
+            raise StreamCut from None
+        raise
+
+
+async def _body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
     collector = Collector()
     row = None
     if run_id not in services.runtime.worker.live:
@@ -239,3 +254,13 @@ async def reader_cut(services: Services, run_id: UUID) -> None:
 async def reader_back(services: Services, run_id: UUID) -> None:
     """A reader has come back."""
     await queries.reader(services.database, run_id, left=False)
+
+
+async def reader_leaves(services: Services, run_id: UUID, reader: UUID) -> int:
+    """A reader's page ends before his run: it is shown as running until he is back. The number of its attempt."""
+    return await queries.leave(services.database, run_id, reader) or 1
+
+
+async def reader_returns(services: Services, run_id: UUID, reader: UUID) -> None:
+    """He is back, for his next page."""
+    await queries.return_(services.database, run_id, reader)

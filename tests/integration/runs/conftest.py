@@ -1,0 +1,78 @@
+"""Applications in this process, on one database, behind a gateway that a stock client talks to over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway import Environment, Gateway, Holds
+from gateway import holds as the_holds
+
+from app.main import create_app
+from app.settings import Settings
+
+PROJECT = Path(__file__).parent / "pages_project"
+
+Start = Callable[..., Awaitable[Environment]]
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The application adds to `sys.path` and sends the logs of the process to stderr."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def holds() -> Iterator[Holds]:
+    the_holds.reset()
+    yield the_holds
+    the_holds.reset()
+
+
+@pytest.fixture
+async def start(database_uri: str) -> AsyncIterator[Start]:
+    """Starts an environment: `await start(stream_page_seconds=2)`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Environment:
+            app = create_app(
+                Settings.load(
+                    **{
+                        "project": PROJECT,
+                        "database_uri": database_uri,
+                        "wake": "poll",
+                        "pool_max_size": 6,
+                        "poll_seconds": 0.2,
+                        "grace_seconds": 3,
+                        "drain_reserve_seconds": 1,
+                        "hard_reserve_seconds": 0.3,
+                        **settings,
+                    }
+                )
+            )
+            state = await stack.enter_async_context(app.router.lifespan_context(app))
+            assert state is not None
+            return Environment(app, state["services"], dict(state))
+
+        yield start
+
+
+@pytest.fixture
+async def environment(start: Start) -> Environment:
+    return await start()
+
+
+@pytest.fixture
+def gateway(environment: Environment) -> Gateway:
+    """One environment behind a gateway that collects its answers."""
+    return Gateway(environment)
