@@ -9,6 +9,7 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.auth.authorizer import caller
 from app.auth.keys import find_owner
 from app.auth.principal import LOCAL_OWNER, Principal
 from app.errors import ApiError, Draining, Forbidden, Unauthorized
@@ -42,13 +43,16 @@ def admit(scope: Scope) -> Principal:
     services = scope["state"]["services"]
     if services.runtime.closed:
         raise Draining
-    headers = Headers(scope=scope)
-    keys = services.settings.api_keys
-    if keys:
-        owner = find_owner(keys, headers.get("x-api-key", ""))
-        if owner is None:
-            raise Unauthorized
-        return Principal(owner)
+    settings, headers = services.settings, Headers(scope=scope)
+    authorizer = settings.authorizer if settings.on_lambda else None  # nobody stands in front of a container
+    if settings.api_keys and (authorizer is None or "x-api-key" in headers):
+        return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())
+    if authorizer is not None:
+        return _known(
+            caller(scope, authorizer), Unauthorized("The authorizer in front of this server names nobody.")
+        )
+    if settings.on_lambda:
+        raise Unauthorized  # behind a gateway nobody is this machine
     # Without keys: only this machine, and no web page from elsewhere (DNS rebinding sends a foreign Host).
     peer = scope.get("client")
     if peer and not _is_loopback(peer[0]):
@@ -59,6 +63,12 @@ def admit(scope: Scope) -> Principal:
         if value == "null":
             raise Forbidden("Origin null may be any page: configure an API key to serve it.")
     return Principal(LOCAL_OWNER)
+
+
+def _known(owner: str | None, refusal: Unauthorized) -> Principal:
+    if owner is None:
+        raise refusal
+    return Principal(owner)
 
 
 def _names_loopback(authority: str) -> bool:
