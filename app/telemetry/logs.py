@@ -1,18 +1,26 @@
-"""Structured logs through Powertools, as JSON or for a person to read. Every line has a stable dotted `event`."""
+"""Structured logs through Powertools, as JSON or for a person to read. Every line has a stable dotted `event`.
+
+On AWS Lambda each line also says which invocation it is of, in the words of Powertools' own Logger, and what was left
+of its time.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from app.telemetry import service
 
 if TYPE_CHECKING:
     from app.errors import StartError
     from app.settings import Settings
 
-_FIELDS = ("event", "run_id", "thread_id", "attempt", "fence", "reason")
+FIELDS = ("event", "run_id", "thread_id", "attempt", "fence", "reason")
+"""The keys that come first in a line, in this order, after its level and its message."""
+
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -37,15 +45,62 @@ class _CutStreams(logging.Filter):
         return record.msg != "ASGI callable returned without completing response."
 
 
+@dataclass(slots=True)
+class Invocation:
+    """What the lines of an invocation say of it."""
+
+    request_id: str
+    correlation_id: str
+    """That of whoever asked: the gateway's request, or the message of a queue."""
+    cold_start: bool
+    deadline: float
+    """Monotonic seconds."""
+
+
+class _InvocationKeys(logging.Filter):
+    """Adds them to each line. Not a context variable: an invocation has several threads, and an environment only one."""
+
+    invocation: Invocation | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        current = self.invocation
+        if current is not None:
+            record.function_request_id = current.request_id
+            record.correlation_id = current.correlation_id
+            record.cold_start = current.cold_start
+            record.remaining_ms = round((current.deadline - time.monotonic()) * 1000)
+        return True
+
+
+_keys = _InvocationKeys()
+
+
+def of_invocation(invocation: Invocation | None) -> None:
+    """From now on the lines are this invocation's; None: nobody's, until the next."""
+    _keys.invocation = invocation
+
+
+def correlate(correlation_id: str) -> None:
+    """The lines of the invocation that come now are about another message of its batch."""
+    if _keys.invocation is not None:
+        _keys.invocation.correlation_id = correlation_id
+
+
+def _json() -> logging.Formatter:
+    from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+
+    formatter: logging.Formatter = LambdaPowertoolsFormatter(
+        service=service.name(), log_record_order=["level", "message", *FIELDS]
+    )
+    return formatter
+
+
 def configure(settings: Settings) -> None:
     """Send all logs of the process to stderr, in the format that the settings ask for. May be called again."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        LambdaPowertoolsFormatter(service="slackwater", log_record_order=["level", "message", *_FIELDS])
-        if as_json
-        else _TextFormatter()
-    )
+    handler.setFormatter(_json() if as_json else _TextFormatter())
+    handler.addFilter(_keys)
     handler.name = "slackwater"
     root = logging.getLogger()
     for old in [h for h in root.handlers if h.name == handler.name]:
