@@ -14,7 +14,7 @@ from app.postgres import schema
 from app.postgres.pool import Database
 from app.postgres.schema import Verdict, check, migrate, status
 
-EVERYTHING = ["001_gateway", "langgraph_checkpoints_9", "langgraph_store_3"]
+EVERYTHING = ["001_gateway", "002_pages", "langgraph_checkpoints_9", "langgraph_store_3"]
 
 
 async def run(uri: str, *statements: str) -> list[dict[str, object]]:
@@ -31,7 +31,7 @@ async def test_migrate_applies_everything_once(empty_database_uri: str) -> None:
     assert await migrate(empty_database_uri) == []
     found = await status(empty_database_uri)
     assert found.verdict is Verdict.CURRENT
-    assert found.applied == ("001_gateway",)
+    assert found.applied == ("001_gateway", "002_pages")
     assert found.server
 
 
@@ -61,7 +61,7 @@ async def test_check_passes_on_the_schema_of_this_release(database: Database) ->
         (["drop schema slackwater cascade"], ["no Slackwater schema", "slackwater migrate"]),
         (["insert into slackwater.migrations values ('999_future')"], ["newer", "999_future"]),
         (
-            ["update slackwater.migrations set name = '000_past'"],
+            ["update slackwater.migrations set name = '000_past' where name = '001_gateway'"],
             ["newer", "000_past"],
         ),
         (
