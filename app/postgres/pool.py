@@ -23,6 +23,8 @@ from psycopg_pool import AsyncConnectionPool
 from app.postgres import jsonb
 from app.postgres.conninfo import Conninfo, renewed
 from app.postgres.gate import Gate
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
 
 logger = logging.getLogger(__name__)
 
@@ -139,11 +141,20 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
     async def getconn(self, timeout: float | None = None) -> BoundedConnection:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            connection = await super().getconn(deadline - time.monotonic())
+            connection = await self._free(deadline - time.monotonic())
             if not _dropped(connection):
                 return connection
             await connection.close()
             await self.putconn(connection)  # which replaces it
+
+    async def _free(self, timeout: float) -> BoundedConnection:
+        if self._pool:
+            return await super().getconn(timeout)
+        since = time.monotonic()
+        try:
+            return await super().getconn(timeout)
+        finally:
+            metrics.took(Metric.POOL_WAIT_MS, (time.monotonic() - since) * 1000)
 
     async def _connect(self, timeout: float | None = None) -> BoundedConnection:
         since = time.monotonic()

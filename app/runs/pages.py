@@ -22,6 +22,8 @@ from app.runs.bounds import Bounds, Page, Verdict
 from app.runtime.encode import matches
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import Event, EventId
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -86,6 +88,7 @@ class PagedStream:
             yield wire.sse_frame("metadata", filler, str(self._cursor))
 
     async def _leave(self) -> int:
+        metrics.count(Metric.STREAM_PAGES)
         try:
             return await service.reader_leaves(self._services, self._run_id, self._reader)
         except DATABASE_TROUBLE:

@@ -20,6 +20,8 @@ from app.runtime.claims import MAX_STALLS, PROGRESS
 from app.runtime.journal import Event
 from app.runtime.statements import INSERT_EVENTS, event_columns
 from app.runtime.states import RunStatus, Stopped
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
 
 STATELESS_LINGER_SECONDS = 120
 """A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
@@ -164,7 +166,15 @@ async def end(
         (queue.LOCK, params), (_END, params), *undo, (queue.PROMOTE, params), (_THREAD, params)
     )
     owned = bool(answers[1] and answers[1][0]["owned"])
+    if owned:
+        _count_end(status)
     return Settled(owned, any(row["ready"] and row["due"] for row in answers[-2]), status.value)
+
+
+def _count_end(status: RunStatus) -> None:
+    metrics.count(Metric.RUNS_FINISHED)
+    if status in (RunStatus.ERROR, RunStatus.TIMEOUT):
+        metrics.count(Metric.RUNS_FAILED)
 
 
 async def hand_over(
@@ -207,5 +217,9 @@ async def hand_over(
         return Settled(owned=False)
     ready = any(row["ready"] and row["due"] for row in promoted)
     if stuck:
+        _count_end(RunStatus.ERROR)
         return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(stuck[0]["error"]))
+    metrics.count(Metric.RUNS_TAKEN_OVER if stopped is Stopped.LOST else Metric.RUNS_HANDED_OVER)
+    if stopped is Stopped.DRAINED:
+        metrics.count(Metric.RUNS_DRAINED)
     return Settled(True, ready, RunStatus.PENDING.value)

@@ -25,6 +25,8 @@ from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
 from app.runtime.queue import HINT_CANCEL
 from app.runtime.states import StopWish
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -230,6 +232,9 @@ class Worker:
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         self.live[run.run_id] = attempt
+        metrics.level(Metric.RUNS_LIVE, len(self.live))
+        if run.stopped is None:
+            metrics.count(Metric.RUNS_STARTED)
         attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
         if self.runtime.draining:
             attempt.ask_to_drain(self.runtime.drain_reason)
@@ -256,6 +261,9 @@ class Worker:
             if not attempt.deferred:
                 attempt.journal.close(Ending.GONE_ON)
                 self.live.pop(attempt.run.run_id, None)
+                metrics.level(Metric.RUNS_LIVE, len(self.live))
+            if settled is not None and not settled.owned:
+                metrics.count(Metric.LEASE_LOST)
             # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
             if was_full or settled is None or not settled.owned or settled.next_ready:
                 self._wake.set()
