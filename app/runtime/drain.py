@@ -16,6 +16,8 @@ from app.runtime import executor
 from app.runtime.attempt import Attempt
 from app.runtime.journal import Ending
 from app.runtime.states import Outcome, RunStatus, StopWish
+from app.telemetry import metrics, tracing
+from app.telemetry.metrics import Metric
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -32,6 +34,7 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     attempts = await _ask_and_insist(runtime, budget, reason)
     runtime.close_door()
     await _settle(runtime, budget, attempts)
+    _record(budget, attempts)
     return report(attempts, budget, reason)
 
 
@@ -46,7 +49,14 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     await _settle(runtime, budget, attempts)
     await runtime.hints.sent(budget.left())
     await runtime.database.gate.quiesce(budget.left())
+    _record(budget, attempts)
     return report(attempts, budget, reason)
+
+
+def _record(budget: Budget, attempts: list[Attempt]) -> None:
+    if attempts:  # an invocation ends with a pause, too, and most of them have nothing to stop
+        metrics.took(Metric.DRAIN_MS, budget.spent_ms())
+        tracing.record("drain", budget.started, runs=len(attempts))
 
 
 async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:

@@ -14,6 +14,8 @@ from app.runtime.claims import MAX_STALLS
 from app.runtime.saver import PooledSaver
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus, Stopped
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -86,6 +88,21 @@ select t.thread_id from slackwater.threads t where t.status = 'busy'
   select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running')) limit 100"""
 
 
+STUCK_LEASE_SECONDS = 5
+"""Every run whose lease has expired is taken over within this time."""
+
+STUCK_WAIT_SECONDS = 60
+"""A run that is ready waits longer than this only when nobody has room for it, or nobody looks."""
+
+_STUCK = f"""
+select count(*) as runs from (
+  (select 1 from slackwater.runs where status = 'running'
+    and lease_until < clock_timestamp() - interval '{STUCK_LEASE_SECONDS} seconds' limit 1000)
+  union all
+  (select 1 from slackwater.runs where ready
+    and available_at < clock_timestamp() - interval '{STUCK_WAIT_SECONDS} seconds' limit 1000)) stuck"""
+
+
 async def sweep(runtime: Runtime) -> int:
     """One round; how many runs were taken over. Safe to do in any number of processes at once."""
     database = runtime.database
@@ -105,6 +122,8 @@ async def sweep(runtime: Runtime) -> int:
         if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
             break
     await database.execute(_TRIM_KEYS)
+    for row in await database.fetch(_STUCK):
+        metrics.level(Metric.RUNS_STUCK, row["runs"])
     return taken
 
 
