@@ -80,7 +80,7 @@ def _create(folder: Path, python: Path, log: Path) -> list[str]:
 
 
 def _install(pip: list[str], folder: Path, groups: tuple[str, ...], log: Path) -> None:
-    pinned, wanted = _locked(), _requirements(groups)
+    pinned, wanted = locked(), _requirements(groups)
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(pinned) + "\n")
     options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-c", str(constraints)]
@@ -105,7 +105,7 @@ def _install(pip: list[str], folder: Path, groups: tuple[str, ...], log: Path) -
         _fail("pip could not install the packages.", log)
 
 
-def _locked() -> list[str]:
+def locked() -> list[str]:
     """The versions of uv.lock, as constraints for pip."""
     import tomllib  # not in a Python that is too old
 

