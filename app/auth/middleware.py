@@ -18,6 +18,9 @@ from app.settings import LOOPBACK_HOSTS
 PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
 """Answered to anybody: they say nothing about anyone's data."""
 
+TO_THE_END = frozenset({"/metrics"})
+"""Answered also while states are written: what a stop did is in it."""
+
 
 class Door:
     """Puts the `Principal` into the scope, or answers 401, 403 or 503 instead of the app."""
@@ -41,7 +44,7 @@ class Door:
 def admit(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
     services = scope["state"]["services"]
-    if services.runtime.closed:
+    if services.runtime.closed and scope["path"] not in TO_THE_END:
         raise Draining
     settings, headers = services.settings, Headers(scope=scope)
     authorizer = settings.authorizer if settings.on_lambda else None  # nobody stands in front of a container

@@ -1,16 +1,21 @@
-"""Whether the process lives, is ready, and what it is. Needs no credentials and says nothing about anyone's data.
+"""Whether the process lives, is ready, and what it is: needs no credentials and says nothing about anyone's data.
+
+And its figures, which say how much everybody does, and so need a key when there are keys.
 
 `/docs` and `/openapi.json` are FastAPI's own.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app import __version__
+from app.errors import NotFound
 from app.http import CurrentServices, json_response
+from app.imports import in_turn
 from app.runtime.states import Phase
 from app.system import queries
 
@@ -67,3 +72,18 @@ async def ready(services: CurrentServices) -> Response:
     phase = services.runtime.phase
     status = Phase.DRAINING if phase is Phase.CLOSED else phase
     return json_response({"status": status.value}, 200 if phase is Phase.READY else 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request, services: CurrentServices) -> Response:
+    """The figures of this process, as Prometheus reads them. On AWS Lambda they are in CloudWatch instead."""
+    if services.settings.on_lambda:
+        raise NotFound("On AWS Lambda the metrics are in CloudWatch.")
+    text, media_type = await in_turn(partial(_exposition, request.headers.get("accept", "")))
+    return Response(text, media_type=media_type)
+
+
+def _exposition(accept: str) -> tuple[bytes, str]:
+    from app.telemetry import prometheus
+
+    return prometheus.text(accept)
