@@ -17,7 +17,7 @@ from app.errors import ApiError, BodyTooLarge, Draining, Invalid
 from app.postgres.trouble import DATABASE_TROUBLE
 
 if TYPE_CHECKING:
-    from app.lifespan import Services
+    from app.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,16 @@ class JsonRoute(APIRoute):
                 raise
 
         return handle_json
+
+
+def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
+    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
+
+    The total is the official server's lower bound, not a count.
+    """
+    if found > limit:
+        return {"X-Pagination-Next": str(offset + limit), "X-Pagination-Total": str(offset + limit + 1)}
+    return {"X-Pagination-Total": str(offset + found)}
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -14,6 +14,10 @@ from app.postgres.pool import Database
 
 _COLUMNS: LiteralString = "assistant_id, owner, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 
+_KEPT_NAME: LiteralString = (
+    "case when old.assistant_id = any(%(unnamed)s::uuid[]) then old.name else excluded.name end"
+)
+
 _FILTER: LiteralString = """
     owner in (%(owner)s, %(system)s)
     and graph_id = any(%(graphs)s)
@@ -32,36 +36,38 @@ _ORDER: dict[SortBy, LiteralString] = {
 
 
 async def register(
-    database: Database, rows: Sequence[tuple[UUID, str, str, str | None]]
+    database: Database, rows: Sequence[tuple[UUID, str, str, str | None]], unnamed: Sequence[UUID] = ()
 ) -> list[AssistantRow]:
     """Make the system assistants `(assistant_id, graph_id, name, description)` what they must be; all of them.
 
     One statement in the order of the ids: processes that start together wait for one another's rows and then
-    find nothing to change. A row that is already right stays untouched, one that differs is a new version.
+    find nothing to change. A row that is already right stays untouched, one that differs is a new version. Those of
+    `unnamed` that are there keep their name.
     """
     rows = sorted(rows, key=lambda row: row[0])
     ids, graph_ids, names, descriptions = ([row[column] for row in rows] for column in range(4))
     _, found = await database.pipeline(
         (
-            """
+            f"""
             insert into slackwater.assistants as old (assistant_id, owner, graph_id, name, description, metadata)
             select given.*, %(metadata)s
               from (select unnest(%(ids)s::uuid[]) as assistant_id, %(system)s::text, unnest(%(graph_ids)s::text[]),
                            unnest(%(names)s::text[]), unnest(%(descriptions)s::text[])) as given
              order by given.assistant_id
             on conflict (assistant_id) do update
-               set owner = excluded.owner, graph_id = excluded.graph_id, name = excluded.name,
+               set owner = excluded.owner, graph_id = excluded.graph_id, name = {_KEPT_NAME},
                    description = excluded.description, config = excluded.config, context = excluded.context,
                    metadata = excluded.metadata, version = old.version + 1, updated_at = now()
              where (old.owner, old.graph_id, old.name, old.description, old.config, old.context, old.metadata)
                    is distinct from
-                   (excluded.owner, excluded.graph_id, excluded.name, excluded.description, excluded.config,
+                   (excluded.owner, excluded.graph_id, {_KEPT_NAME}, excluded.description, excluded.config,
                     excluded.context, excluded.metadata)
             """,
             {
                 "ids": ids,
                 "graph_ids": graph_ids,
                 "names": names,
+                "unnamed": list(unnamed),
                 "descriptions": descriptions,
                 "system": SYSTEM_OWNER,
                 "metadata": Jsonb({"created_by": "system"}),

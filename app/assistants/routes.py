@@ -9,7 +9,7 @@ from app.assistants.models import AssistantCreate, AssistantFilter, AssistantPat
 from app.auth.principal import CurrentPrincipal
 from app.errors import Invalid
 from app.graphs import topology
-from app.http import CurrentServices, JsonRoute, json_response
+from app.http import CurrentServices, JsonRoute, json_response, pagination
 from app.ids import parse_uuid
 
 router = APIRouter(prefix="/assistants", tags=["assistants"], route_class=JsonRoute)
@@ -88,16 +88,6 @@ async def subgraphs(
     parse_uuid(assistant_id, "assistant")
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.subgraphs(opened, namespace, recurse in ("true", "True")))
-
-
-def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
-    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
-
-    The total is the official server's lower bound, not a count.
-    """
-    if found > limit:
-        return {"X-Pagination-Next": str(offset + limit), "X-Pagination-Total": str(offset + limit + 1)}
-    return {"X-Pagination-Total": str(offset + found)}
 
 
 def _depth(xray: str) -> int | bool:

@@ -22,7 +22,7 @@ from app.graphs.registry import Graphs
 
 if TYPE_CHECKING:
     from app.graphs.registry import Graph
-    from app.lifespan import Services
+    from app.services import Services
 
 NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 """The official server's literal; not one of RFC 4122's, which have `b810` to `b814` where this has `b821`."""
@@ -42,11 +42,22 @@ def system_id(graph_id: str) -> UUID:
 
 
 async def register(services: Services) -> None:
-    """Make sure that each graph has its system assistant. Safe when many processes start at once."""
+    """Make sure that each graph has its system assistant. Safe when many processes start at once.
+
+    A graph that has not been imported keeps the name that its assistant has already, or else is called by its id, until
+    it is imported.
+    """
     graphs = services.graphs
-    wanted = [(system_id(id_), id_, graphs.name(id_), graphs.description(id_)) for id_ in graphs.ids]
-    rows = await queries.register(services.database, wanted)
+    wanted = [(system_id(id_), id_, graphs.name(id_) or id_, graphs.description(id_)) for id_ in graphs.ids]
+    unnamed = [system_id(id_) for id_ in graphs.ids if graphs.name(id_) is None]
+    rows = await queries.register(services.database, wanted, unnamed)
     _system_assistants[graphs] = {row.assistant_id: row for row in rows}
+
+    async def correct_name(graph_id: str) -> None:
+        if _system_assistants[graphs][system_id(graph_id)].name != graphs.name(graph_id):
+            await register(services)
+
+    graphs.on_import = correct_name
 
 
 async def resolve(services: Services, principal: Principal, assistant: str) -> AssistantRow:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-import hashlib
-import importlib
-import importlib.util
 import logging
-import os
-import re
-import sys
-import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from app.errors import GraphImportError, NotFound
-from app.graphs.project import GraphSpec, Project
+from app.errors import ApiError, GraphImportError, NotFound
+from app.graphs.importer import Imported, import_graph
+from app.graphs.project import Project
+from app.imports import in_turn
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -27,8 +21,6 @@ if TYPE_CHECKING:
     from langgraph.pregel import Pregel
     from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
-
-    from app.graphs.factory import Factory
 
     Graph = Pregel[Any, Any, Any, Any]
 
@@ -38,52 +30,64 @@ _UNNAMED = "LangGraph"
 """The name of every compiled graph that was not given one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One of `graph` and `factory`."""
+class GraphBroken(ApiError):
+    """The graph does not import: the log of this server says why."""
 
-    spec: GraphSpec
-    graph: Graph | None
-    factory: Factory | None
+    status = 424
 
 
 class Graphs:
     """The graphs of this process, by id."""
 
-    def __init__(self, entries: Mapping[str, _Entry]) -> None:
-        self._entries = entries
-        self.ids = tuple(entries)
+    def __init__(self, project: Project) -> None:
+        self._root = project.root
+        self._specs = {spec.id: spec for spec in project.graphs}
+        self._imported: dict[str, Imported] = {}
+        self._imports: dict[str, asyncio.Task[Imported]] = {}
+        self.ids = tuple(self._specs)
         """In the order of `langgraph.json`."""
+        self.on_import: Callable[[str], Awaitable[None]] | None = None
+        """Awaited with the id of a graph that was imported when it was first opened."""
 
     @classmethod
-    def load(cls, project: Path) -> Graphs:
-        """Import every graph of the project at `project` (its folder, or its `langgraph.json`). Takes seconds.
+    def load(cls, project: Path, *, lazy: bool = False) -> Graphs:
+        """Read the project at `project` (its folder, or its `langgraph.json`), and import its graphs: takes seconds.
 
-        Changes `sys.path` and the environment as the project asks. Raises SettingsError if its file makes no
-        sense, and GraphImportError, which names the graph, if one does not import.
+        With `lazy` each graph is imported when it is first opened. Changes `sys.path` and the environment as the
+        project asks. Raises SettingsError if its file makes no sense, and GraphImportError, which names the graph, if
+        one does not import.
         """
         read = Project.read(project)
         for warning in read.warnings:
             log.warning(warning, extra={"event": "project.ignored"})
         read.activate()
-        return cls({spec.id: _entry(spec, _import(spec, read.root)) for spec in read.graphs})
+        graphs = cls(read)
+        if not lazy:
+            for graph_id in graphs.ids:
+                graphs._import(graph_id)
+        return graphs
 
     def __contains__(self, graph_id: object) -> bool:
-        return graph_id in self._entries
+        return graph_id in self._specs
 
     def require(self, graph_id: str) -> None:
         """Raises NotFound, which lists the graphs that there are."""
-        if graph_id not in self._entries:
+        if graph_id not in self._specs:
             raise NotFound(f"Graph '{graph_id}' not found. Expected one of: {sorted(self.ids)}")
 
     def description(self, graph_id: str) -> str | None:
         """The description in `langgraph.json`."""
-        return self._entries[graph_id].spec.description
+        return self._specs[graph_id].description
 
-    def name(self, graph_id: str) -> str:
-        """The name that the graph was compiled with, or else its id; a factory's graph has its id."""
-        graph = self._entries[graph_id].graph
-        return _name(graph, graph_id) if graph else graph_id
+    def name(self, graph_id: str) -> str | None:
+        """The name that the graph was compiled with, or else its id; a factory's graph has its id.
+
+        None as long as the graph has not been imported.
+        """
+        imported = self._imported.get(graph_id)
+        if imported is None:
+            return None
+        return _name(imported.graph, graph_id) if imported.graph else graph_id
 
     @asynccontextmanager
     async def open(
@@ -100,15 +104,57 @@ class Graphs:
 
         A factory runs each time; `config`, `access`, `store` and, for `threads.create_run`, `context` are what
         it may ask for. What it holds is released at the end. An exception from the body always comes out.
-        Raises NotFound for an unknown id, `app.graphs.factory.NotAGraph`, and what the factory raises.
+        Raises NotFound for an unknown id, GraphBroken for one that is imported now and cannot be,
+        `app.graphs.factory.NotAGraph`, and what the factory raises.
         """
         self.require(graph_id)
-        entry = self._entries[graph_id]
-        if entry.graph:
-            yield _bind(entry.graph, graph_id, checkpointer, store)
-        elif entry.factory:
-            async with entry.factory.build(access, config, store, context) as graph:
+        imported = self._imported.get(graph_id) or await self._import_now(graph_id)
+        if imported.graph:
+            yield _bind(imported.graph, graph_id, checkpointer, store)
+        elif imported.factory:
+            async with imported.factory.build(access, config, store, context) as graph:
                 yield _bind(graph, graph_id, checkpointer, store)
+
+    async def close(self, timeout: float) -> None:
+        """Wait for imports that nobody waits for any more, `timeout` seconds at most."""
+        tasks = list(self._imports.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    def _import(self, graph_id: str) -> Imported:
+        imported = self._imported[graph_id] = import_graph(self._specs[graph_id], self._root)
+        return imported
+
+    async def _import_now(self, graph_id: str) -> Imported:
+        """The graph, imported once however many want it now. After a failure the next one who wants it tries again."""
+        task = self._imports.get(graph_id)
+        if task is None:
+            task = asyncio.create_task(self._import_in_turn(graph_id), name=f"import:{graph_id}")
+            self._imports[graph_id] = task
+            task.add_done_callback(lambda _: self._imports.pop(graph_id, None))
+        return await asyncio.shield(task)
+
+    async def _import_in_turn(self, graph_id: str) -> Imported:
+        try:
+            imported = await in_turn(lambda: self._import(graph_id))
+        except GraphImportError as error:
+            # Clients get no more than that: what a module raises while it is imported may quote a key.
+            log.error(
+                error.message,
+                exc_info=error.__cause__,
+                extra={"event": "graph.import_failed", "graph_id": graph_id},
+            )
+            raise GraphBroken(
+                f"Graph '{graph_id}' does not import: the log of this server says why."
+            ) from error
+        if self.on_import is not None:
+            try:
+                await self.on_import(graph_id)
+            except Exception:  # the graph itself is fine
+                log.exception("after an import", extra={"event": "graph.after_import", "graph_id": graph_id})
+        return imported
 
 
 def _bind(
@@ -125,83 +171,3 @@ def _bind(
 
 def _name(graph: Graph, graph_id: str) -> str:
     return graph_id if graph.name == _UNNAMED else graph.name
-
-
-def _entry(spec: GraphSpec, value: object) -> _Entry:
-    from langgraph.graph import StateGraph
-    from langgraph.pregel import Pregel
-
-    from app.graphs.factory import Factory
-
-    try:
-        if isinstance(value, StateGraph):
-            value = value.compile()
-        if isinstance(value, Pregel):
-            return _Entry(spec, value, None)
-        return _Entry(spec, None, Factory.detect(spec.id, value))
-    except Exception as error:
-        raise GraphImportError(f"Graph {spec.id!r} ({spec.source}): {str(error).rstrip('.')}.") from error
-
-
-def _import(spec: GraphSpec, root: Path) -> object:
-    """The value that a graph's entry names."""
-    try:
-        if isinstance(spec.location, Path):
-            module = _import_file(spec.location, root)
-        else:
-            module = importlib.import_module(spec.location)
-    except (Exception, SystemExit) as error:
-        raise GraphImportError(
-            f"Graph {spec.id!r} ({spec.source}) does not import: {_last_line(error)}{_hint(error, root)}"
-        ) from error
-    try:
-        return getattr(module, spec.variable)
-    except AttributeError:
-        raise GraphImportError(
-            f"Graph {spec.id!r} ({spec.source}): the module has nothing called {spec.variable!r}."
-        ) from None
-
-
-def _import_file(file: Path, root: Path) -> ModuleType:
-    """The module in `file`, imported once, under a name that no other file has.
-
-    The name goes into checkpoints with the classes that the file defines, and another process, perhaps with
-    the project in another folder, must find them by it: it comes from the path inside the project.
-    """
-    inside = Path(os.path.relpath(file, root)).as_posix()
-    digest = hashlib.sha256(inside.encode()).hexdigest()[:8]
-    name = f"project_{re.sub(r'[^A-Za-z0-9]+', '_', inside.removesuffix('.py')).strip('_')}_{digest}"
-    while name in sys.modules:
-        if sys.modules[name].__file__ == str(file):
-            return sys.modules[name]
-        name += "_"  # the same path in another project, in one process
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None  # as it is for every name that ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Before it runs: its own dataclasses and annotations are looked up here.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _last_line(error: BaseException) -> str:
-    line = traceback.format_exception_only(error)[-1].strip()
-    if isinstance(error, SyntaxError):
-        return f"{line} ({error.filename}, line {error.lineno})"
-    return line
-
-
-def _hint(error: BaseException, root: Path) -> str:
-    """What to do about the one trap that the message does not explain."""
-    if (
-        isinstance(error, ImportError)
-        and (error.name or "").partition(".")[0] == "app"
-        and (root / "app").is_dir()
-    ):
-        return " (Slackwater itself is the package `app`: give the project's package another name)"
-    return ""

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     Graph = Pregel[Any, Any, Any, Any]
 
 
-def node_names(graph: Graph) -> set[str]:
-    """The names of the graph's nodes, `__start__` included: what a checkpoint's `next` can hold."""
-    return set(graph.nodes)
-
-
 def subgraph_at(graph: Graph, path: tuple[str, ...]) -> Graph | None:
     """The graph inside the node that `path` names, outermost first; `graph` itself for `()`.
 

@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from app.errors import SchemaError
 from app.postgres.conninfo import Conninfo, connect, resolve
+from app.postgres.library import last_migrations
 from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
 logger = logging.getLogger(__name__)
@@ -246,20 +247,15 @@ async def _set_role_defaults(connection: BoundedConnection) -> None:
 
 
 async def _status(connection: BoundedConnection) -> SchemaStatus:
-    from langgraph.checkpoint.postgres.base import MIGRATIONS as CHECKPOINT_MIGRATIONS
-    from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
-
+    checkpoints, store = last_migrations()
     return SchemaStatus(
         server=connection.info.parameter_status("server_version") or "unknown",
         applied=tuple(await _column(connection, "slackwater.migrations", "name")),
         known=tuple(sorted(path.stem for path in FOLDER.glob("*.sql"))),
         checkpoints=Version(
-            max(await _column(connection, "checkpoint_migrations", "v"), default=-1),
-            len(CHECKPOINT_MIGRATIONS) - 1,
+            max(await _column(connection, "checkpoint_migrations", "v"), default=-1), checkpoints
         ),
-        store=Version(
-            max(await _column(connection, "store_migrations", "v"), default=-1), len(STORE_MIGRATIONS) - 1
-        ),
+        store=Version(max(await _column(connection, "store_migrations", "v"), default=-1), store),
     )
 
 

@@ -5,9 +5,12 @@
 | `runtime.py` | the facade that services call; what lives and dies with the process |
 | `admission.py` | a new run enters: multitask strategy, queue position, first claim, in one transaction |
 | `claims.py` | claim, lease, fence, take-over: compare-and-set statements |
-| `executor.py` | one attempt of one run, from its claim to its outcome |
+| `engine.py` `execution.py` | everything with LangGraph in it, imported when a run first needs it |
+| `executor.py` `options.py` | one attempt of one run, and what it asks of its graph |
+| `outcome.py` | what the attempt has come to, and how that gets written |
 | `start.py` | how an attempt begins: the rules of a later start |
-| `saver.py` | the checkpointer of one run: fenced, written in groups together with the events |
+| `saver.py` | the checkpointer of one run |
+| `writer.py` `statements.py` `lease.py` | what is stored: fenced, in groups together with the events |
 | `journal.py` `follow.py` | the event log and its readers |
 | `settlement.py` | the state a run ends or is handed over in |
 | `cancel.py` | durable cancel and rollback |

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-
-from langgraph.runtime import RunControl
+from typing import TYPE_CHECKING
 
 from app.runtime.cancel import CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Journal
-from app.runtime.saver import RunSaver
 from app.runtime.states import Outcome, StopWish
+
+if TYPE_CHECKING:
+    from langgraph.runtime import RunControl
+
+    from app.runtime.saver import RunSaver
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +25,7 @@ class Attempt:
     run: ClaimedRun
     saver: RunSaver
     journal: Journal
-    control: RunControl = field(default_factory=RunControl)
+    control: RunControl
     task: asyncio.Task[None] | None = None
     begun: bool = False
     """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""

@@ -112,6 +112,17 @@ returning {RUN_COLUMNS}"""
 # row that it locks.
 
 
+_ANY_READY = """
+select exists (select 1 from slackwater.runs
+  where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)) as found"""
+
+
+async def any_ready(database: Database, *, graphs: Collection[str]) -> bool:
+    """Whether there is something to claim."""
+    row = await database.fetch_one(_ANY_READY, {"graphs": list(graphs)})
+    return row is not None and bool(row["found"])
+
+
 async def claim(
     database: Database, *, worker: str, graphs: Collection[str], limit: int, lease_seconds: float
 ) -> list[ClaimedRun]:

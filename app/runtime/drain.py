@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from app.budget import Budget
-from app.runtime import executor
+from app.runtime import engine
 from app.runtime.attempt import Attempt
 from app.runtime.journal import Ending
 from app.runtime.states import Outcome, RunStatus, StopWish
@@ -106,7 +106,7 @@ async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt])
 async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:
     """Hand over the runs whose node still has a thread. The process has to leave at once when this returns."""
     tasks = [
-        asyncio.create_task(executor.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}")
+        asyncio.create_task(engine.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}")
         for attempt in attempts
     ]
     if tasks:

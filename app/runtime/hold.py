@@ -9,16 +9,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app.errors import Conflict, Draining, NotFound
 from app.ids import uuid7
 from app.postgres.pool import Database
-from app.runtime import queue
-from app.runtime.clock import advance_past
+from app.runtime import engine, queue
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
-from app.runtime.saver import RunSaver
+
+if TYPE_CHECKING:
+    from app.runtime.saver import RunSaver
 
 
 class ThreadHeld(Conflict):
@@ -73,6 +75,7 @@ async def hold(
         "worker": worker,
         "lease": lease_seconds,
     }
+    await engine.load()
     if database.gate.is_shut:
         raise Draining
     async with database.gate.operation():  # the pool stays open until the hold is released
@@ -83,10 +86,10 @@ async def hold(
         if not row:
             raise ThreadHeld
         if row[0]["head"] is not None:
-            advance_past(row[0]["head"])  # an update at an older checkpoint reads only that one
+            engine.advance_past(row[0]["head"])  # an update at an older checkpoint reads only that one
         lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
         try:
-            yield Held(RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
+            yield Held(engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
         finally:
             await database.pipeline(
                 (queue.LOCK, params),

@@ -21,26 +21,24 @@ from app.errors import Draining
 from app.graphs.snapshot import thread_facts
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import admission, cancel, queue, sweeper
+from app.runtime import admission, cancel, engine, queue, sweeper
 from app.runtime import drain as draining
 from app.runtime.admission import Admitted, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
 from app.runtime.follow import Follower
-from app.runtime.hints import Hints
+from app.runtime.hints import Hints, Waker
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
-from app.runtime.saver import PooledSaver
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
-from app.runtime.store import GatedStore
 from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-    from langgraph.store.base import BaseStore
 
     from app.graphs.registry import Graphs
+    from app.runtime.store import GatedStore
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,9 @@ log = logging.getLogger(__name__)
 class Runtime:
     """One per process; it lives between the opening of the pool and its release."""
 
-    def __init__(self, settings: Settings, database: Database, graphs: Graphs) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, graphs: Graphs, waker: Waker | None = None
+    ) -> None:
         self.settings = settings
         self.database = database
         self.graphs = graphs
@@ -59,20 +59,30 @@ class Runtime:
         self.drain_reason = ""
         self.max_handovers = settings.max_handovers
         self.threads = NodeThreads()
-        self.hints = Hints(database)
+        # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
+        self.hints = Hints(database, notify=not settings.on_lambda, waker=waker)
         # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
         self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
-        self.store: BaseStore = GatedStore(database)
+        self._store: GatedStore | None = None
         self.worker = Worker(self)
         self.follower = Follower(self)
         self._sweeper: asyncio.Task[None] | None = None
         self._admissions: set[asyncio.Task[Admitted]] = set()
+
+    @property
+    def store(self) -> GatedStore:
+        """The store that graphs get; needs the engine."""
+        if self._store is None:
+            self._store = engine.GatedStore(self.database)
+        return self._store
 
     # Life
 
     async def start(self) -> None:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
+        if not self.settings.on_lambda:  # where a request may well need no graph
+            await engine.load()
         self.worker.start()
         if not self.settings.on_lambda:  # there the schedule sweeps
             self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
@@ -134,7 +144,8 @@ class Runtime:
             await asyncio.wait(tasks, timeout=budget.left())
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
-        await cast("GatedStore", self.store).stop(budget.left())
+        if self._store is not None:
+            await self._store.stop(budget.left())
         await self.hints.sent(budget.left())
         self.database.gate.shut()
         if not await self.database.gate.quiesce(budget.left()):
@@ -156,6 +167,8 @@ class Runtime:
         return await asyncio.shield(task)
 
     async def _admit(self, new: NewRun) -> Admitted:
+        if self.worker.has_room and not self.draining:
+            await engine.load()  # before the claim: nobody else can take what waits here for an import
         if self.closed:
             raise Draining
         claim = self.worker.has_room and not self.draining
@@ -265,11 +278,12 @@ class Runtime:
     async def _read_thread(self, thread_id: UUID, row: Mapping[str, Any]) -> ThreadFacts:
         configurable = {**(row["configurable"] or {}), "thread_id": str(thread_id)}
         config = cast("RunnableConfig", {"configurable": configurable})
+        await engine.load()
         async with self.graphs.open(
             row["graph_id"],
             config=config,
             access="threads.read",
-            checkpointer=PooledSaver(self.database),
+            checkpointer=engine.PooledSaver(self.database),
             store=self.store,
         ) as graph:
             status, values, interrupts = thread_facts(await graph.aget_state(config))

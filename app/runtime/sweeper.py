@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import queue, settlement, start
+from app.runtime import engine, queue, settlement
 from app.runtime.cancel import CancelAction
 from app.runtime.claims import MAX_STALLS
-from app.runtime.saver import PooledSaver
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus, Stopped
 from app.telemetry import metrics
@@ -196,8 +195,11 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
 
 
 async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
+    await engine.load()
     try:
-        head = await PooledSaver(runtime.database).aget_tuple({"configurable": {"thread_id": str(thread_id)}})
+        head = await engine.PooledSaver(runtime.database).aget_tuple(
+            {"configurable": {"thread_id": str(thread_id)}}
+        )
     except DATABASE_TROUBLE:
         raise
     except Exception:  # a class that is no longer there: it keeps nobody from ending the run
@@ -205,4 +207,4 @@ async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
             "checkpoint not readable", extra={"event": "sweep.unreadable", "thread_id": str(thread_id)}
         )
         return ""
-    return ", ".join(sorted(start.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""
+    return ", ".join(sorted(engine.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""

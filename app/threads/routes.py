@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from app.auth.principal import CurrentPrincipal
 from app.graphs.snapshot import select_from
-from app.http import CurrentServices, JsonRoute, json_response
+from app.http import CurrentServices, JsonRoute, json_response, pagination
 from app.ids import parse_uuid
 from app.threads import service, state
 from app.threads.models import (
@@ -139,13 +139,3 @@ async def post_history(
 ) -> Response:
     found = await state.history(services, principal, parse_uuid(thread_id, "thread"), body)
     return json_response([select_from(one, body.select) for one in found])
-
-
-def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
-    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
-
-    The total is the official server's lower bound, not a count.
-    """
-    if found > limit:
-        return {"X-Pagination-Next": str(offset + limit), "X-Pagination-Total": str(offset + limit + 1)}
-    return {"X-Pagination-Total": str(offset + found)}

@@ -13,7 +13,7 @@ from app.threads import queries
 from app.threads.models import ThreadCreate, ThreadFilter, ThreadPatch, ThreadSearch
 
 if TYPE_CHECKING:
-    from app.lifespan import Services
+    from app.services import Services
 
 
 def not_found(thread_id: UUID) -> NotFound:

@@ -13,6 +13,8 @@ from app.assistants.service import system_id
 from app.auth.principal import Principal
 from app.errors import BadRequest, Draining, LeaseLost
 from app.graphs import snapshot
+from app.runtime import engine
+from app.runtime.hold import ThreadHeld
 from app.threads import queries
 from app.threads.models import Checkpoint, HistorySearch, StateUpdate
 from app.threads.service import not_found
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
     from app.graphs.registry import Graph
-    from app.lifespan import Services
+    from app.services import Services
 
 HEAD = Checkpoint()
 
@@ -111,8 +113,6 @@ async def update(
             written = await _apply(graph, thread.config(at), body)
     except LeaseLost:
         # Somebody has deleted the thread, or this process stalled for longer than its lease.
-        from app.runtime.hold import ThreadHeld
-
         await _find(services, principal, thread_id)
         raise ThreadHeld from None
     await services.runtime.refresh_thread(thread_id, clear_error=True)
@@ -159,9 +159,8 @@ def _is_of_a_run(name: str) -> bool:
 
 @asynccontextmanager
 async def _open_to_read(services: Services, thread: _Thread) -> AsyncIterator[Graph]:
-    from app.runtime.saver import PooledSaver
-
-    async with _open(services, thread, PooledSaver(services.database), "threads.read") as graph:
+    await engine.load()
+    async with _open(services, thread, engine.PooledSaver(services.database), "threads.read") as graph:
         yield graph
 
 

@@ -11,8 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from app.ids import uuid7
-from app.lifespan import Services
 from app.postgres.pool import Database
+from app.services import Services
 
 
 @dataclass

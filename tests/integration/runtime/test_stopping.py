@@ -14,11 +14,11 @@ from rig import Fleet, Process
 
 from app.budget import Budget
 from app.errors import ExitCode
-from app.lifespan import Stopping
 from app.runtime import claims
 from app.runtime import drain as draining
 from app.runtime.journal import Ending
 from app.runtime.states import Outcome, Phase
+from app.stopping import Stopping
 
 SHORT = {"drain_reserve": 0.6, "hard_reserve": 0.3}
 
@@ -248,11 +248,8 @@ async def _begun(helm: Helm, run: object) -> bool:
 
 def stopping_of(process: Process, **settings: float) -> Stopping:
     values = {"grace_seconds": 2.0, "drain_reserve_seconds": 0.6, "hard_reserve_seconds": 0.3, **settings}
-    services = SimpleNamespace(
-        settings=SimpleNamespace(**values), database=process.database, runtime=process.runtime
-    )
     process.over = True
-    return Stopping(services)  # type: ignore[arg-type]
+    return Stopping(SimpleNamespace(**values), process.runtime)  # type: ignore[arg-type]
 
 
 async def test_a_drain_survives_cancellation_and_hands_the_first_one_on_at_its_end(
@@ -348,8 +345,8 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
 ) -> None:
     stopping = stopping_of(process)
     codes: list[ExitCode] = []
-    monkeypatch.setattr("app.lifespan.os._exit", codes.append)
-    monkeypatch.setattr("app.lifespan.OVERRUN_SECONDS", 0.0)
+    monkeypatch.setattr("app.stopping.os._exit", codes.append)
+    monkeypatch.setattr("app.stopping.OVERRUN_SECONDS", 0.0)
     # GIVEN a loop that a node blocks
     stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
     time.sleep(0.3)  # noqa: ASYNC251

@@ -494,7 +494,7 @@ async def test_what_a_run_has_shown_since_is_not_overwritten_by_an_older_reading
 async def test_the_state_of_an_ended_run_that_could_not_be_read_is_read_when_the_database_is_back(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.runtime import executor
+    from app.runtime import outcome
 
     process = await fleet.start()
     calls: list[int] = []
@@ -503,7 +503,7 @@ async def test_the_state_of_an_ended_run_that_could_not_be_read_is_read_when_the
         calls.append(1)
         raise TimeoutError("away")
 
-    monkeypatch.setattr(executor, "_facts", facts)
+    monkeypatch.setattr(outcome, "facts_of", facts)
     told = await fleet.reference(process, "ask")
     assert calls == [1]
     assert (told.row["status"], told.thread["status"]) == ("success", "interrupted")

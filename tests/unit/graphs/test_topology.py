@@ -52,19 +52,15 @@ def chain(*nodes: tuple[str, Any]) -> Any:
 GRAPH = chain(("plain", touch), ("child", chain(("grand", chain(("leaf", touch))), ("aside", touch))))
 
 
-def test_node_names_are_what_a_checkpoint_may_name_as_next() -> None:
-    assert topology.node_names(GRAPH) == {"__start__", "plain", "child"}
-
-
 def test_a_subgraph_is_found_by_the_names_of_its_nodes() -> None:
     child = topology.subgraph_at(GRAPH, ("child",))
     grand = topology.subgraph_at(GRAPH, ("child", "grand"))
 
     assert topology.subgraph_at(GRAPH, ()) is GRAPH
     assert child is not None
-    assert topology.node_names(child) == {"__start__", "grand", "aside"}
+    assert set(child.nodes) == {"__start__", "grand", "aside"}
     assert grand is not None
-    assert topology.node_names(grand) == {"__start__", "leaf"}
+    assert set(grand.nodes) == {"__start__", "leaf"}
 
 
 @pytest.mark.parametrize("path", [("gone",), ("plain",), ("child", "aside"), ("child", "grand", "leaf")])
@@ -125,7 +121,7 @@ def test_the_functional_api_has_a_topology_too() -> None:
     def flow(number: int) -> str:
         return str(number)
 
-    assert topology.node_names(flow) == {"flow"}
+    assert set(flow.nodes) == {"flow"}
     assert topology.schemas(flow)["input_schema"]["type"] == "integer"
 
 

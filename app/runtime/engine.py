@@ -1,0 +1,42 @@
+"""What drives LangGraph, imported when the first run is about to begin: it takes longer than all the rest of a start.
+
+`await engine.load()`, then use `engine.RunSaver` and the other names of `app.runtime.execution`. Never
+`from app.runtime.engine import …`: that would import it at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from app.imports import in_turn
+
+if TYPE_CHECKING:
+    from app.runtime.execution import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(_import(), name)
+
+
+_loaded = False
+
+
+def loaded() -> bool:
+    """Whether a run can begin without delay."""
+    return _loaded
+
+
+async def load() -> None:
+    """Import it, once, in a thread; concurrent calls wait for the same import."""
+    if not _loaded:
+        await in_turn(_import)
+
+
+def _import() -> Any:
+    global _loaded
+    module = import_module("app.runtime.execution")
+    _loaded = True
+    return module

@@ -1,0 +1,24 @@
+"""Everything of the runtime that needs LangGraph. Import it through `app.runtime.engine`, which waits until it must."""
+
+from __future__ import annotations
+
+from langgraph.runtime import RunControl
+
+from app.runtime.clock import advance_past
+from app.runtime.executor import execute
+from app.runtime.outcome import settle
+from app.runtime.saver import PooledSaver, RunSaver
+from app.runtime.start import is_one_answer, pending_nodes
+from app.runtime.store import GatedStore
+
+__all__ = [
+    "GatedStore",
+    "PooledSaver",
+    "RunControl",
+    "RunSaver",
+    "advance_past",
+    "execute",
+    "is_one_answer",
+    "pending_nodes",
+    "settle",
+]

@@ -1,0 +1,73 @@
+"""What a run asks of its graph, and what its graph gets: config, durability, context."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from app.runtime.attempt import Attempt
+
+if TYPE_CHECKING:
+    from app.graphs.registry import Graph
+
+log = logging.getLogger(__name__)
+
+
+def run_config(attempt: Attempt) -> RunnableConfig:
+    """The config that the graph gets: the request's, with the ids of the run in configurable and metadata."""
+    run = attempt.run
+    asked = run.kwargs.get("config") or {}
+    ids = {
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+        "graph_id": run.graph_id,
+        "assistant_id": str(run.assistant_id),
+        "user_id": run.owner,
+    }
+    config: dict[str, Any] = {
+        "configurable": {**(asked.get("configurable") or {}), **ids, "langgraph_auth_user_id": run.owner},
+        "metadata": {**run.metadata, **ids, "run_attempt": run.attempt},
+        "run_id": run.run_id,
+    }
+    for name in ("tags", "recursion_limit", "max_concurrency"):
+        if asked.get(name) is not None:
+            config[name] = asked[name]
+    config.setdefault("tags", [])
+    return cast("RunnableConfig", config)
+
+
+def durability(kwargs: Mapping[str, Any], graph: Graph) -> str:
+    """The durability to run with. Two of LangGraph's own combinations lose work or crash, and are coerced.
+
+    `exit` drops what a subgraph has done when it is drained inside, and `sync` fails inside a subgraph that was
+    compiled with `checkpointer=False` (both langgraph 1.2.22).
+    """
+    asked = str(kwargs.get("durability") or "async")
+    if asked == "async":
+        return asked
+    nested = [sub for _, sub in graph.get_subgraphs(recurse=True)]
+    if (asked == "exit" and nested) or (
+        asked == "sync" and any(getattr(sub, "checkpointer", None) is False for sub in nested)
+    ):
+        log.info(
+            "durability %s is unsafe with this graph's subgraphs: async",
+            asked,
+            extra={"event": "run.durability"},
+        )
+        return "async"
+    return asked
+
+
+def context_of(graph: Graph, kwargs: Mapping[str, Any]) -> Any:
+    """The run's context, without the keys that the graph's context schema does not declare."""
+    context = kwargs.get("context")
+    schema = graph.context_schema
+    if not context or schema is None or not isinstance(context, dict):
+        return context or None
+    declared = getattr(schema, "model_fields", None) or getattr(schema, "__annotations__", None)
+    if declared is None:
+        return context
+    return {key: value for key, value in context.items() if key in declared}

@@ -1,0 +1,35 @@
+"""What an attempt needs of the process around it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from app.postgres.pool import Database
+from app.runtime.hints import Hints
+from app.runtime.threads import NodeThreads
+
+if TYPE_CHECKING:
+    from langgraph.store.base import BaseStore
+
+    from app.graphs.registry import Graphs
+
+
+class Shop(Protocol):
+    """The runtime, as far as an attempt is concerned."""
+
+    database: Database
+    graphs: Graphs
+    threads: NodeThreads
+    hints: Hints
+    max_handovers: int
+    settling: asyncio.Semaphore
+
+    @property
+    def store(self) -> BaseStore: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def drain_reason(self) -> str: ...
+    async def refresh_thread(self, thread_id: UUID) -> None: ...

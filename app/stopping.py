@@ -1,0 +1,121 @@
+"""The stop of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from typing import Any
+
+from app import telemetry
+from app.budget import Budget
+from app.errors import ExitCode
+from app.runtime import drain as draining
+from app.runtime.runtime import Runtime
+from app.settings import Settings
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
+
+log = logging.getLogger(__name__)
+
+OVERRUN_SECONDS = 0.25
+"""How long after the deadline a process that still has not left is made to."""
+
+
+class Stopping:
+    """The stop of the process: happens once, whoever asks for it first, and is waited for by all."""
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._task: asyncio.Task[None] | None = None
+        self.budget: Budget | None = None
+        self.report: dict[str, Any] | None = None
+        self.exit_code = ExitCode.CLEAN
+        self._timer: threading.Timer | None = None
+
+    async def stop(self, reason: str, seconds: float | None = None) -> None:
+        """Drain every run; `seconds` is the time there is (default: the grace period).
+
+        Survives cancellation of its callers, however often, and hands the first one on at its end.
+        """
+        if self._task is None:
+            settings = self._settings
+            self.budget = Budget.of(
+                settings.grace_seconds if seconds is None else seconds,
+                drain_reserve=settings.drain_reserve_seconds,
+                hard_reserve=settings.hard_reserve_seconds,
+            )
+            self._watch(self.budget)
+            self._task = asyncio.create_task(self._drain(self.budget, reason), name="drain")
+        cancelled: asyncio.CancelledError | None = None
+        while not self._task.done():
+            try:
+                await asyncio.wait({self._task})
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+        if cancelled is not None:
+            raise cancelled
+        self._task.result()
+
+    async def finish(self) -> None:
+        """Drain if nobody has asked for it yet, then let go of everything, within the same budget."""
+        try:
+            await self.stop("shutdown")
+        finally:
+            await self._release()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _drain(self, budget: Budget, reason: str) -> None:
+        self.report = await self._runtime.drain(budget, reason)
+        if any(run["outcome"] == "left" for run in self.report["runs"]):
+            self.exit_code = ExitCode.RUNS_LEFT
+
+    async def _release(self) -> None:
+        budget, runtime = self.budget, self._runtime
+        assert budget is not None
+        await runtime.release(budget)
+        deferred = [attempt for attempt in runtime.worker.live.values() if attempt.deferred]
+        if deferred:
+            # Their nodes' threads cannot be cancelled. Only the end of the process stops them, so it has to come
+            # right after their runs were given away.
+            await draining.settle_deferred(runtime, deferred, budget)
+            self._log_report(deferred=True)
+            self._leave()
+        await self._runtime.database.close(budget.left())
+        self._log_report()
+
+    def _log_report(self, *, deferred: bool = False) -> None:
+        report = self.report
+        assert report is not None
+        assert self.budget is not None
+        if deferred:
+            final = draining.report(self._runtime.worker.live.values(), self.budget, report["reason"])
+            settled = {run["run_id"]: run for run in final["runs"]}
+            report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
+            if not any(run["outcome"] == "left" for run in report["runs"]):
+                self.exit_code = ExitCode.CLEAN
+        report["took_ms"] = round(self.budget.spent_ms(), 1)
+        level = logging.INFO if self.exit_code is ExitCode.CLEAN else logging.WARNING
+        log.log(level, "drained", extra={"event": "drain.report", **report})
+
+    def _watch(self, budget: Budget) -> None:
+        """A node that blocks the event loop cannot push the stop past its deadline: then the process just leaves."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._timer = threading.Timer(budget.left() + OVERRUN_SECONDS, self._overrun)
+        self._timer.daemon = True
+        self._timer.name = "deadline"
+        self._timer.start()
+
+    def _overrun(self) -> None:
+        metrics.count(Metric.DRAIN_OVERRUN)
+        log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
+        self.exit_code = ExitCode.RUNS_LEFT
+        self._leave()
+
+    def _leave(self) -> None:
+        telemetry.flush()
+        os._exit(self.exit_code)
