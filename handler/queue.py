@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
+from app.telemetry import logs
 from handler import tasks
 from handler.events import UnknownEvent
 
@@ -24,6 +25,7 @@ def consume(environment: Environment, invocation: Invocation, event: Mapping[str
     environment.open(invocation)
 
     def begin(record: SQSRecord) -> None:
+        logs.correlate(record.message_id)
         body = json.loads(record.body)
         if not isinstance(body, dict):
             raise UnknownEvent
