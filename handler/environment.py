@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import telemetry
 from app.errors import ExitCode
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
+from handler import observation
 from handler.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -113,6 +116,7 @@ class Environment:
         except (
             Exception
         ) as problem:  # a node that blocks the loop: its lease ends soon after the invocation's deadline
+            metrics.count(Metric.DRAIN_OVERRUN)
             log.error("not drained: %r", problem, extra={"event": "drain.overrun"})
         finally:
             telemetry.flush()
@@ -133,6 +137,7 @@ class Environment:
     def invocation(self, context: Any) -> Iterator[Invocation]:
         """One invocation. Without an extension it ends, runs and all, before the response goes out."""
         invocation = Invocation.of(context)
+        observation.begin(invocation)
         with self._arrival:
             self._current = invocation
             self._arrival.notify_all()
@@ -173,6 +178,8 @@ class Environment:
             if not self.run(invocation.close(), invocation.left()):
                 self.stop("stuck", max(invocation.left(), SIGTERM_SECONDS))
         except TimeoutError:
+            metrics.count(Metric.DRAIN_OVERRUN)
             log.error("an invocation outlived its deadline", extra={"event": "invocation.overrun"})
         finally:
+            observation.end(invocation)
             self._last_active = time.time()

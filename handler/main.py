@@ -13,7 +13,7 @@ from typing import Any
 
 from app.errors import SlackwaterError, StartError
 from app.main import create_app
-from handler import snapshot
+from handler import observation, snapshot
 from handler.environment import Environment
 from handler.events import Kind, kind_of
 from handler.extension import Extension
@@ -41,6 +41,7 @@ def initialise() -> None:
 def lambda_handler(event: Any, context: Any) -> Any:
     """Answer one event. Raises for what cannot be carried out: the invocation counts as failed then."""
     with environment.invocation(context) as invocation:
+        observation.correlate(event)
         try:
             match kind_of(event):
                 case Kind.REQUEST:
