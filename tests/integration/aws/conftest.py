@@ -1,0 +1,95 @@
+"""AWS over HTTP, as far as moto's server plays it, and a role of a real Postgres whose password can be rotated."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from moto.server import ThreadedMotoServer
+from psycopg.conninfo import make_conninfo
+from support.login import Login
+
+from app.aws import clients
+
+REGION = "eu-west-1"
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account without anything in it."""
+    urllib.request.urlopen(urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST")).close()
+    for name, value in {
+        "AWS_ENDPOINT_URL": moto_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    clients.forget()
+    yield
+    clients.forget()
+
+
+@pytest.fixture
+def secretsmanager() -> Any:
+    """The test's own client, as whoever rotates secrets has one."""
+    return boto3.client("secretsmanager")
+
+
+@pytest.fixture
+def sqs() -> Any:
+    return boto3.client("sqs")
+
+
+@pytest.fixture
+def queue_url(sqs: Any) -> str:
+    url: str = sqs.create_queue(QueueName="wakeups")["QueueUrl"]
+    return url
+
+
+@pytest.fixture
+def login(database_uri: str, secretsmanager: Any) -> Iterator[Login]:
+    """The role `rotating` in the migrated database of the test, its password `one`."""
+    with psycopg.connect(database_uri, autocommit=True) as connection:
+        row = connection.execute("show hba_file").fetchone()
+        assert row is not None
+        rules = Path(row[0])
+        connection.execute("create role rotating login superuser password 'one'")
+        before = rules.read_text()
+        rules.write_text(f"local all rotating scram-sha-256\n{before}")
+        connection.execute("select pg_reload_conf()")
+        _until_passwords_count(database_uri)
+        arn = secretsmanager.create_secret(Name="db", SecretString="{}")["ARN"]
+        login = Login(database_uri, arn, secretsmanager)
+        login.put("one")
+        yield login
+        login.disconnect()
+        rules.write_text(before)
+        connection.execute("select pg_reload_conf()")
+        connection.execute("drop role rotating")
+
+
+def _until_passwords_count(uri: str) -> None:
+    while True:
+        try:
+            psycopg.connect(make_conninfo(uri, user="rotating", password="wrong")).close()
+        except psycopg.OperationalError:
+            return
