@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,20 +44,24 @@ def invoke(
 
     from app.emulator import settings as twin
 
-    payload = _read(event)
+    content = _read(event)
     settings = twin.load(project, database_uri)
-    outcome = asyncio.run(_invoke(settings, payload, timeout, memory, env or [], handler))
+    outcome = asyncio.run(_invoke(settings, content, timeout, memory, env or [], handler))
     if outcome.error is not None:
         raise FunctionFailed(f"The function has failed: {outcome.payload.decode(errors='replace')}")
 
 
 async def _invoke(
-    settings: Settings, payload: bytes, timeout: int, memory: int, env: list[str], handler: str
+    settings: Settings, event: Any, timeout: int, memory: int, env: list[str], handler: str
 ) -> Outcome:
+    import orjson
+
+    from app.emulator import events
     from app.emulator import settings as twin
     from app.emulator.environment import Environment
     from app.emulator.function import Function
 
+    events.authorise(event, twin.authorizer_of(settings))
     async with twin.database_of(settings) as database:
         told = twin.variables(settings, env)
         told.setdefault("SLACKWATER_HANDOVER", "sweep")  # nobody would take it here and now
@@ -72,7 +76,7 @@ async def _invoke(
         )
         try:
             await environment.start()
-            invocation = environment.invoke(payload)
+            invocation = environment.invoke(orjson.dumps(event))
             outcome = await invocation.outcome
             if outcome.error is None:
                 _show(outcome.payload)
@@ -82,17 +86,16 @@ async def _invoke(
     return outcome
 
 
-def _read(event: str) -> bytes:
+def _read(event: str) -> Any:
     import orjson
 
     try:
         payload = sys.stdin.buffer.read() if event == "-" else Path(event).read_bytes()
-        orjson.loads(payload)
+        return orjson.loads(payload)
     except OSError as error:
         raise SettingsError(f"{event} cannot be read: {error.strerror}.") from None
     except orjson.JSONDecodeError as error:
         raise SettingsError(f"{event}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
-    return payload
 
 
 def _show(payload: bytes) -> None:

@@ -22,6 +22,16 @@ from app.ids import uuid7
 ACCOUNT = "012345678912"
 API = "local"
 
+CALLER = "local"
+"""Whom the authorizer of the twin names."""
+
+AUTHORIZERS = {
+    "lambda": {"lambda": {"principalId": CALLER}},
+    "iam": {"iam": {"userArn": CALLER}},
+    "jwt": {"jwt": {"claims": {"sub": CALLER}, "scopes": None}},
+}
+"""What each kind of authorizer adds to an event."""
+
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -99,6 +109,13 @@ def from_request(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
     if body:
         event["body"], event["isBase64Encoded"] = _encoded(body, headers.get("content-type", ""))
     return event
+
+
+def authorise(event: object, kind: str | None) -> None:
+    """Say in the event of a request who calls, as an authorizer of this kind does; one that says so is left alone."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    if kind is not None and isinstance(context, dict):
+        context.setdefault("authorizer", AUTHORIZERS[kind])
 
 
 def to_answer(outcome: Outcome) -> Answer:

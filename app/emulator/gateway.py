@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -23,15 +24,18 @@ PAYLOAD_BYTES = 6_291_556
 """The largest event of a synchronous invocation."""
 ASYNC_BYTES = 1_048_576
 
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$")
 _INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations$")
 
 
 class Gateway:
     """An ASGI application. Every request becomes an event, and the result of the function the answer."""
 
-    def __init__(self, fleet: Fleet, *, limit_seconds: float) -> None:
+    def __init__(self, fleet: Fleet, *, limit_seconds: float, authorizer: str | None = None) -> None:
+        """`authorizer` names every caller from this machine; without one the function has API keys."""
         self.fleet = fleet
         self.limit_seconds = limit_seconds
+        self.authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +53,12 @@ class Gateway:
         await _send(answer, send, head=scope["method"] == "HEAD")
 
     async def _proxy(self, scope: Scope, body: bytes) -> Answer:
-        payload = orjson.dumps(events.from_request(scope, body))
+        event = events.from_request(scope, body)
+        if self.authorizer is not None and "x-api-key" not in event["headers"]:
+            if not _is_from_here(scope, event["headers"]):
+                return Answer.message(403, "Forbidden")
+            events.authorise(event, self.authorizer)
+        payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:
             return Answer.message(413, "Request Entity Too Large")
         try:
@@ -71,7 +80,7 @@ class Gateway:
     async def _invoke_api(self, scope: Scope, body: bytes) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         called = _INVOKE.match(scope["path"])
-        if not _is_ours(scope, headers):
+        if not _is_signed(scope, headers):
             return _refusal(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
         if called is None or scope["method"] != "POST" or _name(called[1]) != self.fleet.function.name:
             return _refusal(404, "ResourceNotFoundException", f"Function not found: {scope['path']}")
@@ -94,17 +103,21 @@ class Gateway:
         return Answer(200, found, outcome.payload)
 
 
-def _is_ours(scope: Scope, headers: dict[str, str]) -> bool:
-    """Whether an SDK on this machine calls: web pages can neither sign, nor name this host without being told to."""
-    peer = scope.get("client")
-    host, _, port = headers.get("host", "").rpartition(":")
+def _is_from_here(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether the caller is on this machine, and no web page of somebody else: their hosts and origins have names."""
+    peer, origin = scope.get("client"), headers.get("origin")
     return (
         peer is not None
         and peer[0] in LOOPBACK_HOSTS
-        and (host if port.isdecimal() and host else headers.get("host")) in (*LOOPBACK_HOSTS, "[::1]")
-        and headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 ")
-        and "origin" not in headers
+        and _LOOPBACK.match(headers.get("host", "")) is not None
+        and (origin is None or _LOOPBACK.match(origin.partition("://")[2]) is not None)
     )
+
+
+def _is_signed(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether an SDK on this machine calls, which signs, and is no web page."""
+    signed = headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 ")
+    return signed and "origin" not in headers and _is_from_here(scope, headers)
 
 
 def _name(called: str) -> str:

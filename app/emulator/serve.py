@@ -67,7 +67,11 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
         listener = stack.enter_context(_bind(options.port))
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         fleet = Fleet(_function(settings, options, database, url), limit=options.environments)
-        gateway = Gateway(fleet, limit_seconds=settings.gateway_limit_seconds)
+        gateway = Gateway(
+            fleet,
+            limit_seconds=settings.gateway_limit_seconds,
+            authorizer=twin.authorizer_of(settings),
+        )
         server = Server(
             uvicorn.Config(
                 gateway,

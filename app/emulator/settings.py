@@ -32,17 +32,20 @@ def root_of(settings: Settings) -> Path:
     return project.parent if project.is_file() else project
 
 
+def authorizer_of(settings: Settings) -> str | None:
+    """The kind that stands in front. On Lambda nothing is served without keys or one, so without keys there is one."""
+    return settings.authorizer or (None if settings.api_keys or settings.api_keys_secret_arn else "lambda")
+
+
 def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:
     """Everything `SLACKWATER_…` and `AWS_ENDPOINT_URL…` from `.env` and the environment, and what was `given` as NAME or NAME=VALUE.
 
     Raises SettingsError.
     """
     known = {**dotenv_values(DOTENV), **os.environ}
-    told = {
-        name: value
-        for name, value in known.items()
-        if value and name.startswith(_TOLD)
-    }
+    told = {name: value for name, value in known.items() if value and name.startswith(_TOLD)}
+    if (kind := authorizer_of(settings)) is not None:
+        told["SLACKWATER_AUTHORIZER"] = kind
     told["SLACKWATER_PROJECT"] = str(settings.project.resolve())
     for item in given:
         name, separator, text = item.partition("=")

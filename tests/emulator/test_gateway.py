@@ -217,6 +217,27 @@ async def test_a_web_page_cannot_invoke_the_function(twin: Twin, headers: dict[s
     assert "by a web page" not in twin.noted()
 
 
+async def test_without_keys_an_authorizer_names_whoever_calls_from_this_machine(twin: Twin) -> None:
+    event = (await twin.do("echo")).json()["event"]
+
+    assert event["requestContext"]["authorizer"] == {"lambda": {"principalId": "local"}}
+
+
+@pytest.mark.parametrize("headers", [{"host": "tides.example"}, {"origin": "http://tides.example"}])
+async def test_without_keys_a_web_page_from_elsewhere_is_refused(twin: Twin, headers: dict[str, str]) -> None:
+    request = {"do": "note", "note": "from elsewhere"}
+    response = await twin.client.post("/", json=request, headers=headers)
+
+    assert response.status_code == 403
+    assert "from elsewhere" not in twin.noted()
+
+
+async def test_a_key_speaks_for_itself(twin: Twin) -> None:
+    response = await twin.client.post("/", json={"do": "echo"}, headers={"x-api-key": "of somebody"})
+
+    assert "authorizer" not in response.json()["event"]["requestContext"]
+
+
 async def test_a_schedule_invokes_again_and_again(tmp_path: Path) -> None:
     async with twin_of(tmp_path, "--schedule-seconds", "0.3") as twin:
         await twin.until_noted("Scheduled Event")

@@ -1,0 +1,67 @@
+"""The whole project on the local twin: the real entry, a real database, the SDK's own client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from langgraph_sdk import get_client
+
+from tests.support.command import run_command
+from tests.support.emulator import gateway_of
+from tests.support.server import ROOT
+
+PROJECT = ROOT / "tests/graphs"
+STEPS = 12
+LIMITS = {
+    "SLACKWATER_GATEWAY_LIMIT_SECONDS": "20",  # cold starts count, and the machine may be busy
+    "SLACKWATER_STREAM_PAGE_SECONDS": "1.5",
+    "SLACKWATER_AFTER_RESPONSE_SECONDS": "2",
+}
+
+
+async def test_a_run_longer_than_an_invocation_is_one_stream_for_the_client(
+    database_uri: str, tmp_path: Path
+) -> None:
+    """GIVEN invocations of six seconds WHEN a run takes longer THEN the function goes on by invoking itself."""
+    env = {**LIMITS, "SLACKWATER_DATABASE_URI": database_uri}
+    async with (
+        gateway_of(tmp_path, PROJECT, env=env, environments=3, timeout_seconds=6) as server,
+        get_client(url=server.url) as client,
+    ):
+        thread = await client.threads.create()
+        stream = client.runs.stream(
+            thread["thread_id"],
+            "steps",
+            input={"n": STEPS, "sleep": 0.7},
+            stream_mode="updates",
+            stream_resumable=True,
+        )
+        updates = [part.data async for part in stream if part.event == "updates"]
+        [run] = await client.runs.list(thread["thread_id"])
+
+        steps = [update["step"]["i"] for update in updates if "step" in update]
+        assert steps == list(range(1, STEPS + 1)), server.tail()
+        assert run["status"] == "success"
+        shown = run_command(
+            tmp_path, "runs", "show", run["run_id"], "--json", SLACKWATER_DATABASE_URI=database_uri
+        )
+        assert shown.json["handovers"] >= 1
+    assert server.complaints() == []
+
+
+def test_invoke_runs_an_event_on_an_embedded_database(tmp_path: Path) -> None:
+    event = {
+        "task": "run",
+        "id": "once",
+        "assistant_id": "echo",
+        "input": {"text": "ebb"},
+        "owner": "lambda:local",
+    }
+    (tmp_path / "run.json").write_text(json.dumps(event))
+
+    answer = run_command(tmp_path, "invoke", "-e", "run.json", "--project", PROJECT)
+
+    assert answer.json["task"] == "run"
+    shown = run_command(tmp_path, "runs", "show", answer.json["run_id"], "--json")
+    assert shown.json["status"] == "success"
