@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -39,6 +39,11 @@ class Holds:
 
     def let_go(self, name: str) -> None:
         self._held[name].set()
+
+    async def until_reached(self, name: str) -> None:
+        async with asyncio.timeout(10):
+            while name not in self.reached:
+                await asyncio.sleep(0.01)
 
     async def pass_by(self, name: str) -> None:
         self.reached.add(name)
@@ -98,13 +103,12 @@ class Gateway:
         *environments: Environment,
         live: bool | None = False,
         seconds: float = 28.0,
-        transit: float = 0.0,
     ) -> None:
         self.environments = list(environments)
         self.live = live
         self.seconds = seconds
-        self.transit = transit
-        """How long an answer is under way."""
+        self.on_answer: Callable[[Answer], Awaitable[None]] | None = None
+        """What happens while an answer is under way to its client."""
         self.answers: list[Answer] = []
         self.url = ""
         self._numbers = count()
@@ -152,7 +156,8 @@ class Gateway:
             await environment.app(scope, _deaf(receive), self._noting(answer, None))
         assert answer.complete, "nobody can abort an answer that is collected"
         assert escaped_size(answer.body) <= ANSWER_BYTES
-        await asyncio.sleep(self.transit)
+        if self.on_answer is not None:
+            await self.on_answer(answer)
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
