@@ -37,5 +37,18 @@ def kind_of(event: object) -> Kind:
     raise UnknownEvent
 
 
+def streams(event: object) -> bool:
+    """Whether the source of a request passes on an answer while it is being made: Function URL and REST API.
+
+    An HTTP API and a load balancer would take a stream for the whole result, and a strange one.
+    """
+    if not isinstance(event, Mapping) or not isinstance(event.get("requestContext"), Mapping):
+        return False
+    request = event["requestContext"]
+    if "version" in event:
+        return ".lambda-url." in str(request.get("domainName"))
+    return "httpMethod" in event and "elb" not in request
+
+
 def _from_sqs(record: Any) -> bool:
     return isinstance(record, Mapping) and record.get("eventSource") == "aws:sqs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mangum import Mangum
@@ -72,22 +72,25 @@ class Translator(Mangum):
             return handler(response_of(ResponseTooLarge()))
         return answer
 
+    def scope_of(self, scope: Scope, invocation: Invocation, *, live: bool) -> Scope:
+        """The scope with what the app finds in it elsewhere, too, and how its answer is delivered."""
+        delivery = Delivery(until=invocation.ask_at, live=live)
+        return {**scope, "state": {"services": self.environment.services}, SCOPE_KEY: delivery}
+
     def _ask(self, scope: Scope, body: bytes, invocation: Invocation) -> Response:
-        delivery = Delivery(until=invocation.ask_at, live=False)
-        cycle = HTTPCycle(
-            {**scope, "state": {"services": self.environment.services}, SCOPE_KEY: delivery}, body
-        )
+        cycle = HTTPCycle(self.scope_of(scope, invocation, live=False), body)
+        # Never cancelled: Mangum would swallow it, and answer 500 without what has been sent.
         self.environment.run(
-            _counted(cycle, self.environment.app, invocation), invocation.left() - LAST_SECONDS
+            counted(cycle.run(self.environment.app), invocation), invocation.left() - LAST_SECONDS
         )
         return {"status": cycle.status, "headers": cycle.headers, "body": cycle.body}
 
 
-async def _counted(cycle: HTTPCycle, app: Any, invocation: Invocation) -> None:
-    # Never cancelled: Mangum would swallow it, and answer 500 without what has been sent.
+async def counted(request: Coroutine[Any, Any, None], invocation: Invocation) -> None:
+    """Answer a request. Until it is done, whatever becomes of its caller, the environment must not be frozen."""
     invocation.requests += 1
     try:
-        await cycle.run(app)
+        await request
     finally:
         invocation.requests -= 1
 
