@@ -1,0 +1,90 @@
+"""When an answer ends, and what a page takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.delivery import Delivery
+from app.runs.bounds import (
+    AFTER_FIRST_SECONDS,
+    GATEWAY_RESERVE_SECONDS,
+    LIVE_BYTES,
+    PAGE_BYTES,
+    RESERVE_SECONDS,
+    Bounds,
+    Page,
+    Verdict,
+)
+from app.settings import Settings
+from app.wire import ANSWER_BYTES
+
+BEGAN = 1000.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # nobody's .env
+    return Settings.load(stream_page_seconds=20, gateway_limit_seconds=29)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "live", "wait", "page"),
+    [
+        (900, False, 29 - GATEWAY_RESERVE_SECONDS, 20),
+        (25, False, 25 - RESERVE_SECONDS, 20),
+        (10, False, 10 - RESERVE_SECONDS, 10 - RESERVE_SECONDS),
+        (900, True, 900 - RESERVE_SECONDS, 900 - RESERVE_SECONDS),
+    ],
+)
+def test_an_answer_ends_at_whatever_comes_first(
+    settings: Settings, seconds: float, live: bool, wait: float, page: float
+) -> None:
+    bounds = Bounds.of(Delivery(until=BEGAN + seconds, live=live), settings, BEGAN)
+    assert bounds == Bounds(live, BEGAN + wait, BEGAN + page)
+
+
+def test_a_collected_page_ends_a_second_after_its_first_event_and_a_live_one_does_not() -> None:
+    page = Page(False, BEGAN + 20)
+    assert not page.is_over(BEGAN + 19)
+    page.add(10, BEGAN + 5)
+    page.add(10, BEGAN + 5.5)
+    assert not page.is_over(BEGAN + 5.9)
+    assert page.is_over(BEGAN + 5 + AFTER_FIRST_SECONDS)
+    live = Page(True, BEGAN + 20)
+    live.add(10, BEGAN + 5)
+    assert not live.is_over(BEGAN + 19.9)
+    assert live.is_over(BEGAN + 20)
+
+
+def test_the_first_event_never_makes_a_page_longer() -> None:
+    page = Page(False, BEGAN + 20)
+    page.add(10, BEGAN + 19.5)
+    assert page.is_over(BEGAN + 20)
+
+
+@pytest.mark.parametrize(
+    ("live", "has", "size", "verdict"),
+    [
+        (False, 0, PAGE_BYTES + 1, Verdict.FITS),
+        (False, 1, PAGE_BYTES - 1, Verdict.FITS),
+        (False, 1, PAGE_BYTES, Verdict.NEXT_PAGE),
+        (False, 0, ANSWER_BYTES, Verdict.FITS),
+        (False, 0, ANSWER_BYTES + 1, Verdict.TOO_LARGE),
+        (False, 1, ANSWER_BYTES + 1, Verdict.TOO_LARGE),
+        (True, 0, ANSWER_BYTES + 1, Verdict.FITS),
+        (True, 1, LIVE_BYTES, Verdict.NEXT_PAGE),
+    ],
+)
+def test_what_becomes_of_the_next_event(live: bool, has: int, size: int, verdict: Verdict) -> None:
+    page = Page(live, BEGAN + 20)
+    if has:
+        page.add(has, BEGAN)
+    assert page.judge(size) is verdict
+
+
+def test_a_page_that_is_full_is_over() -> None:
+    page = Page(False, BEGAN + 20)
+    page.add(PAGE_BYTES, BEGAN)
+    assert page.is_over(BEGAN)
