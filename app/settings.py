@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """When the gateway gives up waiting for an answer."""
     after_response_seconds: float = Field(30.0, ge=0)
     """How long runs go on in the environment after the answer has gone out."""
+    lambda_extension: bool = True
+    """Hold the environment until its runs have ended or been handed over; without, the answer waits for that."""
 
     # Telemetry
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -221,7 +223,16 @@ class Settings(BaseSettings):
         return self.handover or ("sqs" if self.queue_url else "sweep")
 
     def check_lambda(self) -> None:
-        """Refuse to serve on AWS Lambda while anybody may call. Elsewhere `check_bind` is the rule."""
+        """Refuse to serve on AWS Lambda while anybody may call, or in processes that were forked.
+
+        Elsewhere `check_bind` is the rule.
+        """
+        if self.on_lambda and "AWS_LAMBDA_MAX_CONCURRENCY" in os.environ:
+            raise SettingsError(
+                "This function takes several invocations at a time (AWS_LAMBDA_MAX_CONCURRENCY), for which the runtime "
+                "forks the process, and that is not supported: take it off its capacity provider, so that Lambda starts an "
+                "environment for each invocation."
+            )
         if self.on_lambda and not (self.api_keys or self.api_keys_secret_arn or self.authorizer):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "

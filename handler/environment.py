@@ -175,11 +175,14 @@ class Environment:
     def end(self, invocation: Invocation) -> None:
         """Close the window. When this returns the environment may be frozen; if it may not, the process ends."""
         try:
-            if not self.run(invocation.close(), invocation.left()):
+            if not self.run(invocation.close(), invocation.left() - OVERRUN_SECONDS):
                 self.stop("stuck", max(invocation.left(), SIGTERM_SECONDS))
         except TimeoutError:
+            # A node holds the event loop. Frozen with it, the next invocation would wait for it, too; its lease ends soon.
             metrics.count(Metric.DRAIN_OVERRUN)
             log.error("an invocation outlived its deadline", extra={"event": "invocation.overrun"})
+            telemetry.flush()
+            os._exit(ExitCode.RUNS_LEFT)
         finally:
             observation.end(invocation)
             self._last_active = time.time()

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.errors import SlackwaterError, StartError
 from app.main import create_app
+from app.settings import Settings
 from handler import observation, snapshot
 from handler.environment import Environment
 from handler.events import Kind, kind_of
@@ -28,11 +29,12 @@ translator = Translator(environment)
 def initialise() -> None:
     """What is done once, before the first invocation. A start that fails is tried again by each invocation."""
     runtime_api = os.environ.get("AWS_LAMBDA_RUNTIME_API")
-    if runtime_api is not None:
-        signals.on_sigterm(environment.stop)
-        environment.held = Extension(runtime_api, environment.after).register()
-        snapshot.register(environment)
     try:
+        if runtime_api is not None:
+            signals.on_sigterm(environment.stop)
+            if Settings.load().lambda_extension:
+                environment.held = Extension(runtime_api, environment.after).register()
+            snapshot.register(environment)
         environment.start()
     except (StartError, TimeoutError) as problem:
         log.error("not started: %s", problem or "it took too long", extra={"event": "start.failed"})

@@ -6,12 +6,18 @@ numbers. All of it is left before the snapshot and made anew after each restore.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+from importlib import import_module
 from typing import Protocol
 
 from app.aws import clients
-from app.errors import SettingsError
+from app.errors import StartError
+from app.graphs.registry import Graphs
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Suspendable(Protocol):
@@ -25,12 +31,7 @@ class Suspendable(Protocol):
 
 
 def register(environment: Suspendable) -> None:
-    """Take part in snapshots, if this environment is made for one. Raises SettingsError where it must not serve."""
-    if "AWS_LAMBDA_MAX_CONCURRENCY" in os.environ:
-        raise SettingsError(
-            "This function takes several invocations at a time (AWS_LAMBDA_MAX_CONCURRENCY), for which the runtime forks "
-            "the process; that is not supported: give it no capacity provider, and let Lambda start more environments."
-        )
+    """Take part in snapshots, if this environment is made for one."""
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
         return
     from snapshot_restore_py import (  # type: ignore[import-untyped]
@@ -38,8 +39,19 @@ def register(environment: Suspendable) -> None:
         register_before_snapshot,
     )
 
-    register_before_snapshot(environment.suspend)
+    register_before_snapshot(_before, environment)
     register_after_restore(_restored, environment)
+
+
+def _before(environment: Suspendable) -> None:
+    try:
+        # The copies begin with what takes seconds to import: nothing of it is asked for before the first run is.
+        import_module("app.runtime.execution")
+        Graphs.load(Settings.load().project)
+    except StartError as problem:
+        # As in any other environment: its other graphs are served.
+        log.error("not in the snapshot: %s", problem.message, extra={"event": "snapshot.incomplete"})
+    environment.suspend()
 
 
 def _restored(environment: Suspendable) -> None:

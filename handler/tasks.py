@@ -89,14 +89,17 @@ def perform(environment: Environment, invocation: Invocation, event: Mapping[str
 
 
 async def _migrate() -> list[str]:
+    from app.aws.database import conninfo_of
     from app.postgres import schema
     from app.settings import Settings
 
     settings = Settings.load()
-    uri = settings.migration_database_uri or settings.database_uri
-    if uri is None:
-        raise SchemaError("There is no database: set SLACKWATER_DATABASE_URI.")
-    return await schema.migrate(uri)
+    conninfo = conninfo_of(settings, settings.migration_database_uri)
+    if conninfo is None:
+        raise SchemaError(
+            "There is no database: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
+        )
+    return await schema.migrate(conninfo)
 
 
 async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import IO
 
+from app.emulator import events
 from app.emulator.binary import EmulatorError
 from app.emulator.environment import STOP_SECONDS, Environment, Outcome
 from app.emulator.function import Function
@@ -93,6 +94,8 @@ class Fleet:
         began = time.monotonic()
         try:
             await environment.start()
+            # On AWS initialisation has a time limit of its own.
+            await environment.invoke(events.warm_up()).done
         except BaseException:
             self.environments.remove(environment)
             raise

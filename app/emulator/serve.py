@@ -165,6 +165,7 @@ def _bind(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen(128)  # before it is said that it serves
     except OSError as error:
         listener.close()
         raise SettingsError(

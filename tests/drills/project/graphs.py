@@ -85,8 +85,14 @@ def _looping(node: Node) -> CompiledStateGraph:
     )
 
 
+async def blocking_step(state: State, config: RunnableConfig) -> dict:
+    """Holds the event loop: nothing in its process can stop it."""
+    return sync_step(state, config)
+
+
 line = _looping(step)
 sync_line = _looping(sync_step)
+blocking_line = _looping(blocking_step)
 
 
 # ------------------------------------------------------------------ side by side

@@ -1,0 +1,1 @@
+"""AWS Lambda's entry, in the real emulator."""

@@ -1,0 +1,126 @@
+"""Every event of `events/` gives the documented answer, and what is delivered twice is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.handler.scene import Scene, asked
+from tests.support.emulator import LocalEnvironment
+from tests.support.server import ROOT
+
+EVENTS = Path(ROOT / "events")
+EXAMPLE_KEY = "slackwater-example-key"
+
+
+def event(name: str) -> Any:
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+@pytest.fixture
+async def environment(scene: Scene) -> LocalEnvironment:
+    """On the example project, for whose graph the events ask, with the key that they send."""
+    hashed = hashlib.sha256(EXAMPLE_KEY.encode()).hexdigest()
+    return await scene.environment(
+        env={
+            "SLACKWATER_PROJECT": str(ROOT / "examples" / "digest"),
+            "SLACKWATER_API_KEYS": f"{scene.variables['SLACKWATER_API_KEYS']},example:{hashed}",
+        }
+    )
+
+
+async def test_every_event_gives_the_documented_answer(scene: Scene, environment: LocalEnvironment) -> None:
+    for source in ("http_api_ok", "rest_api", "alb", "function_url"):
+        reply = await environment.invoke(event(source))
+        assert (reply.status, reply.body) == (200, {"ok": True, "services": {}}), source
+    reply = await environment.invoke(event("http_api_run"))
+    assert reply.status == 200
+    assert reply.body["run_id"]
+    assert (await environment.invoke(event("scheduled"))).payload == {"task": "sweep", "taken_over": 0}
+    assert (await environment.invoke(event("sweep"))).payload == {"task": "sweep", "taken_over": 0}
+    assert (await environment.invoke(event("self_invoke"))).payload == {"task": "work"}
+    assert (await environment.invoke(event("sqs"))).payload == {"batchItemFailures": []}
+    assert (await environment.invoke(event("migrate"))).payload == {"task": "migrate", "applied": []}
+    reply = await environment.invoke(event("unknown"))
+    assert reply.payload["errorType"] == "UnknownEvent"
+    assert "none that Slackwater handles" in reply.payload["errorMessage"]
+    assert {path.stem for path in EVENTS.glob("*.json")} == {
+        *("http_api_ok", "http_api_run", "rest_api", "alb", "function_url"),
+        *("scheduled", "sweep", "self_invoke", "sqs", "migrate", "unknown", "scheduler_run"),
+    }
+
+
+async def test_an_event_that_is_delivered_twice_starts_one_run(
+    scene: Scene, environment: LocalEnvironment
+) -> None:
+    first = await environment.invoke(event("scheduler_run"))
+    again = await environment.invoke(event("scheduler_run"))
+    assert first.payload == again.payload
+    (row,) = scene.watcher.query("select * from slackwater.runs")
+    assert (str(row["run_id"]), row["owner"]) == (first.payload["run_id"], "system")
+    # AND as a message of a queue, which has an id of its own
+    record = {
+        **event("sqs")["Records"][0],
+        "body": json.dumps({"task": "run", "assistant_id": "digest", "input": {}}),
+    }
+    for _ in range(2):
+        assert (await environment.invoke({"Records": [record]})).payload == {"batchItemFailures": []}
+    assert len(scene.watcher.query("select * from slackwater.runs")) == 2
+
+
+async def test_of_a_batch_only_the_messages_that_make_no_sense_come_again(
+    scene: Scene, environment: LocalEnvironment
+) -> None:
+    (record,) = event("sqs")["Records"]
+    bodies = {
+        "fine": {"task": "work"},
+        "unknown": {"task": "dance"},
+        "incomplete": {"task": "run"},
+        "nobody's": {"task": "run", "assistant_id": "no-such-graph"},
+    }
+    records = [{**record, "messageId": name, "body": json.dumps(body)} for name, body in bodies.items()]
+    records.append({**record, "messageId": "no json", "body": "{"})
+    reply = await environment.invoke({"Records": records})
+    failed = {item["itemIdentifier"] for item in reply.payload["batchItemFailures"]}
+    assert failed == {"unknown", "incomplete", "nobody's", "no json"}
+    assert not scene.watcher.query("select * from slackwater.runs")
+
+
+async def test_an_event_that_makes_no_sense_is_an_error_that_says_so(environment: LocalEnvironment) -> None:
+    wrong = ({"task": "dance"}, {"task": "run"}, {"task": "sweep", "force": 1}, {}, [], "text", None)
+    for event in wrong:
+        reply = await environment.invoke(event)
+        assert reply.payload["errorType"] in ("UnknownEvent", "WrongTask"), event
+        # AND the environment is not held until its time is up
+        assert reply.done_ms < 10_000, event
+
+
+async def test_without_the_key_nobody_is_served(environment: LocalEnvironment) -> None:
+    request = asked("GET", "/threads/00000000-0000-0000-0000-000000000000")
+    del request["headers"]["x-api-key"]
+    assert (await environment.invoke(request)).status == 401
+
+
+async def test_a_named_stage_is_no_part_of_the_path(environment: LocalEnvironment) -> None:
+    request = asked("GET", "/prod/ok")
+    request["requestContext"]["stage"] = "prod"
+    assert (await environment.invoke(request)).status == 200
+
+
+async def test_on_an_old_schema_only_the_migration_works(scene: Scene, empty_database_uri: str) -> None:
+    environment = await scene.environment(env={"SLACKWATER_DATABASE_URI": empty_database_uri})
+    reply = await environment.invoke(asked("GET", "/ok"))
+    assert reply.status == 503
+    assert (await environment.invoke({"task": "migrate"})).payload["applied"]
+    assert (await environment.invoke(asked("GET", "/ok"))).status == 200
+
+
+async def test_without_a_key_or_an_authorizer_nothing_is_served(scene: Scene) -> None:
+    environment = await scene.environment(env={"SLACKWATER_API_KEYS": ""})
+    assert (await environment.invoke(asked("GET", "/ok"))).status == 503
+    (line, *_) = environment.lines("start.failed")
+    assert "SLACKWATER_API_KEYS" in line["message"]

@@ -1,0 +1,110 @@
+"""A run that takes several function time limits, and a client that does not notice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import boto3
+import pytest
+from langgraph_sdk import get_client
+from moto.server import ThreadedMotoServer
+
+from tests.drills.drill import PROJECT
+from tests.handler.scene import SECRET, Scene, once_each
+from tests.support.emulator import gateway_of
+from tests.support.server import ServerProcess, fleet_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:Request failed, attempting reconnect:UserWarning")
+
+TIME_LIMIT = 6
+SUPERSTEPS = 60
+SUPERSTEP_SECONDS = 0.42
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an SQS queue."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL_SQS": f"http://{host}:{port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    sqs = boto3.client("sqs", endpoint_url=f"http://{host}:{port}")
+    url: str = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": "36"})["QueueUrl"]
+    sqs.close()
+    yield url
+    server.stop()
+
+
+@asynccontextmanager
+async def gateway(scene: Scene, queue: str, limit: int = TIME_LIMIT) -> AsyncIterator[ServerProcess]:
+    variables = {**scene.variables, "SLACKWATER_DRAIN_RESERVE_SECONDS": "1"}
+    async with gateway_of(
+        scene.folder,
+        PROJECT,
+        env={**variables, "AWS_ENDPOINT_URL_SQS": os.environ["AWS_ENDPOINT_URL_SQS"]},
+        environments=3,
+        timeout_seconds=limit,
+        options=("--queue-url", queue, "--env", "DRILL_EFFECTS_URI", "--env", "AWS_ENDPOINT_URL_SQS"),
+    ) as server:
+        yield server
+
+
+async def test_the_stream_of_a_run_longer_than_four_time_limits_is_whole(scene: Scene, queue: str) -> None:
+    assert SUPERSTEPS * SUPERSTEP_SECONDS > 4 * TIME_LIMIT
+    async with (
+        gateway(scene, queue) as server,
+        get_client(url=server.url, api_key=SECRET, timeout=60) as client,
+    ):
+        thread = await client.threads.create()
+        steps, events = [], []
+        # WHEN the stock client streams it through the gateway, which collects every answer whole
+        async for part in client.runs.stream(
+            thread["thread_id"],
+            "line",
+            input={"n": SUPERSTEPS, "sleep": SUPERSTEP_SECONDS},
+            stream_mode=["updates", "values"],
+            config={"recursion_limit": 100},
+        ):
+            events.append(part.event)
+            if part.event == "updates":
+                steps.append(part.data["step"]["i"])
+        # THEN it has read one uninterrupted, complete stream
+        assert steps == list(range(1, SUPERSTEPS + 1)), server.tail()
+        assert "error" not in events
+        assert (await client.threads.get(thread["thread_id"]))["status"] == "idle"
+    # AND each superstep has run once, in whichever environment
+    (row,) = scene.watcher.query("select * from slackwater.runs")
+    run = {"run_id": str(row["run_id"])}
+    assert (row["status"], row["attempt"]) == ("success", 1)
+    assert row["handovers"] >= 4
+    assert scene.begun(run) == once_each(SUPERSTEPS)
+
+
+async def test_a_run_goes_from_a_container_to_lambda_and_back(scene: Scene) -> None:
+    environment = await scene.environment(env={"SLACKWATER_AFTER_RESPONSE_SECONDS": "0.5"})
+    async with fleet_of(scene.database_uri, scene.folder, PROJECT, scene.variables) as fleet:
+        (server,) = await fleet.start()
+        async with get_client(url=server.url, api_key=SECRET) as client:
+            thread = await client.threads.create()
+            run = await client.runs.create(thread["thread_id"], "line", input={"n": 20, "sleep": 0.1})
+        await scene.until(lambda: len(scene.begun(run)) > 3)
+        # WHEN the container is drained, and the schedule wakes an environment
+        server.sigterm()
+        assert await server.wait() == 0
+        await scene.sweep_until_over(environment, run)
+        assert scene.begun(run) == once_each(20)
+        # AND the other way round
+        run = await scene.begin(environment, "line", n=20, sleep=0.1)
+        assert (scene.row(run)["status"], scene.row(run)["stopped"]) == ("pending", "drained")
+        await fleet.start()
+        await scene.until(lambda: scene.row(run)["status"] == "success")
+        assert scene.begun(run) == once_each(20)
