@@ -72,6 +72,7 @@ class EmbeddedMetrics:
             for value in values:
                 self._powertools.add_metric(metric.label, unit, value)
         self._powertools.flush_metrics()
+        self._powertools.clear_metrics()  # which it does not do itself when POWERTOOLS_METRICS_DISABLED is set
 
 
 _sink: EmbeddedMetrics | None = None

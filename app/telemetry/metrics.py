@@ -38,7 +38,7 @@ class Metric(Enum):
     RUNS_LIVE = (Kind.GAUGE, "Runs that this process is working on; on AWS Lambda the most at a time.")
     RUNS_STUCK = (
         Kind.GAUGE,
-        "Runs of the database that nobody works on though somebody should, as the last sweep has found them.",
+        "Runs of the whole database that nobody worked on though somebody should have, at the last sweep.",
     )
     DRAIN_MS = (Kind.DURATION, "From the wish to stop until every run was finished, handed over or left.")
     DRAIN_OVERRUN = (Kind.COUNTER, "Stops that were not over at their deadline.")
