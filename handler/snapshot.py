@@ -30,9 +30,14 @@ class Suspendable(Protocol):
         """Begin again, as somebody else."""
 
 
+def is_taken() -> bool:
+    """Whether this process is initialised to be copied."""
+    return os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+
 def register(environment: Suspendable) -> None:
     """Take part in snapshots, if this environment is made for one."""
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+    if not is_taken():
         return
     from snapshot_restore_py import (  # type: ignore[import-untyped]
         register_after_restore,
