@@ -261,3 +261,12 @@ def test_a_secret_names_a_database_without_telling_more() -> None:
     assert not Settings.load().has_database
     with_place = Settings.load(database_uri="postgresql://proxy:5433/app", database_secret_arn="arn:x")
     assert with_place.redacted_database() == "proxy:5433/app"
+
+
+def test_an_environment_that_forks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_MAX_CONCURRENCY", "4")
+    Settings.load(api_keys=(KEY,)).check_lambda()  # it is nothing outside of Lambda
+
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    with pytest.raises(SettingsError, match="AWS_LAMBDA_MAX_CONCURRENCY"):
+        Settings.load(api_keys=(KEY,)).check_lambda()
