@@ -103,7 +103,7 @@ def configure(settings: Settings) -> None:
     handler.addFilter(_keys)
     handler.name = "slackwater"
     root = logging.getLogger()
-    for old in [h for h in root.handlers if h.name == handler.name]:
+    for old in [h for h in root.handlers if h.name == handler.name or _is_of_the_runtime(h)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.log_level)
@@ -116,8 +116,13 @@ def configure(settings: Settings) -> None:
     uvicorn.setLevel(logging.WARNING if settings.log_level == "INFO" else settings.log_level)
     if not any(isinstance(f, _CutStreams) for f in uvicorn.filters):
         uvicorn.addFilter(_CutStreams())
-    for noisy in ("httpx", "httpcore", "psycopg.pool"):
+    for noisy in ("httpx", "httpcore", "mangum", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _is_of_the_runtime(handler: logging.Handler) -> bool:
+    """AWS's runtime client has installed a handler of its own: with ours, each line would be there twice."""
+    return type(handler).__module__.partition(".")[0] == "awslambdaric"
 
 
 def start_failed(error: StartError, *, log_it: bool) -> None:
