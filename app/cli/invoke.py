@@ -48,7 +48,7 @@ def invoke(
     settings = twin.load(project, database_uri)
     outcome = asyncio.run(_invoke(settings, content, timeout, memory, env or [], handler))
     if outcome.error is not None:
-        raise FunctionFailed(f"The function has failed: {outcome.payload.decode(errors='replace')}")
+        raise FunctionFailed(f"The function has failed with {_reason(outcome)}")
 
 
 async def _invoke(
@@ -96,6 +96,16 @@ def _read(event: str) -> Any:
         raise SettingsError(f"{event} cannot be read: {error.strerror}.") from None
     except orjson.JSONDecodeError as error:
         raise SettingsError(f"{event}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
+
+
+def _reason(outcome: Outcome) -> str:
+    import orjson
+
+    try:
+        error = orjson.loads(outcome.payload)
+        return f"{error['errorType']}: {error['errorMessage']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{outcome.error}: {outcome.payload.decode(errors='replace')}"
 
 
 def _show(payload: bytes) -> None:

@@ -54,10 +54,11 @@ class Gateway:
 
     async def _proxy(self, scope: Scope, body: bytes) -> Answer:
         event = events.from_request(scope, body)
-        if self.authorizer is not None and "x-api-key" not in event["headers"]:
-            if not _is_from_here(scope, event["headers"]):
+        if self.authorizer is not None:
+            if _is_from_here(scope, event["headers"]):
+                events.authorise(event, self.authorizer)
+            elif "x-api-key" not in event["headers"]:
                 return Answer.message(403, "Forbidden")
-            events.authorise(event, self.authorizer)
         payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:
             return Answer.message(413, "Request Entity Too Large")

@@ -232,8 +232,11 @@ async def test_without_keys_a_web_page_from_elsewhere_is_refused(twin: Twin, hea
     assert "from elsewhere" not in twin.noted()
 
 
-async def test_a_key_speaks_for_itself(twin: Twin) -> None:
-    response = await twin.client.post("/", json={"do": "echo"}, headers={"x-api-key": "of somebody"})
+async def test_a_key_speaks_for_itself_wherever_it_comes_from(twin: Twin) -> None:
+    """The function knows whether it is one."""
+    headers = {"host": "tides.example", "x-api-key": "of somebody"}
+
+    response = await twin.client.post("/", json={"do": "echo"}, headers=headers)
 
     assert "authorizer" not in response.json()["event"]["requestContext"]
 
