@@ -1,7 +1,18 @@
 #!/bin/sh
-# AWS_LAMBDA_EXEC_WRAPPER: Lambda runs this in place of the managed runtime, whose command it gives as arguments.
-# They are left alone: handler/streaming.py speaks to the Runtime API itself, since the managed one cannot stream.
+# For AWS_LAMBDA_EXEC_WRAPPER: Lambda runs this with the command of the managed runtime's own client as arguments. That
+# client cannot stream, so handler/streaming.py takes its place, on the interpreter that the command begins with.
 set -eu
+
+python=${1:-python3}
+
 cd "${LAMBDA_TASK_ROOT:-/var/task}"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-exec python3 -m handler.streaming
+# Where that client would have looked for modules, too.
+path=$PWD
+for folder in /opt/python/lib/python*/site-packages /opt/python; do
+    if [ -d "$folder" ]; then
+        path=$path:$folder
+    fi
+done
+export PYTHONPATH="$path${PYTHONPATH:+:$PYTHONPATH}"
+
+exec "$python" -m handler.streaming
