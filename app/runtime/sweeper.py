@@ -88,7 +88,7 @@ select t.thread_id from slackwater.threads t where t.status = 'busy'
 
 
 STUCK_LEASE_SECONDS = 5
-"""Every run whose lease has expired is taken over within this time."""
+"""A run whose lease has expired is taken over within this time, or nobody sweeps often enough."""
 
 STUCK_WAIT_SECONDS = 60
 """A run that is ready waits longer than this only when nobody has room for it, or nobody looks."""
@@ -105,6 +105,8 @@ select count(*) as runs from (
 async def sweep(runtime: Runtime) -> int:
     """One round; how many runs were taken over. Safe to do in any number of processes at once."""
     database = runtime.database
+    for row in await database.fetch(_STUCK):  # before anything is done about them, and whether or not it succeeds
+        metrics.level(Metric.RUNS_STUCK, row["runs"])
     taken = await take_over_expired(runtime)
     if readers := list(runtime.follower.following):
         # A run may have been handed over while its reader was, and still is, connected to this process.
@@ -121,8 +123,6 @@ async def sweep(runtime: Runtime) -> int:
         if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
             break
     await database.execute(_TRIM_KEYS)
-    for row in await database.fetch(_STUCK):
-        metrics.level(Metric.RUNS_STUCK, row["runs"])
     return taken
 
 
