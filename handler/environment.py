@@ -57,6 +57,7 @@ class Environment:
         self._loop = asyncio.new_event_loop()
         self._services: Services | None = None
         self._life: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[Services] | None = None
         self._leave: asyncio.Event | None = None
         self._current: Invocation | None = None
         self._arrival = threading.Condition()
@@ -82,10 +83,11 @@ class Environment:
             self.run(self._enter(), seconds)
 
     async def _enter(self) -> None:
-        opened: asyncio.Future[Services] = self._loop.create_future()
-        self._leave = asyncio.Event()
-        self._life = asyncio.create_task(self._live(opened, self._leave), name="lifespan")
-        self._services = await opened
+        # One that takes longer than whoever waits for it goes on, and the next one waits for the same.
+        if self._life is None or self._opened is None or self._life.done():
+            self._opened, self._leave = self._loop.create_future(), asyncio.Event()
+            self._life = asyncio.create_task(self._live(self._opened, self._leave), name="lifespan")
+        self._services = await asyncio.shield(self._opened)
 
     async def _live(self, opened: asyncio.Future[Services], leave: asyncio.Event) -> None:
         try:
@@ -113,9 +115,8 @@ class Environment:
         """Drain, and end the process, within about `seconds`. Does not return."""
         try:
             self.run(self._exit(reason, seconds), seconds + OVERRUN_SECONDS)
-        except (
-            Exception
-        ) as problem:  # a node that blocks the loop: its lease ends soon after the invocation's deadline
+        except Exception as problem:
+            # A node that blocks the loop. Its lease ends soon after the invocation's deadline.
             metrics.count(Metric.DRAIN_OVERRUN)
             log.error("not drained: %r", problem, extra={"event": "drain.overrun"})
         finally:
