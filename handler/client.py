@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from app.errors import SlackwaterError, StartError
+from handler import observation
 from handler.answer import Answer
 from handler.events import streams
 from handler.http import LAST_SECONDS, NotStarted, Overdue, Translator, counted, without_stage
@@ -60,6 +61,7 @@ class Client:
     def _stream(self, event: Mapping[str, Any], context: Any) -> None:
         translator, environment = self._translator, self._translator.environment
         with environment.invocation(context) as invocation:
+            observation.correlate(event)
             request = translator.infer(without_stage(event), context)
             until = invocation.deadline - LAST_SECONDS
             answer = Answer(self._api, context.aws_request_id, request.body, until)

@@ -184,7 +184,7 @@ async def _migrate(connection: BoundedConnection) -> list[str]:
     applied += await _migrate_langgraph(connection, before)
     await _set_role_defaults(connection)
     for name in applied:
-        logger.info("schema.migrated", extra={"migration": name})
+        logger.info("migrated", extra={"event": "schema.migrated", "migration": name})
     return applied
 
 
@@ -242,7 +242,10 @@ async def _set_role_defaults(connection: BoundedConnection) -> None:
         try:
             await connection.execute(statement)
         except psycopg.errors.InsufficientPrivilege as error:
-            logger.info("schema.role_defaults_refused", extra={"reason": _reason(error)})
+            logger.info(
+                "the role's defaults stay as they are",
+                extra={"event": "schema.role_defaults_refused", "reason": _reason(error)},
+            )
             return
 
 
