@@ -49,6 +49,9 @@ def lambda_(
             help="Take messages from this queue, at AWS_ENDPOINT_URL_SQS; runs are handed over through it.",
         ),
     ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Answer event by event, as behind a Function URL that streams.")
+    ] = False,
     env: Variables = None,
     database_uri: DatabaseUri = None,
     handler: Handler = "handler.main.lambda_handler",
@@ -79,5 +82,6 @@ def lambda_(
             queue_url=queue_url,
             variables=tuple(env or ()),
             handler=handler,
+            stream=stream,
         ),
     )

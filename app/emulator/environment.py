@@ -19,7 +19,7 @@ import orjson
 from app.emulator import binary, watchdog
 from app.emulator.binary import EmulatorError
 from app.emulator.function import Function
-from app.emulator.tap import Tap
+from app.emulator.tap import Stream, Tap
 
 RESPONSE_BYTES = 6_291_556
 """The largest response of a function, as the emulator and AWS count it."""
@@ -40,6 +40,8 @@ class Outcome:
     """What the function has returned, or the error as JSON."""
     error: str | None = None
     """Its type, when the function has failed: the `FunctionError` of the Invoke API is then `Unhandled`."""
+    stream: Stream | None = None
+    """The body that follows when the payload is only the head of a response: JSON of status, headers and cookies."""
 
     @classmethod
     def failed(cls, kind: str, message: str) -> Outcome:
@@ -149,7 +151,7 @@ class Environment:
     async def _start(self, program: Path) -> bool:
         """Whether it listens: another process may have taken the ports in the meantime."""
         self._port, api_port = _free_ports()
-        self._tap = Tap(api_port, self._on_answer)
+        self._tap = Tap(api_port, self)
         tap_port = await self._tap.open()
         watched, self._owner = os.pipe()
         command = (
@@ -230,7 +232,13 @@ class Environment:
             response = await client.post(url, content=payload)
         return read_answer(response.status_code, response.content)
 
-    def _on_answer(self, failed: bool, payload: bytes) -> None:
+    # Called by the tap
+
+    def on_stream(self, stream: Stream) -> None:
+        if self._invocation is not None and stream.head is not None:
+            self._invocation.settle(Outcome(stream.head, stream=stream))
+
+    def on_answer(self, failed: bool, payload: bytes) -> None:
         if self._invocation is not None and (failed or len(payload) <= RESPONSE_BYTES):
             self._invocation.settle(Outcome(payload, "Unhandled" if failed else None))
 

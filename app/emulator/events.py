@@ -21,6 +21,8 @@ from app.ids import uuid7
 
 ACCOUNT = "012345678912"
 API = "local"
+URL_DOMAIN = "local.lambda-url.us-east-1.on.aws"
+"""By which a function knows a Function URL."""
 
 CALLER = "local"
 """Whom the authorizer of the twin names."""
@@ -65,12 +67,14 @@ class Answer:
         return cls(status, [("content-type", "application/json")], orjson.dumps({"message": text}))
 
 
-def from_request(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-    """The event of an ASGI request."""
+def from_request(scope: Mapping[str, Any], body: bytes, *, streams: bool = False) -> dict[str, Any]:
+    """The event of an ASGI request. `streams`: that of a Function URL, which passes on answers as they are made."""
     headers, cookies = _headers(scope["headers"])
     peer = scope.get("client") or ("127.0.0.1", 0)
     query = scope["query_string"].decode("latin-1")
     now = time.time()
+    # A Function URL leaves the path as it is; an HTTP API decodes it.
+    path = scope["raw_path"].decode("latin-1") if streams else scope["path"]
     domain = headers.get("host", "localhost")
     headers.setdefault("x-forwarded-for", peer[0])
     headers.setdefault("x-forwarded-proto", "http")
@@ -79,17 +83,17 @@ def from_request(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": scope["path"],
+        "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": API,
-            "domainName": domain,
-            "domainPrefix": domain.partition(".")[0],
+            "domainName": URL_DOMAIN if streams else domain,
+            "domainPrefix": API if streams else domain.partition(".")[0],
             "http": {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "protocol": f"HTTP/{scope['http_version']}",
                 "sourceIp": peer[0],
                 "userAgent": headers.get("user-agent", ""),

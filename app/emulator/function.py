@@ -12,6 +12,8 @@ import app
 
 NAME = "slackwater"
 HANDLER = "handler.main.lambda_handler"
+STREAMING = "handler.streaming"
+"""The module whose runtime client streams."""
 REGION = "us-east-1"
 
 _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")

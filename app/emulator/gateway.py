@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.emulator import events
 from app.emulator.events import Answer
 from app.emulator.fleet import Fleet
+from app.emulator.tap import Stream
 from app.settings import LOOPBACK_HOSTS
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,15 @@ _INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations$")
 class Gateway:
     """An ASGI application. Every request becomes an event, and the result of the function the answer."""
 
-    def __init__(self, fleet: Fleet, *, limit_seconds: float, authorizer: str | None = None) -> None:
-        """`authorizer` names every caller from this machine; without one the function has API keys."""
+    def __init__(
+        self, fleet: Fleet, *, limit_seconds: float, authorizer: str | None = None, streams: bool = False
+    ) -> None:
+        """`authorizer` names every caller from this machine; without one the function has API keys.
+
+        `streams`: it is a Function URL, which passes on answers as they are made, and knows no limit of its own.
+        """
         self.fleet = fleet
+        self.streams = streams
         self.limit_seconds = limit_seconds
         self.authorizer = authorizer
 
@@ -49,34 +56,38 @@ class Gateway:
         elif scope["path"].startswith("/2015-03-31/"):
             answer = await self._invoke_api(scope, body)
         else:
-            answer = await self._proxy(scope, body)
+            answer, stream = await self._proxy(scope, body)
+            if stream is not None:
+                await _pass_on(answer, stream, send)
+                return
         await _send(answer, send, head=scope["method"] == "HEAD")
 
-    async def _proxy(self, scope: Scope, body: bytes) -> Answer:
-        event = events.from_request(scope, body)
+    async def _proxy(self, scope: Scope, body: bytes) -> tuple[Answer, Stream | None]:
+        """The answer, and the body that is still being made."""
+        event = events.from_request(scope, body, streams=self.streams)
         if self.authorizer is not None:
             if _is_from_here(scope, event["headers"]):
                 events.authorise(event, self.authorizer)
             elif "x-api-key" not in event["headers"]:
-                return Answer.message(403, "Forbidden")
+                return Answer.message(403, "Forbidden"), None
         payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:
-            return Answer.message(413, "Request Entity Too Large")
+            return Answer.message(413, "Request Entity Too Large"), None
         try:
-            async with asyncio.timeout(self.limit_seconds):
+            async with asyncio.timeout(None if self.streams else self.limit_seconds):
                 outcome = await self.fleet.invoke(payload)
         except TimeoutError:
             # The function goes on, on AWS too. A REST API would answer 504.
-            return Answer.message(503, "Service Unavailable")
+            return Answer.message(503, "Service Unavailable"), None
         if outcome.error is None:
             try:
-                return events.to_answer(outcome)
+                return events.to_answer(outcome), outcome.stream
             except events.BadResult as error:
                 problem = str(error)
         else:
             problem = outcome.payload.decode(errors="replace")
         log.error("the function has failed", extra={"event": "emulator.function_failed", "error": problem})
-        return Answer.message(500, "Internal Server Error")
+        return Answer.message(502 if self.streams else 500, "Internal Server Error"), None
 
     async def _invoke_api(self, scope: Scope, body: bytes) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -143,6 +154,16 @@ async def _read(receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body"):
             return bytes(body)
+
+
+async def _pass_on(answer: Answer, stream: Stream, send: Send) -> None:
+    """Send what comes as it comes. One that was broken off has no last chunk, by which its client knows."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    async for chunk in stream:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    if stream.error is None:
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _send(answer: Answer, send: Send, *, head: bool) -> None:

@@ -22,7 +22,7 @@ from app import telemetry
 from app.emulator import binary, events, queue
 from app.emulator import settings as twin
 from app.emulator.fleet import Fleet
-from app.emulator.function import HANDLER, Function
+from app.emulator.function import HANDLER, STREAMING, Function
 from app.emulator.gateway import Gateway
 from app.errors import ExitCode, SettingsError, StartError
 from app.settings import Settings
@@ -48,6 +48,8 @@ class Options:
     queue_url: str | None = None
     variables: Sequence[str] = ()
     handler: str = HANDLER
+    stream: bool = False
+    """As behind a Function URL in the mode RESPONSE_STREAM."""
 
 
 class Server(uvicorn.Server):
@@ -71,6 +73,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
             fleet,
             limit_seconds=settings.gateway_limit_seconds,
             authorizer=twin.authorizer_of(settings),
+            streams=options.stream,
         )
         server = Server(
             uvicorn.Config(
@@ -140,6 +143,7 @@ def _function(settings: Settings, options: Options, database: dict[str, str], ur
         handler=options.handler,
         timeout_seconds=options.timeout_seconds,
         memory_mb=options.memory_mb,
+        command=(sys.executable, "-m", STREAMING) if options.stream else None,
         # What it asks of Lambda is asked here.
         variables={**told, **database, "AWS_ENDPOINT_URL_LAMBDA": url},
     )

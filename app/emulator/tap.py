@@ -2,31 +2,78 @@
 
 On AWS the client has the function's response as soon as the runtime has posted it. The emulator keeps it until the
 runtime and every extension have asked for the next event, which is long after, when an extension holds the
-environment. So the runtime is given our address: bytes pass unchanged in both directions, and the response is read
-in passing.
+environment; and a response that is streamed it keeps to its end. So the runtime is given our address: bytes pass
+unchanged in both directions, and the response is read in passing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import Protocol
 
 import httptools
 
 _ANSWER = re.compile(r"/2018-06-01/runtime/invocation/[^/]+/(response|error)$")
 
-OnAnswer = Callable[[bool, bytes], None]
-"""Called with whether the function has failed, and the payload."""
+_MODE, _ERROR = b"lambda-runtime-function-response-mode", b"lambda-runtime-function-error-type"
+_NULS = bytes(8)
+"""Between the JSON of status and headers, and the body of a response that is streamed."""
+
+
+class Observer(Protocol):
+    """Whom the tap tells what it has read."""
+
+    def on_answer(self, failed: bool, payload: bytes) -> None:
+        """The whole response, or the error, has passed."""
+
+    def on_stream(self, stream: Stream) -> None:
+        """The head of a response has passed; its body follows."""
+
+
+class Stream:
+    """A response that is still being made: its head, and its body as an asynchronous iterator."""
+
+    def __init__(self) -> None:
+        self.head: bytes | None = None
+        self.error: str | None = None
+        """Set at the end of one that was broken off."""
+        self._begun = b""
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def feed(self, data: bytes) -> bool:
+        """Take what comes next; True when this has completed the head."""
+        if self.head is not None:
+            self._chunks.put_nowait(data)
+            return False
+        head, found, body = (self._begun + data).partition(_NULS)
+        if not found:
+            self._begun = head
+            return False
+        self.head = head
+        if body:
+            self._chunks.put_nowait(body)
+        return True
+
+    def end(self, error: str | None) -> bytes | None:
+        """There is no more; what has come, if it was no head."""
+        self.error = error
+        self._chunks.put_nowait(None)
+        return self._begun if self.head is None else None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._chunks.get()) is not None:
+            yield chunk
 
 
 class Tap:
     """Listens on a port of its own, and passes everything on to the Runtime API."""
 
-    def __init__(self, port: int, on_answer: OnAnswer) -> None:
+    def __init__(self, port: int, observer: Observer) -> None:
         self._upstream_port = port
-        self._on_answer = on_answer
+        self._observer = observer
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
 
@@ -54,11 +101,11 @@ class Tap:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         sides: list[asyncio.Task[None]] = []
+        requests = Requests(self._observer)
         try:
             with suppress(OSError):
                 up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
                 ends.append(up_writer)
-                requests = _Requests(self._on_answer)
                 sides = [
                     asyncio.create_task(_pump(reader, up_writer, requests.read), name="runtime-requests"),
                     asyncio.create_task(_pump(up_reader, writer), name="runtime-responses"),
@@ -66,6 +113,7 @@ class Tap:
                 # A runtime that has closed its side still waits for nothing: whichever ends first ends both.
                 await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            requests.close()
             for end in ends:
                 end.close()
             for side in sides:
@@ -73,14 +121,13 @@ class Tap:
             await asyncio.gather(*sides, *(end.wait_closed() for end in ends), return_exceptions=True)
 
 
-class _Requests:
+class Requests:
     """Reads the requests that pass on one connection."""
 
-    def __init__(self, on_answer: OnAnswer) -> None:
-        self._found = on_answer
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._body = bytearray()
+        self.on_message_begin()
 
     def read(self, data: bytes) -> None:
         if self._parser is None:
@@ -91,21 +138,43 @@ class _Requests:
             # Not for us to judge: the emulator answers, a little later.
             self._parser = None
 
+    def close(self) -> None:
+        """The connection has ended, perhaps in the middle of a response."""
+        if self._stream is not None:
+            self._stream.end("Runtime.Cut")
+
     # Called by the parser
 
     def on_message_begin(self) -> None:
-        self._url, self._body = b"", bytearray()
+        self._url, self._body, self._error = b"", bytearray(), ""
+        self._streamed = False
+        self._stream: Stream | None = None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers, too.
+        if name.lower() == _MODE:
+            self._streamed = value.lower() == b"streaming"
+        elif name.lower() == _ERROR:
+            self._error = value.decode("latin-1")
+
     def on_body(self, body: bytes) -> None:
-        self._body += body
+        if self._streamed and self._stream is None:
+            self._stream = Stream()
+        if self._stream is None:
+            self._body += body
+        elif self._stream.feed(body):
+            self._observer.on_stream(self._stream)
 
     def on_message_complete(self) -> None:
         answer = _ANSWER.search(self._url.decode("latin-1"))
-        if answer is not None:
-            self._found(answer[1] == "error", bytes(self._body))
+        payload: bytes | None = bytes(self._body)
+        if self._stream is not None:
+            payload, self._stream = self._stream.end(self._error or None), None
+        if answer is not None and payload is not None:
+            self._observer.on_answer(answer[1] == "error", payload)
 
 
 async def _pump(

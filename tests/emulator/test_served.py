@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+import httpx
 from langgraph_sdk import get_client
 
 from tests.support.command import run_command
@@ -47,6 +49,28 @@ async def test_a_run_longer_than_an_invocation_is_one_stream_for_the_client(
             tmp_path, "runs", "show", run["run_id"], "--json", SLACKWATER_DATABASE_URI=database_uri
         )
         assert shown.json["handovers"] >= 1
+    assert server.complaints() == []
+
+
+async def test_answers_are_streamed_event_by_event_as_behind_a_function_url(
+    database_uri: str, tmp_path: Path
+) -> None:
+    env = {**LIMITS, "SLACKWATER_DATABASE_URI": database_uri}
+    async with (
+        gateway_of(tmp_path, PROJECT, env=env, environments=1, options=("--stream",)) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client,
+    ):
+        assert (await client.get("/ok")).json()["ok"] is True
+        body = {"assistant_id": "steps", "input": {"n": 6, "sleep": 0.4}, "stream_mode": "updates"}
+        arrivals = []
+        async with client.stream("POST", "/runs/stream", json=body) as response:
+            assert response.status_code == 200
+            async for line in response.aiter_lines():
+                if line.startswith("event: updates"):
+                    arrivals.append(time.monotonic())  # noqa: PERF401 - when each has come
+
+        assert len(arrivals) == 7
+        assert arrivals[-1] - arrivals[0] > 1.5
     assert server.complaints() == []
 
 
