@@ -51,7 +51,8 @@ def register(environment: Suspendable) -> None:
 def _before(environment: Suspendable) -> None:
     try:
         # The copies begin with what takes seconds to import: nothing of it is asked for before the first run is.
-        import_module("app.runtime.execution")
+        for name in ("app.runtime.execution", "boto3"):
+            import_module(name)
         Graphs.load(Settings.load().project)
     except StartError as problem:
         # As in any other environment: its other graphs are served.

@@ -28,6 +28,9 @@ class WakeError(Exception):
 class Waker(Protocol):
     """Starts processes elsewhere that look for work: there may be none that listens."""
 
+    async def prepare(self) -> None:
+        """Do now what would make the first wake-up late."""
+
     async def wake(self, count: int) -> None:
         """Wake `count` of them. Raises WakeError."""
 
@@ -44,6 +47,12 @@ class Hints:
         self._notify = notify
         self._wanted = 0
         self._task: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        """A run begins, which may have to be handed over: within 0.3 s, if this environment is taken away."""
+        if self.waker is not None and self._preparing is None:
+            self._preparing = asyncio.create_task(self.waker.prepare(), name="hints:prepare")
 
     def give(self, runs: int = 1) -> None:
         """What has been committed until now may be claimed by others: so many runs, about."""
@@ -55,8 +64,9 @@ class Hints:
 
     async def sent(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until every hint is out."""
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=max(0.0, timeout))
+        tasks = {task for task in (self._task, self._preparing) if task is not None and not task.done()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, timeout))
 
     async def _send(self) -> None:
         try:

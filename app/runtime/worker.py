@@ -232,6 +232,7 @@ class Worker:
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         self.live[run.run_id] = attempt
+        self.runtime.hints.prepare()
         metrics.level(Metric.RUNS_LIVE, len(self.live))
         if run.stopped is None:
             metrics.count(Metric.RUNS_STARTED)

@@ -82,6 +82,7 @@ async def test_a_rotation_that_has_not_reached_the_secret_is_waited_for(login: L
     """It is in the database seconds before."""
     async with opened(SecretConninfo(login.arn)) as database:
         await who(database)
+        await nothing_is_being_connected(database)
         login.rotate("two", in_secret=False)
         login.disconnect()
         waiting = asyncio.create_task(who(database))
@@ -91,6 +92,12 @@ async def test_a_rotation_that_has_not_reached_the_secret_is_waited_for(login: L
         login.put("two")
 
         assert await waiting == "rotating"
+
+
+async def nothing_is_being_connected(database: Database) -> None:
+    """What logs in while the password is rotated may still do so with the old one."""
+    while (stats := database.pool.get_stats())["pool_available"] < stats["pool_size"]:
+        await asyncio.sleep(0.01)
 
 
 async def test_the_idle_connections_are_swapped_too(login: Login) -> None:

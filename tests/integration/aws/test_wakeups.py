@@ -96,6 +96,44 @@ async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(
         assert time.monotonic() - started < 6
 
 
+async def test_the_first_wake_up_does_not_wait_for_an_import(
+    database: Database, sqs: Any, queue_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When an environment is taken away there are 0.3 s, and importing boto3 and making a client takes longer."""
+    made: list[str] = []
+    client = clients.client
+    monkeypatch.setattr(clients, "client", lambda name, *more: (made.append(name), client(name, *more))[1])
+    hints = Hints(database, waker=QueueWaker(queue_url))
+    # GIVEN runs that have begun
+    for _ in range(3):
+        hints.prepare()
+    await hints.sent(5)
+    assert made == ["sqs"]
+
+    # WHEN one is handed over
+    started = time.monotonic()
+    hints.give()
+    await hints.sent(5)
+
+    assert len(received(sqs, queue_url)) == 1
+    assert time.monotonic() - started < 1.0
+
+
+async def test_what_cannot_be_prepared_is_told_by_the_first_wake_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    clients.forget()
+    hints = Hints(database, waker=QueueWaker("http://127.0.0.1:1/q"))
+    with caplog.at_level(logging.WARNING, "app"):
+        hints.prepare()
+        hints.give()
+        await hints.sent(5)
+
+    assert "region" in caplog.text
+
+
 async def test_sync_nodes_do_not_hold_up_a_wake_up(sqs: Any, queue_url: str) -> None:
     """A hundred of them may occupy every thread of the loop's executor."""
     loop, let_go = asyncio.get_running_loop(), threading.Event()
