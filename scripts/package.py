@@ -222,7 +222,7 @@ def _compile(python: str, folder: Path) -> None:
 
 def _report(python: str, folder: Path, kind: Kind, target: Target) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    print(f"built size: {size:.0f} MB unpacked, of {LIMIT_MB} MB")
+    print(f"built size: {size:.0f} MB" + (f" unpacked, of {LIMIT_MB} MB" if kind is KINDS["zip"] else ""))
     if not target.native:
         print(f"import time: not measured, this machine is no {target.architecture}")
         return

@@ -1,0 +1,1 @@
+"""What is deployed: templates, events, what `sam build` makes, images."""

