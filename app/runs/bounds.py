@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 RESERVE_SECONDS = 0.5
 """Cut from the end of the delivery: what is recorded and put together after the last event."""
 
+SEND_SECONDS = 0.1
+"""Of that, what is left when a slow database is given up."""
+
 GATEWAY_RESERVE_SECONDS = 1.0
 """Cut from the gateway's limit, which has been counting since before the request reached this process."""
 
@@ -34,6 +37,8 @@ class Bounds:
     """Monotonic seconds by which an answer of this request has to end."""
 
     live: bool
+    until: float
+    """For all of it."""
     wait_until: float
     """For an answer that waits for the end of a run."""
     page_until: float
@@ -42,11 +47,11 @@ class Bounds:
     @classmethod
     def of(cls, delivery: Delivery, settings: Settings, began: float) -> Bounds:
         """`began`: the monotonic second at which the request came."""
-        until = delivery.until - RESERVE_SECONDS
+        wait_until = delivery.until - RESERVE_SECONDS
         if delivery.live:
-            return cls(True, until, until)
-        until = min(until, began + settings.gateway_limit_seconds - GATEWAY_RESERVE_SECONDS)
-        return cls(False, until, min(until, began + settings.stream_page_seconds))
+            return cls(True, delivery.until, wait_until, wait_until)
+        wait_until = min(wait_until, began + settings.gateway_limit_seconds - GATEWAY_RESERVE_SECONDS)
+        return cls(False, delivery.until, wait_until, min(wait_until, began + settings.stream_page_seconds))
 
 
 def current_bounds(request: Request) -> Bounds | None:

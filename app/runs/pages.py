@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from app import wire
 from app.errors import EventTooLarge
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runs import service
-from app.runs.bounds import Bounds, Page, Verdict
+from app.runs.bounds import SEND_SECONDS, Bounds, Page, Verdict
 from app.runtime.encode import matches
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import Event, EventId
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+OTHERS_SECONDS = 0.2
+"""How often it is looked whether the other readers of a run are back."""
 
 
 class PagedStream:
@@ -51,6 +54,7 @@ class PagedStream:
         self._run_id = run_id
         self._cursor = cursor
         self._modes = modes
+        self._until = bounds.until
         self._page = Page(bounds.live, bounds.page_until)
         self._reader = reader
         self._starts = starts
@@ -79,7 +83,10 @@ class PagedStream:
             self._cut = True
         except RunGone:
             yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+            return
         if not self._cut:
+            if not self._page.named:
+                await self._wait_for_others()
             return
         attempt = await self._leave()
         if not self._page.named:
@@ -90,13 +97,26 @@ class PagedStream:
     async def _leave(self) -> int:
         metrics.count(Metric.STREAM_PAGES)
         try:
-            return await service.reader_leaves(self._services, self._run_id, self._reader)
+            async with asyncio.timeout(self._until - SEND_SECONDS - time.monotonic()):
+                return await service.reader_leaves(self._services, self._run_id, self._reader)
         except DATABASE_TROUBLE:
             if self.live or not self._starts:
                 raise
             # The client asks what has become of the run, and as long as we cannot answer that either, it comes back.
             log.warning("a reader was sent away, and nobody knows", extra={"event": "stream.unrecorded"})
             return 1
+
+    async def _wait_for_others(self) -> None:
+        """An answer that has only the end to say waits until the run is shown as ended.
+
+        It is shown as running while another reader is between two pages. This one's client would come back again and
+        again for nothing, and give up.
+        """
+        with suppress(*DATABASE_TROUBLE):
+            while time.monotonic() < self._page.until:
+                if not await service.readers_are_away(self._services, self._run_id):
+                    return
+                await asyncio.sleep(OTHERS_SECONDS)
 
     async def _read(self) -> AsyncGenerator[bytes]:
         async with aclosing(self._batches()) as batches:
@@ -119,7 +139,7 @@ class PagedStream:
                         self._cut = True
                         return frames
                     case Verdict.TOO_LARGE:
-                        self._refused = True
+                        self._refused = self._page.named = True
                         frames.append(_refusal(event, size))
                         return frames
                 frames.append(frame)

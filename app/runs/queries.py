@@ -13,9 +13,10 @@ Row = dict[str, Any]
 BACK_SECONDS = 10
 """How long a reader who was sent away is waited for: a run that ends meanwhile is shown as running."""
 
+_AWAY = f"c.cut_at > clock_timestamp() - interval '{BACK_SECONDS} seconds'"
+
 _SHOWN = f"""case when status not in ('pending', 'running') and exists (
-  select 1 from slackwater.cut_readers c where c.run_id = runs.run_id
-    and c.cut_at > clock_timestamp() - interval '{BACK_SECONDS} seconds') then 'running' else status end"""
+  select 1 from slackwater.cut_readers c where c.run_id = runs.run_id and {_AWAY}) then 'running' else status end"""
 
 _COLUMNS = f"""run_id, thread_id, assistant_id, metadata, status, {_SHOWN} as shown_status, kwargs, multitask_strategy,
  created_at, updated_at, error, on_completion, reader_left_at"""
@@ -118,7 +119,7 @@ cut as (
   on conflict (run_id, reader) do update set cut_at = excluded.cut_at),
 gone as (
   delete from slackwater.cut_readers where (run_id, reader) in (
-    select run_id, reader from slackwater.cut_readers where cut_at < clock_timestamp() - interval '{BACK_SECONDS} seconds'
+    select run_id, reader from slackwater.cut_readers c where not {_AWAY}
       and (run_id, reader) <> (%(run_id)s::uuid, %(reader)s::uuid) limit 100 for update skip locked))
 select attempt from run"""
 
@@ -134,3 +135,11 @@ async def return_(database: Database, run_id: UUID, reader: UUID) -> None:
     await database.execute(
         "delete from slackwater.cut_readers where run_id = %s and reader = %s", [run_id, reader]
     )
+
+
+_ANY_AWAY = f"select run_id from slackwater.cut_readers c where run_id = %s and {_AWAY} limit 1"
+
+
+async def any_away(database: Database, run_id: UUID) -> bool:
+    """Whether any reader was sent away, is not back, and is still waited for."""
+    return await database.fetch_one(_ANY_AWAY, [run_id]) is not None

@@ -264,3 +264,8 @@ async def reader_leaves(services: Services, run_id: UUID, reader: UUID) -> int:
 async def reader_returns(services: Services, run_id: UUID, reader: UUID) -> None:
     """He is back, for his next page."""
     await queries.return_(services.database, run_id, reader)
+
+
+async def readers_are_away(services: Services, run_id: UUID) -> bool:
+    """Whether any reader of the run is waited for."""
+    return await queries.any_away(services.database, run_id)

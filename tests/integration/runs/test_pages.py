@@ -30,7 +30,7 @@ MODES: list[str | list[str]] = [
     ["events", "values"],
 ]
 
-TALK = {"sleep": 0.3, "messages": [{"role": "user", "content": "one two three", "id": "m1"}]}
+TALK = {"sleep": 0.7, "messages": [{"role": "user", "content": "one two three", "id": "m1"}]}
 
 
 def sequences(mode: str | list[str], parts: list[Part]) -> list[list[str]]:
@@ -81,7 +81,7 @@ async def test_in_every_stream_mode_a_cut_stream_reads_like_a_container_s(
             )
 
     wanted = await read_all(Gateway(environment, live=None))
-    gateway = Gateway(environment, live=live, seconds=1.6 if live else 28)
+    gateway = Gateway(environment, live=live, seconds=3 if live else 28)
     got = await read_all(gateway)
 
     for question, one, other in zip(asked, wanted, got, strict=True):
@@ -124,11 +124,14 @@ async def test_twenty_clients_of_two_environments_read_complete_sequences(start:
         assert lines == wanted
 
 
-async def test_a_drain_in_the_middle_of_a_page_ends_it_cleanly_and_nothing_is_missed(start: Start) -> None:
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_drain_in_the_middle_of_a_page_ends_it_cleanly_and_nothing_is_missed(
+    start: Start, live: bool
+) -> None:
     first, second = await start(), await start(sweep_seconds=0.2)
     async with Gateway(second, live=None).serve() as client:
         wanted = comparable(await read(client, "talk", TALK, stream_mode=["values", "messages", "updates"]))
-    gateway = Gateway(first)
+    gateway = Gateway(first, live=live)
     async with gateway.serve() as client:
         options: dict[str, Any] = {"stream_mode": ["values", "messages", "updates"]}
         readers = [asyncio.create_task(read(client, "talk", TALK, **options)) for _ in range(8)]
@@ -139,7 +142,7 @@ async def test_a_drain_in_the_middle_of_a_page_ends_it_cleanly_and_nothing_is_mi
         await first.services.stopping.stop("test", 30)
         got = await asyncio.gather(*readers)
     assert any(run["handed_over"] for run in first.services.stopping.report["runs"])  # type: ignore[index]
-    assert {page.status for page in gateway.pages} == {200}
+    assert {(page.status, page.complete) for page in gateway.pages} == {(200, True)}
     for parts in got:
         assert comparable(parts) == wanted
 
@@ -376,6 +379,70 @@ async def test_a_page_that_cannot_be_recorded_is_not_answered_unless_it_has_star
         await until_over(between.database, between.run_id)
     assert (gateway.pages[0].status, gateway.pages[0].events[0][0]) == (200, "metadata")
     assert refused.status_code == 503
+
+
+async def test_a_client_that_has_read_all_does_not_give_up_while_another_one_is_away(
+    between: Between, holds: Holds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a client whose five tries are over in no time
+    monkeypatch.setattr(stock, "_reconnect_delay", lambda *_, **__: 0.01)
+    await between.begin()
+    holds.let_go("b")
+    await until_over(between.database, between.run_id)
+    await between.pretend(8)
+    # WHEN it reads to the end, and somebody else is shown that the run goes on, for two more seconds
+    began = asyncio.get_running_loop().time()
+    joined = between.client.runs.join_stream(between.thread_id, between.run_id, last_event_id="-1")
+    parts = [(part.event, part.data) async for part in joined]
+    # THEN it has waited for them, and its last event is the run's
+    assert steps(parts) == ["a", "b", "c"]
+    assert parts[-1][0] == "updates"
+    assert asyncio.get_running_loop().time() - began > 1
+
+
+async def test_many_clients_of_one_run_read_it_to_its_end(gateway: Gateway) -> None:
+    async with gateway.serve() as client:
+        thread = (await client.threads.create())["thread_id"]
+        run = await client.runs.create(
+            thread, "line", input={"n": 16, "sleep": 0.25}, stream_mode="updates", stream_resumable=True
+        )
+
+        async def one() -> list[str]:
+            await asyncio.sleep(random.uniform(0, 2))
+            joined = client.runs.join_stream(thread, run["run_id"], last_event_id="-1")
+            return steps([(part.event, part.data) async for part in joined])
+
+        got = await asyncio.gather(*(one() for _ in range(12)))
+    assert got == [[f"step-{i}" for i in range(16)]] * 12
+
+
+async def test_a_run_that_is_deleted_between_its_pages_ends_the_stream(between: Between) -> None:
+    location = await between.begin()
+    await between.client.runs.delete(between.thread_id, between.run_id)
+    assert "404: Run not found" in await between.come_back(location)
+
+
+async def test_a_run_that_is_deleted_while_a_page_waits_ends_the_stream(between: Between) -> None:
+    location = await between.begin()
+    page = asyncio.create_task(between.come_back(location))
+    await asyncio.sleep(0.3)
+    await between.client.runs.delete(between.thread_id, between.run_id)
+    assert "404: Run not found" in await page
+
+
+async def test_a_stream_that_began_in_pages_goes_on_in_a_container(gateway: Gateway, holds: Holds) -> None:
+    holds.hold("b")
+
+    async def move(_: Answer) -> None:
+        if gateway.pages:
+            gateway.live = None
+            holds.let_go("b")
+
+    gateway.on_answer = move
+    async with gateway.serve() as client:
+        parts = await read(client, "held", {"log": []}, stream_mode="updates")
+    assert steps(parts) == ["a", "b", "c"]
+    assert await gateway.environments[0].services.database.fetch("select 1 from slackwater.cut_readers") == []
 
 
 # Readers that end their run

@@ -42,7 +42,7 @@ def test_an_answer_ends_at_whatever_comes_first(
     settings: Settings, seconds: float, live: bool, wait: float, page: float
 ) -> None:
     bounds = Bounds.of(Delivery(until=BEGAN + seconds, live=live), settings, BEGAN)
-    assert bounds == Bounds(live, BEGAN + wait, BEGAN + page)
+    assert bounds == Bounds(live, BEGAN + seconds, BEGAN + wait, BEGAN + page)
 
 
 def test_a_collected_page_ends_a_second_after_its_first_event_and_a_live_one_does_not() -> None:

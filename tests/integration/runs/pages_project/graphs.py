@@ -119,7 +119,8 @@ class Talk(State, total=False):
 
 def speaker(name: str) -> Node:
     async def node(state: Talk, config: RunnableConfig) -> dict:
-        model = WordByWord(delay=(state.get("sleep") or 0) / 3)
+        await asyncio.sleep(state["sleep"])
+        model = WordByWord(delay=0.05)
         return {"messages": [await model.ainvoke(state["messages"], config)], "log": [name]}
 
     return node
