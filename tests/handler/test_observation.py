@@ -88,3 +88,13 @@ async def test_the_lines_of_an_invocation_say_whose_they_are(scene: Scene) -> No
     # AND nobody else writes them a second time, and requests have no lines: the gateway's log has them
     assert "drained" not in re.sub(r"^{.*", "", environment.log(), flags=re.M)
     assert "/threads" not in environment.log()
+
+
+async def test_a_node_that_blocks_the_loop_is_an_overrun(scene: Scene) -> None:
+    environment = await scene.environment(timeout_seconds=9)
+    thread = await scene.ask(environment, "POST", "/threads", {})
+    path = f"/threads/{thread['thread_id']}/runs"
+    given = {"assistant_id": "blocking_line", "input": {"n": 3, "long": 20.0, "long_at": 1}}
+    await environment.invoke(asked("POST", path, given))
+    assert total(environment, "drain_overrun") == 1
+    assert len(environment.lines("invocation.overrun")) == 1
