@@ -82,7 +82,8 @@ def doctor(
 def _print(findings: list[Finding]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    # Rich finds an emoji in the middle of a secret's ARN.
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     styles = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
     for finding in findings:
         console.print(f"{finding.level:<9}", style=styles[finding.level], end="")

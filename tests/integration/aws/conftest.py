@@ -84,6 +84,7 @@ def login(database_uri: str, secretsmanager: Any) -> Iterator[Login]:
         login.disconnect()
         rules.write_text(before)
         connection.execute("select pg_reload_conf()")
+        connection.execute("drop owned by rotating cascade")
         connection.execute("drop role rotating")
 
 
