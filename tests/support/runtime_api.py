@@ -118,20 +118,26 @@ class RuntimeApi:
         self._extension: asyncio.Queue[Invocation] = asyncio.Queue()
         self._invocations: dict[str, Invocation] = {}
         self._has_extension = False
+        self._server: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[RuntimeApi]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
-            server.close()
-            for line in self._lines:
-                line.cancel()
-            await asyncio.gather(*self._lines, return_exceptions=True)
-            await server.wait_closed()
+            await self.close()
+
+    async def close(self) -> None:
+        """Cut every line."""
+        assert self._server is not None
+        self._server.close()
+        for line in self._lines:
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+        await self._server.wait_closed()
 
     def expect(self, event: object = None, *, seconds: float = 30, reads: bool = True) -> Invocation:
         """An invocation that is known, and not given to the runtime."""
@@ -154,7 +160,8 @@ class RuntimeApi:
         """Wait until the environment would be frozen: the runtime and its extension ask for the next event."""
         wanted = {"next", "extension next"} if self._has_extension else {"next"}
         async with asyncio.timeout(seconds), self.said:
-            await self.said.wait_for(lambda: wanted <= self._asking)
+            await self.said.wait_for(lambda: wanted <= self._asking or self.init_error)
+        assert self.init_error is None, self.init_error.result
 
     @property
     def _asking(self) -> set[str]:
