@@ -86,12 +86,9 @@ async def test_in_every_stream_mode_a_cut_stream_reads_like_a_container_s(
 
     for question, one, other in zip(asked, wanted, got, strict=True):
         assert sequences(question[0], one) == sequences(question[0], other), question
-    # THEN it was cut indeed, ended in time, and said where to come back to
+    # THEN it was cut indeed, and said where to come back to
     assert len(gateway.pages) >= 2 * len(asked)
-    for page in gateway.pages:
-        assert page.complete
-        assert page.seconds < 3
-        assert "reader=" in page.headers["location"]
+    assert all("reader=" in page.headers["location"] for page in gateway.pages)
 
 
 async def test_every_page_but_the_last_holds_an_event_and_no_event_is_sent_twice(gateway: Gateway) -> None:
@@ -102,6 +99,7 @@ async def test_every_page_but_the_last_holds_an_event_and_no_event_is_sent_twice
     assert len(ids) == len(set(ids)) == 12
     assert len(gateway.pages) >= 2
     assert all(page.events and page.events[-1][2] for page in gateway.pages[:-1])
+    assert all(1 <= page.seconds < 3 for page in gateway.pages[:-1])
 
 
 async def test_twenty_clients_of_two_environments_read_complete_sequences(start: Start) -> None:
