@@ -82,7 +82,26 @@ async def test_a_request_that_has_to_wait_for_a_connection_is_counted(
 async def test_with_keys_the_figures_need_one_too(serve: Any) -> None:
     async with serve(names=("scraper",)) as api:
         assert (await api.client().get("/metrics")).status_code == 401
-        assert "slackwater_runs_live" in await figures(api.client("scraper", peer="10.0.0.9", host="pod"))
+        scraper = api.client("scraper", peer="10.0.0.9", host="pod")
+        assert "slackwater_runs_live" in await figures(scraper)
+
+
+async def test_the_figures_say_nothing_of_whom(serve: Any) -> None:
+    async with serve(names=("alice", "scraper")) as api:
+        run = {"assistant_id": "echo", "input": {"text": "a secret"}}
+        answer = await api.client("alice").post("/runs/wait", json=run)
+        text = (await api.client("scraper").get("/metrics")).text
+        thread_id = answer.headers["location"].split("/")[2]
+        for word in ("alice", "a secret", "echo", thread_id):
+            assert word not in text, word
+        labels = {
+            name
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith("slackwater_")
+            for name in sample.labels
+        }
+        assert labels == {"le"}
 
 
 async def test_on_lambda_the_figures_are_in_cloudwatch(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,9 @@ CREATES: dict[str, Any] = {
 }
 """An id can be taken only once; all that another learns is that it is."""
 
+SUMS = {"GET /metrics"}
+"""How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""
+
 
 def nobody() -> dict[str, str]:
     """Ids of nothing."""
@@ -155,7 +158,7 @@ def test_every_route_is_in_one_of_these_tables(api: Api) -> None:
         for method in operations
     }
 
-    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys()
+    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | SUMS
 
 
 async def test_what_is_anothers_answers_like_what_is_not_there(
