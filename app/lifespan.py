@@ -17,7 +17,7 @@ from app.aws.secrets import with_secret_keys
 from app.aws.wakeups import waker_of
 from app.errors import SchemaError, StartError
 from app.graphs.registry import Graphs
-from app.imports import in_turn
+from app.imports import in_turn, late
 from app.postgres import schema
 from app.postgres.pool import Database
 from app.runtime.runtime import Runtime
@@ -74,6 +74,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         services = Services(settings, database, graphs, runtime, Stopping(settings, runtime))
         await assistants.register(services)
         await services.runtime.start()
+        if not late():
+            await graphs.warm()
         yield services
 
 

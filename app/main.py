@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.assistants.routes import router as assistants
+from app.application import Application
 from app.auth.middleware import Door
 from app.http import install_error_handlers
+from app.imports import late
 from app.lifespan import lifespan
-from app.runs.routes import router as runs
 from app.settings import Settings
-from app.system.routes import router as system
-from app.threads.routes import router as threads
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> Application:
     """The application; without `settings` they are read from the environment when it starts."""
-    app = FastAPI(
+    app = Application(
         title="Slackwater",
         version=__version__,
         description="LangGraph graphs over the LangGraph SDK's HTTP API; a run never dies with its process.",
@@ -37,8 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=["Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total"],
     )
     install_error_handlers(app)
-    for router in (system, assistants, threads, runs):
-        app.include_router(router)
+    if not late():
+        app.build_all()
     return app
 
 

@@ -1,16 +1,13 @@
-"""What assistants look like: in requests, in the database, and in answers."""
+"""What requests for assistants look like."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt
 
 from app.reserved import clean_config, clean_configurable, clean_metadata
-from app.wire import timestamp
 
 BIGINT_MAX = 2**63 - 1
 
@@ -81,35 +78,3 @@ class AssistantSearch(AssistantFilter):
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: list[Field_] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AssistantRow:
-    """A row of `slackwater.assistants`."""
-
-    assistant_id: UUID
-    owner: str
-    graph_id: str
-    name: str
-    description: str | None
-    config: dict[str, Any]
-    context: dict[str, Any]
-    metadata: dict[str, Any]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
-    def view(self) -> dict[str, Any]:
-        """The assistant as the API shows it."""
-        return {
-            "assistant_id": str(self.assistant_id),
-            "graph_id": self.graph_id,
-            "config": self.config,
-            "context": self.context,
-            "metadata": self.metadata,
-            "name": self.name,
-            "created_at": timestamp(self.created_at),
-            "updated_at": timestamp(self.updated_at),
-            "version": self.version,
-            "description": self.description,
-        }

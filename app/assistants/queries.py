@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from app.assistants.models import AssistantFilter, AssistantRow, AssistantSearch, SortBy
+from app.assistants.row import AssistantRow
 from app.auth.principal import SYSTEM_OWNER
 from app.postgres.pool import Database
+
+if TYPE_CHECKING:
+    from app.assistants.models import AssistantFilter, AssistantSearch, SortBy
 
 _COLUMNS: LiteralString = "assistant_id, owner, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 

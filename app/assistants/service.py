@@ -9,18 +9,13 @@ from uuid import UUID, uuid5
 from weakref import WeakKeyDictionary
 
 from app.assistants import queries
-from app.assistants.models import (
-    AssistantCreate,
-    AssistantFilter,
-    AssistantPatch,
-    AssistantRow,
-    AssistantSearch,
-)
+from app.assistants.row import AssistantRow
 from app.auth.principal import Principal
 from app.errors import BadRequest, Conflict, Invalid, NotFound
 from app.graphs.registry import Graphs
 
 if TYPE_CHECKING:
+    from app.assistants.models import AssistantCreate, AssistantFilter, AssistantPatch, AssistantSearch
     from app.graphs.registry import Graph
     from app.services import Services
 

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,13 @@ class Graphs:
         elif imported.factory:
             async with imported.factory.build(access, config, store, context) as graph:
                 yield _bind(graph, graph_id, checkpointer, store)
+
+    async def warm(self) -> None:
+        """Import what has not been imported. What cannot be fails those who need it, and is logged."""
+        for graph_id in self.ids:
+            if graph_id not in self._imported:
+                with suppress(GraphBroken):
+                    await self._import_now(graph_id)
 
     async def close(self, timeout: float) -> None:
         """Wait for imports that nobody waits for any more, `timeout` seconds at most."""

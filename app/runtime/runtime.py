@@ -19,6 +19,7 @@ from app import wire
 from app.budget import Budget
 from app.errors import Draining
 from app.graphs.snapshot import thread_facts
+from app.imports import late
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import admission, cancel, engine, queue, sweeper
@@ -81,7 +82,7 @@ class Runtime:
     async def start(self) -> None:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
-        if not self.settings.on_lambda:  # where a request may well need no graph
+        if not late():
             await engine.load()
         self.worker.start()
         if not self.settings.on_lambda:  # there the schedule sweeps

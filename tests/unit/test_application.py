@@ -1,0 +1,74 @@
+"""Routes that are built when they are first asked for are the routes that there would have been."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from app.application import ROUTES, Application
+from app.main import create_app
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> Application:
+    """An application as on Lambda."""
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
+    monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE", raising=False)
+    return create_app()
+
+
+def paths(app: Application) -> set[str]:
+    return set(app.openapi()["paths"])
+
+
+def built(app: Application) -> set[str]:
+    return {name.split(".")[1] for name in app._built}
+
+
+async def get(app: Application, path: str, method: str = "GET") -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.request(method, path)
+
+
+def test_a_container_builds_them_all_at_its_start() -> None:
+    assert built(create_app()) == {"system", *ROUTES}
+
+
+@pytest.mark.parametrize("kind", ["provisioned-concurrency", "snap-start"])
+def test_so_does_an_environment_whose_start_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
+
+    assert built(create_app()) == {"system", *ROUTES}
+
+
+async def test_a_request_builds_those_of_its_resource(late: Application) -> None:
+    assert built(late) == set()
+
+    # Whatever comes of it: there is nobody behind the door.
+    await get(late, "/health")
+    assert built(late) == {"system"}
+    await get(late, "/stage/threads/x")
+    assert built(late) == {"system", "threads", "runs"}
+    await get(late, "/assistants/search")
+    assert built(late) == {"system", "threads", "runs", "assistants"}
+
+
+async def test_they_are_the_same(late: Application) -> None:
+    eager = paths(create_app())  # the document knows all of them, built or not
+
+    assert (await get(late, "/health")).json() == {"status": "alive"}
+    assert (await get(late, "/health", "DELETE")).status_code == 405
+    assert set((await get(late, "/openapi.json")).json()["paths"]) == eager
+    assert {"/threads/{thread_id}/runs", "/assistants/search", "/ok"} <= eager
+
+
+def test_every_resource_says_where_its_routes_are() -> None:
+    """A path that no resource's routes are built for would answer 404 on Lambda only."""
+    app = create_app()
+    known = {*ROUTES, "ok", "info", "health", "ready", "metrics", ""}
+
+    assert {path.split("/")[1] for path in paths(app)} <= known
