@@ -156,12 +156,14 @@ class Answer:
                 line = await self._reader.readline()
         except (OSError, TimeoutError) as problem:
             line = repr(problem).encode()
-        if b" 202 " not in line:
+        if b" 202 " in line:
+            self._writer.close()
+        else:
             log.error(
                 "the answer was not taken",
                 extra={"event": "runtime_api.refused", "answer": line.decode(errors="replace").strip()},
             )
-        self._writer.transport.abort()
+            self._writer.transport.abort()
         self._reader = self._writer = None
 
 

@@ -81,6 +81,28 @@ async def test_sigterm_while_idle_ends_the_environment_at_once(start: Start) -> 
     assert complaints(environment) == []
 
 
+async def test_a_node_that_holds_the_event_loop_ends_the_environment_at_the_deadline(
+    start: Start, database_uri: str
+) -> None:
+    """GIVEN an answer that nobody can end any more THEN it is broken off, and the next request has a new environment."""
+    environment = await start()
+    await (await environment.invoke({"task": "run", "assistant_id": "trace", "input": {"n": 1}})).end()
+    body = {"assistant_id": "stuck", "input": {"sleep": 60}, "stream_mode": ["custom"]}
+
+    invocation = await environment.invoke(from_url("POST", "/runs/stream", body), seconds=4)
+    await invocation.until(lambda invocation: b"for ever" in invocation.body)
+    await environment.gone()
+
+    await invocation.end()
+    assert invocation.ended == "truncated"
+    # Its lease ends soon: whoever sweeps then finds the run.
+    async with await psycopg.AsyncConnection.connect(database_uri) as connection:
+        lease = await connection.execute(
+            "select lease_until < now() + interval '15 seconds' from slackwater.runs where status = 'running'"
+        )
+        assert await lease.fetchall() == [(True,)]
+
+
 async def test_an_environment_whose_runtime_api_goes_away_leaves(start: Start) -> None:
     environment = await start()
     await environment.api.idle()

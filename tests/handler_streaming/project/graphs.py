@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
+import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -49,6 +50,17 @@ async def boom_node(state: State) -> dict[str, Any]:
 
 
 boom = one_node(boom_node)
+
+
+async def stuck_node(state: State) -> dict[str, Any]:
+    """Holds the event loop, a little after it has said so."""
+    get_stream_writer()("for ever")
+    await asyncio.sleep(0.5)
+    time.sleep(state["sleep"])  # noqa: ASYNC251 - that is the point
+    return {"log": [1]}
+
+
+stuck = one_node(stuck_node)
 
 
 async def step_node(state: State) -> dict[str, Any]:
