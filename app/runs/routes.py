@@ -230,7 +230,7 @@ async def join_run_stream(
     bounds: CurrentBounds,
     stream_mode: str | None = None,
     cancel_on_disconnect: str = "false",
-    reader: UUID | None = None,
+    reader: Annotated[UUID | None, Query(include_in_schema=False)] = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
