@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-from tests.handler.scene import Scene, asked
+from tests.drills.drill import PROJECT
+from tests.handler.scene import KEYS, Scene, asked
 from tests.support.emulator import LocalEnvironment
 
 
@@ -98,3 +103,41 @@ async def test_a_node_that_blocks_the_loop_is_an_overrun(scene: Scene) -> None:
     await environment.invoke(asked("POST", path, given))
     assert total(environment, "drain_overrun") == 1
     assert len(environment.lines("invocation.overrun")) == 1
+
+
+SNAPSHOT = """
+from app import telemetry
+from app.main import create_app
+from app.telemetry import metrics
+from handler.environment import Environment
+environment = Environment(create_app())
+environment.start()
+metrics.count(metrics.Metric.LEASE_LOST)
+environment.suspend()
+print("the snapshot", flush=True)
+environment.resume()
+telemetry.flush()
+environment.stop()
+"""
+
+
+def test_copies_of_a_snapshot_do_not_say_again_what_was_before_it(database_uri: str) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SLACKWATER_", "AWS_"))},
+        "SLACKWATER_DATABASE_URI": database_uri,
+        "SLACKWATER_PROJECT": str(PROJECT),
+        "SLACKWATER_API_KEYS": KEYS,
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SNAPSHOT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    before, _, after = done.stdout.partition("the snapshot")
+    assert '"lease_lost":[1.0]' in before
+    assert "lease_lost" not in after
