@@ -127,6 +127,7 @@ class Environment:
     def suspend(self) -> None:
         """Before a snapshot: nothing is open that its copies could share."""
         self.run(self._exit("snapshot", START_SECONDS), START_SECONDS)
+        telemetry.flush()  # or each copy would say it again
 
     def resume(self) -> None:
         """After a restore: a life of its own, under a new name."""
