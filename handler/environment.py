@@ -43,6 +43,9 @@ THAW_SECONDS = 20.0
 SIGTERM_SECONDS = 0.35
 """Lambda leaves an environment with an internal extension 500 ms; the rest is for the process to go."""
 
+STUCK_SECONDS = 2.0
+"""How long an environment that may not be frozen may take to go. Its runs have been asked to stop already."""
+
 OVERRUN_SECONDS = 0.05
 """So long after its deadline a drain is given up."""
 
@@ -178,7 +181,7 @@ class Environment:
         """Close the window. When this returns the environment may be frozen; if it may not, the process ends."""
         try:
             if not self.run(invocation.close(), invocation.left() - OVERRUN_SECONDS):
-                self.stop("stuck", max(invocation.left(), SIGTERM_SECONDS))
+                self.stop("stuck", max(min(invocation.left(), STUCK_SECONDS), SIGTERM_SECONDS))
         except TimeoutError:
             # A node holds the event loop. Frozen with it, the next invocation would wait for it, too; its lease ends soon.
             metrics.count(Metric.DRAIN_OVERRUN)

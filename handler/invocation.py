@@ -28,6 +28,10 @@ ASK_SHARE, RESERVE_SHARE = 0.1, 0.4
 """Both reserves as shares of the whole time at most, for functions with short time limits."""
 
 
+REST_SECONDS = 1.0
+"""How long the freeze waits for a wake-up, and for a statement that nobody waits for any more."""
+
+
 @dataclass(slots=True, eq=False)
 class Invocation:
     """Between two freezes. Times are monotonic seconds.
@@ -84,7 +88,8 @@ class Invocation:
     async def close(self, hold_seconds: float | None = None) -> bool:
         """Let the runs go on for a while, then stop and hand over what is left; whether the environment may be frozen.
 
-        It may not with a node's thread that cannot be cancelled, or with a request that has not ended.
+        It may not with a run that is still live (a node's thread that cannot be cancelled, a state that could not be
+        written, a claim that was answered too late), or with a request that has not ended.
         """
         if self._runtime is None or self._settings is None or self._watch is None:
             return True
@@ -93,8 +98,10 @@ class Invocation:
             await self._runtime.worker.idle(min(time.monotonic() + seconds, self.ask_at))
             self._over.set()
         await asyncio.wait({self._watch})
-        deferred = any(attempt.deferred for attempt in self._runtime.worker.live.values())
-        return not deferred and not self.requests
+        # What requests have left behind since the window was closed.
+        await self._runtime.hints.sent(min(self.left() / 2, REST_SECONDS))
+        await self._runtime.database.quiesce(min(self.left() / 2, REST_SECONDS))
+        return not (self._runtime.worker.live or self._runtime.taking_on or self.requests)
 
     async def _stop_in_time(self) -> None:
         assert self._runtime is not None

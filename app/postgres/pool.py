@@ -188,6 +188,7 @@ class Database:
     def __init__(self, conninfo: Conninfo, *, max_size: int, statement_seconds: float, name: str) -> None:
         self.conninfo = conninfo
         self.gate = Gate()
+        self._statements = Gate()  # never shut: it counts
         self.statement_seconds = statement_seconds
         self.pool = Pool(
             conninfo,
@@ -231,6 +232,10 @@ class Database:
         if not self.pool.closed:
             await self.pool.drain()
 
+    async def quiesce(self, timeout: float) -> bool:
+        """Wait `timeout` seconds for the statements in flight, whoever has sent them; False if some are left."""
+        return await self._statements.quiesce(timeout)
+
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[DictRow]]:
         """A connection of one's own, for several statements or a transaction. Raises PoolTimeout, PoolClosed."""
         return self.pool.connection()
@@ -270,11 +275,12 @@ class Database:
     @asynccontextmanager
     async def _checkout(self) -> AsyncIterator[BoundedConnection]:
         # `pool.connection()` also ends a transaction, which no single statement leaves behind.
-        connection = await self.pool.getconn()
-        try:
-            yield connection
-        finally:
-            await self.pool.putconn(connection)
+        async with self._statements.operation():
+            connection = await self.pool.getconn()
+            try:
+                yield connection
+            finally:
+                await self.pool.putconn(connection)
 
 
 def _dropped(connection: AsyncConnection[Any]) -> bool:

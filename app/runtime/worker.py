@@ -155,12 +155,7 @@ class Worker:
         while self._claiming:
             self._wake.clear()
             free = min(settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH)
-            self.claim_in_flight = free > 0
-            try:
-                with self.reserve(max(free, 0)):
-                    claimed = await self._take(free) if free > 0 else 0
-            finally:
-                self.claim_in_flight = False
+            claimed = await self._take(free) if free > 0 else 0
             if free > 0 and claimed == free:
                 continue
             # Jitter, so that replicas do not poll in step.
@@ -169,6 +164,14 @@ class Worker:
                     await self._wake.wait()
 
     async def _take(self, limit: int) -> int:
+        self.claim_in_flight = True
+        try:
+            with self.reserve(limit):
+                return await self._take_ready(limit)
+        finally:
+            self.claim_in_flight = False
+
+    async def _take_ready(self, limit: int) -> int:
         runtime = self.runtime
         if not engine.loaded():
             # Before the claim: nobody else can take what waits here for an import. And only if something does wait.
@@ -237,7 +240,7 @@ class Worker:
         if run.stopped is None:
             metrics.count(Metric.RUNS_STARTED)
         attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
-        if self.runtime.draining:
+        if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
             attempt.ask_to_drain(self.runtime.drain_reason)
         if run.cancel_action:
             attempt.stop(

@@ -1,0 +1,134 @@
+"""The window of an invocation: what comes too late for it leaves nothing behind that a freeze could catch."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+import time
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helm import Helm
+from psycopg import OperationalError
+from rig import Fleet, Process
+
+from app.runtime import settlement
+
+# By its path: to pytest `handler` is the folder with its tests.
+_SPEC = importlib.util.spec_from_file_location(
+    "invocation_of_handler", Path(__file__).parents[3] / "handler" / "invocation.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_module = sys.modules[_SPEC.name] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_module)
+Invocation = _module.Invocation
+
+
+@pytest.fixture(autouse=True)
+def _on_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+
+
+class Wakes:
+    """Counts wake-ups, each of which takes a moment."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.count = 0
+        self._seconds = seconds
+
+    async def prepare(self) -> None:
+        pass
+
+    async def wake(self, count: int) -> None:
+        await asyncio.sleep(self._seconds)
+        self.count += count
+
+
+def open_invocation(process: Process, seconds: float) -> Any:
+    now = time.monotonic()
+    invocation = Invocation("one", now, now + seconds)
+    invocation.open(process.runtime, process.runtime.settings)
+    return invocation
+
+
+async def waiting_run(fleet: Fleet) -> tuple[Process, dict[str, Any]]:
+    """A run that nobody works on, for lack of a window."""
+    other = await fleet.start()
+    return other, dict((await other.admit("line")).row)
+
+
+@pytest.mark.parametrize("late", [0.1, 0.7])
+async def test_a_claim_that_is_answered_after_the_window_is_no_run_in_the_freezer(
+    fleet: Fleet, helm: Helm, late: float
+) -> None:
+    process = await fleet.start(linked=True)
+    _, run = await waiting_run(fleet)
+    await process.runtime.worker._take(0)  # LangGraph is imported
+    assert process.link is not None
+    helm.hold("a")
+    # GIVEN a claim that is on its way when the time has come
+    invocation = open_invocation(process, 2.0)
+    process.link.hang()
+    work = asyncio.create_task(invocation.work())
+    await asyncio.sleep(invocation.ask_at - time.monotonic() + late)
+    process.link.flow()
+    await work
+    # THEN the environment is not frozen with the run: it has been handed over, or the process ends
+    may_freeze = await invocation.close()
+    assert may_freeze is not bool(process.runtime.worker.live)
+    if may_freeze:
+        assert (await fleet.row(run["run_id"]))["status"] == "pending"
+
+
+async def test_an_environment_is_not_frozen_with_a_run_whose_state_could_not_be_written(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_answer(*_: Any, **__: Any) -> Any:
+        raise OperationalError
+
+    process = await fleet.start()
+    _, run = await waiting_run(fleet)
+    hold = helm.hold("b")
+    invocation = open_invocation(process, 2.0)
+    work = asyncio.create_task(invocation.work())
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    # WHEN the database does not answer any more
+    monkeypatch.setattr(settlement, "hand_over", no_answer)
+    await work
+    assert (await fleet.row(run["run_id"]))["status"] == "running"
+    assert not await invocation.close()
+    monkeypatch.undo()
+
+
+async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(fleet: Fleet) -> None:
+    process = await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes(0.2)
+    invocation = open_invocation(process, 1.5)
+    # GIVEN a request that starts a run when the window is closed already
+    await asyncio.sleep(invocation.ask_at - time.monotonic() + 0.1)
+    admitted = await process.admit("line")
+    assert admitted.claimed is None
+    assert await invocation.close()
+    # THEN somebody else has been told of it
+    assert wakes.count == 1
+
+
+async def test_no_statement_is_in_flight_when_an_environment_is_frozen(fleet: Fleet) -> None:
+    process = await fleet.start(linked=True)
+    _, run = await waiting_run(fleet)
+    assert process.link is not None
+    invocation = open_invocation(process, 30.0)
+    process.link.delay = 0.1
+    # GIVEN a reader of a run that is elsewhere, who leaves while the table is being asked
+    async with aclosing(process.runtime.follow(run["run_id"])) as batches:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await anext(batches)
+    while not process.database._statements.in_flight:
+        await asyncio.sleep(0)
+    assert await invocation.close()
+    assert not process.database._statements.in_flight
