@@ -21,7 +21,7 @@ from app import __version__
 from bench.lab import Lab, laboratory
 from bench.tables import Finding
 
-NAMES = ("floor", "handover", "stop", "claim", "streams")
+NAMES = ("floor", "handover", "stop", "claim", "streams", "coldstart")
 ON_REQUEST = ("profile",)
 FILE_COLUMNS = 160
 
