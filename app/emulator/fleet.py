@@ -73,9 +73,9 @@ class Fleet:
             else:
                 self.environments.remove(environment)
                 await environment.stop(0)
-        except EmulatorError as error:
-            log.error(error.message, extra={"event": "emulator.start_failed"})
-            outcome.set_result(Outcome.failed("Sandbox.Failure", error.message))
+        except (EmulatorError, OSError) as error:
+            log.error("%s", error, extra={"event": "emulator.start_failed"})
+            outcome.set_result(Outcome.failed("Sandbox.Failure", str(error)))
         finally:
             self._slots.release()
 
