@@ -88,8 +88,11 @@ _DELETE_REST = (
 )
 
 
-async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> bool:
-    """Delete the run, its checkpoints and its events. A process that works on it finds its fence gone and stops."""
+async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> tuple[bool, bool]:
+    """Delete the run, its checkpoints and its events. A process that works on it finds its fence gone and stops.
+
+    Whether there was one, and whether another run of the thread can begin now.
+    """
     params = {"owner": owner, "thread_id": thread_id, "run_id": run_id}
     answers = await database.pipeline(
         (queue.LOCK, params),
@@ -98,7 +101,7 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
         (queue.PROMOTE, params),
         (queue.NOTIFY, {"hint": queue.HINT_WORK}),
     )
-    return bool(answers[1])
+    return bool(answers[1]), any(row["ready"] and row["due"] for row in answers[-2])
 
 
 _READER = """

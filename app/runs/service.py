@@ -184,9 +184,12 @@ async def list_(
 async def delete(services: Services, principal: Principal, thread_id: str, run_id: str) -> None:
     """Delete a run with its checkpoints, also while it is being worked on."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
-    if not await queries.delete(services.database, principal.owner, thread, run):
+    found, next_ready = await queries.delete(services.database, principal.owner, thread, run)
+    if not found:
         raise NotFound("Run not found")
     services.runtime.forget(run)
+    if next_ready:
+        services.runtime.worker.offer()
     await services.runtime.refresh_thread(thread)
 
 

@@ -6,7 +6,7 @@ It holds the thread by the same row, lease and fence as a run, so it can neither
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,8 +64,12 @@ async def hold(
     assistant_id: UUID,
     worker: str,
     lease_seconds: float,
+    offer: Callable[[], None],
 ) -> AsyncIterator[Held]:
-    """The thread for this writer alone. Raises NotFound, and ThreadHeld when somebody else holds it."""
+    """The thread for this writer alone. Raises NotFound, and ThreadHeld when somebody else holds it.
+
+    `offer` is called when a run has come meanwhile that can begin now.
+    """
     params = {
         "run_id": uuid7(),
         "thread_id": thread_id,
@@ -91,9 +95,11 @@ async def hold(
         try:
             yield Held(engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
         finally:
-            await database.pipeline(
+            _, _, promoted, _ = await database.pipeline(
                 (queue.LOCK, params),
                 (_RELEASE, params),
                 (queue.PROMOTE, params),
                 (queue.NOTIFY, {"hint": queue.HINT_WORK}),
             )
+            if any(row["ready"] and row["due"] for row in promoted):
+                offer()

@@ -241,6 +241,7 @@ class Runtime:
             assistant_id=assistant_id,
             worker=self.worker_id,
             lease_seconds=self.worker.lease_seconds,
+            offer=self.worker.offer,
         )
 
     async def refresh_thread(self, thread_id: UUID, *, clear_error: bool = False) -> None:

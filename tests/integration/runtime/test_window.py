@@ -8,13 +8,16 @@ import sys
 import time
 from contextlib import aclosing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helm import Helm
 from psycopg import OperationalError
-from rig import Fleet, Process
+from rig import ASSISTANT, OWNER, Fleet, Process
 
+from app.auth.principal import Principal
+from app.runs import service
 from app.runtime import settlement
 
 # By its path: to pytest `handler` is the folder with its tests.
@@ -132,3 +135,33 @@ async def test_no_statement_is_in_flight_when_an_environment_is_frozen(fleet: Fl
         await asyncio.sleep(0)
     assert await invocation.close()
     assert not process.database._statements.in_flight
+
+
+# What makes a run ready tells those who could take it: on Lambda nobody listens to the database.
+
+
+async def test_a_run_that_came_during_a_state_update_is_told_of_when_that_is_over(fleet: Fleet) -> None:
+    process, other = await fleet.start(), await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes()
+    open_invocation(other, 30.0)
+    first = await other.admit("line")
+    thread_id = first.row["thread_id"]
+    await fleet.ended(first.row["run_id"])
+    async with process.runtime.hold(thread_id, owner=OWNER, graph_id="line", assistant_id=ASSISTANT):
+        assert (await other.admit("line", thread_id=thread_id)).row["status"] == "pending"
+    await process.runtime.hints.sent(5)
+    assert wakes.count == 1
+
+
+async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: Helm) -> None:
+    process, other = await fleet.start(), await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes()
+    open_invocation(other, 30.0)
+    helm.hold("a")
+    first = await other.admit("line")
+    thread_id = first.row["thread_id"]
+    await other.admit("line", thread_id=thread_id)
+    services: Any = SimpleNamespace(database=process.database, runtime=process.runtime)
+    await service.delete(services, Principal(OWNER), str(thread_id), str(first.row["run_id"]))
+    await process.runtime.hints.sent(5)
+    assert wakes.count == 1
