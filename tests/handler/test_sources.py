@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -70,6 +71,30 @@ async def test_an_event_that_is_delivered_twice_starts_one_run(
     for _ in range(2):
         assert (await environment.invoke({"Records": [record]})).payload == {"batchItemFailures": []}
     assert len(scene.watcher.query("select * from slackwater.runs")) == 2
+    # AND when it comes once more after its run was over and deleted
+    scene.watcher.query("delete from slackwater.runs returning run_id")
+    assert (await environment.invoke({"Records": [record]})).payload == {"batchItemFailures": []}
+    late = await environment.invoke(event("scheduler_run"))
+    assert late.payload == {"task": "run", "run_id": None, "thread_id": None}
+    assert not scene.watcher.query("select * from slackwater.runs")
+
+
+async def test_a_sweep_that_fails_keeps_nobody_from_the_runs_that_are_due(
+    scene: Scene, environment: LocalEnvironment
+) -> None:
+    run = await scene.ask(
+        environment, "POST", "/runs", {"assistant_id": "digest", "input": {}, "after_seconds": 1}
+    )
+    scene.watcher.query(
+        "create function no() returns trigger language plpgsql as $$ begin raise 'no'; end $$"
+    )
+    scene.watcher.query(
+        "create trigger no before delete on slackwater.idempotency_keys for each statement execute function no()"
+    )
+    await asyncio.sleep(1)
+    reply = await environment.invoke(event("sweep"))
+    assert reply.payload["errorType"] == "RaiseException"
+    assert scene.row(run)["status"] not in ("pending", "running")
 
 
 async def test_of_a_batch_only_the_messages_that_make_no_sense_come_again(

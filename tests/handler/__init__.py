@@ -1,1 +1,0 @@
-"""AWS Lambda's entry, in the real emulator."""
