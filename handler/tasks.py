@@ -83,7 +83,12 @@ def perform(environment: Environment, invocation: Invocation, event: Mapping[str
         return {"task": task.task, "applied": environment.run(_migrate(), invocation.left())}
     environment.open(invocation)
     event_id = str(event.get("id") or invocation.request_id)
-    done = environment.run(begin(environment.services, task, event_id), invocation.left())
+    try:
+        done = environment.run(begin(environment.services, task, event_id), invocation.left())
+    except Exception:
+        if isinstance(task, Sweep):  # what it could not see to keeps nobody from the runs that are due
+            environment.run(invocation.work(), invocation.left())
+        raise
     environment.run(invocation.work(), invocation.left())
     return {"task": task.task, **done}
 
@@ -116,13 +121,21 @@ async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]
 async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]:
     from app.runs import service
     from app.runs.models import RunCreate
+    from app.runtime.admission import RunForgotten
 
     try:
         body = RunCreate.model_validate({**(task.model_extra or {}), "assistant_id": task.assistant_id})
     except ValidationError as error:
         first = error.errors()[0]
         raise WrongTask(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    created = await service.create(
-        services, Principal(task.owner), task.thread_id, body, idempotency_key=f"event:{task.id or event_id}"
-    )
+    try:
+        created = await service.create(
+            services,
+            Principal(task.owner),
+            task.thread_id,
+            body,
+            idempotency_key=f"event:{task.id or event_id}",
+        )
+    except RunForgotten:  # delivered again when its run was over and deleted: that is done, not wrong
+        return {"run_id": None, "thread_id": None}
     return {"run_id": str(created.run_id), "thread_id": str(created.thread_id)}

@@ -149,3 +149,14 @@ async def test_without_a_key_or_an_authorizer_nothing_is_served(scene: Scene) ->
     assert (await environment.invoke(asked("GET", "/ok"))).status == 503
     (line, *_) = environment.lines("start.failed")
     assert "SLACKWATER_API_KEYS" in line["message"]
+
+
+async def test_an_answer_that_lambda_could_not_give_back_is_an_error_that_says_so(
+    environment: LocalEnvironment,
+) -> None:
+    # 2.5 MB of quotes are 5 MB in our JSON, and 7.5 MB in the JSON around it
+    metadata = {"text": '"' * 2_500_000}
+    request = asked("POST", "/threads", {"metadata": metadata})
+    reply = await environment.invoke(request)
+    assert reply.status == 422
+    assert "AWS Lambda can give back" in reply.body["detail"]
