@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psycopg
 from langgraph_sdk import get_client
 
 from tests.handler_streaming.conftest import KEY, Start, complaints
 from tests.handler_streaming.front import FunctionUrl
 from tests.support.runtime_api import StreamingEnvironment
 
-STEPS = 16
 SECONDS = 3.0
+STEPS = 30
+SLEEP = 0.2
+"""Two invocations are not enough for so many steps, however fast the machine is."""
 
 
 @asynccontextmanager
@@ -35,7 +38,7 @@ async def woken(environment: StreamingEnvironment) -> AsyncIterator[None]:
         await task
 
 
-async def test_a_client_sees_one_stream_over_many_invocations(start: Start) -> None:
+async def test_a_client_sees_one_stream_over_many_invocations(start: Start, database_uri: str) -> None:
     reader, worker = await asyncio.gather(start(), start())
     for environment in (reader, worker):
         # Their first run imports LangGraph, for which nobody would give a function three seconds.
@@ -49,7 +52,7 @@ async def test_a_client_sees_one_stream_over_many_invocations(start: Start) -> N
         parts = client.runs.stream(
             thread["thread_id"],
             "steps",
-            input={"n": STEPS, "sleep": 0.2},
+            input={"n": STEPS, "sleep": SLEEP},
             stream_mode=["custom", "values"],
         )
         async with asyncio.timeout(60):
@@ -61,9 +64,14 @@ async def test_a_client_sees_one_stream_over_many_invocations(start: Start) -> N
     assert state["values"]["log"] == list(range(1, STEPS + 1))
     # It was cut into invocations, and each ended cleanly.
     streams = [invocation for name, invocation in front.answers if name.endswith("/stream")]
-    assert len(streams) > 2
+    assert len(streams) > 1
     assert all(invocation.error is None for _, invocation in front.answers)
     assert len({data["pid"] for event, data in seen if event == "custom"}) == 2
+    async with await psycopg.AsyncConnection.connect(database_uri) as connection:
+        rows = await connection.execute(
+            "select handovers >= 2 from slackwater.runs where thread_id = %s", [thread["thread_id"]]
+        )
+        assert await rows.fetchall() == [(True,)]
     for environment in (reader, worker):
         assert environment.api.happened.count("extension registered") == 1
         assert complaints(environment) == []
