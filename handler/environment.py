@@ -46,6 +46,9 @@ SIGTERM_SECONDS = 0.35
 STUCK_SECONDS = 2.0
 """How long an environment that may not be frozen may take to go. Its runs have been asked to stop already."""
 
+ARRIVAL_SECONDS = 3.0
+"""Between the extension's event and the handler's: both get theirs at the same moment."""
+
 OVERRUN_SECONDS = 0.05
 """So long after its deadline a drain is given up."""
 
@@ -64,6 +67,8 @@ class Environment:
         self._leave: asyncio.Event | None = None
         self._current: Invocation | None = None
         self._arrival = threading.Condition()
+        self._missed = ""
+        """The last invocation that the extension has not waited for."""
         self._last_active = time.time()
         self._exit_code = ExitCode.CLEAN
         threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
@@ -145,12 +150,13 @@ class Environment:
         observation.begin(invocation)
         with self._arrival:
             self._current = invocation
+            held = self.held and self._missed != invocation.request_id
             self._arrival.notify_all()
         try:
             yield invocation
         finally:
             invocation.answered.set()
-            if not self.held:
+            if not held:
                 self.end(invocation)
 
     def open(self, invocation: Invocation) -> None:
@@ -162,7 +168,9 @@ class Environment:
         """The extension's part of an invocation: wait for its answer, then let its runs end or hand them over."""
         with self._arrival:
             # The runtime's thread may not have come so far yet; and an event that its client cannot read never arrives.
-            self._arrival.wait_for(lambda: self._is_current(request_id), deadline - time.monotonic())
+            seconds = min(deadline - time.monotonic(), ARRIVAL_SECONDS)
+            if not self._arrival.wait_for(lambda: self._is_current(request_id), seconds):
+                self._missed = request_id
             invocation = self._current
         if invocation is not None and invocation.request_id == request_id:
             invocation.answered.wait(invocation.left())

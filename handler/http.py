@@ -10,8 +10,9 @@ from mangum import Mangum
 from mangum.protocols.http import HTTPCycle
 from mangum.types import Response, Scope
 
+from app import wire
 from app.delivery import SCOPE_KEY, Delivery
-from app.errors import ApiError, StartError
+from app.errors import AnswerTooLarge, ApiError, StartError
 
 if TYPE_CHECKING:
     from handler.environment import Environment
@@ -19,18 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESPONSE_BYTES = 6_000_000
-"""Of a body. Lambda takes 6 291 556 bytes of response in all, headers and JSON around it included."""
-
-
 LAST_SECONDS = 0.2
 """So long before the deadline an answer has to be on its way."""
 
 
-class ResponseTooLarge(ApiError):
-    """The answer is larger than AWS Lambda's limit of 6 MB: ask for less (select, limit), or serve from a container."""
-
-    status = 413
+LONGEST_ESCAPE = 12
+"""Of one character: two times `\\uXXXX`."""
 
 
 class NotStarted(ApiError):
@@ -68,9 +63,12 @@ class Translator(Mangum):
         except TimeoutError:
             response = response_of(Overdue())
         answer = handler(response)
-        if len(answer.get("body") or "") > RESPONSE_BYTES:
-            return handler(response_of(ResponseTooLarge()))
-        return answer
+        size = _size(answer)
+        return (
+            answer
+            if size <= wire.ANSWER_BYTES
+            else handler(response_of(AnswerTooLarge(size, wire.ANSWER_BYTES)))
+        )
 
     def scope_of(self, scope: Scope, invocation: Invocation, *, live: bool) -> Scope:
         """The scope with what the app finds in it elsewhere, too, and how its answer is delivered."""
@@ -84,6 +82,14 @@ class Translator(Mangum):
             counted(cycle.run(self.environment.app), invocation), invocation.left() - LAST_SECONDS
         )
         return {"status": cycle.status, "headers": cycle.headers, "body": cycle.body}
+
+
+def _size(answer: Mapping[str, Any]) -> int:
+    """What Lambda counts the body as: it travels inside JSON, where a quote or an umlaut takes more than in UTF-8."""
+    body = answer.get("body") or ""
+    if answer.get("isBase64Encoded") or len(body) * LONGEST_ESCAPE <= wire.ANSWER_BYTES:
+        return len(body)
+    return wire.escaped_size(body.encode())
 
 
 async def counted(request: Coroutine[Any, Any, None], invocation: Invocation) -> None:

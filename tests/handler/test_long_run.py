@@ -53,7 +53,16 @@ async def gateway(scene: Scene, queue: str, limit: int = TIME_LIMIT) -> AsyncIte
         env={**variables, "AWS_ENDPOINT_URL_SQS": os.environ["AWS_ENDPOINT_URL_SQS"]},
         environments=3,
         timeout_seconds=limit,
-        options=("--queue-url", queue, "--env", "DRILL_EFFECTS_URI", "--env", "AWS_ENDPOINT_URL_SQS"),
+        options=(
+            "--queue-url",
+            queue,
+            "--schedule-seconds",
+            "3",
+            "--env",
+            "DRILL_EFFECTS_URI",
+            "--env",
+            "AWS_ENDPOINT_URL_SQS",
+        ),
     ) as server:
         yield server
 

@@ -154,9 +154,20 @@ async def test_without_a_key_or_an_authorizer_nothing_is_served(scene: Scene) ->
 async def test_an_answer_that_lambda_could_not_give_back_is_an_error_that_says_so(
     environment: LocalEnvironment,
 ) -> None:
-    # 2.5 MB of quotes are 5 MB in our JSON, and 7.5 MB in the JSON around it
-    metadata = {"text": '"' * 2_500_000}
-    request = asked("POST", "/threads", {"metadata": metadata})
-    reply = await environment.invoke(request)
+    # 1.2 MB of quotes are 2.4 MB in our JSON and 4.8 MB in the JSON around it: one such thread fits, two do not
+    for _ in range(2):
+        request = asked("POST", "/threads", {"metadata": {"text": '"' * 1_200_000}})
+        assert (await environment.invoke(request)).status == 200
+    reply = await environment.invoke(asked("POST", "/threads/search", {}))
     assert reply.status == 422
     assert "AWS Lambda can give back" in reply.body["detail"]
+
+
+async def test_an_event_that_never_reaches_the_handler_does_not_hold_the_environment(
+    environment: LocalEnvironment,
+) -> None:
+    # WHEN the runtime client cannot read it: the emulator cuts what is too long
+    reply = await environment.invoke(asked("POST", "/threads", {"metadata": {"text": "x" * 7_000_000}}))
+    assert reply.payload["errorType"] == "Runtime.UnmarshalError"
+    assert reply.done_ms < 15_000  # of the 30 s that an invocation may take
+    assert (await environment.invoke(asked("GET", "/ok"))).status == 200
