@@ -332,7 +332,7 @@ def test_every_parameter_is_explained() -> None:
 # sam local
 
 
-@pytest.mark.filterwarnings("ignore:validate is deprecated:DeprecationWarning")  # SAM's own call
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SAM's calls of SAM
 @pytest.mark.parametrize("authorizer", ["none", "iam"])
 def test_sam_local_start_api_finds_the_api(authorizer: str) -> None:
     from samcli.lib.providers.api_provider import ApiProvider

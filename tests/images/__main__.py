@@ -93,7 +93,9 @@ class Images:
             answer = function.invoke(request("GET", "/ok"))
             claim(answer.get("statusCode") == 200, "the Lambda image answers /ok", answer)
             thread = body(function.invoke(request("POST", "/threads", {})))
-            start = request("POST", f"/threads/{thread['thread_id']}/runs", {"assistant_id": "digest", "input": {}})
+            start = request(
+                "POST", f"/threads/{thread['thread_id']}/runs", {"assistant_id": "digest", "input": {}}
+            )
             # The emulator answers when the extension has let go, which SIGTERM comes before.
             threading.Thread(target=function.invoke, args=(start,), name="caller", daemon=True).start()
             claim(until(self.is_worked_on), "a run starts")
@@ -111,7 +113,7 @@ class Images:
     def closed_without_keys(self, root: Path) -> None:
         """Nobody serves beyond loopback by accident."""
         settings = {**self.settings, "SLACKWATER_API_KEYS": ""}
-        with container.run(self.server, root, self.logs / "closed.log", **settings) as process:
+        with container.run(self.server, root, self.logs / "closed.log", settings) as process:
             code = process.wait(30)
             claim(
                 code == 2 and "Without an API key" in process.text(),
@@ -123,7 +125,8 @@ class Images:
         """PID 1 serves, takes the run, and hands it over when it is stopped."""
         port = free_port()
         log = self.logs / "container.log"
-        with container.run(self.server, root, log, **self.settings, SLACKWATER_PORT=str(port)) as process:
+        settings = {**self.settings, "SLACKWATER_PORT": str(port)}
+        with container.run(self.server, root, log, settings) as process:
             process.until("slackwater.ready url=")
             claim(process.status("NSpid")[-1] == "1", "the server is PID 1 itself")
             claim(process.command_line()[-1] == "serve", "with no shell around it", process.command_line())
@@ -152,7 +155,7 @@ class Images:
         port = free_port()
         command = ["python3", "-m", "uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", str(port)]
         log = self.logs / "uvicorn.log"
-        with container.run(self.server, root, log, command=command, **self.settings) as process:
+        with container.run(self.server, root, log, self.settings, command) as process:
             claim(
                 until(lambda: get(port, "/ok").get("ok") is True),
                 "plain uvicorn serves as PID 1",

@@ -97,7 +97,7 @@ def entering(image: Image, root: Path, user: str) -> dict[str, str]:
 
 @contextmanager
 def run(
-    image: Image, root: Path, log: Path, *, command: list[str] | None = None, **environ: str
+    image: Image, root: Path, log: Path, environ: Mapping[str, str], command: list[str] | None = None
 ) -> Iterator[Container]:
     """A container of the image, gone at the end."""
     container = Container(image, root, command or image.command, environ, log)
