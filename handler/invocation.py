@@ -28,6 +28,9 @@ ASK_SHARE, RESERVE_SHARE = 0.1, 0.4
 """Both reserves as shares of the whole time at most, for functions with short time limits."""
 
 
+FREEZE_SECONDS = 0.2
+"""Of the deadline's: a queue that does not answer, say, takes all that a pause may, and the freeze needs a moment, too."""
+
 REST_SECONDS = 1.0
 """How long the freeze waits for a wake-up, and for a statement that nobody waits for any more."""
 
@@ -99,8 +102,9 @@ class Invocation:
             self._over.set()
         await asyncio.wait({self._watch})
         # What requests have left behind since the window was closed.
-        await self._runtime.hints.sent(min(self.left() / 2, REST_SECONDS))
-        await self._runtime.database.quiesce(min(self.left() / 2, REST_SECONDS))
+        until = min(time.monotonic() + REST_SECONDS, self.deadline - FREEZE_SECONDS / 2)
+        await self._runtime.hints.sent(until - time.monotonic())
+        await self._runtime.database.quiesce(until - time.monotonic())
         return not (self._runtime.worker.live or self._runtime.taking_on or self.requests)
 
     async def _stop_in_time(self) -> None:
@@ -112,7 +116,7 @@ class Invocation:
                 await self._over.wait()
                 reason = "invocation over"
         budget = Budget.of(
-            min(self.left(), self._reserve + ASK_SECONDS),
+            min(self.left() - FREEZE_SECONDS, self._reserve + ASK_SECONDS),
             drain_reserve=self._reserve,
             hard_reserve=min(self._settings.hard_reserve_seconds, self._reserve / 4),
         )

@@ -120,6 +120,19 @@ async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(f
     assert wakes.count == 1
 
 
+async def test_a_queue_that_does_not_answer_costs_no_environment(fleet: Fleet, helm: Helm) -> None:
+    process = await fleet.start()
+    _, run = await waiting_run(fleet)
+    process.runtime.hints.waker = Wakes(10)
+    helm.hold("b")
+    invocation = open_invocation(process, 2.5)
+    await invocation.work()
+    assert await invocation.close()
+    # THEN the environment can be frozen, before it would be ended for having taken too long
+    assert invocation.left() > 0.05
+    assert (await fleet.row(run["run_id"]))["status"] == "pending"
+
+
 async def test_no_statement_is_in_flight_when_an_environment_is_frozen(fleet: Fleet) -> None:
     process = await fleet.start(linked=True)
     _, run = await waiting_run(fleet)
