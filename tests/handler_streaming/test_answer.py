@@ -197,6 +197,7 @@ async def test_an_application_is_as_slow_as_its_reader(api: RuntimeApi) -> None:
         await send(START)
         for _ in range(300):
             await send(part(LOTS))
+            await asyncio.sleep(0)
             made += 1
         await send(part(b"", last=True))
 
@@ -222,6 +223,7 @@ async def test_a_reader_that_never_reads_does_not_hold_an_answer_beyond_its_time
         await send(START)
         while True:
             await send(part(LOTS))
+            await asyncio.sleep(0)
 
     answer = Answer(runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 0.5)
     async with asyncio.timeout(10):
