@@ -52,7 +52,13 @@ class _Remote:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-_STATUS = "select run_id, status, last_event from slackwater.runs where run_id = any(%(run_ids)s::uuid[])"
+_STATUS = """select run_id, status, last_event, reader_left_at from slackwater.runs
+where run_id = any(%(run_ids)s::uuid[])"""
+
+# The time of leaving is compared: he may have been sent away by us since it was read.
+_STILL_HERE = """
+update slackwater.runs set reader_left_at = null
+where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in ('pending', 'running')"""
 
 _EVENTS = f"""
 select c.n, e.fence, e.seq, e.event, e.data
@@ -237,6 +243,12 @@ class Follower:
                     ),
                 )
                 self._answer(readers, statuses, rows)
+                for row in statuses:
+                    # Its owner has handed it over, or died, and knew nothing of the reader here. On Lambda the sweep
+                    # is elsewhere, and would take him for gone.
+                    if row["reader_left_at"] is not None and row["run_id"] in self.following:
+                        here = {"run_id": row["run_id"], "left_at": row["reader_left_at"]}
+                        await self._runtime.database.execute(_STILL_HERE, here)
             except DATABASE_TROUBLE:
                 pass  # the readers wait; their connections have heartbeats
             except Exception:

@@ -400,6 +400,27 @@ async def test_a_reader_that_is_connected_elsewhere_has_not_left(fleet: Fleet, h
     assert (await reader)[-1].name == "values"
 
 
+async def test_a_reader_that_is_connected_where_nobody_sweeps_has_not_left(fleet: Fleet, helm: Helm) -> None:
+    """As on Lambda, where the schedule's event comes to any environment."""
+    process, other, third = [await fleet.start() for _ in range(3)]
+    hold = helm.hold("b")
+    run = (await process.admit("line", on_disconnect="cancel")).row["run_id"]
+    await reached(hold)
+    reader = asyncio.create_task(other.read(run))
+    asyncio.get_running_loop().call_later(0.05, hold.let_go)
+    await process.stop()
+    await asyncio.sleep(0.5)
+    # WHEN a minute is over, had it been away since the hand-over
+    await fleet.database.execute(
+        "update slackwater.runs set reader_left_at = reader_left_at - interval '61 seconds' where run_id = %s",
+        [run],
+    )
+    await third.runtime.sweep()
+    assert (await fleet.row(run))["cancel_action"] is None
+    await third.claim()
+    assert (await reader)[-1].name == "values"
+
+
 async def test_a_reader_says_when_it_leaves_and_when_it_is_back(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
