@@ -25,7 +25,10 @@ BEFORE_SNAPSHOT_FAILED, AFTER_RESTORE_FAILED = 64, 65
 
 def main() -> NoReturn:
     """Initialise as `handler.main` does, then take events."""
-    api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    if address is None:
+        sys.exit("handler.streaming is a runtime of AWS Lambda: elsewhere run `slackwater lambda --stream`.")
+    api = RuntimeApi(address)
     try:
         # Imported here, so that what does not import is reported. A database that is away is no failure of the
         # initialisation: each invocation tries again.

@@ -5,11 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
+from subprocess import run
 
 import psycopg
 
 from tests.handler_streaming.conftest import Start, complaints, from_url
+from tests.support.server import ROOT, clean_environment
+
+
+def test_elsewhere_than_on_lambda_it_says_what_to_do() -> None:
+    done = run(
+        [sys.executable, "-m", "handler.streaming"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert "slackwater lambda --stream" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_what_does_not_import_is_reported_and_ends_the_environment(
@@ -63,9 +81,9 @@ async def test_sigterm_in_a_stream_hands_its_run_over_and_sends_the_reader_away(
     assert code == 0
     assert complaints(environment) == []
     async with await psycopg.AsyncConnection.connect(database_uri) as connection:
-        run = await (await connection.execute("select status, handovers from slackwater.runs")).fetchone()
+        state = await (await connection.execute("select status, handovers from slackwater.runs")).fetchone()
         away = await (await connection.execute("select count(*) from slackwater.cut_readers")).fetchone()
-    assert run == ("pending", 1)
+    assert state == ("pending", 1)
     # A clean end is the end of the run for a client, unless it is told otherwise when it asks.
     assert away == (1,) or invocation.ended == "truncated" or invocation.error is not None
 
