@@ -31,9 +31,11 @@ async def connect():
 asyncio.run(connect())
 """
 
-IMPORTS = (
-    "import app.main, handler.environment, handler.events, handler.extension, handler.http, handler.snapshot"
-)
+IMPORTS = """
+import gc
+gc.disable()  # as `handler.main` does it
+import app.main, handler.environment, handler.events, handler.extension, handler.http, handler.snapshot
+"""
 
 LANGGRAPH = "import langgraph.graph, langgraph.checkpoint.postgres.aio, langgraph.store.postgres.aio"
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ else:
         return getattr(_import(), name)
 
 
+_MODULE = "app.runtime.execution"
 _loaded = False
 
 
@@ -37,6 +40,11 @@ async def load() -> None:
 
 def _import() -> Any:
     global _loaded
-    module = import_module("app.runtime.execution")
-    _loaded = True
-    return module
+    if not _loaded:
+        gc.disable()  # it would look through all that is being imported time and again, and find nothing
+        try:
+            import_module(_MODULE)
+        finally:
+            gc.enable()
+        _loaded = True
+    return sys.modules[_MODULE]
