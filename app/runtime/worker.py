@@ -38,6 +38,9 @@ RENEW_AGAIN_SECONDS = 0.5
 SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 """A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
 
+PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
+"""How often, and how soon, an invocation tries again to claim what is ready."""
+
 LEASE_AFTER_DEADLINE_SECONDS = 2.0
 """How long a lease may outlive the deadline of the invocation in which its run is worked on."""
 
@@ -100,13 +103,23 @@ class Worker:
     async def work(self, until: float) -> None:
         """Claim and work, several runs at a time, until nothing is left to claim, or `until` (monotonic seconds)."""
         self._taking = True
+        tries = PASSED_OVER_TRIES
         try:
             while (left := until - time.monotonic()) > 0:
                 self._wake.clear()
-                free = min(self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH)
+                free = min(
+                    self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH
+                )
                 claimed = await self._take(free) if free > 0 else 0
                 if not self.live:
-                    return
+                    # A claim passes over a thread whose row somebody holds just now. It is not told of again.
+                    tries -= 1
+                    if not tries or not await claims.any_ready(
+                        self.runtime.database, graphs=self.runtime.graphs.ids
+                    ):
+                        return
+                    await asyncio.sleep(min(left, PASSED_OVER_SECONDS))
+                    continue
                 if claimed < free or free <= 0:
                     await self._until_something_happens(min(left, self.runtime.settings.poll_seconds))
         finally:

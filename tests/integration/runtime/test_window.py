@@ -150,6 +150,32 @@ async def test_no_statement_is_in_flight_when_an_environment_is_frozen(fleet: Fl
     assert not process.database._statements.in_flight
 
 
+async def test_a_thread_that_is_locked_for_a_moment_does_not_cost_the_wake_up(fleet: Fleet) -> None:
+    process = await fleet.start()
+    _, run = await waiting_run(fleet)
+    invocation = open_invocation(process, 30.0)
+    # GIVEN somebody who does something else to the thread when the wake-up comes
+    async with fleet.database.connection() as connection, connection.transaction():
+        await connection.execute(
+            "select 1 from slackwater.threads where thread_id = %s for update", [run["thread_id"]]
+        )
+        work = asyncio.create_task(invocation.work())
+        await asyncio.sleep(0.5)
+    await work
+    assert (await fleet.row(run["run_id"]))["status"] == "success"
+
+
+async def test_an_invocation_does_not_wait_for_what_it_cannot_claim(fleet: Fleet) -> None:
+    process = await fleet.start()
+    _, run = await waiting_run(fleet)
+    invocation = open_invocation(process, 30.0)
+    async with fleet.database.connection() as connection, connection.transaction():
+        await connection.execute(
+            "select 1 from slackwater.threads where thread_id = %s for update", [run["thread_id"]]
+        )
+        await asyncio.wait_for(invocation.work(), 5)
+
+
 # What makes a run ready tells those who could take it: on Lambda nobody listens to the database.
 
 
