@@ -106,7 +106,12 @@ async def main() -> None:
         look("claim of nothing")
         path = f"/assistants/{system_id('flow')}"
         named = (await call(app, state, "GET", path))[1]["name"]
+        # Outside an invocation's window a run is taken in for others.
+        run = {"assistant_id": "flow", "input": {"text": "a"}}
+        look(f"POST run {(await call(app, state, 'POST', f'/threads/{thread_id}/runs', run))[0]}")
         services.runtime.open_window(time.monotonic() + 30)
+        await services.runtime.work(time.monotonic() + 20)
+        worked = (await call(app, state, "GET", f"/threads/{thread_id}"))[1]["values"]
         told = {
             graph: (
                 await call(app, state, "POST", "/runs/wait", {"assistant_id": graph, "input": {"text": "a"}})
@@ -116,7 +121,11 @@ async def main() -> None:
         look("runs")
         renamed = (await call(app, state, "GET", path))[1]["name"]
         refused = await call(app, state, "GET", f"/assistants/{system_id('broken')}/graph")
-    print(json.dumps({"seen": seen, "names": [named, renamed], "told": told, "refused": refused}))
+    print(
+        json.dumps(
+            {"seen": seen, "names": [named, renamed], "told": told, "worked": worked, "refused": refused}
+        )
+    )
 
 
 asyncio.run(main())

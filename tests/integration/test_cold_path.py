@@ -67,10 +67,11 @@ def test_on_lambda_nothing_heavy_is_imported_before_a_graph_is_needed(
     assert [step for step, _ in cold if step.startswith("GET thread")] == [
         f"GET thread{path} 200" for path in ("", "/runs", "/state", "/history")
     ]
-    # and the first run has
+    assert cold[-1][0] == "POST run 200"
+    # and the first claim of a run has
     assert last == "runs"
     assert {"langgraph", "app.runtime.execution"} <= set(warm)
-    assert told["told"]["flow"] == {"text": "ab"}
+    assert told["worked"] == told["told"]["flow"] == {"text": "ab"}
     # and the assistant of a graph gets the graph's name with its import
     assert told["names"] == ["flow", "Flow"]
     # and a graph that does not import fails what needs it, and says why in the log only

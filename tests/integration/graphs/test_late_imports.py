@@ -155,6 +155,19 @@ async def test_imports_that_nobody_waits_for_end_with_the_process(load: Callable
     await graphs.close(1)  # of nothing
 
 
+async def test_who_has_the_time_imports_what_can_be_imported(
+    load: Callable[..., Graphs], caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs = load({"slow.py": GRAPH, "bad.py": "1 / 0"}, bad="./bad.py:graph", slow="./slow.py:graph")
+
+    await graphs.warm()
+    await graphs.warm()
+
+    assert lines() == ["slow.py"]
+    assert (graphs.name("bad"), graphs.name("slow")) == (None, "Slow")
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_project_that_makes_no_sense_is_refused_at_once(load: Callable[..., Graphs]) -> None:
     with pytest.raises(SettingsError, match="slow"):
         load({}, slow="./slow.py")
