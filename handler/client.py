@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from app.errors import SlackwaterError, StartError
 from handler import observation
 from handler.answer import Answer
+from handler.environment import ANSWER_SECONDS
 from handler.events import streams
-from handler.http import LAST_SECONDS, NotStarted, Overdue, Translator, counted, without_stage
+from handler.http import NotStarted, Overdue, Translator, counted, without_stage
 from handler.runtime_api import Context, RuntimeApi, RuntimeApiError
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Client:
         with environment.invocation(context) as invocation:
             observation.correlate(event)
             request = translator.infer(without_stage(event), context)
-            until = invocation.deadline - LAST_SECONDS
+            until = invocation.deadline - ANSWER_SECONDS
             answer = Answer(self._api, context.aws_request_id, request.body, until)
             try:
                 environment.open(invocation)

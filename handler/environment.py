@@ -46,6 +46,12 @@ SIGTERM_SECONDS = 0.35
 STUCK_SECONDS = 2.0
 """How long an environment that may not be frozen may take to go. Its runs have been asked to stop already."""
 
+LAST_ANSWER_SECONDS = 0.1
+"""What is kept of the time after SIGTERM for the release, while the last answers leave."""
+
+ANSWER_SECONDS = 0.2
+"""So long before the deadline an answer has to be on its way."""
+
 ARRIVAL_SECONDS = 3.0
 """Between the extension's event and the handler's: both get theirs at the same moment."""
 
@@ -114,6 +120,10 @@ class Environment:
             return
         stopping = self._services.stopping
         await stopping.stop(reason, seconds)
+        assert stopping.budget is not None
+        if self._current is not None:
+            # Answers whose runs have been handed over end now, and can still leave.
+            await self._current.quiet(stopping.budget.left() - LAST_ANSWER_SECONDS)
         self._leave.set()
         await asyncio.wait({self._life})
         self._services = None
@@ -161,8 +171,8 @@ class Environment:
 
     def open(self, invocation: Invocation) -> None:
         """Open the invocation's window: from now on runs may be worked on. Raises StartError."""
-        self.start(invocation.left())
-        self.run(self._open(invocation), invocation.left())
+        self.start(invocation.left() - ANSWER_SECONDS)
+        self.run(self._open(invocation), invocation.left() - ANSWER_SECONDS)
 
     def after(self, request_id: str, deadline: float) -> None:
         """The extension's part of an invocation: wait for its answer, then let its runs end or hand them over."""

@@ -13,16 +13,13 @@ from mangum.types import Response, Scope
 from app import wire
 from app.delivery import SCOPE_KEY, Delivery
 from app.errors import AnswerTooLarge, ApiError, StartError
+from handler.environment import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from handler.environment import Environment
     from handler.invocation import Invocation
 
 log = logging.getLogger(__name__)
-
-LAST_SECONDS = 0.2
-"""So long before the deadline an answer has to be on its way."""
-
 
 LONGEST_ESCAPE = 12
 """Of one character: two times `\\uXXXX`."""
@@ -79,7 +76,7 @@ class Translator(Mangum):
         cycle = HTTPCycle(self.scope_of(scope, invocation, live=False), body)
         # Never cancelled: Mangum would swallow it, and answer 500 without what has been sent.
         self.environment.run(
-            counted(cycle.run(self.environment.app), invocation), invocation.left() - LAST_SECONDS
+            counted(cycle.run(self.environment.app), invocation), invocation.left() - ANSWER_SECONDS
         )
         return {"status": cycle.status, "headers": cycle.headers, "body": cycle.body}
 
@@ -94,11 +91,8 @@ def _size(answer: Mapping[str, Any]) -> int:
 
 async def counted(request: Coroutine[Any, Any, None], invocation: Invocation) -> None:
     """Answer a request. Until it is done, whatever becomes of its caller, the environment must not be frozen."""
-    invocation.requests += 1
-    try:
+    with invocation.request():
         await request
-    finally:
-        invocation.requests -= 1
 
 
 def response_of(error: ApiError) -> Response:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,13 @@ class Invocation:
     answered: threading.Event = field(default_factory=threading.Event)
     """The response is on its way out, or there is none."""
     requests: int = 0
-    """Requests that are being answered: none when the environment is frozen."""
+    """Requests that are being answered: none when the environment is frozen. See `request`."""
     ask_at: float = field(init=False)
     """From here on runs are asked to stop, and answers have to be given."""
     _reserve: float = 0.0
     _runtime: Runtime | None = None
     _settings: Settings | None = None
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _watch: asyncio.Task[None] | None = None
 
@@ -68,6 +70,25 @@ class Invocation:
         now = time.monotonic()
         seconds = min(context.get_remaining_time_in_millis() / 1000, LONGEST_SECONDS)
         return cls(context.aws_request_id, now, now + seconds)
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """A request is being answered."""
+        self.requests += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            if not self.requests:
+                self._quiet.set()
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait, `seconds` at most, until no request is being answered."""
+        if self.requests:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
 
     def left(self) -> float:
         """Seconds until the deadline, never negative."""
