@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap import ROOT, locked
+from bootstrap import ROOT, locked, need_python
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ KINDS = {
     ),
     "server": Kind(left_out=frozenset(_EMBEDDED | {"mangum"}), imports=("app.main", "uvicorn")),
 }
-FIRST_RUN = ("langgraph.pregel", "langgraph.checkpoint.postgres.aio")
+FIRST_RUN = ("app.runtime.execution", "langgraph.graph", "langgraph.checkpoint.postgres.aio")
 
 ARCHITECTURES = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC = 34
@@ -84,6 +84,7 @@ print(time.perf_counter() - began)
 
 
 def main() -> None:
+    need_python()
     options = _parser().parse_args()
     kind: Kind = KINDS[options.kind]
     target = Target(options.python, options.architecture)
@@ -218,6 +219,8 @@ def _compile(python: str, folder: Path) -> None:
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     # Some packages carry files for other versions, or templates: what does not compile is left as it is.
     subprocess.run([*command, "."], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not (folder / "app" / "__pycache__").is_dir():
+        sys.exit("Nothing could be compiled.")
 
 
 def _report(python: str, folder: Path, kind: Kind, target: Target) -> None:
@@ -235,7 +238,7 @@ def _report(python: str, folder: Path, kind: Kind, target: Target) -> None:
 def _seconds(python: str, folder: Path, modules: tuple[str, ...], times: int) -> float:
     """The median of some imports in processes of their own."""
     environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [python, "-s", "-c", MEASURE, *modules]
+    command = [python, "-S", "-c", MEASURE, *modules]  # what is installed here does not count
     took = []
     for _ in range(times):
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)

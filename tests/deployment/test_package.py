@@ -88,6 +88,61 @@ def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], fun
     assert (folder / "toolz").is_dir()
 
 
+IMPORT_ALL = """
+import importlib, pkgutil
+import app, handler
+COMMAND_LINE = ("app.cli", "app.serve", "app.emulator")
+for package in (app, handler):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.startswith(COMMAND_LINE):
+            importlib.import_module(module.name)
+            print(module.name)
+import boto3
+"""
+
+
+def test_everything_that_lambda_may_import_is_there(built: tuple[Path, str]) -> None:
+    # Without what is installed for the tests; `handler.streaming` needs the managed runtime for SnapStart only.
+    done = subprocess.run(
+        [sys.executable, "-S", "-W", "error::ImportWarning", "-c", IMPORT_ALL],
+        cwd=built[0] / "ApiFunction",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(built[0] / "ApiFunction")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert {"handler.main", "handler.streaming", "app.runtime.execution"} <= set(done.stdout.splitlines())
+
+
+def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, str], tmp_path: Path) -> None:
+    # GIVEN an interpreter that only says how it was called
+    interpreter = tmp_path / "python3.13"
+    interpreter.write_text('#!/bin/sh\necho "$PWD" "$PYTHONPATH" "$@"\n')
+    interpreter.chmod(0o755)
+    folder = built[0] / "StreamingFunction"
+
+    # WHEN Lambda runs the wrapper with the managed runtime's command
+    done = subprocess.run(
+        [str(folder / "handler" / "bootstrap.sh"), str(interpreter), "/var/runtime/bootstrap.py"],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "LAMBDA_TASK_ROOT": str(folder),
+            "PYTHONPATH": "/var/runtime",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+
+    # THEN it is our client, by the same interpreter, with the runtime's own packages still on the path
+    assert done.stdout.split() == [str(folder), f"{folder}:/var/runtime", "-m", "handler.streaming"]
+
+
 def test_it_has_nothing_that_lambda_does_not_need(built: tuple[Path, str]) -> None:
     folder = built[0] / "ApiFunction"
 

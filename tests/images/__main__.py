@@ -70,6 +70,7 @@ class Images:
         with self.function.mounted() as root:
             self.lambda_image(root)
         with self.server.mounted() as root:
+            self.migrates(root)
             self.closed_without_keys(root)
             self.container_image(root)
             self.plain_uvicorn(root)
@@ -109,6 +110,12 @@ class Images:
         claim(len(report["runs"]) == 1 and report["runs"][0]["handed_over"], "its run is handed over", report)
         claim(took < 2, f"it is gone {took:.1f} s later")
         self.run = report["runs"][0]
+
+    def migrates(self, root: Path) -> None:
+        """The other commands are arguments."""
+        command = [*self.server.config["Entrypoint"], "migrate"]
+        with container.run(self.server, root, self.logs / "migrate.log", self.settings, command) as process:
+            claim(process.wait(60) == 0, "the container image migrates", process.text())
 
     def closed_without_keys(self, root: Path) -> None:
         """Nobody serves beyond loopback by accident."""
