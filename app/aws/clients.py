@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,9 +16,14 @@ READ_SECONDS = 3.0
 ATTEMPTS = 2
 """Whoever waits has a deadline; what fails is tried again by those who called, or is made up for by the sweep."""
 
+IDLE_SECONDS = 20.0
+"""After so long a connection may be dead without a sign of it, in an environment that was frozen above all."""
+
 # A graph's sync nodes may occupy every thread of the loop's own executor.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="aws")
 _clients: dict[tuple[str, str | None], Any] = {}
+_used: dict[tuple[str, str | None], float] = {}
+"""When, on the wall clock: the monotonic one may stand still with the environment."""
 _lock = threading.Lock()
 
 
@@ -40,6 +46,9 @@ def client(service: str, region: str | None = None) -> Any:
             )
             make: Any = boto3.session.Session().client  # its stubs know each service by name
             _clients[service, region] = make(service, region_name=region, config=bounds)
+        elif time.time() - _used[service, region] > IDLE_SECONDS:
+            _clients[service, region].close()  # its connections; it makes new ones
+        _used[service, region] = time.time()
         return _clients[service, region]
 
 

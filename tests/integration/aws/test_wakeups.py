@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from app.aws import clients
-from app.aws.wakeups import FunctionWaker, QueueWaker, this_function, waker_of
+from app.aws.wakeups import BODY, FunctionWaker, QueueWaker, this_function, waker_of
 from app.postgres.pool import Database
 from app.runtime.hints import MAX_WAKES, Hints, WakeError
 from app.settings import Settings
@@ -94,6 +95,46 @@ async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(
         # AND by itself it gives up soon
         await hints.sent(8)
         assert time.monotonic() - started < 6
+
+
+async def test_a_connection_that_has_died_in_the_freezer_costs_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digest = hashlib.md5(BODY.encode(), usedforsecurity=False).hexdigest()
+    answer = json.dumps({"MessageId": "1", "MD5OfMessageBody": digest}).encode()
+    served = 0
+    lines: list[tuple[Any, asyncio.StreamWriter]] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one request, and is silent then."""
+        nonlocal served
+        lines.append((asyncio.current_task(), writer))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        served += 1
+        await reader.read()
+
+    server = await asyncio.start_server(once, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    clients.forget()
+    waker = QueueWaker(f"{url}/1/wakeups")
+    await waker.wake(1)
+
+    # WHEN the environment is thawed
+    for key in clients._used:
+        clients._used[key] -= 100
+    began = time.monotonic()
+    await waker.wake(1)
+
+    # THEN it does not wait for the answer of a connection that is gone
+    assert served == 2
+    assert time.monotonic() - began < clients.READ_SECONDS - 1
+    server.close()
+    for task, writer in lines:
+        writer.close()
+        await task
 
 
 async def test_the_first_wake_up_does_not_wait_for_an_import(
