@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -9,13 +11,24 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 ROUTES = {
-    "assistants": ("app.assistants.routes",),
-    "threads": ("app.threads.routes", "app.runs.routes"),
-    "runs": ("app.runs.routes",),
+    "assistants": "app.assistants.routes",
+    "threads": "app.threads.routes",
+    "runs": "app.runs.routes",
 }
-"""The modules with the routes of a resource, by the first part of their paths."""
+"""The modules with the routes of a resource, by the part of their paths that names it."""
 
-OTHERS = ("app.system.routes",)
+OTHERS = "app.system.routes"
+
+_RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
+
+
+def modules_for(path: str) -> set[str]:
+    """The modules that hold the route of a path, if there is one."""
+    # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
+    modules = {ROUTES[part] for part in path.split("/") if part in ROUTES}
+    if _RUNS_OF_A_THREAD.search(path):
+        modules.discard(ROUTES["threads"])
+    return modules or {OTHERS}
 
 
 class Application(FastAPI):
@@ -31,7 +44,7 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._build_for(scope["path"])
+            self._build(modules_for(scope["path"]))
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -40,16 +53,9 @@ class Application(FastAPI):
 
     def build_all(self) -> None:
         """Build every route."""
-        for modules in (OTHERS, *ROUTES.values()):
-            self._build(modules)
+        self._build((OTHERS, *ROUTES.values()))
 
-    def _build_for(self, path: str) -> None:
-        # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
-        wanted = [ROUTES[part] for part in path.split("/") if part in ROUTES]
-        for modules in wanted or [OTHERS]:
-            self._build(modules)
-
-    def _build(self, modules: tuple[str, ...]) -> None:
+    def _build(self, modules: Iterable[str]) -> None:
         for module in modules:
             if module not in self._built:
                 self._built.add(module)
