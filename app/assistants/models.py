@@ -64,6 +64,20 @@ class AssistantPatch(BaseModel):
     description: str | None = None
 
 
+class VersionSearch(BaseModel):
+    """Which versions of an assistant, from the newest: `metadata` by containment."""
+
+    metadata: dict[str, Any] = {}
+    limit: StrictInt = Field(10, ge=1, le=1000)
+    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+
+
+class Latest(BaseModel):
+    """The version that runs are to use from now on."""
+
+    version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)] | None = None
+
+
 class AssistantFilter(BaseModel):
     """Which assistants: `metadata` by containment, `name` by any part of it in any case."""
 

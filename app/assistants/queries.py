@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 _COLUMNS: LiteralString = "assistant_id, owner, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 
+_VERSION: LiteralString = (
+    "assistant_id, version, owner, graph_id, name, description, config, context, metadata"
+)
+
+# In the same statement: a version is there with its number, or neither is.
+_KEEP: LiteralString = f"""kept as (
+  insert into slackwater.assistant_versions ({_VERSION}) select {_VERSION} from changed
+)"""
+
+_NEXT: LiteralString = "greatest(old.version, old.last_version) + 1"
+
 _KEPT_NAME: LiteralString = (
     "case when old.assistant_id = any(%(unnamed)s::uuid[]) then old.name else excluded.name end"
 )
@@ -52,6 +63,7 @@ async def register(
     _, found = await database.pipeline(
         (
             f"""
+            with changed as (
             insert into slackwater.assistants as old (assistant_id, owner, graph_id, name, description, metadata)
             select given.*, %(metadata)s
               from (select unnest(%(ids)s::uuid[]) as assistant_id, %(system)s::text, unnest(%(graph_ids)s::text[]),
@@ -60,11 +72,14 @@ async def register(
             on conflict (assistant_id) do update
                set owner = excluded.owner, graph_id = excluded.graph_id, name = {_KEPT_NAME},
                    description = excluded.description, config = excluded.config, context = excluded.context,
-                   metadata = excluded.metadata, version = old.version + 1, updated_at = now()
+                   metadata = excluded.metadata, version = {_NEXT}, last_version = {_NEXT}, updated_at = now()
              where (old.owner, old.graph_id, old.name, old.description, old.config, old.context, old.metadata)
                    is distinct from
                    (excluded.owner, excluded.graph_id, {_KEPT_NAME}, excluded.description, excluded.config,
                     excluded.context, excluded.metadata)
+            returning *
+            ), {_KEEP}
+            select 1 from changed
             """,
             {
                 "ids": ids,
@@ -86,12 +101,15 @@ async def insert(database: Database, row: dict[str, Any]) -> AssistantRow | None
     return _row(
         await database.fetch_one(
             f"""
+            with changed as (
             insert into slackwater.assistants
                    (assistant_id, owner, graph_id, name, description, config, context, metadata)
             values (%(assistant_id)s, %(owner)s, %(graph_id)s, %(name)s, %(description)s,
                     %(config)s, %(context)s, %(metadata)s)
             on conflict (assistant_id) do nothing
-            returning {_COLUMNS}
+            returning *
+            ), {_KEEP}
+            select {_COLUMNS} from changed
             """,
             _jsonb(row, "config", "context", "metadata"),
         )
@@ -139,17 +157,21 @@ async def update(
     return _row(
         await database.fetch_one(
             f"""
-            update slackwater.assistants
+            with changed as (
+            update slackwater.assistants as old
                set graph_id = coalesce(%(graph_id)s, graph_id),
                    name = coalesce(%(name)s, name),
                    description = case when %(set_description)s then %(description)s else description end,
                    config = coalesce(%(config)s, config) || %(config_patch)s,
                    context = coalesce(%(context)s, context),
                    metadata = metadata || %(metadata)s,
-                   version = version + 1,
+                   version = {_NEXT},
+                   last_version = {_NEXT},
                    updated_at = now()
              where assistant_id = %(assistant_id)s and owner = %(owner)s and owner <> %(system)s
-            returning {_COLUMNS}
+            returning *
+            ), {_KEEP}
+            select {_COLUMNS} from changed
             """,
             {
                 **_jsonb(changes, "config", "config_patch", "context", "metadata"),
@@ -161,8 +183,60 @@ async def update(
     )
 
 
+async def versions(
+    database: Database, owner: str, assistant_id: UUID, metadata: dict[str, Any], *, limit: int, offset: int
+) -> list[AssistantRow]:
+    """The versions of the owner's or the system's assistant, newest first; `metadata` by containment."""
+    rows = await database.fetch(
+        """
+        select v.assistant_id, v.owner, v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version,
+               v.created_at, v.created_at as updated_at
+          from slackwater.assistant_versions v join slackwater.assistants a using (assistant_id, owner)
+         where a.assistant_id = %(assistant_id)s and a.owner in (%(owner)s, %(system)s) and v.metadata @> %(metadata)s
+         order by v.version desc limit %(limit)s offset %(offset)s
+        """,
+        {
+            "assistant_id": assistant_id,
+            "owner": owner,
+            "system": SYSTEM_OWNER,
+            "metadata": Jsonb(metadata),
+            "limit": limit,
+            "offset": offset,
+        },
+    )
+    return [AssistantRow(**row) for row in rows]
+
+
+async def activate(
+    database: Database, owner: str, assistant_id: UUID, version: int, graphs: Sequence[str]
+) -> AssistantRow | None:
+    """Make the version the one that runs use; None if the owner has no such one, or its graph is none of `graphs`."""
+    return _row(
+        await database.fetch_one(
+            """
+            update slackwater.assistants a
+               set version = v.version, graph_id = v.graph_id, name = v.name, description = v.description,
+                   config = v.config, context = v.context, metadata = v.metadata, updated_at = now()
+              from slackwater.assistant_versions v
+             where a.assistant_id = %(assistant_id)s and a.owner = %(owner)s and a.owner <> %(system)s
+               and v.assistant_id = a.assistant_id and v.owner = a.owner and v.version = %(version)s
+               and v.graph_id = any(%(graphs)s)
+            returning a.assistant_id, a.owner, a.graph_id, a.name, a.description, a.config, a.context, a.metadata,
+                      a.version, a.created_at, a.updated_at
+            """,
+            {
+                "assistant_id": assistant_id,
+                "owner": owner,
+                "system": SYSTEM_OWNER,
+                "version": version,
+                "graphs": list(graphs),
+            },
+        )
+    )
+
+
 async def delete(database: Database, owner: str, assistant_id: UUID) -> bool:
-    """False if the owner has no such assistant."""
+    """Delete it with its versions; False if the owner has no such assistant."""
     return bool(
         await database.execute(
             "delete from slackwater.assistants where assistant_id = %s and owner = %s and owner <> %s",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from app.assistants import service
-from app.assistants.models import AssistantCreate, AssistantFilter, AssistantPatch, AssistantSearch
+from app.assistants.models import (
+    AssistantCreate,
+    AssistantFilter,
+    AssistantPatch,
+    AssistantSearch,
+    Latest,
+    VersionSearch,
+)
 from app.auth.principal import CurrentPrincipal
 from app.errors import Invalid
 from app.graphs import topology
@@ -58,6 +65,23 @@ async def delete(
         raise Invalid("delete_threads is not supported: delete the threads one by one")
     await service.delete(services, principal, parse_uuid(assistant_id, "assistant"))
     return Response(status_code=204)
+
+
+@router.post("/{assistant_id}/versions")
+async def versions(
+    assistant_id: str, body: VersionSearch, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    rows = await service.versions(services, principal, parse_uuid(assistant_id, "assistant"), body)
+    return json_response([row.version_view() for row in rows])
+
+
+@router.post("/{assistant_id}/latest")
+async def set_latest(
+    assistant_id: str, body: Latest, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    assistant = parse_uuid(assistant_id, "assistant")
+    row = await service.set_latest(services, principal, assistant, body.version)
+    return json_response(row.view())
 
 
 @router.get("/{assistant_id}/graph")

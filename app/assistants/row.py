@@ -40,3 +40,7 @@ class AssistantRow:
             "version": self.version,
             "description": self.description,
         }
+
+    def version_view(self) -> dict[str, Any]:
+        """One version of an assistant as the API shows it: it never changes."""
+        return {name: value for name, value in self.view().items() if name != "updated_at"}

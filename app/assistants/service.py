@@ -15,7 +15,13 @@ from app.errors import BadRequest, Conflict, Invalid, NotFound
 from app.graphs.registry import Graphs
 
 if TYPE_CHECKING:
-    from app.assistants.models import AssistantCreate, AssistantFilter, AssistantPatch, AssistantSearch
+    from app.assistants.models import (
+        AssistantCreate,
+        AssistantFilter,
+        AssistantPatch,
+        AssistantSearch,
+        VersionSearch,
+    )
     from app.graphs.registry import Graph
     from app.services import Services
 
@@ -127,6 +133,37 @@ async def patch(
     row = await queries.update(services.database, principal.owner, assistant_id, _changes(body))
     if row is None:
         raise NotFound(f"Assistant {assistant_id} not found")
+    return row
+
+
+async def versions(
+    services: Services, principal: Principal, assistant_id: UUID, query: VersionSearch
+) -> list[AssistantRow]:
+    """The assistant's versions, newest first. Raises NotFound, also where the page is empty."""
+    rows = await queries.versions(
+        services.database,
+        principal.owner,
+        assistant_id,
+        query.metadata,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    if not rows:
+        raise NotFound(f"Assistant {assistant_id} not found")
+    return rows
+
+
+async def set_latest(
+    services: Services, principal: Principal, assistant_id: UUID, version: int | None
+) -> AssistantRow:
+    """Make a version the active one, whole. Raises NotFound, also if this server does not have its graph."""
+    row = None
+    if version is not None:
+        row = await queries.activate(
+            services.database, principal.owner, assistant_id, version, services.graphs.ids
+        )
+    if row is None:
+        raise NotFound(f"Version {version} not found for assistant {assistant_id}")
     return row
 
 
