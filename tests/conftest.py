@@ -25,6 +25,14 @@ from app.postgres.pool import Database
 from app.postgres.schema import migrate
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured with `record_property("figure", …)`, in whichever process they ran."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(f"{report.nodeid.partition('::')[0]}: {value}")
+
+
 class Databases:
     """Makes and drops databases on the session's server.
 
