@@ -1,0 +1,116 @@
+"""Which network addresses a webhook may reach.
+
+A URL comes from whoever may start a run, and this process sees networks that he does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+
+METADATA = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",  # AWS, Azure, Google Cloud, and most others
+        "169.254.170.2",  # the credentials of a container on AWS
+        "169.254.170.23",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure's platform
+        "192.0.0.192",  # Oracle
+    )
+)
+"""Services that hand out the credentials of a machine: refused whatever the project says."""
+
+INTERNAL_NAMES = (
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "kubernetes",
+    "kubernetes.default",
+)
+INTERNAL_SUFFIXES = (".svc", ".cluster.local", ".metadata.google.internal")
+"""Names inside a cloud or a cluster."""
+
+_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_SHARED = ip_network("100.64.0.0/10")
+
+
+class Refused(Exception):
+    """An address that a webhook may not reach; the message says which and why."""
+
+
+def literal(host: str) -> Address | None:
+    """The address that `host` is, also in the old forms that resolvers take (`127.1`, `0x7f000001`, `2130706433`)."""
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host)) if host and host[0].isdigit() else None
+    except OSError:
+        return None
+
+
+def reason(address: Address, *, loopback: bool, private: bool) -> str | None:
+    """Why an address is refused, or None. `loopback` and `private`: those are allowed."""
+    address = _inner(address)
+    if address in METADATA or address.is_link_local:
+        return "link-local or cloud metadata"
+    if address.is_loopback or address.is_unspecified:
+        return None if loopback else "loopback"
+    if address.is_multicast or (
+        isinstance(address, IPv4Address) and address == IPv4Address("255.255.255.255")
+    ):
+        return "multicast"
+    if not address.is_global or address in _SHARED:
+        return None if private else "private"
+    return None
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one leads to."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if inner:
+            return inner
+        if any(address in network for network in _NAT64):
+            return IPv4Address(int(address) & 0xFFFF_FFFF)
+        # The deprecated `::a.b.c.d`; `::` and `::1` mean something else.
+        if 1 < int(address) <= 0xFFFF_FFFF:
+            return IPv4Address(int(address))
+    return address
+
+
+def internal_name(host: str) -> bool:
+    """Whether a name belongs to a cloud's or a cluster's inside."""
+    name = host.lower().rstrip(".")
+    return name in INTERNAL_NAMES or name.endswith(INTERNAL_SUFFIXES)
+
+
+async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> str:
+    """The address to connect to. All that the name stands for must be allowed: Refused otherwise.
+
+    The connection is made to this very address: a name that is asked again may answer something else.
+    Raises OSError when the name does not resolve.
+    """
+    known = literal(host)
+    if known is not None:
+        found: list[Address] = [known]
+    else:
+        if internal_name(host):
+            raise Refused(f"{host} is a name inside a cloud or a cluster")
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
+    for address in found:
+        if why := reason(address, loopback=loopback, private=private):
+            raise Refused(f"{host} is {address}, which is {why}")
+    if not found:
+        raise OSError(f"{host} has no address")
+    return str(found[0])
