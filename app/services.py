@@ -9,6 +9,7 @@ from app.postgres.pool import Database
 from app.runtime.runtime import Runtime
 from app.settings import Settings
 from app.stopping import Stopping
+from app.webhooks.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +21,4 @@ class Services:
     graphs: Graphs
     runtime: Runtime
     stopping: Stopping
+    webhooks: Policy

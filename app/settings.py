@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has checked who calls, and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(20_000_000, gt=0)
+    webhook_secret: str | None = Field(None, repr=False)
+    """Signs webhooks: `whsec_` and base64, or any text."""
 
     # Stopping
     grace_seconds: float = Field(25.0, gt=0)

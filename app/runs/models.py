@@ -12,7 +12,7 @@ from pydantic import (
     Field,
     StrictInt,
     StringConstraints,
-    field_validator,
+    model_validator,
 )
 
 from app import wire
@@ -79,16 +79,8 @@ class RunCreate(BaseModel):
     durability: Literal["sync", "async", "exit"] | None = None
     checkpoint_during: bool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """The URL that is told of the run's end."""
     feedback_keys: list[str] | None = None
-
-    @field_validator("webhook")
-    @classmethod
-    def _not_yet(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError(
-                "webhooks are not served yet; a run that nobody is told of would be a silent loss"
-            )
-        return value
 
     @property
     def stream_modes(self) -> list[str]:
@@ -97,11 +89,26 @@ class RunCreate(BaseModel):
         return modes or ["values"]
 
 
-class Cancel(BaseModel):
-    """Which runs of a thread to cancel."""
+BATCH_MAX = 1000
 
-    thread_id: str
-    run_ids: list[str] = Field(min_length=1)
+RunBatch = Annotated[list[RunCreate], Field(min_length=1, max_length=BATCH_MAX)]
+"""Requests for runs without a thread."""
+
+
+class Cancel(BaseModel):
+    """Which runs to cancel: some of a thread, or all of the caller's in a status."""
+
+    status: Literal["pending", "running", "all"] | None = None
+    thread_id: str | None = None
+    run_ids: list[str] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Cancel:
+        named = self.thread_id is not None and self.run_ids is not None
+        half = (self.thread_id is None) != (self.run_ids is None)
+        if half or named == (self.status is not None):
+            raise ValueError("give either status, or thread_id and run_ids")
+        return self
 
 
 _SHOWN_KWARGS = (

@@ -49,6 +49,19 @@ async def list_(
     return rows if thread else None
 
 
+_ACTIVE = """
+select thread_id, array_agg(run_id order by seq) as run_ids from slackwater.runs
+where owner = %(owner)s and kind = 'run' and status = any(%(statuses)s)
+  and (%(after)s::uuid is null or thread_id > %(after)s)
+group by thread_id order by thread_id limit 100"""
+
+
+async def active(database: Database, owner: str, status: str, *, after: UUID | None) -> list[Row]:
+    """A hundred threads of the owner, after the given one, with their runs in the status; `all`: pending or running."""
+    statuses = ["pending", "running"] if status == "all" else [status]
+    return await database.fetch(_ACTIVE, {"owner": owner, "statuses": statuses, "after": after})
+
+
 _FACE = """
 select t.status, t."values", t.interrupts, t.error from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""

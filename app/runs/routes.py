@@ -20,7 +20,7 @@ from app.ids import parse_uuid
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runs import service
 from app.runs.bounds import Bounds, CurrentBounds
-from app.runs.models import RUN_FIELDS, Cancel, RunCreate, StreamMode, shown
+from app.runs.models import RUN_FIELDS, Cancel, RunBatch, RunCreate, StreamMode, shown
 from app.runs.pages import PagedStream
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.cancel import CancelAction
@@ -125,6 +125,12 @@ async def wait_for_stateless_run(
     return await _wait(services, principal, created, bounds)
 
 
+@router.post("/runs/batch")
+async def create_batch(body: RunBatch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Start several runs in the background, each on a thread of its own that nobody sees: all of them, or none."""
+    return json_response([shown(row) for row in await service.create_batch(services, principal, body)])
+
+
 @router.post("/runs/cancel", status_code=204)
 async def cancel_runs(
     body: Cancel,
@@ -132,8 +138,11 @@ async def cancel_runs(
     principal: CurrentPrincipal,
     action: CancelAction = CancelAction.INTERRUPT,
 ) -> Response:
-    """Cancel several runs of a thread."""
-    await service.cancel(services, principal, body.thread_id, body.run_ids, action)
+    """Cancel several runs of a thread, or all of one's own in a status."""
+    if body.thread_id is not None and body.run_ids is not None:
+        await service.cancel(services, principal, body.thread_id, body.run_ids, action)
+    else:
+        await service.cancel_all(services, principal, body.status or "all", action)
     return Response(status_code=204)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from app import wire
 from app.assistants import service as assistants
 from app.auth.principal import Principal
-from app.errors import BadRequest, Invalid, NotFound
+from app.errors import ApiError, BadRequest, Invalid, NotFound
 from app.ids import parse_uuid, uuid7
 from app.reserved import RUN_KEYS
 from app.runs import queries
@@ -29,6 +29,8 @@ from app.threads.models import Checkpoint
 
 if TYPE_CHECKING:
     from app.services import Services
+
+BULK_REASON = "interrupt requested via POST /runs/cancel"
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 
@@ -69,6 +71,32 @@ async def create(
     idempotency_key: str | None,
 ) -> Created:
     """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
+    new = await prepare(services, principal, thread_id, body, idempotency_key)
+    admitted = await services.runtime.admit(new)
+    return Created(admitted.row, thread_id is None, body.on_disconnect)
+
+
+async def create_batch(
+    services: Services, principal: Principal, bodies: Sequence[RunCreate]
+) -> list[Mapping[str, Any]]:
+    """Admit runs, each on a hidden thread of its own: all of them, or none; their rows in the order of `bodies`."""
+    news = []
+    for position, body in enumerate(bodies):
+        try:
+            news.append(await prepare(services, principal, None, body, None))
+        except ApiError as error:
+            raise type(error)(f"{position}: {error.message}") from None
+    return [admitted.row for admitted in await services.runtime.admit_batch(news)]
+
+
+async def prepare(
+    services: Services,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    idempotency_key: str | None,
+) -> NewRun:
+    """What the request turns into. Raises what is wrong with it; nothing is written."""
     stateless = thread_id is None
     thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
     if stateless and body.command and body.command.resume:
@@ -82,49 +110,48 @@ async def create(
         0 < len(idempotency_key) <= 255 and idempotency_key.isprintable()
     ):
         raise Invalid("Idempotency-Key must have 1 to 255 printable characters")
+    if body.webhook is not None:
+        services.webhooks.check(body.webhook)
     assistant = await assistants.resolve(services, principal, body.assistant_id)
     configurable = _configurable(body, thread)
     config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
-    admitted = await services.runtime.admit(
-        NewRun(
-            run_id=uuid7(),
-            thread_id=thread,
-            owner=principal.owner,
-            assistant_id=assistant.assistant_id,
-            graph_id=assistant.graph_id,
-            kwargs={
-                "input": body.input,
-                "command": (body.command and body.command.model_dump(exclude_unset=True)) or None,
-                "config": {
-                    **assistant.config,
-                    **config,
-                    "configurable": {**_without(RUN_KEYS, body.context), **configurable, **_checkpoint(body)},
-                },
-                "context": {**assistant.context, **(body.context or configurable)},
-                "stream_mode": body.stream_modes,
-                "interrupt_before": body.interrupt_before,
-                "interrupt_after": body.interrupt_after,
-                "webhook": None,
-                "feedback_keys": body.feedback_keys,
-                "temporary": stateless and body.on_completion == "delete",
-                "subgraphs": body.stream_subgraphs,
-                "resumable": body.stream_resumable,
-                "checkpoint_during": durability != "exit",
-                "durability": durability,
-                "on_disconnect": body.on_disconnect,
+    return NewRun(
+        run_id=uuid7(),
+        thread_id=thread,
+        owner=principal.owner,
+        assistant_id=assistant.assistant_id,
+        graph_id=assistant.graph_id,
+        kwargs={
+            "input": body.input,
+            "command": (body.command and body.command.model_dump(exclude_unset=True)) or None,
+            "config": {
+                **assistant.config,
+                **config,
+                "configurable": {**_without(RUN_KEYS, body.context), **configurable, **_checkpoint(body)},
             },
-            metadata={**(body.config.metadata or {}), **body.metadata},
-            assistant_metadata=assistant.metadata,
-            assistant_configurable=assistant.config.get("configurable") or {},
-            multitask_strategy=body.multitask_strategy,
-            after_seconds=body.after_seconds,
-            create_thread=stateless or body.if_not_exists == "create",
-            on_completion=body.on_completion if stateless else None,
-            idempotency_key=idempotency_key,
-        )
+            "context": {**assistant.context, **(body.context or configurable)},
+            "stream_mode": body.stream_modes,
+            "interrupt_before": body.interrupt_before,
+            "interrupt_after": body.interrupt_after,
+            "webhook": body.webhook,
+            "feedback_keys": body.feedback_keys,
+            "temporary": stateless and body.on_completion == "delete",
+            "subgraphs": body.stream_subgraphs,
+            "resumable": body.stream_resumable,
+            "checkpoint_during": durability != "exit",
+            "durability": durability,
+            "on_disconnect": body.on_disconnect,
+        },
+        metadata={**(body.config.metadata or {}), **body.metadata},
+        assistant_metadata=assistant.metadata,
+        assistant_configurable=assistant.config.get("configurable") or {},
+        multitask_strategy=body.multitask_strategy,
+        after_seconds=body.after_seconds,
+        create_thread=stateless or body.if_not_exists == "create",
+        on_completion=body.on_completion if stateless else None,
+        idempotency_key=idempotency_key,
     )
-    return Created(admitted.row, stateless, body.on_disconnect)
 
 
 def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
@@ -209,6 +236,21 @@ async def cancel(
             else "No runs found to cancel."
         )
     return thread
+
+
+async def cancel_all(services: Services, principal: Principal, status: str, action: CancelAction) -> None:
+    """Wish that the caller's runs in a status (`all`: pending or running) stop. Raises NotFound when there is none."""
+    found = False
+    after: UUID | None = None
+    while rows := await queries.active(services.database, principal.owner, status, after=after):
+        for row in rows:
+            cancelled = await services.runtime.cancel(
+                principal.owner, row["thread_id"], row["run_ids"], action, BULK_REASON
+            )
+            found = found or cancelled.found
+        after = rows[-1]["thread_id"]
+    if not found:
+        raise NotFound("No runs found to cancel.")
 
 
 async def body(

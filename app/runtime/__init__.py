@@ -13,6 +13,7 @@
 | `writer.py` `statements.py` `lease.py` | what is stored: fenced, in groups together with the events |
 | `journal.py` `follow.py` | the event log and its readers |
 | `settlement.py` | the state a run ends or is handed over in |
+| `outbox.py` | who is told of the ends of runs |
 | `cancel.py` | durable cancel and rollback |
 | `worker.py` | the loops: claim, renew, sweep, wake |
 | `drain.py` | the stop |

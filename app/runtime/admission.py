@@ -8,12 +8,12 @@ failure leaves nothing behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import DivisionByZero, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from app.errors import Conflict, NotFound, ThreadBusy
@@ -26,6 +26,10 @@ from app.runtime.claims import RUN_COLUMNS, ClaimedRun
 
 class RunForgotten(Conflict):
     """The run of this Idempotency-Key has ended and was deleted since. Use another key to start a new one."""
+
+
+class Overtaken(Conflict):
+    """What the run was to follow from is not as it was any more; nothing has been admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ class NewRun:
     on_completion: str | None = None
     """Set for stateless runs, whose thread is hidden: `delete` or `keep`."""
     idempotency_key: str | None = None
+    ttl: tuple[float | None, str | None] = (None, None)
+    """Minutes and strategy for a thread that is made for this run."""
+    condition: tuple[str, Mapping[str, Any]] | None = None
+    """A last statement of the same transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
+    It stays carried out when there is no such thread, or the thread is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +77,13 @@ _FIND_THREAD = """
 select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
 
 _MAKE_THREAD = """
-insert into slackwater.threads (thread_id, owner, metadata, hidden)
-values (%(thread_id)s, %(owner)s, %(thread_metadata)s, %(hidden)s)
+insert into slackwater.threads (thread_id, owner, metadata, hidden, ttl_minutes, ttl_strategy)
+values (%(thread_id)s, %(owner)s, %(thread_metadata)s, %(hidden)s, %(ttl_minutes)s, %(ttl_strategy)s)
 on conflict (thread_id) do update set updated_at = threads.updated_at where threads.owner = excluded.owner
 returning thread_id"""
+
+# Where there is nothing to count it fails, and the whole transaction with it: no round trip to look in between.
+_REQUIRE = "with required as ({condition}) select 1 / count(*) from required"
 
 _INSERT = f"""
 with thread as (
@@ -121,6 +133,8 @@ where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - i
 
 _FIND_RUN = f"select {RUN_ROW}, r.worker from slackwater.runs r where r.run_id = %(run_id)s"
 
+_FIND_RUNS = f"select {RUN_ROW}, r.worker from slackwater.runs r where r.run_id = any(%(run_ids)s)"
+
 _KNOW_KEY = "select run_id from slackwater.idempotency_keys where owner = %(owner)s and key = %(key)s"
 
 _FIND_KEY = f"""
@@ -134,7 +148,7 @@ async def admit(
     """Insert the run, or answer with the one that the same idempotency key made before.
 
     With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
-    (`multitask_strategy=reject`) and NotFound (no such thread of this owner).
+    (`multitask_strategy=reject`), NotFound (no such thread of this owner) and Overtaken.
     """
     if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
         return earlier
@@ -151,6 +165,9 @@ async def admit(
     statements += [(queue.PROMOTE, params)]
     if new.idempotency_key is not None:
         statements += [(_REMEMBER_KEY, params)]
+    if new.condition is not None:
+        condition, values = new.condition
+        statements += [(_REQUIRE.format(condition=condition), values)]
     sent = time.monotonic()
     try:
         answers = await database.pipeline(*statements)
@@ -167,6 +184,10 @@ async def admit(
         if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
             return earlier
         raise
+    except DivisionByZero:
+        if new.condition is None:
+            raise
+        raise Overtaken from None
     if not answers[0]:
         raise NotFound("Thread or assistant not found.")
     inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
@@ -181,6 +202,37 @@ async def admit(
         claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
     wished = answers[1] if displaces else []
     return Admitted(row, claimed, {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"})
+
+
+async def admit_batch(
+    database: Database, news: Sequence[NewRun], *, worker: str, claims: int, lease_seconds: float
+) -> list[Admitted]:
+    """Insert runs on new threads of their own, in one transaction; the first `claims` that are due start here at once."""
+    statements: list[tuple[str, Mapping[str, Any]]] = []
+    for position, new in enumerate(news):
+        claim = position < claims and new.after_seconds <= 0
+        params = _parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds)
+        statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (queue.PROMOTE, params)]
+    sent = time.monotonic()
+    try:
+        answers = await database.pipeline(*statements)
+        rows = [{**inserted[0], "worker": worker} for inserted in answers[1::4]]
+    except DATABASE_TROUBLE:
+        # As in `admit`: perhaps only the answer was lost. All of them are there, or none.
+        found = await database.fetch(_FIND_RUNS, {"run_ids": [new.run_id for new in news]})
+        by_id = {row["run_id"]: row for row in found}
+        if len(by_id) < len(news):
+            raise
+        rows = [by_id[new.run_id] for new in news]
+    return [
+        Admitted(
+            row,
+            ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
+            if row["status"] == "running" and row["worker"] == worker
+            else None,
+        )
+        for row in rows
+    ]
 
 
 async def _earlier(database: Database, new: NewRun) -> Admitted | None:
@@ -203,6 +255,9 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
         "strategy": new.multitask_strategy,
         "on_completion": new.on_completion,
         "hidden": new.on_completion is not None,
+        # What goes with its run needs no other end.
+        "ttl_minutes": None if new.on_completion == "delete" else new.ttl[0],
+        "ttl_strategy": None if new.on_completion == "delete" else new.ttl[1],
         "metadata": Jsonb({**new.metadata, "assistant_id": str(new.assistant_id)}),
         "assistant_metadata": Jsonb(new.assistant_metadata),
         "assistant_configurable": Jsonb(new.assistant_configurable),

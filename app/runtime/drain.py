@@ -47,6 +47,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     runtime.worker.stop_claiming()
     attempts = await _ask_and_insist(runtime, budget, reason)
     await _settle(runtime, budget, attempts)
+    await runtime.outbox.sent(budget.left_to_insist())
     await runtime.hints.sent(budget.left())
     await runtime.database.gate.quiesce(budget.left())
     _record(budget, attempts)

@@ -132,6 +132,8 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     attempt.settled = settled.status if settled.owned else None
     if attempt.settled == RunStatus.PENDING.value:
         shop.hints.give()
+    elif settled.owned and attempt.run.kwargs.get("webhook"):
+        shop.outbox.nudge()
     if settled.error is not None:
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.postgres.pool import Database
 from app.runtime.hints import Hints
+from app.runtime.outbox import Outbox
 from app.runtime.threads import NodeThreads
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ class Shop(Protocol):
     graphs: Graphs
     threads: NodeThreads
     hints: Hints
+    outbox: Outbox
     max_handovers: int
     settling: asyncio.Semaphore
 
     @property
-    def store(self) -> BaseStore: ...
-    @property
     def draining(self) -> bool: ...
     @property
     def drain_reason(self) -> str: ...
+    def store_of(self, owner: str) -> BaseStore: ...
     async def refresh_thread(self, thread_id: UUID) -> None: ...

@@ -218,7 +218,14 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        return self._claiming and len(self.live) + self._reserved < self.runtime.settings.max_concurrent_runs
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many runs could begin here now."""
+        if not self._claiming:
+            return 0
+        return max(0, self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved)
 
     @contextlib.contextmanager
     def reserve(self, number: int) -> Iterator[None]:

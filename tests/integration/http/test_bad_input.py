@@ -81,7 +81,7 @@ BAD_FIELDS: tuple[dict[str, Any], ...] = (
     {"durability": "x"},
     {"checkpoint_during": "perhaps"},
     {"webhook": ""},
-    {"webhook": "https://example.com/hook"},
+    {"webhook": "https://10.0.0.1/hook"},
     {"feedback_keys": "x"},
 )
 
@@ -241,7 +241,7 @@ async def test_who_the_refusal_is_about_is_said(http: httpx.AsyncClient, thread:
     assert (await detail(assistant_id="nope")).startswith(
         "Invalid assistant: 'nope'. Must be either:\n- A valid"
     )
-    assert (await detail(webhook="https://example.com")).startswith("webhook: webhooks are not served yet")
+    assert (await detail(webhook="https://10.0.0.1")).startswith("Webhook host blocked: '10.0.0.1' is private")
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -14,7 +14,8 @@ from app.postgres import schema
 from app.postgres.pool import Database
 from app.postgres.schema import Verdict, check, migrate, status
 
-EVERYTHING = ["001_gateway", "002_pages", "langgraph_checkpoints_9", "langgraph_store_3"]
+OURS = ["001_gateway", "002_pages", "004_webhooks"]
+EVERYTHING = [*OURS, "langgraph_checkpoints_9", "langgraph_store_3"]
 
 
 async def run(uri: str, *statements: str) -> list[dict[str, object]]:
@@ -31,7 +32,7 @@ async def test_migrate_applies_everything_once(empty_database_uri: str) -> None:
     assert await migrate(empty_database_uri) == []
     found = await status(empty_database_uri)
     assert found.verdict is Verdict.CURRENT
-    assert found.applied == ("001_gateway", "002_pages")
+    assert found.applied == tuple(OURS)
     assert found.server
 
 
