@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TypedDict
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from app.assistants import service as assistants
 from app.aws.database import conninfo_of
 from app.aws.secrets import with_secret_keys
 from app.aws.wakeups import waker_of
+from app.crons.fire import fire_due
 from app.errors import SchemaError, StartError
 from app.graphs.registry import Graphs
 from app.imports import in_turn, late
@@ -25,6 +27,9 @@ from app.services import Services
 from app.settings import Settings
 from app.signals import StopSignals
 from app.stopping import Stopping
+from app.webhooks.delivery import Deliveries
+from app.webhooks.policy import Policy
+from app.webhooks.signature import key_of
 
 
 class State(TypedDict):
@@ -59,7 +64,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         settings = await with_secret_keys(settings)
         settings.check_lambda()
         graphs = await in_turn(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
-        conninfo = conninfo_of(settings) or await _embedded(settings, stack)
+        webhooks = Policy.of(graphs.webhooks)
+        webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
+        index = graphs.store_spec.index
+        dims = index.dims if index else None
+        conninfo = conninfo_of(settings) or await _embedded(settings, stack, dims)
         database = Database(
             conninfo,
             max_size=settings.pool_max_size,
@@ -70,8 +79,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
         await schema.check(database)
-        runtime = Runtime(settings, database, graphs, waker_of(settings))
-        services = Services(settings, database, graphs, runtime, Stopping(settings, runtime))
+        if dims is not None:
+            await schema.check_vectors(database, dims)
+        outbox = Deliveries(database, webhooks, webhook_key)
+        runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
+        services = Services(settings, database, graphs, runtime, Stopping(settings, runtime), webhooks)
+        runtime.chores.append(partial(fire_due, services))
         await assistants.register(services)
         await services.runtime.start()
         if not late():
@@ -79,7 +92,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield services
 
 
-async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
+async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:
     """Start, or share, the embedded server, and bring its schema up to date: nobody else would."""
     if settings.on_lambda:
         raise SchemaError(
@@ -90,5 +103,5 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     conninfo = await asyncio.to_thread(server.start)
     stack.callback(server.release)
-    await schema.migrate(conninfo)
+    await schema.migrate(conninfo, dims)
     return conninfo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import orjson
 from dotenv import dotenv_values
 
 from app.errors import SettingsError
+from app.graphs.expiry import ThreadTtl
+from app.graphs.storage import StoreSpec
 
 FILE_NAME = "langgraph.json"
 
-_READ = frozenset({"graphs", "dependencies", "env"})
+_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer"})
 _BUILD_TIME = frozenset(
     {
         "$schema",
@@ -66,6 +68,10 @@ class Project:
     environment: Mapping[str, str]
     warnings: tuple[str, ...]
     """What the file asks for and does not get, one sentence each."""
+    store: StoreSpec = field(default_factory=StoreSpec)
+    webhooks: object = None
+    """The value of `webhooks`; app/webhooks/policy.py reads it."""
+    thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -80,7 +86,11 @@ class Project:
         ignored = sorted(key for key in content if content[key] and key not in _READ | _BUILD_TIME)
         if ignored:
             warnings = (*warnings, f"{file}: these keys have no effect: {', '.join(ignored)}")
-        return cls(root, _graphs(content.get("graphs"), root), _paths(content, root), environment, warnings)
+        store = StoreSpec.read(content.get("store"), file)
+        graphs, paths = _graphs(content.get("graphs"), root), _paths(content, root)
+        thread_ttl, more = ThreadTtl.read(content.get("checkpointer"), file)
+        warnings = (*warnings, *more)
+        return cls(root, graphs, paths, environment, warnings, store, content.get("webhooks"), thread_ttl)
 
     def activate(self) -> None:
         """Let the graphs import: put the folders on `sys.path` and the variables into the environment.
@@ -92,6 +102,12 @@ class Project:
                 sys.path.insert(0, str(path))
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
+
+
+def store_of(path: Path) -> StoreSpec:
+    """What the project at `path` says of the store; nothing if there is no project. Raises SettingsError."""
+    file = path if path.is_file() else path / FILE_NAME
+    return StoreSpec.read(_read_object(file).get("store"), file) if file.is_file() else StoreSpec()
 
 
 def _read_object(file: Path) -> dict[str, Any]:

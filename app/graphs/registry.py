@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ApiError, GraphImportError, NotFound
-from app.graphs.importer import Imported, import_graph
+from app.graphs.importer import Imported, import_embedding, import_graph
 from app.graphs.project import Project
 from app.imports import in_turn
 
@@ -41,6 +41,12 @@ class Graphs:
 
     def __init__(self, project: Project) -> None:
         self._root = project.root
+        self.webhooks = project.webhooks
+        """What `langgraph.json` says of webhooks, as it stands there."""
+        self.thread_ttl = project.thread_ttl
+        """What `langgraph.json` says of how long threads live."""
+        self.store_spec = project.store
+        """What `langgraph.json` says of the store."""
         self._specs = {spec.id: spec for spec in project.graphs}
         self._imported: dict[str, Imported] = {}
         self._imports: dict[str, asyncio.Task[Imported]] = {}
@@ -114,6 +120,11 @@ class Graphs:
         elif imported.factory:
             async with imported.factory.build(access, config, store, context) as graph:
                 yield _bind(graph, graph_id, checkpointer, store)
+
+    def embedding(self) -> Any:
+        """What makes vectors for the store's index, or None if there is none. Raises GraphImportError."""
+        index = self.store_spec.index
+        return import_embedding(index.embed, self._root) if index else None
 
     async def warm(self) -> None:
         """Import what has not been imported. What cannot be fails those who need it, and is logged."""

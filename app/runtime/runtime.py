@@ -8,8 +8,9 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from app.runtime.follow import Follower
 from app.runtime.hints import Hints, Waker
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.outbox import NoOutbox, Outbox
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
 from app.runtime.threads import NodeThreads
@@ -37,6 +39,7 @@ from app.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from langgraph.store.base import BaseStore
 
     from app.graphs.registry import Graphs
     from app.runtime.store import GatedStore
@@ -44,12 +47,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OUTBOX_SECONDS = 1.0
+"""What a process that leaves gives to receivers who are just being told of a run."""
+
 
 class Runtime:
     """One per process; it lives between the opening of the pool and its release."""
 
     def __init__(
-        self, settings: Settings, database: Database, graphs: Graphs, waker: Waker | None = None
+        self,
+        settings: Settings,
+        database: Database,
+        graphs: Graphs,
+        waker: Waker | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -62,20 +73,27 @@ class Runtime:
         self.threads = NodeThreads()
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
         self.hints = Hints(database, notify=not settings.on_lambda, waker=waker)
+        self.outbox = outbox or NoOutbox()
         # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
         self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
         self._store: GatedStore | None = None
         self.worker = Worker(self)
         self.follower = Follower(self)
+        self.chores: list[Callable[[], Awaitable[object]]] = []
+        """What else each sweep does; each has to be safe in any number of processes at once."""
         self._sweeper: asyncio.Task[None] | None = None
-        self._admissions: set[asyncio.Task[Admitted]] = set()
+        self._admissions: set[asyncio.Task[Any]] = set()
 
     @property
     def store(self) -> GatedStore:
-        """The store that graphs get; needs the engine."""
+        """The store of all owners; needs the engine. Raises GraphImportError if its embedding does not import."""
         if self._store is None:
-            self._store = engine.GatedStore(self.database)
+            self._store = engine.open_store(self.database, self.graphs.store_spec, self.graphs.embedding())
         return self._store
+
+    def store_of(self, owner: str) -> BaseStore:
+        """What an owner's requests and runs see of the store; needs the engine."""
+        return engine.OwnedStore(self.store, owner)
 
     # Life
 
@@ -84,6 +102,8 @@ class Runtime:
         asyncio.get_running_loop().set_default_executor(self.threads)
         if not late():
             await engine.load()
+            if self.graphs.store_spec.index:
+                self._store = self.store  # what is wrong with its embedding is said at the start
         self.worker.start()
         if not self.settings.on_lambda:  # there the schedule sweeps
             self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
@@ -147,6 +167,8 @@ class Runtime:
             await asyncio.wait(self._admissions, timeout=budget.left())
         if self._store is not None:
             await self._store.stop(budget.left())
+        # What is being sent stays due for others: it is no reason to stay.
+        await self.outbox.stop(min(OUTBOX_SECONDS, budget.left() / 2))
         await self.hints.sent(budget.left())
         self.database.gate.shut()
         if not await self.database.gate.quiesce(budget.left()):
@@ -176,7 +198,7 @@ class Runtime:
         with self.worker.reserve(int(claim)):
             admitted = await admission.admit(
                 self.database,
-                new,
+                replace(new, ttl=self.graphs.thread_ttl.of_new_threads),
                 worker=self.worker_id,
                 claim=claim,
                 lease_seconds=self.worker.lease_seconds,
@@ -189,7 +211,42 @@ class Runtime:
                 self.hints.give()
         for run_id, wish in admitted.displaced.items():
             self._stop_here(run_id, wish)
+        if new.multitask_strategy in ("interrupt", "rollback"):
+            self.outbox.nudge()  # runs that nobody worked on have ended
         return admitted
+
+    async def admit_batch(self, news: Sequence[NewRun]) -> list[Admitted]:
+        """Take in runs, each on a new thread of its own: all of them or none. As many as there is room for start here.
+
+        The caller may be cancelled at any moment, as with `admit`.
+        """
+        task = asyncio.create_task(self._admit_batch(news), name="admit:batch")
+        self._admissions.add(task)
+        task.add_done_callback(self._admissions.discard)
+        return await asyncio.shield(task)
+
+    async def _admit_batch(self, news: Sequence[NewRun]) -> list[Admitted]:
+        if self.worker.has_room and not self.draining:
+            await engine.load()
+        if self.closed:
+            raise Draining
+        room = 0 if self.draining else min(self.worker.room, len(news))
+        with self.worker.reserve(room):
+            batch = await admission.admit_batch(
+                self.database,
+                [replace(new, ttl=self.graphs.thread_ttl.of_new_threads) for new in news],
+                worker=self.worker_id,
+                claims=room,
+                lease_seconds=self.worker.lease_seconds,
+            )
+            for admitted in batch:
+                if admitted.claimed is not None:
+                    self.worker.begin(admitted.claimed)
+        if waiting := sum(admitted.claimed is None for admitted in batch):
+            self.worker.wake()
+            if room < len(news):
+                self.hints.give(waiting)
+        return batch
 
     async def cancel(
         self,
@@ -208,6 +265,7 @@ class Runtime:
         if cancelled.orphans:
             await sweeper.take_over_expired(self, cancelled.orphans)
         if cancelled.ended:
+            self.outbox.nudge()
             await self.refresh_thread(thread_id)
             self.worker.offer()
         return cancelled
@@ -286,7 +344,7 @@ class Runtime:
             config=config,
             access="threads.read",
             checkpointer=engine.PooledSaver(self.database),
-            store=self.store,
+            store=self.store_of(row["owner"]),
         ) as graph:
             status, values, interrupts = thread_facts(await graph.aget_state(config))
         return ThreadFacts(status, wire.dumps(values) if values is not None else None, interrupts)
@@ -295,7 +353,11 @@ class Runtime:
 
     async def sweep(self) -> int:
         """One round of the sweep, now; how many runs were taken over."""
-        return await sweeper.sweep(self)
+        try:
+            return await sweeper.sweep(self)
+        finally:
+            for chore in self.chores:
+                await chore()
 
     async def _sweep(self) -> None:
         seconds = self.settings.sweep_seconds
@@ -314,7 +376,7 @@ _HEAD = """(select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = t.thread_id::text and k.checkpoint_ns = '')"""
 
 _THREAD_GRAPH = f"""
-select t.metadata ->> 'graph_id' as graph_id, t.config -> 'configurable' as configurable, {_HEAD} as head
+select t.owner, t.metadata ->> 'graph_id' as graph_id, t.config -> 'configurable' as configurable, {_HEAD} as head
 from slackwater.threads t where t.thread_id = %(thread_id)s"""
 
 _REFRESH = f"""

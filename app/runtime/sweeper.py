@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import engine, queue, settlement
+from app.runtime import engine, pruning, queue, settlement
 from app.runtime.cancel import CancelAction
 from app.runtime.claims import MAX_STALLS
 from app.runtime.settlement import ThreadFacts
@@ -72,6 +72,12 @@ _TRIM_KEYS = (
     "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
 )
 
+_TRIM_ITEMS = """
+with old as (
+  select prefix, key from store where expires_at < now() limit 1000 for update skip locked
+)
+delete from store s using old where s.prefix = old.prefix and s.key = old.key"""
+
 _READERS_GONE = f"""
 select run_id, thread_id, owner from slackwater.runs
 where status in ('pending', 'running') and reader_left_at < clock_timestamp() - interval '{READER_SECONDS} seconds'
@@ -123,6 +129,9 @@ async def sweep(runtime: Runtime) -> int:
         if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
             break
     await database.execute(_TRIM_KEYS)
+    await pruning.expire(database, runtime.graphs.thread_ttl)
+    await database.execute(_TRIM_ITEMS)
+    await runtime.outbox.sweep()
     return taken
 
 

@@ -28,6 +28,7 @@ BY_ID: dict[str, Any] = {
     "POST /runs": {"assistant_id": "{assistant_id}"},
     "POST /runs/wait": {"assistant_id": "{assistant_id}"},
     "POST /runs/stream": {"assistant_id": "{assistant_id}"},
+    "POST /runs/batch": [{"assistant_id": "{assistant_id}"}],
     "GET /threads/{thread_id}": None,
     "GET /threads/{thread_id}/state": None,
     "GET /threads/{thread_id}/state/{checkpoint_id}": None,
@@ -39,6 +40,8 @@ BY_ID: dict[str, Any] = {
     "POST /threads/{thread_id}/copy": None,
     "PATCH /threads/{thread_id}": {"metadata": {"mine": True}},
     "PATCH /assistants/{assistant_id}": {"name": "mine"},
+    "POST /assistants/{assistant_id}/versions": {},
+    "POST /assistants/{assistant_id}/latest": {"version": 1},
     "POST /threads/{thread_id}/runs/{run_id}/cancel": None,
     "GET /threads/{thread_id}/runs/{run_id}/join": None,
     "GET /threads/{thread_id}/runs/{run_id}/stream": None,
@@ -56,12 +59,17 @@ LISTS: dict[str, Any] = {
     "POST /assistants/count": {},
     "POST /threads/search": {"limit": 1000},
     "POST /threads/count": {},
+    "POST /store/items/search": {"namespace_prefix": []},
+    "POST /store/namespaces": {},
 }
 CREATES: dict[str, Any] = {
     "POST /assistants": {"graph_id": "echo", "assistant_id": "{assistant_id}", "if_exists": "do_nothing"},
     "POST /threads": {"thread_id": "{thread_id}", "if_exists": "do_nothing"},
 }
 """An id can be taken only once; all that another learns is that it is."""
+
+ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
+"""No id leads to them: each owner has namespaces of her own. tests/integration/http/test_store_owners.py looks."""
 
 SUMS = {"GET /metrics"}
 """How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""
@@ -121,6 +129,7 @@ async def possessions(client: httpx.AsyncClient) -> dict[str, str]:
     on_thread = f"/threads/{thread['thread_id']}"
     await client.post(f"{on_thread}/runs/wait", json=RUN)
     state = (await client.get(f"{on_thread}/state")).json()
+    await client.put("/store/items", json={"namespace": ["hers"], "key": "k", "value": {"whose": "mine"}})
     run = (await client.post(f"{on_thread}/runs", json={**RUN, "after_seconds": 3600})).json()
     return {
         "assistant_id": assistant["assistant_id"],
@@ -158,7 +167,7 @@ def test_every_route_is_in_one_of_these_tables(api: Api) -> None:
         for method in operations
     }
 
-    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | SUMS
+    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | SUMS
 
 
 async def test_what_is_anothers_answers_like_what_is_not_there(
