@@ -63,6 +63,19 @@ async def test_the_sweep_says_how_many_runs_are_stuck(fleet: Fleet, process: Pro
     await waiting.runtime.sweep()
     assert recorder.levels[Metric.RUNS_STUCK] == 0
     helm.hold("b")
+    # GIVEN one run with a lease that has expired for long, one with a lease that has just expired, and nobody who works
+    for seconds in (6, 2):
+        run = await process.admit("line")
+        await fleet.database.execute(
+            "update slackwater.runs set lease_until = clock_timestamp() - make_interval(secs => %s) where run_id = %s",
+            (seconds, run.row["run_id"]),
+        )
+    await process.die()
+    await waiting.runtime.sweep()
+    assert recorder.levels[Metric.RUNS_STUCK] == 1
+    # THEN the sweep has seen to it
+    await waiting.runtime.sweep()
+    assert recorder.levels[Metric.RUNS_STUCK] == 0
     # GIVEN runs that are ready: one has waited for a moment, one for two minutes, one is not due yet
     for seconds in (1, 120, -120):
         run = await waiting.admit("line")
@@ -70,17 +83,5 @@ async def test_the_sweep_says_how_many_runs_are_stuck(fleet: Fleet, process: Pro
             "update slackwater.runs set available_at = clock_timestamp() - make_interval(secs => %s) where run_id = %s",
             (seconds, run.row["run_id"]),
         )
-    await waiting.runtime.sweep()
-    assert recorder.levels[Metric.RUNS_STUCK] == 1
-    # AND one is running with a lease that has expired for long, one with a lease that has just expired
-    for seconds in (6, 2):
-        run = await process.admit("line")
-        await fleet.database.execute(
-            "update slackwater.runs set lease_until = clock_timestamp() - make_interval(secs => %s) where run_id = %s",
-            (seconds, run.row["run_id"]),
-        )
-    await waiting.runtime.sweep()
-    assert recorder.levels[Metric.RUNS_STUCK] == 2
-    # AND the sweep has seen to that one
     await waiting.runtime.sweep()
     assert recorder.levels[Metric.RUNS_STUCK] == 1
