@@ -14,6 +14,7 @@ ROUTES = {
     "assistants": "app.assistants.routes",
     "threads": "app.threads.routes",
     "runs": "app.runs.routes",
+    "store": "app.store.routes",
 }
 """The modules with the routes of a resource, by the part of their paths that names it."""
 

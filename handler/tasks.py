@@ -95,6 +95,7 @@ def perform(environment: Environment, invocation: Invocation, event: Mapping[str
 
 async def _migrate() -> list[str]:
     from app.aws.database import conninfo_of
+    from app.graphs.project import store_of
     from app.postgres import schema
     from app.settings import Settings
 
@@ -104,7 +105,8 @@ async def _migrate() -> list[str]:
         raise SchemaError(
             "There is no database: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
         )
-    return await schema.migrate(conninfo)
+    index = store_of(settings.project).index
+    return await schema.migrate(conninfo, index.dims if index else None)
 
 
 async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:

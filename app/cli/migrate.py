@@ -37,14 +37,17 @@ def migrate(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
 async def _migrate(settings: Settings, *, given: bool) -> list[str]:
     """Migrate what the settings name; a URI `given` on the command line is the one that is meant."""
     from app.aws.database import conninfo_of
+    from app.graphs.project import store_of
     from app.postgres import schema
     from app.postgres.embedded import EmbeddedPostgres
 
+    index = store_of(settings.project).index
+    dims = index.dims if index else None
     conninfo = conninfo_of(settings, None if given else settings.migration_database_uri)
     if conninfo is not None:
-        return await schema.migrate(conninfo)
+        return await schema.migrate(conninfo, dims)
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     try:
-        return await schema.migrate(await server.astart())
+        return await schema.migrate(await server.astart(), dims)
     finally:
         server.release()

@@ -33,7 +33,7 @@ class Imported:
 
 def import_graph(spec: GraphSpec, root: Path) -> Imported:
     """Import what `spec` names in the project at `root`. Takes seconds. Raises GraphImportError, which names the graph."""
-    value = _import(spec, root)
+    value = _import(f"Graph {spec.id!r} ({spec.source})", spec.location, spec.variable, root)
     from langgraph.graph import StateGraph
     from langgraph.pregel import Pregel
 
@@ -49,23 +49,30 @@ def import_graph(spec: GraphSpec, root: Path) -> Imported:
         raise GraphImportError(f"Graph {spec.id!r} ({spec.source}): {str(error).rstrip('.')}.") from error
 
 
-def _import(spec: GraphSpec, root: Path) -> object:
-    """The value that a graph's entry names."""
+def import_embedding(embed: str, root: Path) -> Any:
+    """What turns texts into vectors: a function or a LangChain object from a file, or `embed` itself for LangChain.
+
+    Raises GraphImportError.
+    """
+    location, _, variable = embed.rpartition(":")
+    if not location.endswith(".py"):
+        return embed
+    return _import(f"store.index.embed ({embed})", (root / location).resolve(), variable, root)
+
+
+def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:
+    """The value that an entry names; `what` is it for messages."""
     try:
-        if isinstance(spec.location, Path):
-            module = _import_file(spec.location, root)
+        if isinstance(location, Path):
+            module = _import_file(location, root)
         else:
-            module = importlib.import_module(spec.location)
+            module = importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise GraphImportError(
-            f"Graph {spec.id!r} ({spec.source}) does not import: {_last_line(error)}{_hint(error, root)}"
-        ) from error
+        raise GraphImportError(f"{what} does not import: {_last_line(error)}{_hint(error, root)}") from error
     try:
-        return getattr(module, spec.variable)
+        return getattr(module, variable)
     except AttributeError:
-        raise GraphImportError(
-            f"Graph {spec.id!r} ({spec.source}): the module has nothing called {spec.variable!r}."
-        ) from None
+        raise GraphImportError(f"{what}: the module has nothing called {variable!r}.") from None
 
 
 def _import_file(file: Path, root: Path) -> ModuleType:

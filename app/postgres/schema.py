@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import SchemaError
+from app.postgres import vectors
 from app.postgres.conninfo import Conninfo, connect, resolve
 from app.postgres.library import last_migrations
 from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
@@ -131,6 +132,13 @@ async def check(database: Database) -> None:
         raise refusal
 
 
+async def check_vectors(database: Database, dims: int) -> None:
+    """Raise SchemaError unless the database has a place for vectors of so many numbers."""
+    async with _connect(database.conninfo) as connection:
+        if refusal := vectors.refuse(dims, await vectors.found(connection)):
+            raise refusal
+
+
 async def status(conninfo: Conninfo) -> SchemaStatus:
     """What is in the database. Raises SchemaError when it cannot be reached or read."""
     async with _connect(conninfo) as connection:
@@ -146,9 +154,10 @@ async def is_pooled(conninfo: Conninfo) -> bool:
         return await _is_pooled(connection, conninfo)
 
 
-async def migrate(conninfo: Conninfo) -> list[str]:
+async def migrate(conninfo: Conninfo, dims: int | None = None) -> list[str]:
     """Bring the schema to this release's version; the names of what was applied, in order.
 
+    With `dims` also a table for the vectors of the store's index, which have so many numbers.
     Needs a direct connection. Any number of processes may call this at once: one works, the others wait.
     Raises SchemaError.
     """
@@ -159,16 +168,17 @@ async def migrate(conninfo: Conninfo) -> list[str]:
                 "hold its lock: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection and run "
                 "`slackwater migrate` again."
             )
-        if (await _status(connection)).verdict is Verdict.CURRENT:
+        lacks_vectors = dims is not None and await vectors.found(connection) is None
+        if (await _status(connection)).verdict is Verdict.CURRENT and not lacks_vectors:
             return []
         # The role's own defaults are for serving.
         await connection.execute("set statement_timeout = 0")
         await connection.execute("set idle_in_transaction_session_timeout = 0")
         async with _lock(connection):
-            return await _migrate(connection)
+            return await _migrate(connection, dims)
 
 
-async def _migrate(connection: BoundedConnection) -> list[str]:
+async def _migrate(connection: BoundedConnection, dims: int | None) -> list[str]:
     await connection.execute(BOOTSTRAP)
     before = await _status(connection)
     if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
@@ -182,6 +192,9 @@ async def _migrate(connection: BoundedConnection) -> list[str]:
             await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
         applied.append(name)
     applied += await _migrate_langgraph(connection, before)
+    if dims is not None and await vectors.found(connection) is None:
+        await vectors.create(connection, dims)
+        applied.append(vectors.NAME)
     await _set_role_defaults(connection)
     for name in applied:
         logger.info("migrated", extra={"event": "schema.migrated", "migration": name})

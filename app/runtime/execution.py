@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from langgraph.runtime import RunControl
+from langgraph.store.base import InvalidNamespaceError
 
 from app.runtime.clock import advance_past
 from app.runtime.executor import execute
 from app.runtime.outcome import settle
 from app.runtime.saver import PooledSaver, RunSaver
 from app.runtime.start import is_one_answer, pending_nodes
-from app.runtime.store import GatedStore
+from app.runtime.store import GatedStore, OwnedStore, open_store
 
 __all__ = [
     "GatedStore",
+    "InvalidNamespaceError",
+    "OwnedStore",
     "PooledSaver",
     "RunControl",
     "RunSaver",
     "advance_past",
     "execute",
     "is_one_answer",
+    "open_store",
     "pending_nodes",
     "settle",
 ]

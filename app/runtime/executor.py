@@ -49,7 +49,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
             config=config,
             access="threads.create_run",
             checkpointer=attempt.saver,
-            store=shop.store,
+            store=shop.store_of(run.owner),
             context=run.kwargs.get("context"),
         ) as graph:
             try:

@@ -1,30 +1,113 @@
-"""The store that graphs get: LangGraph's own over the shared pool, behind the gate."""
+"""The store: LangGraph's own over the shared pool, behind the gate, and what each owner sees of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, cast
+from urllib.parse import quote
 
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    InvalidNamespaceError,
+    Item,
+    ListNamespacesOp,
+    MatchCondition,
+    Op,
+    PutOp,
+    Result,
+    SearchOp,
+    TTLConfig,
+    ensure_embeddings,
+)
 from langgraph.store.postgres.aio import AsyncPostgresStore
+from langgraph.store.postgres.base import PostgresIndexConfig
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from app.errors import GraphImportError
+from app.graphs.storage import IndexSpec, StoreSpec
 from app.postgres.pool import Database
+
+LABEL_BYTES = 200
+
+_OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+_vectors: ContextVar[Mapping[str, list[float]]] = ContextVar("vectors")
+
+
+def open_store(database: Database, spec: StoreSpec, embed: Any) -> GatedStore:
+    """The store of all owners; `embed` makes the vectors of `spec.index`. Raises GraphImportError if it cannot."""
+    return GatedStore(database, spec, _index_config(spec.index, embed) if spec.index else None)
 
 
 class GatedStore(AsyncPostgresStore):
-    """`AsyncPostgresStore` whose every operation the gate counts, and whose batch task has an end."""
+    """`AsyncPostgresStore` whose every operation the gate counts, and whose batch task has an end.
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(cast("Any", database.pool))
+    What has expired is gone at once, whenever it is swept.
+    """
+
+    def __init__(self, database: Database, spec: StoreSpec, index: PostgresIndexConfig | None) -> None:
+        ttl: TTLConfig = {"refresh_on_read": spec.refresh_on_read, "omit_expired": True}
+        if spec.default_ttl is not None:
+            ttl["default_ttl"] = spec.default_ttl
+        super().__init__(cast("Any", database.pool), index=index, ttl=ttl)
         self._gate = database.gate
+        self._model = self.embeddings
+        if self._model is not None:
+            self.embeddings = _Prepared()
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self._gate.operation(), super()._cursor(pipeline=pipeline) as cursor:
             yield cursor
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        given = list(ops)
+        texts = self._texts(given)
+        if not texts or self._model is None:
+            return await super().abatch(given)
+        # Before a connection is taken: a provider may need seconds, and the pool is small.
+        made = await self._model.aembed_documents(texts)
+        before = _vectors.set(dict(zip(texts, made, strict=True)))
+        try:
+            return await super().abatch(given)
+        finally:
+            _vectors.reset(before)
+
+    def _texts(self, ops: list[Op]) -> list[str]:
+        """What has to become vectors."""
+        if not self.index_config:
+            return []
+        puts = [(number, op) for number, op in enumerate(ops) if isinstance(op, PutOp)]
+        wanted = self._prepare_batch_PUT_queries(puts)[1] if puts else None
+        queries = [op.query for op in ops if isinstance(op, SearchOp) and op.query]
+        return list(dict.fromkeys([*(text for *_, text in (wanted[1] if wanted else ())), *queries]))
+
+    def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
+        if op == "$ne":  # also what has no such key
+            condition, params = super()._get_filter_condition(key, "$eq", value)
+            return f"({condition}) is not true", params
+        if op not in _OPERATORS:
+            return super()._get_filter_condition(key, op, value)
+        # LangGraph compares texts, so that 10 comes before 9.
+        if isinstance(value, str):
+            kind, compared = "string", f'(value->>%s) collate "C" {_OPERATORS[op]} %s'
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            kind, compared = "number", f"(value->>%s)::numeric {_OPERATORS[op]} %s::numeric"
+        else:
+            raise ValueError(f"Operator {op} needs a number or a text")
+        return f"case when jsonb_typeof(value->%s) = '{kind}' then {compared} else false end", [
+            key,
+            key,
+            str(value),
+        ]
 
     async def stop(self, timeout: float) -> None:
         """End the batch task, within `timeout` seconds."""
@@ -32,3 +115,118 @@ class GatedStore(AsyncPostgresStore):
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=timeout)
+
+
+class OwnedStore(BaseStore):
+    """What one owner sees of the store: the clients that have a key, and the nodes of the runs that they start.
+
+    Every namespace has the owner's label in front, inside, and no one outside of here sees it. Operations go to the
+    database by themselves, not with those of others in one batch, where one that fails would fail them all.
+    """
+
+    supports_ttl = True
+
+    def __init__(self, store: AsyncPostgresStore, owner: str) -> None:
+        self._store = store
+        self._label = label_of(owner)
+        self.ttl_config = store.ttl_config
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        given = list(ops)
+        return _outside(given, self._store.batch([self._inside(op) for op in given]))
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        given = list(ops)
+        return _outside(given, await self._store.abatch([self._inside(op) for op in given]))
+
+    def _inside(self, op: Op) -> Op:
+        if isinstance(op, GetOp):
+            return op._replace(namespace=(self._label, *op.namespace))
+        if isinstance(op, PutOp):
+            if not op.namespace:
+                raise InvalidNamespaceError("Namespace cannot be empty.")
+            # The column counts whole minutes: half of one would be none as soon as somebody reads.
+            ttl = None if op.ttl is None else float(max(1, math.ceil(op.ttl)))
+            return op._replace(namespace=(self._label, *op.namespace), ttl=ttl)
+        if isinstance(op, SearchOp):
+            return op._replace(
+                namespace_prefix=(self._label, *op.namespace_prefix), filter=_explicit(op.filter)
+            )
+        return self._listed(op)
+
+    def _listed(self, op: ListNamespacesOp) -> ListNamespacesOp:
+        conditions = [MatchCondition("prefix", (self._label,))]
+        for condition in op.match_conditions or ():
+            if condition.match_type == "prefix":
+                conditions.append(MatchCondition("prefix", (self._label, *condition.path)))
+            else:
+                # A suffix as long as the whole must not match the label.
+                depth = ("*",) * len(condition.path)
+                conditions += [condition, MatchCondition("prefix", (self._label, *depth))]
+        depth_inside = None if op.max_depth is None else op.max_depth + 1
+        return op._replace(match_conditions=tuple(conditions), max_depth=depth_inside)
+
+
+def label_of(owner: str) -> str:
+    """The label that an owner's namespaces begin with. Never the same for two owners; no label of a pattern's."""
+    label = "@" + quote(owner, safe="@:/").replace(".", "%2E")
+    if len(label) > LABEL_BYTES:  # a key of an index has its limit; no name that is short enough has a `#`
+        return "@#" + hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()
+    return label
+
+
+def _outside(ops: list[Op], results: list[Result]) -> list[Result]:
+    """The results without the owner's label."""
+    return [
+        [namespace[1:] for namespace in cast("list[tuple[str, ...]]", result)]
+        if isinstance(op, ListNamespacesOp)
+        else _without_label(result)
+        for op, result in zip(ops, results, strict=True)
+    ]
+
+
+def _without_label(result: Any) -> Any:
+    for item in result if isinstance(result, list) else (result,):
+        if isinstance(item, Item):
+            item.namespace = item.namespace[1:]
+    return result
+
+
+def _explicit(filter_: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A filter in which an object that names no operator is a value like any other."""
+    if not filter_:
+        return filter_
+    return {
+        key: {"$eq": value}
+        if isinstance(value, dict) and not any(name.startswith("$") for name in value)
+        else value
+        for key, value in filter_.items()
+    }
+
+
+def _index_config(index: IndexSpec, embed: Any) -> PostgresIndexConfig:
+    try:
+        model = ensure_embeddings(embed)
+    except Exception as error:  # the provider's package, or its key, is missing
+        text = " ".join(str(error).split()).rstrip(".")
+        raise GraphImportError(f"store.index.embed ({index.embed}): {text}.") from error
+    config = {
+        "dims": index.dims,
+        "embed": model,
+        "fields": list(index.fields),
+        "distance_type": index.distance,
+    }
+    return cast("PostgresIndexConfig", config)
+
+
+class _Prepared(Embeddings):
+    """Gives out the vectors that were made before the database was asked."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [_vectors.get()[text] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return _vectors.get()[text]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.embed_documents(texts)

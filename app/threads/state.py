@@ -179,7 +179,7 @@ async def _open(
             config=thread.config(),
             access=access,
             checkpointer=saver,
-            store=services.runtime.store,
+            store=services.runtime.store_of(thread.owner),
         ) as graph:
             yield graph
     except asyncio.CancelledError:
