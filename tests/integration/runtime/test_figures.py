@@ -58,7 +58,8 @@ async def test_a_process_that_is_gone_or_has_lost_its_lease_is_counted(
     assert Metric.RUNS_HANDED_OVER not in found
 
 
-async def test_the_sweep_says_how_many_runs_are_stuck(fleet: Fleet, process: Process, helm: Helm) -> None:
+async def test_the_sweep_says_how_many_runs_are_stuck(fleet: Fleet, helm: Helm) -> None:
+    process = await fleet.start(linked=True)
     waiting = await fleet.start(max_concurrent_runs=0)
     await waiting.runtime.sweep()
     assert recorder.levels[Metric.RUNS_STUCK] == 0
