@@ -93,10 +93,10 @@ def internal_name(host: str) -> bool:
     return name in INTERNAL_NAMES or name.endswith(INTERNAL_SUFFIXES)
 
 
-async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> str:
-    """The address to connect to. All that the name stands for must be allowed: Refused otherwise.
+async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> list[str]:
+    """The addresses to connect to, one after the other. All that the name stands for must be allowed: Refused otherwise.
 
-    The connection is made to this very address: a name that is asked again may answer something else.
+    The connection is made to one of these very addresses: a name that is asked again may answer something else.
     Raises OSError when the name does not resolve.
     """
     known = literal(host)
@@ -113,4 +113,5 @@ async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> str
             raise Refused(f"{host} is {address}, which is {why}")
     if not found:
         raise OSError(f"{host} has no address")
-    return str(found[0])
+    # Many networks have no way out over IPv6, and names that have such an address all the same.
+    return [str(address) for address in sorted(dict.fromkeys(found), key=lambda address: address.version)]

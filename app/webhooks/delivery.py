@@ -20,6 +20,8 @@ from app.webhooks import address, queries
 from app.webhooks.policy import Policy
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     import httpx
 
 log = logging.getLogger(__name__)
@@ -38,10 +40,6 @@ BREAK_OFF_SHARE, MOMENT_SECONDS = 0.4, 0.05
 """Of the time that is left when this process stops sending, for saying so; and how much at least."""
 
 
-class NotTaken(Exception):
-    """The receiver has not taken a delivery; the message says why."""
-
-
 class Deliveries:
     """The outbox of a process. `key` signs."""
 
@@ -49,6 +47,7 @@ class Deliveries:
         self._database = database
         self._policy = policy
         self._key = key
+        self._tls: SSLContext | None = None
         self._wanted = False
         self._stopped = False
         self._taking: asyncio.Task[None] | None = None
@@ -129,15 +128,17 @@ class Deliveries:
                 await queries.delivered(self._database, *which)
             elif row["attempts"] < MAX_ATTEMPTS:
                 await queries.put_off(self._database, *which, seconds=pause(row["attempts"]), trouble=trouble)
-                log.warning("webhook put off: %s", trouble, extra=_extra("webhook.put_off", row))
+                log.warning("webhook put off: %s", trouble, extra={"event": "webhook.put_off", **_about(row)})
             elif await queries.give_up(self._database, *which, trouble=trouble):
-                log.error("webhook given up: %s", trouble, extra=_extra("webhook.given_up", row))
+                log.error("webhook given up: %s", trouble, extra={"event": "webhook.given_up", **_about(row)})
         except asyncio.CancelledError:
             await self._let_go(row)
             raise
         except DATABASE_TROUBLE as problem:
             log.warning(
-                "webhook not recorded: %s; it is sent again", problem, extra=_extra("webhook.trouble", row)
+                "webhook not recorded: %s; it is sent again",
+                problem,
+                extra={"event": "webhook.trouble", **_about(row)},
             )
 
     async def _let_go(self, row: dict[str, Any]) -> None:
@@ -146,7 +147,9 @@ class Deliveries:
                 await queries.let_go(self._database, row["run_id"], row["fence"])
         except DATABASE_TROUBLE as problem:
             log.warning(
-                "webhook not let go: %s; its lease ends", problem, extra=_extra("webhook.trouble", row)
+                "webhook not let go: %s; its lease ends",
+                problem,
+                extra={"event": "webhook.trouble", **_about(row)},
             )
 
     async def _attempt(self, row: dict[str, Any]) -> str | None:
@@ -160,12 +163,12 @@ class Deliveries:
                 status = await self._post(row)
         except TimeoutError:
             return f"no answer within {ATTEMPT_SECONDS:g} s"
-        except (NotTaken, Invalid, address.Refused) as refusal:
+        except (Invalid, address.Refused) as refusal:
             return str(refusal)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as problem:
             return f"{type(problem).__name__}: {problem}"[:500]
         except Exception as problem:  # whatever it is, the delivery is put off and, at last, given up
-            log.exception("webhook not sent", extra=_extra("webhook.trouble", row))
+            log.exception("webhook not sent", extra={"event": "webhook.trouble", **_about(row)})
             return type(problem).__name__
         return None if 200 <= status < 300 else f"answered {status}"
 
@@ -179,33 +182,44 @@ class Deliveries:
         parts = urlsplit(row["url"])
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        ip = await address.resolve(host, port, loopback=policy.loopback, private=policy.private)
+        ips = await address.resolve(host, port, loopback=policy.loopback, private=policy.private)
         body = message.body_of(row, policy)
         headers = message.headers_of(
             str(row["run_id"]), body, key=self._key, now=int(time.time()), policy=policy
         )
         url = httpx.URL(row["url"])
         headers["host"] = url.netloc.decode()
-        timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
-        # No proxy and no redirect: both would choose another address than the one that was looked at.
-        async with (
-            _client(timeout, tls=parts.scheme == "https") as client,
-            client.stream(
-                "POST",
-                url.copy_with(host=ip),
-                content=body,
-                headers=headers,
-                extensions={"sni_hostname": host},
-            ) as answer,
-        ):
-            return answer.status_code
+        async with self._client(tls=parts.scheme == "https") as client:
+            while True:
+                request = client.build_request(
+                    "POST",
+                    url.copy_with(host=ips.pop(0)),
+                    content=body,
+                    headers=headers,
+                    # The certificate has to be the name's, and not the address's.
+                    extensions={"sni_hostname": host},
+                )
+                try:
+                    answer = await client.send(request, stream=True)
+                except (httpx.ConnectError, httpx.ConnectTimeout):
+                    if not ips:
+                        raise
+                else:
+                    await answer.aclose()
+                    return answer.status_code
 
+    def _client(self, *, tls: bool) -> httpx.AsyncClient:
+        import httpx
 
-def _client(timeout: httpx.Timeout, *, tls: bool) -> httpx.AsyncClient:
-    import httpx
-
-    # Loading the certificates takes longer than all the rest.
-    return httpx.AsyncClient(timeout=timeout, verify=tls, trust_env=False, follow_redirects=False)
+        if tls and self._tls is None:
+            self._tls = httpx.create_ssl_context()  # takes longer than all the rest
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS),
+            verify=self._tls if tls and self._tls is not None else False,
+            # No proxy and no redirect: both would choose another address than the one that was looked at.
+            trust_env=False,
+            follow_redirects=False,
+        )
 
 
 def pause(attempts: int) -> float:
@@ -214,10 +228,9 @@ def pause(attempts: int) -> float:
     return seconds * random.uniform(0.8, 1.2)
 
 
-def _extra(event: str, row: dict[str, Any]) -> dict[str, Any]:
+def _about(row: dict[str, Any]) -> dict[str, Any]:
     parts = urlsplit(row["url"])
     return {
-        "event": event,
         "run_id": str(row["run_id"]),
         "thread_id": str(row["thread_id"]),
         "attempt": row["attempts"],

@@ -378,7 +378,7 @@ async def test_wrong_cancels_are_refused(
 ) -> None:
     for query, body in (
         ("", {}),
-        ("", {"status": "all"}),
+        ("", {"status": "success"}),
         ("", {"thread_id": thread, "run_ids": []}),
         ("", {"thread_id": thread, "run_ids": ["x"]}),
         ("", {"thread_id": "x", "run_ids": [str(uuid7())]}),

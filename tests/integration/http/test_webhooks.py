@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from support.api import Api
 from support.receiver import HANG, Receiver, receiver
 
+from app.budget import Budget
 from app.postgres.pool import Database
 from app.runtime.outbox import NoOutbox
 from app.webhooks import delivery
@@ -288,6 +292,74 @@ async def test_a_name_is_asked_once_and_its_address_is_the_one_that_is_called(
     (got,) = hook.got
     assert asked == ["hook.example"]
     assert got.headers["host"] == f"hook.example:{hook.port}"
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of the name, signed by itself, and a server's context with it."""
+    key, file = folder / f"{name}.key", folder / f"{name}.pem"
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        key,
+        "-out",
+        file,
+        *subject,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file, key)
+    return file, context
+
+
+async def test_a_certificate_has_to_be_the_names(
+    database: Database, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        # The first is nobody's.
+        return [(2, 1, 6, "", ("127.0.0.9", port)), (2, 1, 6, "", ("127.0.0.1", port))]
+
+    file, context = certificate(tmp_path, "hook.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    hook = Receiver(tls=context)
+    await hook.up()
+    async with serve() as api:
+        api.services.runtime.outbox = NoOutbox()
+        for name in ("other.example", "hook.example"):
+            await start(api.client(), hook, webhook=f"https://{name}:{hook.port}/{name}")
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        outbox = Deliveries(database, LOOPBACK)
+        outbox.nudge()
+        await outbox.stop(8)
+        (row,) = await rows(database)
+    await hook.down()
+    assert "other.example" in row["url"]
+    assert "certificate" in row["trouble"]
+    assert [got.line for got in hook.got] == ["POST /hook.example HTTP/1.1"]
+
+
+async def test_a_pause_sends_what_it_can_before_the_freeze(serve: Any, hook: Receiver) -> None:
+    async with serve() as api:
+        runtime = api.services.runtime
+        hook.answers += [200, HANG]
+        await start(api.client(), hook)
+        await start(api.client(), hook)
+        began = time.monotonic()
+        await runtime.pause(Budget.of(2, drain_reserve=1, hard_reserve=0.3), "invocation over")
+        assert time.monotonic() - began < 2
+        # Nothing is in flight, and what was not taken is due.
+        assert len(hook.got) == 2
+        (row,) = await rows(api.database)
+        assert (row["claimed_until"], row["attempts"]) == (None, 0)
+        # AND the next window's sweep sends it.
+        runtime.open_window(time.monotonic() + 60)
+        await runtime.sweep()
+        await until_rows(api.database, lambda found: not found)
 
 
 async def test_fields_and_headers_of_the_project(database: Database, serve: Any, hook: Receiver) -> None:
