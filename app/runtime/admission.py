@@ -264,7 +264,7 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
         "kwargs": Jsonb(new.kwargs),
         "thread_metadata": Jsonb({**new.metadata, **graph}),
         "thread_configurable": Jsonb(
-            {k: v for k, v in configurable.items() if not k.startswith("checkpoint")}
+            {k: v for k, v in configurable.items() if not k.startswith("checkpoint") and k != "cron_id"}
         ),
         "graph_metadata": Jsonb(graph),
         "after": new.after_seconds,

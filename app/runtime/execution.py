@@ -6,13 +6,15 @@ from langgraph.runtime import RunControl
 from langgraph.store.base import InvalidNamespaceError
 
 from app.runtime.clock import advance_past
+from app.runtime.draft import DraftSaver
 from app.runtime.executor import execute
 from app.runtime.outcome import settle
 from app.runtime.saver import PooledSaver, RunSaver
-from app.runtime.start import is_one_answer, pending_nodes
+from app.runtime.start import command_of, is_one_answer, pending_nodes
 from app.runtime.store import GatedStore, OwnedStore, open_store
 
 __all__ = [
+    "DraftSaver",
     "GatedStore",
     "InvalidNamespaceError",
     "OwnedStore",
@@ -20,6 +22,7 @@ __all__ = [
     "RunControl",
     "RunSaver",
     "advance_past",
+    "command_of",
     "execute",
     "is_one_answer",
     "open_store",

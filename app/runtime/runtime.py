@@ -34,6 +34,7 @@ from app.runtime.journal import BEGINNING, Event, EventId
 from app.runtime.outbox import NoOutbox, Outbox
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
+from app.runtime.threadlog import ThreadLog
 from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
 
@@ -79,6 +80,7 @@ class Runtime:
         self._store: GatedStore | None = None
         self.worker = Worker(self)
         self.follower = Follower(self)
+        self.thread_log = ThreadLog(self)
         self.chores: list[Callable[[], Awaitable[object]]] = []
         """What else each sweep does; each has to be safe in any number of processes at once."""
         self._sweeper: asyncio.Task[None] | None = None
@@ -128,6 +130,7 @@ class Runtime:
             self.phase, self.drain_reason = Phase.DRAINING, reason
             self.worker.stop_claiming()
             self.follower.cut_remote()
+            self.thread_log.cut()
 
     def close_door(self) -> None:
         """From now on requests get 503."""
@@ -161,6 +164,7 @@ class Runtime:
             task.cancel()
         await self.worker.stop(budget.left())
         await self.follower.stop(budget.left())
+        await self.thread_log.stop(budget.left())
         if tasks:
             await asyncio.wait(tasks, timeout=budget.left())
         if self._admissions:

@@ -107,9 +107,12 @@ where r.thread_id = %(thread)s and r.channel = %(resume)s and i.channel = %(inte
 
 
 @lru_cache
-def statement(shape: Shape) -> str:
-    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone."""
-    parts = [_OWNED_INPUT if shape.applies_input else _OWNED]
+def statement(shape: Shape, owned: str | None = None, answer: str = "count(*)::int as owned") -> str:
+    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone.
+
+    Or whatever another CTE `owned` has as its condition, and as its answer.
+    """
+    parts = [owned or (_OWNED_INPUT if shape.applies_input else _OWNED)]
     parts += [
         part
         for wanted, part in (
@@ -123,4 +126,4 @@ def statement(shape: Shape) -> str:
         )
         if wanted
     ]
-    return f"with {', '.join(parts)} select count(*)::int as owned from owned"
+    return f"with {', '.join(parts)} select {answer} from owned"

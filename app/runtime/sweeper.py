@@ -68,6 +68,11 @@ with old as (
 )
 select run_id from mine"""
 
+# They belong to no run.
+_TRIM_STATES = """
+delete from slackwater.run_events where event = 'state_update'
+  and created_at < clock_timestamp() - make_interval(secs => %(seconds)s)"""
+
 _TRIM_KEYS = (
     "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
 )
@@ -128,6 +133,7 @@ async def sweep(runtime: Runtime) -> int:
         seconds = runtime.settings.event_retention_seconds
         if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
             break
+    await database.execute(_TRIM_STATES, {"seconds": runtime.settings.event_retention_seconds})
     await database.execute(_TRIM_KEYS)
     await pruning.expire(database, runtime.graphs.thread_ttl)
     await database.execute(_TRIM_ITEMS)

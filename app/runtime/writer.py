@@ -157,6 +157,14 @@ class Writer:
         while self._writer is not None:
             await asyncio.wait({self._writer})
 
+    async def flush(self) -> None:
+        """Store what was published, now. Raises what a write has failed with."""
+        if self.journal.unwritten:
+            self._start_writer()
+        await self.written()
+        if self.failure is not None:
+            raise self.failure
+
     def take_events(self) -> list[Event]:
         """The events that still have to be written, for the statement that settles the run. Cancels the timer."""
         if self._flush is not None:
@@ -269,6 +277,11 @@ class Writer:
         if self.on_lost is not None:
             self.on_lost()
         return LeaseLost()
+
+
+def gathered(writer: Writer, group: Group) -> tuple[Shape, dict[str, Any]]:
+    """What stores a group that has no events: the shape of the statement, and its parameters."""
+    return _parameters(writer, group, [])
 
 
 def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt
 
+from app.graphs.expiry import MAX_MINUTES
 from app.graphs.snapshot import FIELDS
 from app.ids import parse_uuid
 from app.reserved import clean_metadata
@@ -46,26 +48,87 @@ CheckpointId = Annotated[str, AfterValidator(_checkpoint_id)]
 HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000)]
 
 
-class Ttl(BaseModel):
-    """Minutes that a thread may live. Accepted for the clients' sake; nothing expires yet."""
+EXTRACT_ROOTS = ("config", "interrupts", "metadata", "values")
 
-    ttl: float
+_PATH = re.compile(r"([^.\[\]]+)((?:\.[^.\[\]]+|\[-?\d{1,9}\])*)")
+_SEGMENT = re.compile(r"\.([^.\[\]]+)|\[(-?\d+)\]")
+
+
+def parse_path(text: str) -> tuple[str, list[str] | None]:
+    """`values.messages[-1].content` as its root and the keys below it; None for keys that are nobody's business.
+
+    Raises ValueError for what is no path.
+    """
+    match = _PATH.fullmatch(text)
+    if match is None or match[1] not in EXTRACT_ROOTS:
+        raise ValueError(f"Extract path '{text}' must start with one of: {', '.join(EXTRACT_ROOTS)}")
+    keys = [name or index for name, index in _SEGMENT.findall(match[2])]
+    return match[1], None if any(key.startswith("_") for key in keys) else keys
+
+
+def _extract(paths: dict[str, str]) -> dict[str, str]:
+    for alias, path in paths.items():
+        if not alias.isidentifier() or alias in (*get_args(ThreadField), "error"):
+            raise ValueError(
+                f"Extract alias '{alias}' must be an identifier, and none of a thread's own fields"
+            )
+        parse_path(path)
+    return paths
+
+
+Extract = Annotated[dict[str, str], Field(max_length=10), AfterValidator(_extract)]
+Minutes = Annotated[float, Field(gt=0, le=MAX_MINUTES, allow_inf_nan=False)]
+
+
+class Ttl(BaseModel):
+    """Minutes that a thread may live without anything happening on it, and what is done then."""
+
+    ttl: Minutes
     strategy: Literal["delete", "keep_latest"] = "delete"
+
+
+class StepCommand(BaseModel):
+    """LangGraph's `Command`, as far as a state update can follow it."""
+
+    update: dict[str, Any] | list[tuple[str, Any]] | None = None
+    resume: Any = None
+    goto: str | dict[str, Any] | list[str | dict[str, Any]] | None = None
+
+
+class StepUpdate(BaseModel):
+    """`values`, or what `command` says, as if node `as_node` had written it."""
+
+    values: dict[str, Any] | list[Any] | None = None
+    command: StepCommand | None = None
+    as_node: str | None = None
+
+
+class Superstep(BaseModel):
+    """What several nodes have written at the same time."""
+
+    updates: Annotated[list[StepUpdate], Field(min_length=1)]
 
 
 class ThreadCreate(BaseModel):
     thread_id: str | None = None
     metadata: Metadata = {}
     if_exists: Literal["raise", "do_nothing"] = "raise"
-    ttl: float | Ttl | None = None
-    supersteps: list[Any] | None = None
+    ttl: Minutes | Ttl | None = None
+    supersteps: Annotated[list[Superstep], Field(max_length=1000)] | None = None
 
 
 class ThreadPatch(BaseModel):
-    """`metadata` is merged over what is there; a key cannot be removed."""
+    """`metadata` is merged over what is there; a key cannot be removed. A `ttl` of null: for ever."""
 
     metadata: Metadata = {}
-    ttl: float | Ttl | None = None
+    ttl: Minutes | Ttl | None = None
+
+
+class Prune(BaseModel):
+    """Delete threads, or all of them but their newest state."""
+
+    thread_ids: Annotated[list[str], Field(max_length=1000)]
+    strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class ThreadFilter(BaseModel):
@@ -83,6 +146,7 @@ class ThreadSearch(ThreadFilter):
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: list[ThreadField] | None = None
+    extract: Extract | None = None
 
 
 class Checkpoint(BaseModel):

@@ -1,18 +1,24 @@
 """The SQL of threads. Each statement holds the owner; what another owns is not there.
 
-Lock order, as everywhere: the thread's row first, then those of its runs.
+What deletes threads, or their past, is `app.runtime.pruning`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, LiteralString
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from app.postgres.pool import Database, Row
-from app.threads.models import SortBy, ThreadFilter, ThreadSearch
+from app.threads.models import SortBy, ThreadFilter, ThreadSearch, parse_path
+
+if TYPE_CHECKING:
+    from app.runtime.draft import DraftSaver
+
+Lifetime = tuple[float | None, str | None]
+"""Minutes without anything happening, and what is done then; neither: for ever."""
 
 _COLUMNS: LiteralString = (
     "thread_id, created_at, updated_at, state_updated_at, metadata, status, config, "
@@ -31,6 +37,8 @@ _NAMES: dict[str, LiteralString] = {
     "interrupts": "interrupts",
 }
 
+_NUMBERS: tuple[LiteralString, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+
 _FILTER: LiteralString = """
     owner = %(owner)s and not hidden
     and (%(ids)s::uuid[] is null or thread_id = any(%(ids)s))
@@ -39,36 +47,11 @@ _FILTER: LiteralString = """
     and (%(status)s::text is null or status = %(status)s)
 """
 
-_LOCK: LiteralString = """
-    select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update
-"""
-
-_OWNED: LiteralString = """
-    exists (select 1 from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s)
-"""
-
-_DELETE: tuple[LiteralString, ...] = (
-    _LOCK,
-    """
-    delete from slackwater.idempotency_keys k using slackwater.runs r
-     where r.thread_id = %(thread_id)s and r.owner = %(owner)s and k.run_id = r.run_id
-    """,
-    # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
-    # wrote is seen by the statements below. A later one finds its fence gone.
-    "delete from slackwater.runs where thread_id = %(thread_id)s and owner = %(owner)s",
-    f"delete from slackwater.run_events where thread_id = %(thread_id)s and {_OWNED}",
-    f"delete from slackwater.base_writes where thread_id = %(thread_id)s::uuid::text and {_OWNED}",
-    f"delete from checkpoints where thread_id = %(thread_id)s::uuid::text and {_OWNED}",
-    f"delete from checkpoint_blobs where thread_id = %(thread_id)s::uuid::text and {_OWNED}",
-    f"delete from checkpoint_writes where thread_id = %(thread_id)s::uuid::text and {_OWNED}",
-    "delete from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s returning thread_id",
-)
-
 # One statement, one snapshot: a run may be writing to the source, and stores a checkpoint with all its parts at once.
 # Nobody else knows the target before it is committed, so nothing has to hold it.
 _COPY: LiteralString = """
 with source as (
-  select thread_id, metadata, config from slackwater.threads
+  select thread_id, metadata, config, ttl_minutes, ttl_strategy from slackwater.threads
    where thread_id = %(thread_id)s and owner = %(owner)s
 ), copied_checkpoints as (
   insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata)
@@ -86,29 +69,102 @@ with source as (
          w.blob
     from checkpoint_writes w join source on w.thread_id = source.thread_id::text
 )
-insert into slackwater.threads (thread_id, owner, metadata, config, state_updated_at)
-select %(target)s, %(owner)s, metadata, config, now() from source
+insert into slackwater.threads (thread_id, owner, metadata, config, ttl_minutes, ttl_strategy, status, state_updated_at)
+select %(target)s, %(owner)s, metadata, config, ttl_minutes, ttl_strategy, 'busy', now() from source
 returning thread_id
+"""
+# Busy without a run: what it shows is still to be read from its checkpoints, by us or else by the next sweep.
+
+
+_STORAGE: LiteralString = """
+select c.checkpoints, c.checkpoint_bytes, w.writes, w.write_bytes
+  from slackwater.threads t,
+       lateral (select count(*) as checkpoints,
+                       coalesce(sum(pg_column_size(checkpoint) + pg_column_size(metadata)), 0) as checkpoint_bytes
+                  from checkpoints where thread_id = t.thread_id::text) c,
+       lateral (select count(*) as writes, coalesce(sum(octet_length(blob)), 0) as write_bytes
+                  from checkpoint_writes where thread_id = t.thread_id::text) w
+ where t.thread_id = %(thread_id)s and t.owner = %(owner)s
+"""
+
+_CHANNELS: LiteralString = """
+select b.channel, count(*) as count, coalesce(sum(octet_length(b.blob)), 0) as bytes
+  from checkpoint_blobs b join slackwater.threads t on b.thread_id = t.thread_id::text
+ where t.thread_id = %(thread_id)s and t.owner = %(owner)s
+ group by b.channel order by b.channel
 """
 
 
-async def insert(database: Database, owner: str, thread_id: UUID, metadata: dict[str, Any]) -> Row | None:
+async def insert(
+    database: Database, owner: str, thread_id: UUID, metadata: dict[str, Any], ttl: Lifetime
+) -> Row | None:
     """The new thread, or None if its id is taken, by whomever."""
     return await database.fetch_one(
         f"""
-        insert into slackwater.threads (thread_id, owner, metadata, state_updated_at)
-        values (%(thread_id)s, %(owner)s, %(metadata)s, now())
+        insert into slackwater.threads (thread_id, owner, metadata, ttl_minutes, ttl_strategy, state_updated_at)
+        values (%(thread_id)s, %(owner)s, %(metadata)s, %(minutes)s, %(strategy)s, now())
         on conflict (thread_id) do nothing
         returning {_COLUMNS}
         """,
-        {"thread_id": thread_id, "owner": owner, "metadata": Jsonb(metadata)},
+        {
+            "thread_id": thread_id,
+            "owner": owner,
+            "metadata": Jsonb(metadata),
+            "minutes": ttl[0],
+            "strategy": ttl[1],
+        },
     )
+
+
+async def insert_draft(
+    draft: DraftSaver,
+    owner: str,
+    thread_id: UUID,
+    metadata: dict[str, Any],
+    ttl: Lifetime,
+    *,
+    status: str,
+    values: bytes | None,
+    interrupts: Mapping[str, Any],
+) -> Row | None:
+    """The new thread with the draft's checkpoints, or None if its id is taken, by whomever."""
+    row = await draft.store(
+        {
+            "thread_id": thread_id,
+            "owner": owner,
+            "metadata": Jsonb(metadata),
+            "ttl_minutes": ttl[0],
+            "ttl_strategy": ttl[1],
+            "status": status,
+            "values": values.decode() if values is not None else None,
+            "interrupts": Jsonb(interrupts),
+        }
+    )
+    return {name: row[name] for name in (*_NAMES, "error")} if row else None
 
 
 async def find(database: Database, owner: str, thread_id: UUID) -> Row | None:
     return await database.fetch_one(
         f"select {_COLUMNS} from slackwater.threads where thread_id = %s and owner = %s", [thread_id, owner]
     )
+
+
+async def find_ttl(database: Database, owner: str, thread_id: UUID) -> Row | None:
+    """The thread's `strategy`, `ttl_minutes` and `expires_at`; the last ones are null if it lives for ever."""
+    return await database.fetch_one(
+        """
+        select ttl_strategy as strategy, ttl_minutes, updated_at + ttl_minutes * interval '1 minute' as expires_at
+          from slackwater.threads where thread_id = %s and owner = %s
+        """,
+        [thread_id, owner],
+    )
+
+
+async def storage(database: Database, owner: str, thread_id: UUID) -> tuple[Row | None, list[Row]]:
+    """Numbers and bytes of checkpoints and pending writes, and those of each channel; None if there is no such thread."""
+    params = {"thread_id": thread_id, "owner": owner}
+    sums, channels = await database.pipeline((_STORAGE, params), (_CHANNELS, params))
+    return (sums[0] if sums else None), channels
 
 
 async def find_graph(database: Database, owner: str, thread_id: UUID) -> Row | None:
@@ -122,15 +178,16 @@ async def find_graph(database: Database, owner: str, thread_id: UUID) -> Row | N
 async def search(database: Database, owner: str, ids: Sequence[UUID], query: ThreadSearch) -> list[Row]:
     """One page and, where there is more, the first row of the next one; only the selected columns."""
     columns = ", ".join(_NAMES[name] for name in query.select) if query.select else _COLUMNS
+    extracted, paths = _extracted(query)
     sort_by: SortBy = query.sort_by or "updated_at"
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
     # Where nothing can be null, `nulls last` would only keep the index from being used.
     nulls: LiteralString = "nulls last" if sort_by == "state_updated_at" else ""
     return await database.fetch(
-        f"select {columns} from slackwater.threads where {_FILTER} "
+        f"select {columns}{extracted} from slackwater.threads where {_FILTER} "
         f"order by {_NAMES[sort_by]} {direction} {nulls}, thread_id {direction} "
         "limit %(limit)s offset %(offset)s",
-        {**_filter(owner, ids, query), "limit": query.limit + 1, "offset": query.offset},
+        {**_filter(owner, ids, query), **paths, "limit": query.limit + 1, "offset": query.offset},
     )
 
 
@@ -141,31 +198,51 @@ async def count(database: Database, owner: str, ids: Sequence[UUID], query: Thre
     return int(row["number"]) if row else 0
 
 
-async def merge_metadata(
-    database: Database, owner: str, thread_id: UUID, metadata: dict[str, Any]
+async def patch(
+    database: Database, owner: str, thread_id: UUID, metadata: dict[str, Any], ttl: Lifetime | None
 ) -> Row | None:
-    """The thread with `metadata` merged over its own, or None if the owner has no such thread."""
+    """The thread with `metadata` merged over its own, or None if the owner has no such thread. A `ttl` of None stays."""
     return await database.fetch_one(
         f"""
-        update slackwater.threads set metadata = metadata || %(metadata)s, updated_at = clock_timestamp()
+        update slackwater.threads set metadata = metadata || %(metadata)s, updated_at = clock_timestamp(),
+               ttl_minutes = case when %(set_ttl)s then %(minutes)s else ttl_minutes end,
+               ttl_strategy = case when %(set_ttl)s then %(strategy)s else ttl_strategy end
          where thread_id = %(thread_id)s and owner = %(owner)s
         returning {_COLUMNS}
         """,
-        {"thread_id": thread_id, "owner": owner, "metadata": Jsonb(metadata)},
+        {
+            "thread_id": thread_id,
+            "owner": owner,
+            "metadata": Jsonb(metadata),
+            "set_ttl": ttl is not None,
+            "minutes": ttl[0] if ttl else None,
+            "strategy": ttl[1] if ttl else None,
+        },
     )
-
-
-async def delete(database: Database, owner: str, thread_id: UUID) -> bool:
-    """Delete the thread with all that belongs to it, in one transaction; False if the owner has no such thread."""
-    params = {"thread_id": thread_id, "owner": owner}
-    answers = await database.pipeline(*((statement, params) for statement in _DELETE))
-    return bool(answers[-1])
 
 
 async def copy(database: Database, owner: str, thread_id: UUID, target: UUID) -> bool:
     """Copy the thread and its checkpoints, without its runs; False if the owner has no such thread."""
     row = await database.fetch_one(_COPY, {"thread_id": thread_id, "owner": owner, "target": target})
     return row is not None
+
+
+def _extracted(query: ThreadSearch) -> tuple[LiteralString, dict[str, Any]]:
+    """The column `extracted` with its parameters, if something is to be extracted."""
+    if not query.extract:
+        return "", {}
+    parts: list[LiteralString] = []
+    params: dict[str, Any] = {}
+    for number, (alias, text) in zip(_NUMBERS, query.extract.items(), strict=False):
+        root, path = parse_path(text)
+        column = _NAMES[root]
+        params["alias" + number] = alias
+        params["path" + number] = path
+        parts.append(
+            "%(alias" + number + ")s::text, case when %(path" + number + ")s::text[] is not null"
+            " then " + column + " #> %(path" + number + ")s::text[] end"
+        )
+    return ", jsonb_build_object(" + ", ".join(parts) + ") as extracted", params
 
 
 def _filter(owner: str, ids: Sequence[UUID], query: ThreadFilter) -> dict[str, Any]:

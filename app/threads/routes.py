@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 
+from app import wire
 from app.auth.principal import CurrentPrincipal
 from app.graphs.snapshot import select_from
 from app.http import CurrentServices, JsonRoute, json_response, pagination
 from app.ids import parse_uuid
-from app.threads import service, state
+from app.runs.bounds import CurrentBounds
+from app.runs.streaming import Left, OpenResponse
+from app.threads import service, state, streaming
 from app.threads.models import (
     Checkpoint,
     HistorySearch,
+    Prune,
     StateAt,
     StateField,
     StateUpdate,
@@ -31,7 +36,8 @@ Select = Annotated[list[StateField], Query()]
 
 @router.post("")
 async def create(body: ThreadCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    return json_response(view(await service.create(services, principal, body)))
+    draft = state.draft if body.supersteps else None
+    return json_response(view(await service.create(services, principal, body, draft)))
 
 
 @router.post("/search")
@@ -46,9 +52,28 @@ async def count(body: ThreadFilter, services: CurrentServices, principal: Curren
     return json_response(await service.count(services, principal, body))
 
 
+@router.post("/prune")
+async def prune(body: Prune, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    return json_response({"pruned_count": await service.prune(services, principal, body)})
+
+
 @router.get("/{thread_id}")
-async def get(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    return json_response(view(await service.get(services, principal, parse_uuid(thread_id, "thread"))))
+async def get(
+    thread_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    include: Annotated[list[str] | None, Query()] = None,
+) -> Response:
+    thread = parse_uuid(thread_id, "thread")
+    shown = view(await service.get(services, principal, thread))
+    if "ttl" in ",".join(include or []).split(","):
+        shown["ttl"] = await service.ttl(services, principal, thread)
+    return json_response(shown)
+
+
+@router.get("/{thread_id}/storage")
+async def storage(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    return json_response(await service.storage(services, principal, parse_uuid(thread_id, "thread")))
 
 
 @router.patch("/{thread_id}")
@@ -74,6 +99,54 @@ async def delete(thread_id: str, services: CurrentServices, principal: CurrentPr
 @router.post("/{thread_id}/copy")
 async def copy(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
     return json_response(view(await service.copy(services, principal, parse_uuid(thread_id, "thread"))))
+
+
+@router.get("/{thread_id}/stream")
+async def stream(
+    thread_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    stream_modes: Annotated[list[str] | None, Query()] = None,
+    stream_mode: Annotated[list[str] | None, Query()] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """Read what happens on a thread (SSE), run after run: what follows `Last-Event-ID`, `-` being all.
+
+    Without it only what comes from now on.
+    """
+    thread = parse_uuid(thread_id, "thread")
+    modes = streaming.parse_modes([*(stream_modes or ()), *(stream_mode or ())])
+    cursor = None if last_event_id is None else streaming.parse_cursor(last_event_id)
+    await service.get_id(services, principal, thread)
+    if cursor is None:
+        cursor = await services.runtime.thread_log.newest(principal.owner, thread)
+    query = urlencode({"stream_modes": ",".join(sorted(modes))})
+    headers = {
+        "cache-control": "no-store",
+        "x-accel-buffering": "no",
+        "location": f"/threads/{thread}/stream?{query}",
+    }
+    chunks = (
+        streaming.frames(services, principal, thread, cursor, modes)
+        if bounds is None
+        else streaming.page(services, principal, thread, cursor, modes, bounds)
+    )
+    if bounds is not None and not bounds.live:
+        body = b"".join([chunk async for chunk in chunks])
+        return Response(body, headers=headers, media_type="text/event-stream")
+
+    async def left(_: Left) -> None:
+        """Nothing depends on who reads."""
+
+    return OpenResponse(
+        chunks,
+        media_type="text/event-stream",
+        headers=headers,
+        heartbeat=wire.HEARTBEAT,
+        seconds=services.settings.heartbeat_seconds,
+        left=left,
+    )
 
 
 @router.get("/{thread_id}/state")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import UUID
 
+from app import wire
 from app.assistants.service import system_id
 from app.auth.principal import Principal
-from app.errors import BadRequest, Draining, LeaseLost
+from app.errors import BadRequest, Draining, Invalid, LeaseLost
 from app.graphs import snapshot
 from app.runtime import engine
 from app.runtime.hold import ThreadHeld
 from app.threads import queries
-from app.threads.models import Checkpoint, HistorySearch, StateUpdate
+from app.threads.models import Checkpoint, HistorySearch, StateUpdate, StepUpdate, Superstep, ThreadCreate
 from app.threads.service import not_found
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
     from app.graphs.registry import Graph
+    from app.postgres.pool import Row
     from app.services import Services
 
 HEAD = Checkpoint()
@@ -111,6 +113,10 @@ async def update(
     try:
         async with hold as held, _open(services, thread, held.saver, "threads.update") as graph:
             written = await _apply(graph, thread.config(at), body)
+            state = snapshot.thread_state(await graph.aget_state(thread.config()))
+            told = wire.dumps({"state": state, "thread_id": str(thread_id)})
+            held.saver.publish("state_update", told)  # for the readers of the thread's stream
+            await held.saver.flush()
     except LeaseLost:
         # Somebody has deleted the thread, or this process stalled for longer than its lease.
         await _find(services, principal, thread_id)
@@ -124,12 +130,63 @@ async def update(
     }
 
 
+async def draft(
+    services: Services, principal: Principal, thread_id: UUID, body: ThreadCreate, ttl: queries.Lifetime
+) -> Row | None:
+    """Make a thread whose state the supersteps have written; None if its id is taken. All of it, or nothing.
+
+    Raises Invalid without a graph, NotFound for one that is not served here, and BadRequest.
+    """
+    graph_id, assistant_id = body.metadata.get("graph_id"), body.metadata.get("assistant_id")
+    if not isinstance(graph_id, str):
+        raise Invalid("supersteps: name the graph that they are for, as graph_id in the thread's metadata")
+    services.graphs.require(graph_id)
+    assistant_id = assistant_id if isinstance(assistant_id, str) else None
+    thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {})
+    await engine.load()
+    saver = engine.DraftSaver(services.database, thread_id)
+    async with _open(services, thread, saver, "threads.update") as graph:
+        await _apply_all(graph, thread.config(), body.supersteps or ())
+        status, values, interrupts = snapshot.thread_facts(await graph.aget_state(thread.config()))
+    return await queries.insert_draft(
+        saver,
+        principal.owner,
+        thread_id,
+        body.metadata,
+        ttl,
+        status=status,
+        values=wire.dumps(values) if values is not None else None,
+        interrupts=interrupts,
+    )
+
+
+async def _apply_all(graph: Graph, config: RunnableConfig, supersteps: Sequence[Superstep]) -> None:
+    """Raises BadRequest for what the graph cannot take."""
+    from langgraph.types import StateUpdate
+
+    def written(update: StepUpdate) -> Any:
+        if update.command is None:
+            return update.values
+        return engine.command_of(update.command.model_dump(exclude_unset=True))
+
+    steps = [[StateUpdate(written(update), update.as_node) for update in step.updates] for step in supersteps]
+    with _refused():
+        await graph.abulk_update_state(config, steps)
+
+
 async def _apply(graph: Graph, config: RunnableConfig, body: StateUpdate) -> RunnableConfig:
     """Raises BadRequest for what the graph cannot take; its own reducers and edges see the values too."""
+    with _refused():
+        return await graph.aupdate_state(config, body.values, as_node=body.as_node)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What a graph makes of values that it cannot take is the caller's error: raises BadRequest."""
     from langgraph.errors import EmptyInputError, InvalidUpdateError
 
     try:
-        return await graph.aupdate_state(config, body.values, as_node=body.as_node)
+        yield
     except (InvalidUpdateError, EmptyInputError, ValueError) as error:
         raise BadRequest(str(error)) from error
     except (TypeError, LookupError, AttributeError) as error:

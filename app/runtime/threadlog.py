@@ -1,0 +1,161 @@
+"""Readers of everything that happens on a thread: the events of all its runs, one after the other.
+
+Ids are ordered over the runs of a thread, since each claim raises its fence, and a run keeps its thread until it has ended.
+All of it is read from the table, by one task per process for all readers: so it does not matter where a run is worked on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime.follow import FOLLOW_SECONDS, PAGE, RunGone, StreamCut, gap
+from app.runtime.journal import BEGINNING, Event, EventId
+
+if TYPE_CHECKING:
+    from app.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+RUN_DONE = "run_done"
+"""The event with this name stands for the end of a run. It is not in the log: a run that has ended has a row that says so,
+and nothing more is ever written under its last fence, so its id is the one after the last event's."""
+
+# In one snapshot: a run that is seen to have ended is seen with all its events.
+_LOG = f"""
+select e.fence, e.seq, e.event, e.data from slackwater.run_events e
+ where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}"""
+
+_ENDS = f"""
+select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
+  from slackwater.runs r, lateral (select greatest(
+    coalesce((select max(e.seq) from slackwater.run_events e where e.run_id = r.run_id and e.fence = r.fence), 0),
+    case when split_part(r.last_event, '-', 1) = r.fence::text then split_part(r.last_event, '-', 2)::int else 0 end
+  ) as last) x
+ where r.thread_id = c.thread_id and r.kind = 'run' and r.fence > 0 and r.fence >= c.fence
+   and r.status in ('success', 'error', 'timeout', 'interrupted') and (r.fence, x.last + 1) > (c.fence, c.seq)"""
+
+_READ = f"""
+select c.n, t.thread_id is not null as there, l.fence, l.seq, l.event, l.data
+  from unnest(%(threads)s::uuid[], %(owners)s::text[], %(fences)s::bigint[], %(seqs)s::int[])
+       with ordinality as c(thread_id, owner, fence, seq, n)
+  left join slackwater.threads t on t.thread_id = c.thread_id and t.owner = c.owner
+  left join lateral (
+    select * from (({_LOG}) union all ({_ENDS} order by 1 limit {PAGE})) a order by fence, seq limit {PAGE}
+  ) l on t.thread_id is not null
+ order by c.n, l.fence, l.seq"""
+
+_NEWEST = f"""
+select c.fence, coalesce(a.seq, 0) as seq from (
+  select t.thread_id, t.fence, 0 as seq from slackwater.threads t
+   where t.thread_id = %(thread_id)s and t.owner = %(owner)s) c
+  left join lateral (({_LOG.replace("order by e.fence, e.seq", "order by e.fence desc, e.seq desc")}) union all ({_ENDS})) a
+    on true order by a.seq desc nulls last limit 1"""
+# Under older fences nothing is written any more.
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    thread_id: UUID
+    owner: str
+    cursor: EventId
+    events: list[Event] = field(default_factory=list)
+    there: bool = True
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ThreadLog:
+    """Reads the events of threads for clients."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._readers: set[_Reader] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        """Let go of all readers: this process is about to leave, and the threads go on."""
+        self._cut.set()
+        for reader in self._readers:
+            reader.answered.set()
+
+    async def stop(self, timeout: float) -> None:
+        """End the polling task."""
+        self.cut()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=timeout)
+
+    async def newest(self, owner: str, thread_id: UUID) -> EventId:
+        """The id of the newest event: where a reader begins who wants only what comes from now on."""
+        row = await self._runtime.database.fetch_one(_NEWEST, {"thread_id": thread_id, "owner": owner})
+        return EventId(row["fence"], row["seq"]) if row else BEGINNING
+
+    async def follow(self, owner: str, thread_id: UUID, cursor: EventId) -> AsyncGenerator[list[Event]]:
+        """What happens on the thread after `cursor`, in batches, without an end.
+
+        Raises StreamCut when this process is leaving, and RunGone when the thread is deleted. An event named `gap` stands
+        for events that retention has trimmed.
+        """
+        reader = _Reader(thread_id, owner, cursor)
+        while True:
+            reader.answered.clear()
+            self._readers.add(reader)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._poll(), name="thread-log")
+            try:
+                if not self._cut.is_set():
+                    await reader.answered.wait()
+            finally:
+                self._readers.discard(reader)
+            if self._cut.is_set():
+                raise StreamCut
+            if not reader.there:
+                raise RunGone
+            events, reader.events = reader.events, []
+            batch: list[Event] = []
+            for event in events:
+                batch += [*gap(reader.cursor, event.id), event]
+                reader.cursor = event.id
+            yield batch
+
+    async def _poll(self) -> None:
+        """Ask the table for all readers until there are none."""
+        first = True
+        while self._readers:
+            if not first:
+                await asyncio.sleep(FOLLOW_SECONDS)
+            first = False
+            readers = list(self._readers)
+            try:
+                rows = await self._runtime.database.fetch(
+                    _READ,
+                    {
+                        "threads": [reader.thread_id for reader in readers],
+                        "owners": [reader.owner for reader in readers],
+                        "fences": [reader.cursor.fence for reader in readers],
+                        "seqs": [reader.cursor.seq for reader in readers],
+                    },
+                )
+            except DATABASE_TROUBLE:
+                continue  # the readers wait; their connections have heartbeats
+            except Exception:
+                log.exception("events not read; asked again", extra={"event": "follow.failed"})
+            else:
+                _answer(readers, rows)
+
+
+def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        reader = readers[row["n"] - 1]
+        reader.there = row["there"]
+        if row["fence"] is not None:
+            event_id = EventId(row["fence"], row["seq"])
+            reader.events.append(Event(event_id, row["event"], row["data"].encode()))
+        if reader.events or not reader.there:
+            reader.answered.set()
