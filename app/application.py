@@ -15,6 +15,7 @@ ROUTES = {
     "threads": "app.threads.routes",
     "runs": "app.runs.routes",
     "store": "app.store.routes",
+    "crons": "app.crons.routes",
 }
 """The modules with the routes of a resource, by the part of their paths that names it."""
 

@@ -16,6 +16,7 @@ from app.ids import uuid7
 PUBLIC = {"GET /", "GET /ok", "GET /info", "GET /health", "GET /ready"}
 
 RUN = {"assistant_id": "echo", "input": {"text": "a"}}
+CRON = {**RUN, "schedule": "0 5 1 1 *"}
 
 # What to send to each route that an id leads to. `{…}` stands for the ids of one owner, or of nobody. The last ones
 # change what they are sent to.
@@ -50,6 +51,11 @@ BY_ID: dict[str, Any] = {
     "POST /threads/{thread_id}/runs": RUN,
     "POST /threads/{thread_id}/runs/wait": RUN,
     "POST /threads/{thread_id}/runs/stream": {**RUN, "multitask_strategy": "rollback"},
+    "POST /runs/crons": {**CRON, "assistant_id": "{assistant_id}"},
+    "POST /threads/{thread_id}/runs/crons": CRON,
+    "GET /runs/crons/{cron_id}": None,
+    "PATCH /runs/crons/{cron_id}": {"enabled": False},
+    "DELETE /runs/crons/{cron_id}": None,
     "DELETE /threads/{thread_id}/runs/{run_id}": None,
     "DELETE /threads/{thread_id}": None,
     "DELETE /assistants/{assistant_id}": None,
@@ -57,6 +63,8 @@ BY_ID: dict[str, Any] = {
 LISTS: dict[str, Any] = {
     "POST /assistants/search": {"limit": 1000},
     "POST /assistants/count": {},
+    "POST /runs/crons/search": {"limit": 1000},
+    "POST /runs/crons/count": {},
     "POST /threads/search": {"limit": 1000},
     "POST /threads/count": {},
     "POST /store/items/search": {"namespace_prefix": []},
@@ -81,6 +89,7 @@ def nobody() -> dict[str, str]:
         "assistant_id": str(uuid4()),
         "thread_id": str(uuid7()),
         "run_id": str(uuid7()),
+        "cron_id": str(uuid7()),
         "checkpoint_id": str(uuid7()),
         "namespace": "child",
     }
@@ -131,7 +140,9 @@ async def possessions(client: httpx.AsyncClient) -> dict[str, str]:
     state = (await client.get(f"{on_thread}/state")).json()
     await client.put("/store/items", json={"namespace": ["hers"], "key": "k", "value": {"whose": "mine"}})
     run = (await client.post(f"{on_thread}/runs", json={**RUN, "after_seconds": 3600})).json()
+    cron = (await client.post("/runs/crons", json={**CRON, "metadata": {"whose": "mine"}})).json()
     return {
+        "cron_id": cron["cron_id"],
         "assistant_id": assistant["assistant_id"],
         "thread_id": thread["thread_id"],
         "run_id": run["run_id"],
@@ -151,6 +162,7 @@ async def everything_of(api: Api, ids: Mapping[str, str]) -> list[list[dict[str,
         "select * from slackwater.assistants where owner = 'alice' order by assistant_id",
         "select * from slackwater.threads where owner = 'alice' order by thread_id",
         "select * from slackwater.runs where owner = 'alice' order by run_id",
+        "select * from slackwater.crons where owner = 'alice' order by cron_id",
         "select * from slackwater.run_events where thread_id = %(thread_id)s order by fence, seq",
         "select * from checkpoints where thread_id = %(thread_id)s order by checkpoint_id",
         "select * from checkpoint_writes where thread_id = %(thread_id)s order by checkpoint_id, task_id, idx",

@@ -95,7 +95,8 @@ async def test_info_names_the_versions_and_claims_nothing_that_is_not_there(http
 
     assert status == 200
     assert (info["version"], info["langgraph_py_version"]) == (__version__, version("langgraph"))
-    assert (info["flags"]["assistants"], info["flags"]["langsmith"]) == (True, False)
+    flags = info["flags"]
+    assert (flags["assistants"], flags["crons"], flags["langsmith"]) == (True, True, False)
     assert info["host"]["kind"] == "self-hosted"
 
 

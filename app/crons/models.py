@@ -1,0 +1,117 @@
+"""What requests for crons look like, and how a cron is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field, StrictInt
+
+from app.auth.principal import LOCAL_OWNER
+from app.reserved import clean_config, clean_configurable, clean_metadata
+from app.wire import timestamp
+
+BIGINT_MAX = 2**63 - 1
+
+CronField = Literal[
+    "cron_id",
+    "assistant_id",
+    "thread_id",
+    "user_id",
+    "end_time",
+    "schedule",
+    "timezone",
+    "payload",
+    "next_run_date",
+    "metadata",
+    "on_run_completed",
+    "enabled",
+    "created_at",
+    "updated_at",
+]
+SortBy = Literal[
+    "cron_id", "assistant_id", "thread_id", "created_at", "updated_at", "next_run_date", "end_time"
+]
+
+
+def _aware(moment: datetime) -> datetime:
+    """In UTC, which is also what a time without an offset is meant in."""
+    if not 1 < moment.year < 9999:  # no room for another zone's offset
+        raise ValueError("must lie between the years 2 and 9998")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+
+
+class RunPayload(BaseModel):
+    """What each run is started with; the rules of a request for a run hold for it."""
+
+    input: Any = None
+    config: Annotated[dict[str, Any], AfterValidator(clean_config)] = {}
+    context: Annotated[dict[str, Any], AfterValidator(clean_configurable)] = {}
+    metadata: Annotated[dict[str, Any], AfterValidator(clean_metadata)] = {}
+    interrupt_before: Any = None
+    interrupt_after: Any = None
+    webhook: str | None = None
+    stream_mode: Any = None
+    stream_subgraphs: bool | None = None
+    stream_resumable: bool | None = None
+    durability: str | None = None
+    checkpoint_during: bool | None = None
+
+
+RUN_KEYS = (*RunPayload.model_fields, "multitask_strategy")
+"""The keys of a payload that a run takes."""
+
+
+class CronCreate(RunPayload):
+    """A run at each date of `schedule`, until `end_time`; without `timezone` the dates are in UTC."""
+
+    assistant_id: str
+    schedule: str
+    timezone: str | None = None
+    end_time: Moment | None = None
+    enabled: bool = True
+    on_run_completed: Literal["delete", "keep"] | None = None
+    multitask_strategy: str | None = None
+
+
+class CronPatch(RunPayload):
+    """Only what is sent changes: `metadata` is merged, `end_time` and `timezone` may be null."""
+
+    schedule: str = ""
+    timezone: str | None = None
+    end_time: Moment | None = None
+    enabled: bool = True
+    on_run_completed: Literal["delete", "keep"] | None = None
+
+
+class CronFilter(BaseModel):
+    """Which crons: `metadata` by containment."""
+
+    assistant_id: UUID | None = None
+    thread_id: UUID | None = None
+    metadata: dict[str, Any] = {}
+
+
+class CronSearch(CronFilter):
+    enabled: bool | None = None
+    limit: StrictInt = Field(10, ge=1, le=1000)
+    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    sort_by: SortBy | None = None
+    sort_order: Literal["asc", "desc"] | None = None
+    select: list[CronField] | None = None
+
+
+def view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A cron's row as the API shows it."""
+    shown: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "owner":
+            shown["user_id"] = None if value == LOCAL_OWNER else value
+        elif name != "revision":
+            shown[name] = timestamp(value) if isinstance(value, datetime) else value
+    return shown
