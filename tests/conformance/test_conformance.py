@@ -18,12 +18,7 @@ from tests.support.server import ROOT, fleet_of
 CONFORMANCE = Path(os.environ.get("SLACKWATER_CONFORMANCE", ROOT.parent / "shared" / "conformance"))
 
 LATER = {
-    "assistants.update_after_set_latest_gets_next_version": "assistant versions",
-    "assistants.versions_newest_first": "assistant versions",
     "crons.": "crons",
-    "system.openapi_lists_core_paths": "lists the paths of batches and of the store",
-    "threads.prune_bad_body_422": "pruning",
-    "threadstream.": "thread streams",
 }
 """Checks of what is not served yet. A check that is here and passes fails the test, so the list cannot grow stale."""
 

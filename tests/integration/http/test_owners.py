@@ -31,6 +31,8 @@ BY_ID: dict[str, Any] = {
     "POST /runs/stream": {"assistant_id": "{assistant_id}"},
     "POST /runs/batch": [{"assistant_id": "{assistant_id}"}],
     "GET /threads/{thread_id}": None,
+    "GET /threads/{thread_id}/storage": None,
+    "GET /threads/{thread_id}/stream": None,
     "GET /threads/{thread_id}/state": None,
     "GET /threads/{thread_id}/state/{checkpoint_id}": None,
     "POST /threads/{thread_id}/state/checkpoint": {"checkpoint": {"checkpoint_id": "{checkpoint_id}"}},
@@ -58,6 +60,7 @@ BY_ID: dict[str, Any] = {
     "DELETE /runs/crons/{cron_id}": None,
     "DELETE /threads/{thread_id}/runs/{run_id}": None,
     "DELETE /threads/{thread_id}": None,
+    "POST /threads/prune": {"thread_ids": ["{thread_id}"]},
     "DELETE /assistants/{assistant_id}": None,
 }
 LISTS: dict[str, Any] = {
@@ -273,6 +276,8 @@ async def test_the_owner_herself_gets_what_she_asks_for(
 ) -> None:
     """Or the comparisons above would compare nothing."""
     for route, body in BY_ID.items():
+        if route == "GET /threads/{thread_id}/stream":  # which has no end
+            continue
         with subtests.test(route=route):
             if (
                 "/runs/{run_id}" in route or route == "POST /runs/cancel"
