@@ -443,3 +443,39 @@ async def test_a_process_that_ends_during_a_delivery_leaves_it_to_the_next(
         (one, other) = await hook.until(2)
         assert one.id == other.id == run["run_id"]
         await until_rows(database, lambda found: not found)
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("how", ["sigterm", "sigkill"])
+async def test_every_run_of_a_process_that_ends_is_told_once_it_has_ended(
+    database_uri: str, database: Database, tmp_path: Path, hook: Receiver, how: str
+) -> None:
+    async with fleet_of(database_uri, tmp_path, GRAPHS) as fleet:
+        first, second = await fleet.start(2)
+        # GIVEN runs of all lengths, on both, that end while one of the processes does
+        runs = {}
+        async with (
+            httpx.AsyncClient(base_url=first.url, timeout=15) as one,
+            httpx.AsyncClient(base_url=second.url, timeout=15) as other,
+        ):
+            for n in range(12):
+                body = {"assistant_id": "steps", "input": {"n": 1 + n % 6, "sleep": 0.15}}
+                run = await start((one, other)[n % 2], hook, wait=False, **body, on_completion="keep")
+                runs[run["run_id"]] = 1 + n % 6
+        await asyncio.sleep(0.4)
+        getattr(first, how)()
+        # THEN each of them is told of, with what it has come to
+        async with asyncio.timeout(40):
+            while {got.id for got in hook.got} != runs.keys():
+                if how == "sigkill":  # nobody waits for the whole lease of a delivery
+                    await database.execute(
+                        "update slackwater.webhooks set claimed_until = null "
+                        "where claimed_until < now() + interval '44 seconds'"
+                    )
+                await asyncio.sleep(0.05)
+        for got in hook.got:
+            assert got.json["status"] == "success"
+            assert len(got.json["values"]["log"]) == runs[got.id]
+        await until_rows(database, lambda found: not found)
+        if how == "sigterm":
+            assert await first.wait() == 0
