@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.crons import queries
-from app.crons.schedule import next_date
 from app.errors import ApiError, Draining, Invalid, NotFound
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.admission import Overtaken
@@ -45,6 +44,10 @@ async def fire_due(services: Services) -> int:
 
 
 async def _fire(services: Services, cron: Mapping[str, Any]) -> bool:
+    # Most sweeps find nothing due, and an environment of AWS Lambda should not begin with all this.
+    from app.crons.schedule import next_date
+    from app.crons.service import new_run
+
     about = {"cron_id": str(cron["cron_id"]), "due": cron["next_run_date"].isoformat()}
     try:
         following = next_date(
@@ -61,8 +64,6 @@ async def _fire(services: Services, cron: Mapping[str, Any]) -> bool:
     try:
         if cron["graph_id"] not in services.graphs:
             raise NotFound(f"graph '{cron['graph_id']}' is not served here")
-        from app.crons.service import new_run  # most sweeps find nothing due, and need none of this
-
         new = await new_run(services, cron)
         admitted = await services.runtime.admit(replace(new, condition=queries.step(cron, following)))
     except Overtaken:

@@ -1,0 +1,135 @@
+"""What changes whole threads, with its process stopped or killed in the middle: all of it is done, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from tests.support.server import ROOT, fleet_of
+
+pytestmark = pytest.mark.drill
+
+TABLES = {
+    "slackwater.threads": "thread_id::text",
+    "slackwater.runs": "thread_id::text",
+    "slackwater.run_events": "thread_id::text",
+    "checkpoints": "thread_id",
+    "checkpoint_blobs": "thread_id",
+    "checkpoint_writes": "thread_id",
+}
+
+BLOCKED = "checkpoint_writes"
+"""The table that each of them comes to in the middle, or at the end."""
+
+
+async def counted(connection: psycopg.AsyncConnection[Any], thread: str) -> dict[str, int]:
+    """How many rows there are of the thread, by table."""
+    counts = {}
+    for table, column in TABLES.items():
+        cursor = await connection.execute(f"select count(*) from {table} where {column} = %s", [thread])
+        row = await cursor.fetchone()
+        counts[table] = row[0] if row else 0
+    return counts
+
+
+@pytest.mark.parametrize("how", ["sigterm", "sigkill"])
+async def test_a_process_that_goes_in_the_middle_leaves_nothing_half_done(
+    database_uri: str, tmp_path: Path, how: str
+) -> None:
+    async with fleet_of(database_uri, tmp_path, ROOT / "tests" / "graphs") as fleet:
+        (server,) = await fleet.start(tolerated=("Traceback", "thread"))
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=20) as http,
+            await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as watch,
+            await psycopg.AsyncConnection.connect(database_uri) as block,
+        ):
+            threads = [(await http.post("/threads", json={})).json()["thread_id"] for _ in range(3)]
+            for thread in threads:
+                body = {"assistant_id": "steps", "input": {"n": 3}}
+                await http.post(f"/threads/{thread}/runs/wait", json=body)
+            before = {thread: await counted(watch, thread) for thread in threads}
+            # GIVEN each of them in the middle of its work
+            await block.execute(f"lock table {BLOCKED} in share row exclusive mode")
+            drafted = str(uuid4())
+            deleted, kept, copied = threads
+            requests: list[tuple[str, Any]] = [
+                ("/threads/prune", {"thread_ids": [deleted]}),
+                ("/threads/prune", {"thread_ids": [kept], "strategy": "keep_latest"}),
+                (f"/threads/{copied}/copy", None),
+                (
+                    "/threads",
+                    {
+                        "thread_id": drafted,
+                        "metadata": {"graph_id": "steps"},
+                        "supersteps": [{"updates": [{"values": {"n": 2}, "as_node": "__input__"}]}],
+                    },
+                ),
+            ]
+            sent = [asyncio.create_task(http.post(path, json=body)) for path, body in requests]
+            await _waiting(watch, len(requests))
+            # WHEN their process goes, and then nothing is in the way any more
+            getattr(server, how)()
+            if how == "sigkill":
+                await server.wait()
+            else:
+                await asyncio.sleep(0.3)
+            await block.rollback()
+            with suppress(TimeoutError):
+                await server.wait()
+            await asyncio.gather(*sent, return_exceptions=True)
+            await _quiet(watch)
+            # THEN each is done, or has not happened
+            assert await counted(watch, deleted) in (before[deleted], dict.fromkeys(TABLES, 0))
+            after = await counted(watch, kept)
+            assert after == before[kept] or after["checkpoints"] == 1
+            assert after["slackwater.runs"] == before[kept]["slackwater.runs"]
+            cursor = await watch.execute(
+                "select thread_id::text from slackwater.threads where not thread_id::text = any(%s)",
+                [threads],
+            )
+            for (new,) in await cursor.fetchall():
+                rows = await counted(watch, new)
+                if new == drafted:
+                    assert rows["checkpoints"] == 1
+                else:
+                    parts = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+                    assert [rows[part] for part in parts] == [before[copied][part] for part in parts]
+            orphans = await watch.execute(
+                "select 1 from checkpoints c where not exists ("
+                "select 1 from slackwater.threads t where t.thread_id::text = c.thread_id)"
+            )
+            assert await orphans.fetchall() == []
+
+
+async def _waiting(watch: psycopg.AsyncConnection[Any], count: int) -> None:
+    """Until so many statements wait for a lock."""
+    async with asyncio.timeout(15):
+        while True:
+            cursor = await watch.execute(
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
+            row = await cursor.fetchone()
+            if row and row[0] >= count:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _quiet(watch: psycopg.AsyncConnection[Any]) -> None:
+    """Until nobody else does anything."""
+    async with asyncio.timeout(15):
+        while True:
+            cursor = await watch.execute(
+                "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()"
+                " and backend_type = 'client backend' and datname = current_database()"
+            )
+            row = await cursor.fetchone()
+            if row and row[0] == 0:
+                return
+            await asyncio.sleep(0.05)
