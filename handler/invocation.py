@@ -25,7 +25,7 @@ LONGEST_SECONDS = 900.0
 ASK_SECONDS = 1.0
 """How long before the drain reserve runs are asked to stop, at most: a superstep may end in this time by itself."""
 
-ASK_SHARE, RESERVE_SHARE = 0.1, 0.4
+ASK_SHARE, RESERVE_SHARE = 0.15, 0.4
 """Both reserves as shares of the whole time at most, for functions with short time limits."""
 
 

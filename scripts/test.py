@@ -25,6 +25,7 @@ CHECKS = (
 )
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
+PROCESSES_PER_CORE = 2
 PYTEST_SECONDS = 1700
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
@@ -41,8 +42,9 @@ def main(arguments: list[str]) -> int:
         [
             *(str(python), "-m", "pytest", "-p", "scripts.coverage_gate"),
             *("-o", f"faulthandler_timeout={HANGING_SECONDS}"),
-            # A process of its own for each core, with a database server of its own.
-            *("-n", "auto", "--dist", "worksteal"),
+            # Processes of their own, each with a database server of its own: more than cores, as most tests wait most of
+            # the time for leases, deadlines and processes.
+            *("-n", str(PROCESSES_PER_CORE * (os.cpu_count() or 1)), "--dist", "worksteal"),
         ],
         python,
     )

@@ -25,6 +25,11 @@ from app.postgres.pool import Database
 from app.postgres.schema import migrate
 
 
+def pytest_sessionstart() -> None:
+    """Let nobody make an event loop by asking for it: pytest-asyncio asks, and nobody would ever close that one."""
+    asyncio.set_event_loop(None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured with `record_property("figure", …)`, in whichever process they ran."""
     for report in terminalreporter.getreports("passed"):

@@ -116,7 +116,8 @@ select count(*) as runs from (
 async def sweep(runtime: Runtime) -> int:
     """One round; how many runs were taken over. Safe to do in any number of processes at once."""
     database = runtime.database
-    for row in await database.fetch(_STUCK):  # before anything is done about them, and whether or not it succeeds
+    # Before anything is done about them, and whether or not it succeeds.
+    for row in await database.fetch(_STUCK):
         metrics.level(Metric.RUNS_STUCK, row["runs"])
     taken = await take_over_expired(runtime)
     if readers := list(runtime.follower.following):

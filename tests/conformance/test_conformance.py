@@ -17,8 +17,7 @@ from tests.support.server import ROOT, fleet_of
 
 CONFORMANCE = Path(os.environ.get("SLACKWATER_CONFORMANCE", ROOT.parent / "shared" / "conformance"))
 
-LATER = {
-}
+LATER = {}
 """Checks of what is not served yet. A check that is here and passes fails the test, so the list cannot grow stale."""
 
 SLOW = {"crons.fires_stateless"}

@@ -208,12 +208,17 @@ class Drill:
     async def watch(self) -> None:
         """Look for runs and threads without an owner, for as long as the drill lasts."""
         late = LEASE_SECONDS + 5
+        served_since: float | None = None
         while True:
+            serves = any(server.alive and server.url for server in self.fleet.servers)
+            served_since = (served_since or time.monotonic()) if serves else None
             try:
                 found = await asyncio.to_thread(self.watcher.query, _ORPHANS, {"late": late, "over": 5.0})
             except Exception:
                 found = []  # the database is what this drill has stopped
-            self.orphans += [str(row) for row in found]
+            # Where no process is there at all, nobody can take over.
+            if served_since is not None and time.monotonic() - served_since > late:
+                self.orphans += [str(row) for row in found]
             await asyncio.sleep(0.25)
 
     # Judging

@@ -241,7 +241,9 @@ async def test_who_the_refusal_is_about_is_said(http: httpx.AsyncClient, thread:
     assert (await detail(assistant_id="nope")).startswith(
         "Invalid assistant: 'nope'. Must be either:\n- A valid"
     )
-    assert (await detail(webhook="https://10.0.0.1")).startswith("Webhook host blocked: '10.0.0.1' is private")
+    assert (await detail(webhook="https://10.0.0.1")).startswith(
+        "Webhook host blocked: '10.0.0.1' is private"
+    )
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -310,7 +312,8 @@ async def test_keys_that_only_the_server_sets_are_dropped_from_a_context(
 async def test_ids_that_are_none_are_refused_on_every_route(
     api: Api, http: httpx.AsyncClient, subtests: pytest.Subtests
 ) -> None:
-    bodies = {"POST": {"assistant_id": "echo", "checkpoint": {}, "values": {}}, "PATCH": {}}
+    needed = {"assistant_id": "echo", "schedule": "* * * * *", "checkpoint": {}, "values": {}}
+    bodies = {"POST": needed, "PATCH": {}}
     for path, operations in api.app.openapi()["paths"].items():
         for method in (method.upper() for method in operations):
             for name in ("thread_id", "run_id", "assistant_id", "checkpoint_id"):

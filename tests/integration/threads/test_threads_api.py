@@ -94,13 +94,6 @@ async def test_a_time_to_live_is_accepted(http: httpx.AsyncClient) -> None:
         await make(http, ttl=ttl)
 
 
-async def test_supersteps_are_refused_with_what_to_do_instead(http: httpx.AsyncClient) -> None:
-    body = {"supersteps": [{"updates": [{"values": {}, "as_node": "step"}]}]}
-    assert "/state" in detail(await http.post("/threads", json=body), 422)
-    assert await counted(http) == 0
-    await make(http, supersteps=[])
-
-
 async def test_keys_that_only_the_server_sets_are_dropped_from_metadata(http: httpx.AsyncClient) -> None:
     reserved = {"thread_id": "x", "assistant_id": "x", "run_id": "x", "cron_id": "x"}
     thread = await make(http, metadata={"graph_id": "echo", **reserved})

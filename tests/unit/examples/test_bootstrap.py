@@ -26,7 +26,7 @@ def test_the_lock_has_a_version_for_everything_that_the_project_asks_for() -> No
 def test_a_group_brings_the_groups_that_it_includes() -> None:
     import bootstrap
 
-    assert set(bootstrap._requirements(("dev",))) == set(bootstrap._requirements(("test", "lint")))
+    assert set(bootstrap._requirements(("dev",))) == set(bootstrap._requirements(("test", "aws", "lint")))
 
 
 def test_an_environment_is_made_again_only_when_what_decides_its_contents_has_changed(
