@@ -16,6 +16,7 @@ ROUTES = {
     "runs": "app.runs.routes",
     "store": "app.store.routes",
     "crons": "app.crons.routes",
+    "mcp": "app.mcp.routes",
 }
 """The modules with the routes of a resource, by the part of their paths that names it."""
 

@@ -46,6 +46,16 @@ def schemas(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any]:
     return {name: _attempt(make, graph) for name, make in _SCHEMAS.items()}
 
 
+def input_schema(graph: PregelProtocol[Any, Any, Any, Any]) -> dict[str, Any] | None:
+    """The JSON schema of the graph's input; None if it cannot be made."""
+    from langgraph.pregel import Pregel
+
+    if not isinstance(graph, Pregel):  # it runs elsewhere
+        return None
+    schema: dict[str, Any] | None = _attempt(_SCHEMAS["input_schema"], graph)
+    return schema
+
+
 async def drawing(graph: Graph, xray: int | bool) -> dict[str, Any]:
     """The graph as `{"nodes", "edges"}`; `xray` is how many levels of subgraphs are drawn, True all.
 

@@ -82,6 +82,9 @@ CREATES: dict[str, Any] = {
 ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
 """No id leads to them: each owner has namespaces of her own. tests/integration/http/test_store_owners.py looks."""
 
+TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp"}
+"""No id leads to them but that of an answer. tests/integration/agents/test_mcp.py looks."""
+
 SUMS = {"GET /metrics"}
 """How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""
 
@@ -182,7 +185,7 @@ def test_every_route_is_in_one_of_these_tables(api: Api) -> None:
         for method in operations
     }
 
-    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | SUMS
+    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | TOOLS | SUMS
 
 
 async def test_what_is_anothers_answers_like_what_is_not_there(
