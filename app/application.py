@@ -17,10 +17,14 @@ ROUTES = {
     "store": "app.store.routes",
     "crons": "app.crons.routes",
     "mcp": "app.mcp.routes",
+    "a2a": "app.a2a.routes",
 }
 """The modules with the routes of a resource, by the part of their paths that names it."""
 
 OTHERS = "app.system.routes"
+
+_ALSO = {".well-known": "a2a"}
+"""Parts of paths that belong to a resource without naming it."""
 
 _RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
 
@@ -28,7 +32,8 @@ _RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
 def modules_for(path: str) -> set[str]:
     """The modules that hold the route of a path, if there is one."""
     # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
-    modules = {ROUTES[part] for part in path.split("/") if part in ROUTES}
+    parts = (_ALSO.get(part, part) for part in path.split("/"))
+    modules = {ROUTES[part] for part in parts if part in ROUTES}
     if _RUNS_OF_A_THREAD.search(path):
         modules.discard(ROUTES["threads"])
     return modules or {OTHERS}

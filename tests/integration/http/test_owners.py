@@ -17,6 +17,12 @@ PUBLIC = {"GET /", "GET /ok", "GET /info", "GET /health", "GET /ready"}
 
 RUN = {"assistant_id": "echo", "input": {"text": "a"}}
 CRON = {**RUN, "schedule": "0 5 1 1 *"}
+MESSAGE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "message/send",
+    "params": {"message": {"messageId": "m", "parts": [{"data": {"text": "a"}}]}},
+}
 
 # What to send to each route that an id leads to. `{…}` stands for the ids of one owner, or of nobody. The last ones
 # change what they are sent to.
@@ -58,6 +64,9 @@ BY_ID: dict[str, Any] = {
     "GET /runs/crons/{cron_id}": None,
     "PATCH /runs/crons/{cron_id}": {"enabled": False},
     "DELETE /runs/crons/{cron_id}": None,
+    "GET /a2a/{assistant_id}": None,
+    "GET /a2a/{assistant_id}/.well-known/agent-card.json": None,
+    "POST /a2a/{assistant_id}": MESSAGE,
     "DELETE /threads/{thread_id}/runs/{run_id}": None,
     "DELETE /threads/{thread_id}": None,
     "POST /threads/prune": {"thread_ids": ["{thread_id}"]},
@@ -82,8 +91,8 @@ CREATES: dict[str, Any] = {
 ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
 """No id leads to them: each owner has namespaces of her own. tests/integration/http/test_store_owners.py looks."""
 
-TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp"}
-"""No id leads to them but that of an answer. tests/integration/agents/test_mcp.py looks."""
+TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp", "GET /.well-known/agent-card.json"}
+"""No id in their paths leads to anything. tests/integration/agents looks."""
 
 SUMS = {"GET /metrics"}
 """How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""

@@ -1,0 +1,102 @@
+"""Tasks in SQL: runs on threads, those that answer what another one of the same task has asked taken as one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.postgres.pool import Database
+
+Row = dict[str, Any]
+
+TASK = "a2a_task"
+"""The key of a run's metadata with the id of the run that its task began with."""
+
+_FIRST = f"coalesce(r.metadata ->> '{TASK}', r.run_id::text)"
+
+_LAST = """not exists (select 1 from slackwater.runs l where l.thread_id = r.thread_id and l.kind = 'run' and l.seq > r.seq)"""
+
+# What a thread asks, its newest run has asked: that is there for as long as the thread, where the log is not.
+_STATE = f"""case when r.status = 'pending' and r.attempt = 0 then 'submitted'
+  when r.status in ('pending', 'running') then 'working' when r.status = 'interrupted' then 'canceled'
+  when r.status <> 'success' then 'failed'
+  when t.status = 'interrupted' and {_LAST} then 'input-required' else 'completed' end"""
+
+_COLUMNS = f"""r.run_id, r.thread_id, r.metadata, r.kwargs, r.error, r.status, r.updated_at, {_FIRST} as first_run_id,
+  {_STATE} as state, t.interrupts,
+  case when r.status not in ('pending', 'running') and {_LAST} then t."values" end as "values" """
+
+_NEWEST = f"""
+select {_COLUMNS} from slackwater.runs r join slackwater.threads t using (thread_id)
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
+  and {_FIRST} = %(run_id)s::uuid::text
+order by r.seq desc limit 1"""
+
+
+async def newest(
+    database: Database, owner: str, assistant_id: UUID, thread_id: UUID, run_id: UUID
+) -> Row | None:
+    """The newest run of the task that began with the run, if it is the owner's and the assistant's."""
+    params = {"owner": owner, "assistant_id": assistant_id, "thread_id": thread_id, "run_id": run_id}
+    return await database.fetch_one(_NEWEST, params)
+
+
+_DELIVERED = """
+select r.run_id, r.thread_id, r.metadata, r.kwargs, r.updated_at
+from slackwater.idempotency_keys k join slackwater.runs r using (run_id)
+where k.owner = %(owner)s and k.key = %(key)s and k.created_at >= clock_timestamp() - interval '24 hours'"""
+
+
+async def delivered(database: Database, owner: str, key: str) -> Row | None:
+    """The run that a message has started when it came before."""
+    return await database.fetch_one(_DELIVERED, {"owner": owner, "key": key})
+
+
+_LIST = f"""
+with newest as (
+  select distinct on (r.thread_id, {_FIRST}) r.* from slackwater.runs r
+  where r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
+    and (%(thread_id)s::uuid is null or r.thread_id = %(thread_id)s)
+  order by r.thread_id, {_FIRST}, r.seq desc
+), page as (
+  select r.*, count(*) over () as total from newest r join slackwater.threads t on t.thread_id = r.thread_id and not t.hidden
+  where (%(after)s::timestamptz is null or r.updated_at > %(after)s) and (%(state)s::text is null or {_STATE} = %(state)s)
+  order by r.updated_at desc, r.seq desc limit %(limit)s offset %(offset)s
+)
+select {_COLUMNS}, r.total from page r join slackwater.threads t using (thread_id) order by r.updated_at desc, r.seq desc"""
+
+
+async def list_(
+    database: Database,
+    owner: str,
+    assistant_id: UUID,
+    *,
+    thread_id: UUID | None,
+    state: str | None,
+    after: datetime | None,
+    limit: int,
+    offset: int,
+) -> list[Row]:
+    """The newest run of each task of the assistant, the newest first, with the number of all of them in `total`."""
+    params = {
+        "owner": owner,
+        "assistant_id": assistant_id,
+        "thread_id": thread_id,
+        "state": state,
+        "after": after,
+        "limit": limit,
+        "offset": offset,
+    }
+    return await database.fetch(_LIST, params)
+
+
+_VALUES = """
+select distinct on (run_id) run_id, data from slackwater.run_events
+where run_id = any(%(run_ids)s::uuid[]) and event = 'values' order by run_id, fence desc, seq desc"""
+
+
+async def last_values(database: Database, run_ids: list[UUID]) -> dict[UUID, str]:
+    """What runs have come to, as JSON, as long as their logs are kept: for those after which others have come."""
+    rows = await database.fetch(_VALUES, {"run_ids": run_ids}) if run_ids else []
+    return {row["run_id"]: row["data"] for row in rows}
