@@ -91,7 +91,7 @@ async def message(
     if not call.expects:
         return Response(status_code=202)
     try:
-        if version and not version.startswith(_SPOKEN):
+        if version and ".".join(version.split(".")[:2]) not in _SPOKEN:
             raise RpcError(
                 service.UNSUPPORTED_VERSION, f"A2A-Version: {version} is none of {', '.join(_SPOKEN)}"
             )

@@ -31,7 +31,7 @@ from app.runs import service as runs
 from app.runs.models import Command, RunCreate
 from app.runtime.cancel import CancelAction
 from app.runtime.follow import RunGone, StreamCut
-from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.journal import Event, EventId
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -172,7 +172,9 @@ async def finished(agent: Agent, task: Task, *, until: float | None) -> Task:
 
     Raises StreamCut when this process leaves before, or at the monotonic second `until`.
     """
-    async with aclosing(events(agent, task, BEGINNING, until=until, told=False)) as said:
+    # What has been said already does not matter here.
+    cursor = await agent.services.runtime.follower.newest(task.run_id)
+    async with aclosing(events(agent, task, cursor, until=until, told=False)) as said:
         async for _ in said:
             pass
     return await find(agent, task.task_id)
@@ -243,6 +245,8 @@ async def _tasks(agent: Agent, rows: list[queries.Row]) -> list[Task]:
         values = row["values"]
         if values is None and (data := told.get(row["run_id"])) is not None:
             values = orjson.loads(data)
+            if isinstance(values, dict):
+                values.pop("__interrupt__", None)
         task = tasks.task_of(row, values)
         if not agent.whole_context:
             task = replace(task, history=tasks.since(task.history, tasks.first_message_id(row)))

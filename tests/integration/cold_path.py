@@ -13,6 +13,9 @@ HEAVY = (
     "langchain_core",
     "langsmith",
     "langgraph_sdk",
+    "mcp",
+    "mcp_types",
+    "a2a",
     "boto3",
     "botocore.session",
     "typer",
@@ -88,6 +91,8 @@ async def main() -> None:
             ("GET", f"/threads/{MISSING}", None),
             ("GET", f"/threads/{MISSING}/runs/{MISSING}", None),
             ("POST", f"/threads/{MISSING}/runs", {"assistant_id": MISSING}),
+            ("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "initialize"}),
+            ("POST", "/a2a/flow", {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "x"}}),
             ("GET", "/openapi.json", None),
         ]
         for method, path, body in requests:

@@ -123,7 +123,7 @@ async def test_a_task_that_asks_goes_on_with_the_answer(api: Api, agent: Agent) 
         assert (again.id, again.status.state) == (task.id, TaskState.TASK_STATE_INPUT_REQUIRED)
         # and an answer that is delivered twice is given once
         assert await send(client, answer) == again
-        done = await send(client, data({"ok": True}, task_id=task.id))
+        done = await send(client, data({"resume": {"ok": True}}, task_id=task.id))
         assert (done.id, done.status.state) == (task.id, TaskState.TASK_STATE_COMPLETED)
         values = done.artifacts[0].parts[0].data.struct_value
         assert (values["answers"][0], dict(values["answers"][1])) == ("yes", {"ok": True})

@@ -266,3 +266,13 @@ def test_an_input_that_is_no_object_is_one_argument() -> None:
         "content": [{"type": "text", "text": '["a"]'}],
         "isError": False,
     }
+
+
+async def test_a_long_call_shows_that_it_lives(serve: Any) -> None:
+    call = rpc("tools/call", {"name": "steps", "arguments": {"n": 3, "sleep": 0.1}})
+    async with serve(heartbeat_seconds=0.05) as api:
+        for version, beat in (("2025-11-25", b": heartbeat"), ("2025-06-18", b"\n\n")):
+            headers = {"MCP-Protocol-Version": version, "accept": "application/json, text/event-stream"}
+            answer = await api.client().post("/mcp", json=call, headers=headers)
+            assert beat in answer.content
+            assert b'"structuredContent":{"n":3' in answer.content
