@@ -106,6 +106,33 @@ async def test_a_task_that_is_handed_over_is_the_same_task_elsewhere(drill: Dril
             assert not repeated(finished(drill.effects.of(row["run_id"])))
 
 
+async def test_after_a_kill_both_clients_get_what_became_of_their_runs(drill: Drill) -> None:
+    first, second = await drill.fleet.start(2)
+    async with (
+        Balancer([first]).serve() as balancer,
+        ToolClient(f"{balancer.url}/mcp") as tools,
+        agent(balancer.url, "line", streaming=False) as waiting,
+    ):
+        # GIVEN a client that waits for a tool, and one that waits for a task
+        message = SendMessageRequest(message=new_data_message(LINE, role=Role.ROLE_USER))
+        calling = asyncio.create_task(tools.call_tool("line", LINE))
+        sending = asyncio.create_task(anext(waiting.send_message(message)))
+        await drill.until(lambda: drill.active("line") == 2, what="both runs")
+        # WHEN their process dies
+        balancer.replicas[:] = [second]
+        await drill.stop(first, "SIGKILL")
+        with pytest.raises(A2AClientError, match="Network"):
+            await sending
+        # THEN the tool's client gets its answer when the run has been taken over
+        async with asyncio.timeout(40):
+            assert (await calling).structured_content["log"] == steps(8)
+            # and the other one with the same message the same task
+            task = (await anext(waiting.send_message(message))).task
+        assert list(task.artifacts[0].parts[0].data.struct_value["log"]) == steps(8)
+    rows = drill.watcher.query("select status from slackwater.runs")
+    assert [row["status"] for row in rows] == ["success"] * 2
+
+
 def agent(url: str, graph: str, *, streaming: bool) -> Client:
     """The official client of an agent behind the balancer: a card says where it was asked for."""
     interface = AgentInterface(url=f"{url}/a2a/{graph}", protocol_binding="JSONRPC", protocol_version="1.0")
