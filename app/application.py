@@ -21,16 +21,20 @@ ROUTES = {
 }
 """The modules with the routes of a resource, by the part of their paths that names it."""
 
+PROTOCOL = "app.protocol.routes"
 OTHERS = "app.system.routes"
 
 _ALSO = {".well-known": "a2a"}
 """Parts of paths that belong to a resource without naming it."""
 
 _RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
+_PROTOCOL_OF_A_THREAD = re.compile("/threads/[^/]+/(commands|stream/events)$")
 
 
 def modules_for(path: str) -> set[str]:
     """The modules that hold the route of a path, if there is one."""
+    if _PROTOCOL_OF_A_THREAD.search(path):
+        return {PROTOCOL}
     # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
     parts = (_ALSO.get(part, part) for part in path.split("/"))
     modules = {ROUTES[part] for part in parts if part in ROUTES}
@@ -51,7 +55,7 @@ class Application(FastAPI):
         self._built: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             self._build(modules_for(scope["path"]))
         await super().__call__(scope, receive, send)
 
@@ -61,7 +65,7 @@ class Application(FastAPI):
 
     def build_all(self) -> None:
         """Build every route."""
-        self._build((OTHERS, *ROUTES.values()))
+        self._build((OTHERS, PROTOCOL, *ROUTES.values()))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

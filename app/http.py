@@ -56,13 +56,17 @@ class JsonRequest(Request):
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            body = await self.body()
-            value = orjson.loads(body)
-            if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-                raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
-            # Postgres cannot hold NUL in jsonb. Values lose it as they do on the way out; names are refused.
-            self._json = _without_nul(value) if b"\\u0000" in body else value
+            self._json = parse_json(await self.body())
         return self._json
+
+
+def parse_json(text: bytes) -> Any:
+    """What a caller sends. Raises JSONDecodeError, and Invalid for what cannot be stored."""
+    value = orjson.loads(text)
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
+    # Postgres cannot hold NUL in jsonb. Values lose it as they do on the way out; names are refused.
+    return _without_nul(value) if b"\\u0000" in text else value
 
 
 class JsonRoute(APIRoute):

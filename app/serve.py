@@ -84,6 +84,7 @@ def serve(settings: Settings) -> ExitCode:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws_max_size=settings.max_body_bytes,
     )
     listener = _bind(settings)
     try:

@@ -18,6 +18,12 @@ from app.settings import LOOPBACK_HOSTS
 PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
 """Answered to anybody: they say nothing about anyone's data."""
 
+REFUSED = 4000
+"""Plus the status that the answer to a request would have: the close codes that the SDKs know."""
+
+REASON_BYTES = 123
+"""What a close frame holds."""
+
 TO_THE_END = frozenset({"/metrics"})
 """Answered also while states are written: what a stop did is in it."""
 
@@ -36,7 +42,7 @@ class Door:
                 if scope["type"] == "http":
                     await _answer(refusal, send)
                 else:
-                    await send({"type": "websocket.close", "code": 1008})
+                    await refuse_socket(refusal, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -87,6 +93,14 @@ def _is_loopback(address: str) -> bool:
         return ip_address(address).is_loopback
     except ValueError:
         return address in LOOPBACK_HOSTS
+
+
+async def refuse_socket(error: ApiError, receive: Receive, send: Send) -> None:
+    """Say no to a WebSocket, by a close code: a browser cannot read the status of a handshake that is refused."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    reason = error.message.encode()[:REASON_BYTES].decode(errors="ignore")
+    await send({"type": "websocket.close", "code": REFUSED + error.status, "reason": reason})
 
 
 async def _answer(error: ApiError, send: Send) -> None:

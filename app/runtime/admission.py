@@ -150,8 +150,8 @@ async def admit(
     With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
     (`multitask_strategy=reject`), NotFound (no such thread of this owner) and Overtaken.
     """
-    if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
-        return earlier
+    if new.idempotency_key is not None and (known := await earlier(database, new.owner, new.idempotency_key)):
+        return known
     params = _parameters(
         new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds
     )
@@ -181,8 +181,10 @@ async def admit(
             claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
         return Admitted(row, claimed)
     except UniqueViolation:
-        if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
-            return earlier
+        if new.idempotency_key is not None and (
+            known := await earlier(database, new.owner, new.idempotency_key)
+        ):
+            return known
         raise
     except DivisionByZero:
         if new.condition is None:
@@ -193,8 +195,10 @@ async def admit(
     inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
     if not inserted:
         # What keeps the thread busy may be the same request, delivered twice at once.
-        if new.idempotency_key is not None and (earlier := await _earlier(database, new)):
-            return earlier
+        if new.idempotency_key is not None and (
+            known := await earlier(database, new.owner, new.idempotency_key)
+        ):
+            return known
         raise ThreadBusy
     row = inserted[0]
     claimed = None
@@ -235,8 +239,9 @@ async def admit_batch(
     ]
 
 
-async def _earlier(database: Database, new: NewRun) -> Admitted | None:
-    params = {"owner": new.owner, "key": new.idempotency_key}
+async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
+    """What an earlier request with the same idempotency key has made. Raises RunForgotten."""
+    params = {"owner": owner, "key": key}
     _, known, found = await database.pipeline((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
     if known and not found:
         raise RunForgotten
@@ -264,7 +269,11 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
         "kwargs": Jsonb(new.kwargs),
         "thread_metadata": Jsonb({**new.metadata, **graph}),
         "thread_configurable": Jsonb(
-            {k: v for k, v in configurable.items() if not k.startswith("checkpoint") and k != "cron_id"}
+            {
+                k: v
+                for k, v in configurable.items()
+                if not k.startswith(("checkpoint", "__")) and k != "cron_id"
+            }
         ),
         "graph_metadata": Jsonb(graph),
         "after": new.after_seconds,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INTERRUPT = "__interrupt__"
 SEPARATOR = "|"
 
+PROTOCOL_V2 = "__event_streaming_v2"
+"""In the `configurable` of runs that protocol v2 has started, as on the official server."""
+
 _LANGGRAPH_MODES = {
     "values": "values",
     "updates": "updates",
@@ -29,6 +32,7 @@ _LANGGRAPH_MODES = {
     "tasks": "tasks",
     "checkpoints": "checkpoints",
     "custom": "custom",
+    "tools": "tools",
 }
 # What the server needs whatever the client asked for: the final values; the breakpoints, which only `updates`
 # shows; and an event per finished task, so that a slow reader of events slows the graph down.
@@ -65,9 +69,13 @@ class StreamPlan:
     subgraphs: bool
     use_events: bool
     """`events` was asked for: drive the graph with `astream_events(version="v2")`."""
+    blocks: bool = False
+    """Messages are logged with their content blocks where only LangChain can tell them apart."""
 
     @classmethod
-    def of(cls, stream_mode: str | Collection[str] | None, *, subgraphs: bool) -> StreamPlan:
+    def of(
+        cls, stream_mode: str | Collection[str] | None, *, subgraphs: bool, blocks: bool = False
+    ) -> StreamPlan:
         """Raises `Invalid` on a mode that is not one of the SDK's."""
         asked = (stream_mode,) if isinstance(stream_mode, str) else tuple(stream_mode or ())
         public = tuple(dict.fromkeys(asked)) or ("values",)
@@ -81,6 +89,7 @@ class StreamPlan:
             langgraph=tuple(dict.fromkeys((*_ALWAYS, *wanted))),
             subgraphs=subgraphs,
             use_events="events" in public,
+            blocks=blocks,
         )
 
     def chunk(self, item: tuple[Any, ...]) -> Chunk:
@@ -197,7 +206,8 @@ class Encoder:
 
     def _encode_message(self, ns: tuple[str, ...], chunk: tuple[BaseMessage, dict[str, Any]]) -> list[Event]:
         if self._tuples:
-            return [Event(self._name("messages", ns), dumps(chunk))]
+            said = (_with_blocks(chunk[0]), chunk[1]) if self.plan.blocks else chunk
+            return [Event(self._name("messages", ns), dumps(said))]
         from langchain_core.messages import BaseMessageChunk, message_chunk_to_message
 
         message, metadata = chunk
@@ -221,6 +231,16 @@ class Encoder:
         if name is None:
             name = self._names[mode, ns] = SEPARATOR.join((mode, *ns))
         return name
+
+
+def _with_blocks(message: BaseMessage) -> object:
+    """The message, or its JSON with its blocks: each provider has ways of its own to say that a model thinks."""
+    if isinstance(message.content, str) and not message.additional_kwargs:
+        return message
+    try:
+        return {**message.model_dump(), "content_blocks": message.content_blocks}
+    except Exception:  # a provider's content that its own translator does not know
+        return message
 
 
 def _public_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from app.errors import LeaseLost
 from app.graphs.topology import subgraph_at
 from app.runtime import outcome, start
 from app.runtime.attempt import Attempt
-from app.runtime.encode import INTERRUPT, Encoder, Event, StreamPlan
+from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
 from app.runtime.options import context_of, durability, run_config
 from app.runtime.outcome import CannotBegin
 from app.runtime.resumption import Published
@@ -144,7 +144,12 @@ async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] |
 
 async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     run = attempt.run
-    plan = StreamPlan.of(run.kwargs.get("stream_mode"), subgraphs=bool(run.kwargs.get("subgraphs")))
+    configurable = (run.kwargs.get("config") or {}).get("configurable") or {}
+    plan = StreamPlan.of(
+        run.kwargs.get("stream_mode"),
+        subgraphs=bool(run.kwargs.get("subgraphs")),
+        blocks=bool(configurable.get(PROTOCOL_V2)),
+    )
     resumed = not isinstance(opening, Begin) or opening.resumed
     published = None
     if resumed:

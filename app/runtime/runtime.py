@@ -135,6 +135,7 @@ class Runtime:
     def close_door(self) -> None:
         """From now on requests get 503."""
         self.phase = Phase.CLOSED
+        self.thread_log.close()
 
     async def drain(self, budget: Budget, reason: str) -> dict[str, Any]:
         """Stop every run within the budget; the drain report."""
@@ -218,6 +219,11 @@ class Runtime:
         if new.multitask_strategy in ("interrupt", "rollback"):
             self.outbox.nudge()  # runs that nobody worked on have ended
         return admitted
+
+    async def admitted_before(self, owner: str, idempotency_key: str) -> Mapping[str, Any] | None:
+        """The row of the run that an earlier request with this key has made. Raises RunForgotten."""
+        earlier = await admission.earlier(self.database, owner, idempotency_key)
+        return earlier.row if earlier else None
 
     async def admit_batch(self, news: Sequence[NewRun]) -> list[Admitted]:
         """Take in runs, each on a new thread of its own: all of them or none. As many as there is room for start here.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.follow import FOLLOW_SECONDS, PAGE, RunGone, StreamCut, gap
-from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.journal import BEGINNING, EventId
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -26,13 +27,29 @@ RUN_DONE = "run_done"
 """The event with this name stands for the end of a run. It is not in the log: a run that has ended has a row that says so,
 and nothing more is ever written under its last fence, so its id is the one after the last event's."""
 
+
+class Entry(NamedTuple):
+    """One event of a thread; `data` is JSON, `at` milliseconds since the epoch, on the database's clock."""
+
+    id: EventId
+    name: str
+    data: bytes
+    run_id: UUID | None = None
+    at: int = 0
+    graph_id: str = ""
+    """The run's."""
+    status: str | None = None
+    """How the run has ended, in the entry that stands for its end."""
+
+
 # In one snapshot: a run that is seen to have ended is seen with all its events.
 _LOG = f"""
-select e.fence, e.seq, e.event, e.data from slackwater.run_events e
+select e.fence, e.seq, e.event, e.data, e.run_id, e.created_at as at, null::text as status from slackwater.run_events e
  where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}"""
 
 _ENDS = f"""
-select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
+select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data, r.run_id,
+  coalesce(r.ended_at, r.updated_at) as at, r.status
   from slackwater.runs r, lateral (select greatest(
     coalesce((select max(e.seq) from slackwater.run_events e where e.run_id = r.run_id and e.fence = r.fence), 0),
     case when split_part(r.last_event, '-', 1) = r.fence::text then split_part(r.last_event, '-', 2)::int else 0 end
@@ -41,13 +58,15 @@ select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
    and r.status in ('success', 'error', 'timeout', 'interrupted') and (r.fence, x.last + 1) > (c.fence, c.seq)"""
 
 _READ = f"""
-select c.n, t.thread_id is not null as there, l.fence, l.seq, l.event, l.data
+select c.n, t.thread_id is not null as there, l.fence, l.seq, l.event, l.data, l.run_id, l.status, g.graph_id,
+  (extract(epoch from l.at) * 1000)::bigint as at
   from unnest(%(threads)s::uuid[], %(owners)s::text[], %(fences)s::bigint[], %(seqs)s::int[])
        with ordinality as c(thread_id, owner, fence, seq, n)
   left join slackwater.threads t on t.thread_id = c.thread_id and t.owner = c.owner
   left join lateral (
     select * from (({_LOG}) union all ({_ENDS} order by 1 limit {PAGE})) a order by fence, seq limit {PAGE}
   ) l on t.thread_id is not null
+  left join slackwater.runs g on g.run_id = l.run_id
  order by c.n, l.fence, l.seq"""
 
 _NEWEST = f"""
@@ -64,8 +83,12 @@ class _Reader:
     thread_id: UUID
     owner: str
     cursor: EventId
-    events: list[Event] = field(default_factory=list)
-    there: bool = True
+    patient: bool
+    """Waits for a thread that is not there yet, and stays until this process takes no more requests."""
+    entries: list[Entry] = field(default_factory=list)
+    met: bool = False
+    """The thread was there."""
+    gone: bool = False
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -76,61 +99,93 @@ class ThreadLog:
         self._runtime = runtime
         self._readers: set[_Reader] = set()
         self._task: asyncio.Task[None] | None = None
-        self._cut = asyncio.Event()
+        self._nudged = asyncio.Event()
+        self._leaving = False
+        self._closing = False
+        self._closed = False
 
     def cut(self) -> None:
-        """Let go of all readers: this process is about to leave, and the threads go on."""
-        self._cut.set()
+        """Let go of the readers but the patient ones: this process is about to leave, and the threads go on."""
+        self._leaving = True
         for reader in self._readers:
-            reader.answered.set()
+            if not reader.patient:
+                reader.answered.set()
+
+    def close(self) -> None:
+        """Let go of all readers, once they have been told what is stored by now."""
+        self.cut()
+        self._closing = True
+        self._nudged.set()
 
     async def stop(self, timeout: float) -> None:
         """End the polling task."""
-        self.cut()
+        self._let_go()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=timeout)
+
+    def nudge(self) -> None:
+        """Something was stored that readers may wait for."""
+        if self._readers:
+            self._nudged.set()
+
+    def _let_go(self) -> None:
+        self._leaving = self._closing = self._closed = True
+        for reader in self._readers:
+            reader.answered.set()
 
     async def newest(self, owner: str, thread_id: UUID) -> EventId:
         """The id of the newest event: where a reader begins who wants only what comes from now on."""
         row = await self._runtime.database.fetch_one(_NEWEST, {"thread_id": thread_id, "owner": owner})
         return EventId(row["fence"], row["seq"]) if row else BEGINNING
 
-    async def follow(self, owner: str, thread_id: UUID, cursor: EventId) -> AsyncGenerator[list[Event]]:
+    async def follow(
+        self, owner: str, thread_id: UUID, cursor: EventId, *, patient: bool = False
+    ) -> AsyncGenerator[list[Entry]]:
         """What happens on the thread after `cursor`, in batches, without an end.
 
-        Raises StreamCut when this process is leaving, and RunGone when the thread is deleted. An event named `gap` stands
-        for events that retention has trimmed.
+        Raises StreamCut when this process is leaving, and RunGone when the thread is deleted, or was never there unless
+        the reader is `patient`. An event named `gap` stands for events that retention has trimmed.
         """
-        reader = _Reader(thread_id, owner, cursor)
+        reader = _Reader(thread_id, owner, cursor, patient)
         while True:
             reader.answered.clear()
             self._readers.add(reader)
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._poll(), name="thread-log")
             try:
-                if not self._cut.is_set():
+                if not self._has_cut(reader):
                     await reader.answered.wait()
             finally:
                 self._readers.discard(reader)
-            if self._cut.is_set():
+            entries, reader.entries = reader.entries, []
+            if entries:
+                batch: list[Entry] = []
+                for entry in entries:
+                    batch += [*(Entry(*missing) for missing in gap(reader.cursor, entry.id)), entry]
+                    reader.cursor = entry.id
+                if len(entries) >= PAGE:
+                    self._nudged.set()
+                yield batch
+            elif self._has_cut(reader):
                 raise StreamCut
-            if not reader.there:
+            elif reader.gone:
                 raise RunGone
-            events, reader.events = reader.events, []
-            batch: list[Event] = []
-            for event in events:
-                batch += [*gap(reader.cursor, event.id), event]
-                reader.cursor = event.id
-            yield batch
+
+    def _has_cut(self, reader: _Reader) -> bool:
+        return self._closed if reader.patient else self._leaving
 
     async def _poll(self) -> None:
         """Ask the table for all readers until there are none."""
         first = True
         while self._readers:
             if not first:
-                await asyncio.sleep(FOLLOW_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FOLLOW_SECONDS):
+                        await self._nudged.wait()
             first = False
+            self._nudged.clear()
+            last = self._closing
             readers = list(self._readers)
             try:
                 rows = await self._runtime.database.fetch(
@@ -143,19 +198,31 @@ class ThreadLog:
                     },
                 )
             except DATABASE_TROUBLE:
-                continue  # the readers wait; their connections have heartbeats
+                pass  # the readers wait; their connections have heartbeats
             except Exception:
                 log.exception("events not read; asked again", extra={"event": "follow.failed"})
             else:
                 _answer(readers, rows)
+            if last:
+                self._let_go()
 
 
 def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         reader = readers[row["n"] - 1]
-        reader.there = row["there"]
+        reader.met = reader.met or row["there"]
+        reader.gone = not row["there"] and (reader.met or not reader.patient)
         if row["fence"] is not None:
-            event_id = EventId(row["fence"], row["seq"])
-            reader.events.append(Event(event_id, row["event"], row["data"].encode()))
-        if reader.events or not reader.there:
+            reader.entries.append(
+                Entry(
+                    EventId(row["fence"], row["seq"]),
+                    row["event"],
+                    row["data"].encode(),
+                    row["run_id"],
+                    row["at"],
+                    row["graph_id"] or "",
+                    row["status"],
+                )
+            )
+        if reader.entries or reader.gone:
             reader.answered.set()

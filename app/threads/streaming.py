@@ -15,8 +15,8 @@ from app.auth.principal import Principal
 from app.errors import EventTooLarge, Invalid
 from app.runs.bounds import Bounds, Page, Verdict
 from app.runtime.follow import RunGone, StreamCut
-from app.runtime.journal import BEGINNING, Event, EventId
-from app.runtime.threadlog import RUN_DONE
+from app.runtime.journal import BEGINNING, EventId
+from app.runtime.threadlog import RUN_DONE, Entry
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -48,7 +48,7 @@ def parse_cursor(text: str) -> EventId:
     return EventId(int(fence), int(seq) if seq.isdecimal() else 0 if not seq else 2**31 - 1)
 
 
-def frame_of(event: Event, modes: Collection[str]) -> bytes | None:
+def frame_of(event: Entry, modes: Collection[str]) -> bytes | None:
     """The event as a reader of these modes gets it; None if he does not want it."""
     name, data = event.name, event.data
     if name == RUN_DONE:

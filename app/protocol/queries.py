@@ -1,0 +1,66 @@
+"""What a command has to know of its thread. Each statement holds the owner; what another owns is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID
+
+from app.postgres.pool import Database
+
+LAST_EVENTS = 200
+"""Among so many of a run's last events a question is looked for that its thread does not show yet."""
+
+_BUSY: LiteralString = """exists (select 1 from slackwater.runs r
+ where r.thread_id = %(thread_id)s and r.run_id is distinct from %(run_id)s::uuid and r.status in ('pending', 'running'))"""
+
+_IDS: LiteralString = """coalesce((select array_agg(i ->> 'id') from jsonb_each(t.interrupts) x,
+ jsonb_array_elements(x.value) i), '{}')"""
+
+_LOOK: LiteralString = f"""
+select t.metadata ->> 'assistant_id' as assistant_id, {_IDS} as interrupts, {_BUSY} as busy,
+  exists (
+    select 1 from slackwater.runs r, lateral (
+      select e.event, e.data from slackwater.run_events e where e.run_id = r.run_id
+       order by e.fence desc, e.seq desc limit {LAST_EVENTS}) e
+     where r.thread_id = t.thread_id and r.status in ('pending', 'running') and r.fence > 0
+       and (e.event like 'values%%' or e.event like 'updates%%') and e.data like '%%"__interrupt__":[{{%%'
+  ) as asking
+  from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
+
+_STILL: LiteralString = f"""
+select 1 as one from slackwater.threads t
+ where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not {_BUSY}
+   and {_IDS} @> %(ids)s::text[] and (%(ids)s::text[] <> '{{}}' or {_IDS} = '{{}}')"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a thread stands, as far as a command is concerned."""
+
+    assistant_id: str | None
+    interrupts: frozenset[str]
+    """The ids of the questions that its newest state waits with."""
+    busy: bool
+    """A run waits for it, or works on it."""
+    asking: bool
+    """Its run has said a question, and is about to stop with it."""
+
+
+async def look(database: Database, owner: str, thread_id: UUID) -> Standing | None:
+    """None if there is no such thread."""
+    row = await database.fetch_one(_LOOK, {"thread_id": thread_id, "owner": owner, "run_id": None})
+    if row is None:
+        return None
+    return Standing(row["assistant_id"], frozenset(row["interrupts"]), row["busy"], row["asking"])
+
+
+def still(
+    owner: str, thread_id: UUID, run_id: UUID, interrupts: Sequence[str]
+) -> tuple[str, Mapping[str, Any]]:
+    """What must hold in the transaction that admits a run: nothing but it is there, and these questions wait.
+
+    With none of them: none waits.
+    """
+    return _STILL, {"owner": owner, "thread_id": thread_id, "run_id": run_id, "ids": list(interrupts)}

@@ -1,0 +1,102 @@
+"""Protocol v2 over HTTP: commands, and the events of a thread by server-sent events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Request, Response, WebSocket
+
+from app import wire
+from app.auth.middleware import refuse_socket
+from app.auth.principal import CurrentPrincipal
+from app.errors import BadRequest, Invalid
+from app.http import CurrentServices, JsonRoute, json_response
+from app.ids import parse_uuid
+from app.protocol import service, streaming
+from app.protocol.feed import Feed
+from app.protocol.socket import Socket
+from app.protocol.subscription import CHANNELS, Subscription, since_of, unknown_channels
+from app.runs.bounds import CurrentBounds
+from app.runs.streaming import Left, OpenResponse
+
+router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_class=JsonRoute)
+
+SHOWN_CHANNELS = 5
+
+
+@router.post("/commands")
+async def command(
+    thread_id: str,
+    request: Request,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+) -> Response:
+    """Carry out a command: `{"id", "method", "params"}`. What is wrong with it is said with status 200, too."""
+    thread = parse_uuid(thread_id, "thread")
+    body = await _json(request)
+    if (refusal := service.malformed(body)) is not None:
+        return json_response(refusal, 400)
+    caller = service.Caller(services, principal, thread, idempotency_key)
+    return json_response(await service.answer(caller, body))
+
+
+@router.post("/stream/events")
+async def events(
+    thread_id: str,
+    request: Request,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+) -> Response:
+    """What happens on a thread (SSE), from the beginning or after the event numbered `since`, without an end."""
+    thread = parse_uuid(thread_id, "thread")
+    body = await _json(request)
+    channels = body.get("channels") if isinstance(body, dict) else None
+    if not isinstance(channels, list) or not channels:
+        raise BadRequest("channels is required and must be a non-empty array")
+    if unknown := unknown_channels(channels):
+        raise BadRequest(
+            f"channels contains unsupported entries: {', '.join(unknown[:SHOWN_CHANNELS])}. Allowed: "
+            f"{', '.join(CHANNELS)}, or any `custom:<name>`."
+        )
+    feed = Feed(services.runtime.thread_log, principal.owner, thread, since_of(body))
+    wanted = Subscription.of(body)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    chunks = streaming.frames(feed, wanted) if bounds is None else streaming.page(feed, wanted, bounds)
+    if bounds is not None and not bounds.live:
+        return Response(
+            b"".join([chunk async for chunk in chunks]), headers=headers, media_type="text/event-stream"
+        )
+
+    async def left(_: Left) -> None:
+        """Nothing depends on who reads."""
+
+    return OpenResponse(
+        chunks,
+        media_type="text/event-stream",
+        headers=headers,
+        heartbeat=wire.HEARTBEAT,
+        seconds=services.settings.heartbeat_seconds,
+        left=left,
+    )
+
+
+@router.websocket("/stream/events")
+async def socket(websocket: WebSocket, thread_id: str) -> None:
+    """The same by WebSocket, and commands with it."""
+    try:
+        thread = parse_uuid(thread_id, "thread")
+    except Invalid as error:
+        await refuse_socket(error, websocket.receive, websocket.send)
+        return
+    caller = service.Caller(websocket.state.services, websocket.scope["principal"], thread)
+    await Socket(websocket, caller).serve()
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except orjson.JSONDecodeError:
+        raise BadRequest("Invalid JSON body") from None
