@@ -64,6 +64,11 @@ class Feed:
                 # Another thread may be made under its id.
                 self.cursor, self._since, self.seq, self._translator = BEGINNING, None, 0, Translator()
 
+    @classmethod
+    def of_run(cls, log: ThreadLog, owner: str, thread_id: UUID, start: EventId) -> Feed:
+        """What a run has said whose log begins after `start`."""
+        return cls(log, owner, thread_id, (start.fence - 1) * SPAN)
+
     @property
     def resting(self) -> bool:
         """The newest run has ended."""

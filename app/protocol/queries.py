@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from app.postgres.pool import Database
+from app.runtime.journal import EventId
 
 LAST_EVENTS = 200
 """Among so many of a run's last events a question is looked for that its thread does not show yet."""
@@ -33,6 +34,19 @@ _STILL: LiteralString = f"""
 select 1 as one from slackwater.threads t
  where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not {_BUSY}
    and {_IDS} @> %(ids)s::text[] and (%(ids)s::text[] <> '{{}}' or {_IDS} = '{{}}')"""
+
+
+_NEWEST: LiteralString = """
+select e.first, e.last, r.status not in ('pending', 'running') as over
+  from slackwater.threads t
+  join lateral (
+    select * from slackwater.runs r
+     where r.thread_id = t.thread_id and r.kind = 'run' and r.fence > 0 order by r.fence desc limit 1) r on true
+  join lateral (
+    select min(e.fence) as first, (select x.fence || '-' || x.seq from slackwater.run_events x
+      where x.run_id = r.run_id order by x.fence desc, x.seq desc limit 1) as last
+      from slackwater.run_events e where e.run_id = r.run_id) e on e.last is not null
+ where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +78,13 @@ def still(
     With none of them: none waits.
     """
     return _STILL, {"owner": owner, "thread_id": thread_id, "run_id": run_id, "ids": list(interrupts)}
+
+
+async def newest_run(database: Database, owner: str, thread_id: UUID) -> tuple[EventId, EventId] | None:
+    """Where the log of the thread's newest run begins, and where it ends for now; None if there is no such log."""
+    row = await database.fetch_one(_NEWEST, {"thread_id": thread_id, "owner": owner})
+    if row is None:
+        return None
+    last = EventId.parse(row["last"])
+    assert last is not None
+    return EventId(row["first"], 0), EventId(last.fence, last.seq + int(row["over"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,12 +15,14 @@ from pydantic import ValidationError
 from app.auth.principal import Principal
 from app.errors import ApiError, Draining
 from app.protocol import queries
+from app.protocol.feed import Feed
 from app.protocol.models import InputRespond, RunStart, explain
 from app.protocol.queries import Standing
 from app.runs import service as runs
 from app.runs.models import RunCreate
 from app.runtime.admission import NewRun, Overtaken
 from app.runtime.encode import PROTOCOL_V2
+from app.runtime.follow import StreamCut
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -90,15 +93,10 @@ async def carry_out(caller: Caller, method: str, params: Mapping[str, Any]) -> d
                 return await start(caller, params)
             case "input.respond":
                 return await respond(caller, params)
-            case (
-                "agent.getTree"
-                | "subscription.subscribe"
-                | "subscription.unsubscribe"
-                | "subscription.reconnect"
-            ):
-                raise CommandError(
-                    "no_such_run", "No active run is bound to this connection: use a WebSocket."
-                )
+            case "agent.getTree":
+                return {"tree": await tree(caller)}
+            case "subscription.subscribe" | "subscription.unsubscribe" | "subscription.reconnect":
+                raise CommandError("no_such_run", "Over HTTP a request for events is a subscription of its own.")
             case _:
                 raise CommandError("unknown_command", f"Unknown protocol command: {method}")
     except Draining:
@@ -178,6 +176,24 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
         except Overtaken:
             continue
         return {}
+
+
+async def tree(caller: Caller) -> dict[str, Any]:
+    """Where the thread's newest run, and the graphs inside it, stand."""
+    owner, thread_id = caller.principal.owner, caller.thread_id
+    found = await queries.newest_run(caller.services.database, owner, thread_id)
+    branch = None
+    if found is not None:
+        start, end = found
+        feed = Feed.of_run(caller.services.runtime.thread_log, owner, thread_id, start)
+        with suppress(TimeoutError, StreamCut):
+            async with asyncio.timeout(SETTLE_SECONDS), aclosing(feed.batches()) as batches:
+                while feed.cursor < end:
+                    await anext(batches)
+        branch = feed.tree()
+    if branch is None:
+        raise CommandError("no_such_run", "No active run is bound to this thread.")
+    return branch
 
 
 async def _earlier(caller: Caller) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ from importlib import import_module
 import httpx
 import pytest
 
-from app.application import OTHERS, ROUTES, Application, modules_for
+from app.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
 from app.main import create_app
 
 
@@ -34,7 +34,7 @@ async def get(app: Application, path: str, method: str = "GET") -> httpx.Respons
 
 
 def test_a_container_builds_them_all_at_its_start() -> None:
-    assert built(create_app()) == {"system", *ROUTES}
+    assert built(create_app()) == {"system", "protocol", *ROUTES}
 
 
 @pytest.mark.parametrize("kind", ["provisioned-concurrency", "snap-start"])
@@ -44,7 +44,7 @@ def test_so_does_an_environment_whose_start_nobody_waits_for(
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
 
-    assert built(create_app()) == {"system", *ROUTES}
+    assert built(create_app()) == {"system", "protocol", *ROUTES}
 
 
 async def test_a_request_builds_those_of_its_resource(late: Application) -> None:
@@ -75,7 +75,7 @@ async def test_they_are_the_same(late: Application) -> None:
 
 def test_every_route_is_found_by_its_path() -> None:
     """One that is not would answer 404 on Lambda only."""
-    for module in (OTHERS, *ROUTES.values()):
+    for module in (OTHERS, PROTOCOL, *ROUTES.values()):
         for route in import_module(module).router.routes:
             assert module in modules_for(route.path), route.path
             assert module in modules_for("/stage" + route.path), route.path

@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from support.api import Api, shape_of
+from support.socket import connect
+
+from app.ids import uuid7
 
 OPEN = {"/", "/ok", "/info", "/health", "/ready"}
 
@@ -149,23 +152,22 @@ async def test_a_browser_can_ask_before_it_sends_a_key(guarded: Api) -> None:
 
 
 async def test_a_websocket_has_to_pass_the_door_too(guarded: Api) -> None:
-    scope = {
-        "type": "websocket",
-        "path": "/threads/x/stream/events",
-        "headers": [(b"host", b"127.0.0.1")],
-        "client": ("127.0.0.1", 1),
-        "state": dict(guarded.state),
-    }
-    sent: list[Any] = []
-    received: asyncio.Queue[Any] = asyncio.Queue()
-    await received.put({"type": "websocket.connect"})
+    """It is told why by the codes that the SDKs know: a browser cannot read the status of a refused handshake."""
+    path = f"/threads/{uuid7()}/stream/events"
+    for headers, code in (({}, 4401), ({"x-api-key": "wrong"}, 4401)):
+        async with connect(guarded, path, **headers) as socket:
+            await socket.until(lambda: socket.closed)
+        assert socket.closed is not None
+        assert (socket.closed[0], socket.heard) == (code, [])
+        assert "x-api-key" in socket.closed[1]
 
-    async def send(message: Any) -> None:
-        sent.append(message)
 
-    await guarded.app(scope, received.get, send)
-
-    assert sent == [{"type": "websocket.close", "code": 1008}]
+async def test_without_keys_no_page_from_elsewhere_opens_a_websocket(api: Api) -> None:
+    for headers in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
+        async with connect(api, f"/threads/{uuid7()}/stream/events", **headers) as socket:
+            await socket.until(lambda: socket.closed)
+        assert socket.closed is not None
+        assert (socket.closed[0], socket.heard) == (4403, [])
 
 
 async def test_a_body_is_not_read_before_the_key(guarded: Api) -> None:

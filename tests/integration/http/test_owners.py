@@ -55,6 +55,11 @@ BY_ID: dict[str, Any] = {
     "GET /threads/{thread_id}/runs/{run_id}/join": None,
     "GET /threads/{thread_id}/runs/{run_id}/stream": None,
     "POST /runs/cancel": {"thread_id": "{thread_id}", "run_ids": ["{run_id}"]},
+    "POST /threads/{thread_id}/commands": {
+        "id": 1,
+        "method": "input.respond",
+        "params": {"interrupt_id": "none", "response": 1},
+    },
     "POST /threads/{thread_id}/state": {"values": {"text": "mine"}},
     "POST /threads/{thread_id}/runs": RUN,
     "POST /threads/{thread_id}/runs/wait": RUN,
@@ -93,6 +98,9 @@ ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
 
 TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp", "GET /.well-known/agent-card.json"}
 """No id in their paths leads to anything. tests/integration/agents looks."""
+
+ENDLESS = {"POST /threads/{thread_id}/stream/events"}
+"""What is another's is waited for, like what is not there yet. tests/integration/http/test_protocol_events.py looks."""
 
 SUMS = {"GET /metrics"}
 """How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""
@@ -194,7 +202,8 @@ def test_every_route_is_in_one_of_these_tables(api: Api) -> None:
         for method in operations
     }
 
-    assert served == PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | TOOLS | SUMS
+    known = PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | TOOLS | ENDLESS | SUMS
+    assert served == known
 
 
 async def test_what_is_anothers_answers_like_what_is_not_there(
