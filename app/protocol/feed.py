@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,6 +14,27 @@ from app.runtime.journal import BEGINNING, EventId
 
 if TYPE_CHECKING:
     from app.runtime.threadlog import ThreadLog
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Events that retention has trimmed before the reader had them."""
+
+    since: int
+    """The number of the last one that it has."""
+    first: int
+    """The least number of what is left."""
+
+    def notice(self, command_id: int | None = None) -> dict[str, Any]:
+        """What the reader is told."""
+        return {
+            "type": "error",
+            "id": command_id,
+            "error": "resume_gap",
+            "message": f"The events after {self.since} were trimmed by retention: read the thread's state.",
+            "since": self.since,
+            "min_available_seq": self.first,
+        }
 
 
 class Feed:
@@ -29,8 +51,8 @@ class Feed:
         """How far the log was read."""
         self.seq = since or 0
         """The number of the last event that was given out."""
-        self.missing: int | None = None
-        """The least number of what is left, where retention has trimmed what the reader does not have yet."""
+        self.missing: Missing | None = None
+        """What the reader has to be told of before anything else."""
 
     async def batches(self) -> AsyncGenerator[list[Envelope]]:
         """What happens, without an end. Raises StreamCut when this process leaves.
@@ -50,7 +72,7 @@ class Feed:
                                 and self._since is not None
                                 and self.seq < entry.id.fence * SPAN
                             ):
-                                self.missing = entry.id.fence * SPAN + 1
+                                self.missing = Missing(self.seq, entry.id.fence * SPAN + 1)
                             batch += [
                                 event
                                 for event in self._translator.feed(entry)

@@ -31,10 +31,10 @@ select t.metadata ->> 'assistant_id' as assistant_id, {_IDS} as interrupts, {_BU
   from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
 
 _STILL: LiteralString = f"""
-select 1 as one from slackwater.threads t
- where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not {_BUSY}
-   and {_IDS} @> %(ids)s::text[] and (%(ids)s::text[] <> '{{}}' or {_IDS} = '{{}}')"""
-
+select 1 as one where not exists (
+  select 1 from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s
+     and ({_BUSY} or not {_IDS} @> %(ids)s::text[] or (%(ids)s::text[] = '{{}}' and {_IDS} <> '{{}}')))"""
+# A thread that is not there for this owner is refused by the admission itself.
 
 _NEWEST: LiteralString = """
 select e.first, e.last, r.status not in ('pending', 'running') as over

@@ -96,7 +96,9 @@ async def carry_out(caller: Caller, method: str, params: Mapping[str, Any]) -> d
             case "agent.getTree":
                 return {"tree": await tree(caller)}
             case "subscription.subscribe" | "subscription.unsubscribe" | "subscription.reconnect":
-                raise CommandError("no_such_run", "Over HTTP a request for events is a subscription of its own.")
+                raise CommandError(
+                    "no_such_run", "Over HTTP a request for events is a subscription of its own."
+                )
             case _:
                 raise CommandError("unknown_command", f"Unknown protocol command: {method}")
     except Draining:
@@ -135,6 +137,7 @@ async def start(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
             admitted = await caller.services.runtime.admit(new)
         except Overtaken:
+            await asyncio.sleep(SETTLE_POLL_SECONDS)
             continue
         return {"run_id": str(admitted.row["run_id"])}
 
@@ -153,10 +156,8 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         standing = await _standing(caller)
-        unknown = [
-            text for text in answers if standing is None or standing.busy or text not in standing.interrupts
-        ]
-        if unknown:
+        waiting = standing.interrupts if standing is not None and not standing.busy else frozenset[str]()
+        if unknown := [text for text in answers if text not in waiting]:
             if standing is not None and standing.asking and time.monotonic() < deadline:
                 await asyncio.sleep(SETTLE_POLL_SECONDS)
                 continue
@@ -174,6 +175,7 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
             await caller.services.runtime.admit(replace(new, condition=still))
         except Overtaken:
+            await asyncio.sleep(SETTLE_POLL_SECONDS)
             continue
         return {}
 

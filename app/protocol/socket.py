@@ -24,11 +24,11 @@ from app.postgres.trouble import DATABASE_TROUBLE
 from app.protocol import service
 from app.protocol.feed import Feed
 from app.protocol.service import Caller, CommandError
-from app.protocol.streaming import gap_notice
 from app.protocol.subscription import Subscription, since_of, unknown_channels
 from app.protocol.translation import Envelope
 from app.runtime.follow import StreamCut
 from app.runtime.journal import BEGINNING
+from app.runtime.threadlog import ThreadLog
 
 log = logging.getLogger(__name__)
 
@@ -155,25 +155,35 @@ class Socket:
                         replayed += len(events)
                         await self._send_events(events)
                 if past.missing is not None:
-                    return {"type": "error", **gap_notice(past.missing, since or 0), "id": command_id}
+                    return past.missing.notice(command_id)
             self._subscriptions[subscription_id] = wanted
         result = {"subscription_id": subscription_id, "replayed_events": replayed}
         return service.success(command_id, result, self._told)
 
     def _new_feed(self, since: int | None) -> Feed:
-        caller = self._caller
-        return Feed(caller.services.runtime.thread_log, caller.principal.owner, caller.thread_id, since)
+        return Feed(self._log, self._caller.principal.owner, self._caller.thread_id, since)
+
+    @property
+    def _log(self) -> ThreadLog:
+        return self._caller.services.runtime.thread_log
 
     async def _tell(self) -> None:
         """Send what happens to whom it concerns: each event once, however many subscriptions want it."""
-        await self._subscribed.wait()
+        closing = asyncio.create_task(self._log.closing.wait(), name="socket:closing")
+        subscribed = asyncio.create_task(self._subscribed.wait(), name="socket:subscribed")
+        try:
+            await asyncio.wait({closing, subscribed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closing.cancel()
+            subscribed.cancel()
         feed = self._feed
-        assert feed is not None
+        if feed is None:
+            raise StreamCut
         async with aclosing(feed.batches()) as batches:
             async for batch in batches:
                 async with self._turn:
                     if feed.missing is not None:
-                        await self._send(gap_notice(feed.missing, self._told))
+                        await self._send(feed.missing.notice())
                         feed.missing = None
                     wanted = list(self._subscriptions.values())
                     await self._send_events(e for e in batch if any(w.wants(e) for w in wanted))

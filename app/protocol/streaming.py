@@ -56,23 +56,9 @@ def frame(event: Envelope) -> bytes:
     return wire.sse_frame(event.method, event.dumps(), str(event.seq))
 
 
-def gap_notice(missing: int, since: int) -> dict[str, object]:
-    """Says that a reader has missed what is gone for good: its state is in the thread's."""
-    return {
-        "type": "error",
-        "id": None,
-        "error": "resume_gap",
-        "message": f"The events after {since} were trimmed by retention: read the thread's state.",
-        "since": since,
-        "min_available_seq": missing,
-    }
-
-
 def _gap(feed: Feed) -> list[bytes]:
     missing, feed.missing = feed.missing, None
-    if missing is None:
-        return []
-    return [wire.sse_frame("error", wire.dumps(gap_notice(missing, feed.seq)), None)]
+    return [wire.sse_frame("error", wire.dumps(missing.notice()), None)] if missing else []
 
 
 def _fitting(batch: Sequence[Envelope], wanted: Subscription, room: Page) -> tuple[list[bytes], bool]:

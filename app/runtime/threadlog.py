@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+LEAST_SECONDS = 0.01
+"""Between two looks, however much is stored."""
 
 RUN_DONE = "run_done"
 """The event with this name stands for the end of a run. It is not in the log: a run that has ended has a row that says so,
@@ -58,7 +63,7 @@ select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
    and r.status in ('success', 'error', 'timeout', 'interrupted') and (r.fence, x.last + 1) > (c.fence, c.seq)"""
 
 _READ = f"""
-select c.n, t.thread_id is not null as there, l.fence, l.seq, l.event, l.data, l.run_id, l.status, g.graph_id,
+select c.n, t.created_at as born, l.fence, l.seq, l.event, l.data, l.run_id, l.status, g.graph_id,
   (extract(epoch from l.at) * 1000)::bigint as at
   from unnest(%(threads)s::uuid[], %(owners)s::text[], %(fences)s::bigint[], %(seqs)s::int[])
        with ordinality as c(thread_id, owner, fence, seq, n)
@@ -86,8 +91,8 @@ class _Reader:
     patient: bool
     """Waits for a thread that is not there yet, and stays until this process takes no more requests."""
     entries: list[Entry] = field(default_factory=list)
-    met: bool = False
-    """The thread was there."""
+    born: datetime | None = None
+    """When the thread was made, once it is there: another one may be made under its id."""
     gone: bool = False
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,11 +103,13 @@ class ThreadLog:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._readers: set[_Reader] = set()
+        self._followed: Counter[UUID] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._nudged = asyncio.Event()
         self._leaving = False
-        self._closing = False
         self._closed = False
+        self.closing = asyncio.Event()
+        """This process takes no more requests: the last look has begun."""
 
     def cut(self) -> None:
         """Let go of the readers but the patient ones: this process is about to leave, and the threads go on."""
@@ -114,7 +121,7 @@ class ThreadLog:
     def close(self) -> None:
         """Let go of all readers, once they have been told what is stored by now."""
         self.cut()
-        self._closing = True
+        self.closing.set()
         self._nudged.set()
 
     async def stop(self, timeout: float) -> None:
@@ -124,13 +131,14 @@ class ThreadLog:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=timeout)
 
-    def nudge(self) -> None:
-        """Something was stored that readers may wait for."""
-        if self._readers:
+    def nudge(self, thread_id: UUID) -> None:
+        """Something of the thread was stored here: its readers need not wait for the next look."""
+        if thread_id in self._followed:
             self._nudged.set()
 
     def _let_go(self) -> None:
-        self._leaving = self._closing = self._closed = True
+        self._leaving = self._closed = True
+        self.closing.set()
         for reader in self._readers:
             reader.answered.set()
 
@@ -147,7 +155,17 @@ class ThreadLog:
         Raises StreamCut when this process is leaving, and RunGone when the thread is deleted, or was never there unless
         the reader is `patient`. An event named `gap` stands for events that retention has trimmed.
         """
-        reader = _Reader(thread_id, owner, cursor, patient)
+        self._followed[thread_id] += 1
+        try:
+            async with aclosing(self._follow(_Reader(thread_id, owner, cursor, patient))) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            self._followed[thread_id] -= 1
+            if not self._followed[thread_id]:
+                del self._followed[thread_id]
+
+    async def _follow(self, reader: _Reader) -> AsyncGenerator[list[Entry]]:
         while True:
             reader.answered.clear()
             self._readers.add(reader)
@@ -182,10 +200,11 @@ class ThreadLog:
             if not first:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(FOLLOW_SECONDS):
+                        await asyncio.sleep(LEAST_SECONDS)
                         await self._nudged.wait()
             first = False
             self._nudged.clear()
-            last = self._closing
+            last = self.closing.is_set()
             readers = list(self._readers)
             try:
                 rows = await self._runtime.database.fetch(
@@ -210,9 +229,9 @@ class ThreadLog:
 def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         reader = readers[row["n"] - 1]
-        reader.met = reader.met or row["there"]
-        reader.gone = not row["there"] and (reader.met or not reader.patient)
-        if row["fence"] is not None:
+        reader.born = reader.born or row["born"]
+        reader.gone = row["born"] != reader.born or (reader.born is None and not reader.patient)
+        if row["fence"] is not None and not reader.gone:
             reader.entries.append(
                 Entry(
                     EventId(row["fence"], row["seq"]),

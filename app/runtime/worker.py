@@ -254,6 +254,7 @@ class Worker:
         attempt = Attempt(run, saver, journal, engine.RunControl())
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
+        saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.live[run.run_id] = attempt
         self.runtime.hints.prepare()
         metrics.level(Metric.RUNS_LIVE, len(self.live))
@@ -284,6 +285,7 @@ class Worker:
             was_full = not self.has_room
             if not attempt.deferred:
                 attempt.journal.close(Ending.GONE_ON)
+                self.runtime.thread_log.nudge(attempt.run.thread_id)
                 self.live.pop(attempt.run.run_id, None)
                 metrics.level(Metric.RUNS_LIVE, len(self.live))
             if settled is not None and not settled.owned:

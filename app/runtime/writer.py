@@ -98,6 +98,8 @@ class Writer:
         self.failure: Exception | None = None
         self.on_lost: Callable[[], None] | None = None
         """Called once when a write has shown that the lease is gone."""
+        self.on_stored: Callable[[], None] | None = None
+        """Called when events were stored."""
         self._answer_is_input = answer_is_input
         self._turn = turn or nullcontext()
         self._foreign: set[tuple[str, str]] = set()
@@ -242,6 +244,8 @@ class Writer:
                     waiter.exception()  # a put that LangGraph has cancelled awaits nobody
         else:
             self.journal.written(len(events))
+            if events and self.on_stored is not None:
+                self.on_stored()
             for checkpoint in group.checkpoints:
                 _, namespace, checkpoint_id = checkpoint.row[:3]
                 self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)

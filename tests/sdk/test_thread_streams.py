@@ -111,11 +111,9 @@ Told = dict[str, Any]
 
 async def listen(client: LangGraphClient, transport: Transport, graph: str, given: Any) -> list[Told]:
     """Everything that is told of a run."""
-    told: list[Told] = []
     async with client.threads.stream(assistant_id=graph, transport=transport) as thread:
         await thread.run.start(input=given)
-        async for event in thread.subscribe(CHANNELS):
-            told.append(dict(event))
+        told = [dict(event) async for event in thread.subscribe(CHANNELS)]
         await thread.output
     return told
 

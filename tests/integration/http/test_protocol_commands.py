@@ -253,7 +253,8 @@ async def test_a_run_that_has_asked_is_waited_for_until_it_has_stopped(
         while not rows:
             await asyncio.sleep(0.02)
             rows = await api.database.fetch(
-                "select data from slackwater.run_events where run_id = %s and data like '%%\"__interrupt__\":[{%%'", [run_id]
+                "select data from slackwater.run_events where run_id = %s and data like '%%\"__interrupt__\":[{%%'",
+                [run_id],
             )
     assert (await http.get(f"/threads/{thread}/runs/{run_id}")).json()["status"] == "running"
     asked = [i["id"] for row in rows for i in json.loads(row["data"])["__interrupt__"]]

@@ -55,7 +55,7 @@ def test_events_are_no_stream_mode_of_langgraph() -> None:
     assert plan.use_events
 
 
-@pytest.mark.parametrize("mode", ["tools", "lifecycle", "bogus", ""])
+@pytest.mark.parametrize("mode", ["lifecycle", "bogus", ""])
 def test_a_mode_that_the_sdk_does_not_have_is_refused(mode: str) -> None:
     with pytest.raises(Invalid, match="Expected one of: values, updates"):
         StreamPlan.of(["values", mode], subgraphs=False)
