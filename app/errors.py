@@ -93,6 +93,14 @@ class NotFound(ApiError):
     status = 404
 
 
+class NoWebSocket(ApiError):
+    """There is no WebSocket here: AWS Lambda has none. POST to this path for server-sent events (transport="sse")."""
+
+    # 405, as the SDKs try again after a 5xx.
+    status = 405
+    headers = {"Allow": "POST"}  # noqa: RUF012
+
+
 class Conflict(ApiError):
     """Conflict"""
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response, WebSocket
 from app import wire
 from app.auth.middleware import refuse_socket
 from app.auth.principal import CurrentPrincipal
-from app.errors import BadRequest, Invalid
+from app.errors import BadRequest, Invalid, NoWebSocket
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid
 from app.protocol import service, streaming
@@ -115,6 +115,12 @@ async def events(
         seconds=services.settings.heartbeat_seconds,
         left=left,
     )
+
+
+@router.get("/stream/events", include_in_schema=False)
+async def no_socket(thread_id: str) -> Response:
+    """What is no WebSocket, or reaches a server that has none."""
+    raise NoWebSocket
 
 
 @router.websocket("/stream/events")

@@ -41,7 +41,7 @@ Status = Literal["pending", "running", "success", "error", "timeout", "interrupt
 _SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TRUE = frozenset({"1", "true", "yes"})
 _READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
-"""What a reader may ask for; the last two are the SDKs' names for events that no run here publishes."""
+"""What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
 _BASE_OF_NAME = re.compile(r"[|/]")
 """`updates|child:…` and `messages/partial` are names of events, too."""
 
