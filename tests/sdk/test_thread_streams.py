@@ -148,3 +148,45 @@ async def test_a_handed_over_run_reads_like_an_uninterrupted_one(
     for told in got:
         assert sequence(told) == wanted[0]
         assert len({event["event_id"] for event in told}) == len(told)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_superstep_that_a_kill_has_cut_is_announced_and_nothing_is_lost(
+    drill: Drill, transport: Transport
+) -> None:
+    first, second = await drill.fleet.start(2)
+    given = {"n": 6, "sleep": 0.3}
+    # GIVEN a run on one process, and a client that listens to it through another one
+    async with (
+        client_of(second.url) as client,
+        client_of(first.url) as there,
+        client.threads.stream(assistant_id="line", transport=transport) as thread,
+    ):
+        listening = asyncio.create_task(_events(thread))
+        body = {"id": 1, "method": "run.start", "params": {"assistant_id": "line", "input": given}}
+        await there.http.post(f"/threads/{thread.thread_id}/commands", json=body)
+        await drill.until(lambda: drill.owned_by(first) == 1, what="the run started")
+        await asyncio.sleep(0.8)
+        # WHEN that process is killed
+        await drill.stop(first, "SIGKILL")
+        async with asyncio.timeout(40):
+            told = await listening
+    # THEN every step is told, and what may have been told before comes after an announcement
+    root = [e["params"]["data"] for e in told if e["method"] == "lifecycle"]
+    assert [(data["event"], data.get("attempt")) for data in root] == [
+        ("running", None),
+        ("running", 2),
+        ("completed", None),
+    ]
+    assert [event["seq"] for event in told] == list(range(1, len(told) + 1))
+    assert len({event["event_id"] for event in told}) == len(told)
+    steps = [
+        e["params"]["data"]["log"][0]
+        for e in told
+        if e["method"] == "updates" and "log" in e["params"]["data"]
+    ]
+    assert list(dict.fromkeys(steps)) == [f"step-{n}" for n in range(1, 7)]
+
+
+async def _events(thread: Any) -> list[Told]:
+    return [dict(event) async for event in thread.subscribe(CHANNELS)]
