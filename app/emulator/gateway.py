@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from app.auth.middleware import PUBLIC_PATHS
 from app.emulator import events
 from app.emulator.events import Answer
 from app.emulator.fleet import Fleet
@@ -35,7 +36,8 @@ class Gateway:
     def __init__(
         self, fleet: Fleet, *, limit_seconds: float, authorizer: str | None = None, streams: bool = False
     ) -> None:
-        """`authorizer` names every caller from this machine; without one the function has API keys.
+        """`authorizer` names every caller from this machine, and lets others see what is for anybody; without one the
+        function has API keys.
 
         `streams`: it is a Function URL, which passes on answers as they are made, and knows no limit of its own.
         """
@@ -68,7 +70,7 @@ class Gateway:
         if self.authorizer is not None:
             if _is_from_here(scope, event["headers"]):
                 events.authorise(event, self.authorizer)
-            elif "x-api-key" not in event["headers"]:
+            elif "x-api-key" not in event["headers"] and scope["path"] not in PUBLIC_PATHS:
                 return Answer.message(403, "Forbidden"), None
         payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:

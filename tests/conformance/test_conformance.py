@@ -1,72 +1,72 @@
-"""The black-box checks that the official server passes, run against a real server process.
-
-They lie beside the checkout (`../shared/conformance`, or SLACKWATER_CONFORMANCE), not in it.
-"""
+"""The checks that the official server passes pass here: in a container, and on AWS Lambda behind a gateway."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
+import re
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.conformance import checks
+from tests.support.emulator import gateway_of
 from tests.support.server import ROOT, fleet_of
 
-CONFORMANCE = Path(os.environ.get("SLACKWATER_CONFORMANCE", ROOT.parent / "shared" / "conformance"))
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.skipif(checks.MISSING, reason=f"no checks in {checks.CONFORMANCE}"),
+]
 
-LATER = {}
-"""Checks of what is not served yet. A check that is here and passes fails the test, so the list cannot grow stale."""
+BUFFERED = {
+    "stream.messages_arrive_while_the_model_talks": "an answer is seen when it is complete",
+    "runs.stream_location_headers": "`Location` names the reader, whose run is shown as running until he is back",
+    "disconnect.cancel_stops_a_stream_run": "nobody tells a function that its client has gone",
+    "disconnect.cancel_stops_a_wait_run": "nobody tells a function that its client has gone",
+}
+"""What cannot be where a gateway collects answers."""
 
-SLOW = {"crons.fires_stateless"}
-"""Waits for a minute to pass; tests/integration/crons sets the date instead."""
-
-CI = bool(os.environ.get("CI"))
-
-
-def is_later(name: str) -> bool:
-    return any(name.startswith(prefix) for prefix in LATER)
+JOBS = 6
+ENVIRONMENTS = 12
+"""Each takes one event at a time, and goes on with a run after it. On AWS there are as many as it takes."""
 
 
-@pytest.mark.drill
-@pytest.mark.skipif(not CONFORMANCE.exists() and not CI, reason=f"no checks in {CONFORMANCE}")
-async def test_every_check_of_what_is_served_passes(database_uri: str, tmp_path: Path) -> None:
-    # GIVEN a server with the project of the checks
+async def test_every_check_passes(database_uri: str, tmp_path: Path) -> None:
     env = {"SLACKWATER_GRACE_SECONDS": "25", "SLACKWATER_LEASE_SECONDS": "30"}
-    async with fleet_of(database_uri, tmp_path, CONFORMANCE / "project", env) as fleet:
+    async with fleet_of(database_uri, tmp_path, checks.PROJECT, env) as fleet:
         # Its graph `fail` is there to fail.
         (server,) = await fleet.start(tolerated=("Traceback",))
-        # WHEN all checks but the one that waits for a minute to pass run
-        listing = await _conformance("--list")
-        names = [line.split()[1] for line in listing.splitlines() if line[:2] in ("a ", "b ")]
-        wanted = [name for name in names if name not in SLOW]
-        report = tmp_path / "report.json"
-        await _conformance(
-            "--url", server.url, "--jobs", "4", "--only", ",".join(wanted), "--json", str(report)
-        )
-    # THEN they pass, apart from those of later work, which do not
-    checks = {
-        check["name"]: check for check in json.loads(report.read_text())["checks"] if check["name"] in wanted
-    }
-    failed = {
-        name: check["reason"] for name, check in checks.items() if not check["passed"] and not is_later(name)
-    }
-    assert not failed
-    assert len(checks) > 100
-    done = [name for name, check in checks.items() if check["passed"] and name in LATER]
-    assert not done, "these pass by now: take them off the list"
+        checks.judge(await checks.run(server.url, tmp_path, jobs=4), {})
 
 
-async def _conformance(*arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-W", "ignore", str(CONFORMANCE / "conformance.py"), *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        # The checks' own warnings are not ours.
-        env={key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")},
-    )
-    out, _ = await process.communicate()
-    return out.decode()
+async def test_every_check_passes_behind_a_gateway_but_those_that_cannot(
+    database_uri: str, tmp_path: Path
+) -> None:
+    env = {
+        "SLACKWATER_DATABASE_URI": database_uri,
+        "SLACKWATER_LEASE_SECONDS": "30",
+        "SLACKWATER_AFTER_RESPONSE_SECONDS": "2",
+    }
+    async with gateway_of(
+        tmp_path,
+        checks.PROJECT,
+        env=env,
+        environments=ENVIRONMENTS,
+        options=("--schedule-seconds", "5"),
+    ) as server:
+        # GIVEN environments that are there, as the checks' patience is not meant for cold starts
+        body = {"assistant_id": "echo", "input": {"text": "warm"}}
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            answers = await asyncio.gather(*(http.post("/runs/wait", json=body) for _ in range(ENVIRONMENTS)))
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        # THEN
+        checks.judge(await checks.run(server.url, tmp_path, jobs=JOBS), BUFFERED)
+    server.tolerated = ("Traceback",)
+    assert server.complaints() == []
+
+
+def test_the_document_has_the_same_list() -> None:
+    document = (ROOT / "docs" / "lambda-local.md").read_text()
+    assert set(
+        re.findall(r"`([a-z_]+\.[a-z_]+)`", document.partition("## What buffering rules out")[2])
+    ) == set(BUFFERED)

@@ -239,10 +239,17 @@ async def test_without_keys_an_authorizer_names_whoever_calls_from_this_machine(
 @pytest.mark.parametrize("headers", [{"host": "tides.example"}, {"origin": "http://tides.example"}])
 async def test_without_keys_a_web_page_from_elsewhere_is_refused(twin: Twin, headers: dict[str, str]) -> None:
     request = {"do": "note", "note": "from elsewhere"}
-    response = await twin.client.post("/", json=request, headers=headers)
+    response = await twin.client.post("/runs", json=request, headers=headers)
 
     assert response.status_code == 403
     assert "from elsewhere" not in twin.noted()
+
+
+async def test_what_is_for_anybody_is_so_without_keys_too(twin: Twin) -> None:
+    request = {"do": "echo"}
+    response = await twin.client.post("/ok", json=request, headers={"origin": "http://tides.example"})
+
+    assert "authorizer" not in response.json()["event"]["requestContext"]
 
 
 async def test_a_key_speaks_for_itself_wherever_it_comes_from(twin: Twin) -> None:
