@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """`listen`: one connection LISTENs for hints, so that other processes start work at once. `poll`: none
     (behind a transaction pooler hints never arrive, and polling alone is correct)."""
     max_handovers: int = Field(1000, ge=1)
+    run_timeout_seconds: float = Field(86_400.0, ge=0)
+    """How long a run may be worked on, in all its attempts together; then it ends `timeout`. 0: for ever."""
     max_concurrent_runs: int = Field(64, ge=0)
     """Runs at a time in this process; 0: serve the API only."""
     handover: Literal["sqs", "invoke", "sweep"] | None = None

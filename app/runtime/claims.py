@@ -17,7 +17,7 @@ from app.runtime.states import Stopped
 
 RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,
  r.fence, r.attempt, r.handovers, r.stopped, r.input_applied, r.input_step, r.base_checkpoint_id, r.claimed_at,
- r.cancel_action, r.cancel_reason, r.created_at"""
+ r.cancel_action, r.cancel_reason, r.worked_seconds, r.created_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class ClaimedRun:
     """The thread's head when the run first started; None when it had no checkpoint."""
     cancel_action: str | None
     cancel_reason: str | None
+    worked_seconds: float
+    """How long earlier attempts have worked on it."""
     lease: Lease
 
     @classmethod
@@ -171,6 +173,10 @@ async def wishes(database: Database, *, worker: str) -> list[dict[str, Any]]:
     """The wishes to cancel runs of this process."""
     return await database.fetch(_WISHES, {"worker": worker})
 
+
+WORKED = """(r.worked_seconds + extract(epoch from
+ greatest(least(clock_timestamp(), r.lease_until) - r.claimed_at, interval '0')))"""
+"""How long run `r` has been worked on, if it is running: a process that is gone has worked until its lease is over."""
 
 PROGRESS = """(select max(k.checkpoint_id) || ':' || (
    select count(*) from checkpoint_writes w where w.thread_id = max(k.thread_id) and w.checkpoint_id = max(k.checkpoint_id))

@@ -81,6 +81,9 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
     return await outcome.conclude(attempt, shop, facts, error)
 
 
+_STOPPED = {StopWish.CANCEL: Outcome.CANCELLED, StopWish.TIMEOUT: Outcome.TIMED_OUT}
+
+
 def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     """What an exception out of the graph means. Decided at once: nothing may come between it and the outcome."""
     if isinstance(problem, asyncio.CancelledError):
@@ -89,7 +92,7 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
         return Outcome.LOST
     # Whatever came out after the cancellation: many a library turns one into an error of its own.
     if attempt.wish is not None:
-        return Outcome.CANCELLED if attempt.wish is StopWish.CANCEL else Outcome.CUT
+        return _STOPPED.get(attempt.wish, Outcome.CUT)
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
     task = asyncio.current_task()

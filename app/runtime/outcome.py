@@ -20,7 +20,7 @@ from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder
 from app.runtime.journal import Ending
 from app.runtime.saver import RunSaver
-from app.runtime.settlement import Settled, ThreadFacts
+from app.runtime.settlement import TIMED_OUT, Settled, ThreadFacts
 from app.runtime.shop import Shop
 from app.runtime.states import Outcome, RunStatus, Stopped
 
@@ -50,7 +50,7 @@ async def facts_of(
     """What the thread shows when the run has ended. Needs the checkpoint only when the stream does not say it."""
     if attempt.cancel_wish is not None and attempt.cancel_wish.action is CancelAction.ROLLBACK:
         return ThreadFacts("busy", None)  # read again when the rollback is done
-    failed = attempt.outcome is Outcome.FAILED
+    failed = attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
     plain = attempt.outcome is Outcome.FINISHED and encoder is not None and not encoder.interrupted
     if plain and encoder is not None and encoder.last_values is not None and _streams_its_state(graph):
         return ThreadFacts("idle", encoder.last_values)
@@ -71,6 +71,8 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
         if wish is None or wish.action is CancelAction.ROLLBACK:
             return None
         return {"error": "UserInterrupt", "message": wish.reason}
+    if attempt.outcome is Outcome.TIMED_OUT:
+        return TIMED_OUT
     if attempt.outcome is Outcome.FAILED and error is not None:
         return error.error if isinstance(error, CannotBegin) else wire.error_object(error)
     return None
@@ -95,6 +97,9 @@ async def conclude(
             exc_info=error if not isinstance(error, CannotBegin) else None,
             extra=_extra(attempt),
         )
+    elif attempt.outcome is Outcome.TIMED_OUT:
+        facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
+        log.warning("run has had its time", extra=_extra(attempt))
     if attempt.tails:
         await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
     await attempt.saver.written()
@@ -175,6 +180,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
         Outcome.FINISHED: RunStatus.SUCCESS,
         Outcome.FAILED: RunStatus.ERROR,
         Outcome.CANCELLED: RunStatus.INTERRUPTED,
+        Outcome.TIMED_OUT: RunStatus.TIMEOUT,
     }
     assert outcome is not None
     wish = attempt.cancel_wish

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from app import wire
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
-from app.runtime.claims import MAX_STALLS, PROGRESS
+from app.runtime.claims import MAX_STALLS, PROGRESS, WORKED
 from app.runtime.journal import Event
 from app.runtime.statements import INSERT_EVENTS, event_columns
 from app.runtime.states import RunStatus, Stopped
@@ -25,6 +25,9 @@ from app.telemetry.metrics import Metric
 
 STATELESS_LINGER_SECONDS = 120
 """A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
+
+TIMED_OUT = {"error": "TimeoutError", "message": ""}
+"""What the thread of a run shows that has had its time. Its stream says nothing of it, as officially."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ with now as (
 ), owned as (
   update slackwater.runs r set status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
     handovers = handovers + 1, stopped = %(stopped)s, reason = %(reason)s,
+    worked_seconds = {WORKED},
     -- Its reader has lost its connection with us, and has some time to come back to whoever goes on.
     reader_left_at = case when kwargs ->> 'on_disconnect' = 'cancel'
       then coalesce(reader_left_at, clock_timestamp()) end,

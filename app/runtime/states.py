@@ -16,6 +16,7 @@ class RunStatus(StrEnum):
     """The graph ended, or stopped to ask a person (the thread says which)."""
     ERROR = "error"
     TIMEOUT = "timeout"
+    """It has been worked on for as long as a run may be, in all its attempts together."""
     INTERRUPTED = "interrupted"
     """Cancelled."""
 
@@ -39,6 +40,8 @@ class StopWish(Enum):
 
     CANCEL = "cancel"
     """A user's wish, or a newer run's (`multitask_strategy`)."""
+    TIMEOUT = "timeout"
+    """The run has had its time: SLACKWATER_RUN_TIMEOUT_SECONDS."""
     DRAIN = "drain"
     """The deadline of a drain has come while a node was still running."""
     LEASE_LOST = "lease_lost"
@@ -57,6 +60,8 @@ class Outcome(Enum):
     CUT = "cut"
     """Cancelled inside a superstep at a drain's deadline: that superstep runs again."""
     CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    """Cancelled when the run's time was over."""
     LOST = "lost"
     """The lease went: nothing more may be written by this process."""
 

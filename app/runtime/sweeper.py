@@ -10,7 +10,7 @@ from uuid import UUID
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import engine, pruning, queue, settlement
 from app.runtime.cancel import CancelAction
-from app.runtime.claims import MAX_STALLS
+from app.runtime.claims import MAX_STALLS, WORKED
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus, Stopped
 from app.telemetry import metrics
@@ -27,8 +27,10 @@ TRIM_ROUNDS = 50
 READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
-_EXPIRED = """
-select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt from slackwater.runs
+_EXPIRED = f"""
+select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt,
+  {WORKED} >= %(limit)s as overdue
+from slackwater.runs r
 where status = 'running' and lease_until < clock_timestamp()
   and (%(run_ids)s::uuid[] is null or run_id = any(%(run_ids)s::uuid[]))
 order by lease_until limit 100"""
@@ -144,7 +146,11 @@ async def sweep(runtime: Runtime) -> int:
 
 async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None = None) -> int:
     """Take over the runs (of `run_ids`, or all) whose lease has expired; how many there were."""
-    rows = await runtime.database.fetch(_EXPIRED, {"run_ids": None if run_ids is None else list(run_ids)})
+    params = {
+        "run_ids": None if run_ids is None else list(run_ids),
+        "limit": runtime.settings.run_timeout_seconds or float("inf"),
+    }
+    rows = await runtime.database.fetch(_EXPIRED, params)
     taken = 0
     for row in rows:
         taken += await take_over(runtime, row)
@@ -174,6 +180,18 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
             checkpoint_id=None,
             reason=row["cancel_reason"],
             rollback=rollback,
+            expired=True,
+        )
+        await runtime.refresh_thread(thread_id)
+    elif row["overdue"]:
+        settled = await settlement.end(
+            database,
+            **whose,
+            status=RunStatus.TIMEOUT,
+            facts=ThreadFacts("error", None, {}, settlement.TIMED_OUT),
+            events=(),
+            last_event=None,
+            checkpoint_id=None,
             expired=True,
         )
         await runtime.refresh_thread(thread_id)

@@ -267,6 +267,10 @@ class Worker:
             attempt.stop(
                 StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), run.cancel_reason or "cancelled")
             )
+        if limit := self.runtime.settings.run_timeout_seconds:
+            attempt.timeout_at = attempt.started + limit - run.worked_seconds
+            if run.worked_seconds >= limit:  # no node may start any more
+                attempt.stop(StopWish.TIMEOUT)
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
@@ -328,14 +332,19 @@ class Worker:
                 attempt.stop(StopWish.LEASE_LOST)
 
     async def _watch(self) -> None:
-        """Stop runs whose lease runs out before it could be renewed, however long a statement hangs."""
+        """Stop runs that have had their time, and those whose lease runs out before it could be renewed, however long a
+        statement hangs."""
         margin = min(SETTLE_SECONDS_BEFORE_EXPIRY, self.runtime.settings.lease_seconds / 6)
         while True:
             await asyncio.sleep(margin / 2)
             now = time.monotonic()
             for attempt in list(self.live.values()):
-                if attempt.outcome is None and now > attempt.saver.lease.deadline - margin:
+                if attempt.outcome is not None:
+                    continue
+                if now > attempt.saver.lease.deadline - margin:
                     attempt.stop(StopWish.LEASE_LOST)
+                elif now > attempt.timeout_at:
+                    attempt.stop(StopWish.TIMEOUT)
 
     async def _wishes(self) -> None:
         while True:

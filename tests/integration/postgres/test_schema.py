@@ -14,7 +14,15 @@ from app.postgres import schema
 from app.postgres.pool import Database
 from app.postgres.schema import Verdict, check, migrate, status
 
-OURS = ["001_gateway", "002_pages", "003_crons", "004_webhooks", "005_assistant_versions", "006_thread_ttl"]
+OURS = [
+    "001_gateway",
+    "002_pages",
+    "003_crons",
+    "004_webhooks",
+    "005_assistant_versions",
+    "006_thread_ttl",
+    "007_run_timeout",
+]
 EVERYTHING = [*OURS, "langgraph_checkpoints_9", "langgraph_store_3"]
 
 

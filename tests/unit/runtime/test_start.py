@@ -86,6 +86,7 @@ class Story:
             base_checkpoint_id=None,
             cancel_action=None,
             cancel_reason=None,
+            worked_seconds=0.0,
             lease=Lease(run_id, thread_id, 2, 0.0),
         )
 
