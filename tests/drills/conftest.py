@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.drill import PROJECT, Drill
+from tests.drills.drill import ENDS, PROJECT, Drill
 from tests.support.effects import Effects, Watcher
 from tests.support.server import fleet_of
 
@@ -18,6 +18,7 @@ from tests.support.server import fleet_of
 async def drill(database_uri: str, tmp_path: Path) -> AsyncIterator[Drill]:
     """A drill on a database of its own, checked when the test is done with it."""
     effects, watcher = Effects(database_uri), Watcher(database_uri)
+    watcher.query(ENDS)
     async with fleet_of(database_uri, tmp_path, PROJECT, {"DRILL_EFFECTS_URI": database_uri}) as fleet:
         drill = Drill(watcher, fleet, effects)
         watch = asyncio.create_task(drill.watch(), name="watch")

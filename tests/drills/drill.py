@@ -31,6 +31,16 @@ BATCH = 20
 
 OVER = ("success", "error", "timeout", "interrupted")
 
+ENDS = """
+create table ends (run_id uuid not null, status text not null);
+create function note_end() returns trigger language plpgsql as
+  $$ begin insert into ends values (new.run_id, new.status); return null; end $$;
+create trigger ends after update of status on slackwater.runs for each row
+  when (old.status is distinct from new.status
+    and (new.status not in ('pending', 'running') or old.status not in ('pending', 'running')))
+  execute function note_end();"""
+"""Notes each end of a run, and whatever becomes of it after that."""
+
 
 def batches(count: int = COUNT, size: int = BATCH) -> list[int]:
     """`count` in parts of at most `size`."""
@@ -261,6 +271,10 @@ class Drill:
         assert not left, f"{left}\n{self.fleet.logs()}"
         busy = self.watcher.query("select thread_id::text from slackwater.threads where status = 'busy'")
         assert not busy, f"{busy}\n{self.fleet.logs()}"
+        again = self.watcher.query(
+            "select run_id::text, array_agg(status) as ends from ends group by run_id having count(*) > 1"
+        )
+        assert not again, f"ended more than once: {again}\n{self.fleet.logs()}"
         assert not self.fleet.complaints, "\n".join(self.fleet.complaints)
         for server in self.fleet.servers:
             for report in server.events("drain.report"):

@@ -12,13 +12,14 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tests.drills.drill import COUNT
 from tests.support.server import fleet_of
 
 pytestmark = pytest.mark.drill
 
 PROJECT = Path(__file__).parents[1] / "graphs"
 CRONS = 6
-KILLS = 5
+KILLS = max(1, COUNT // 4)
 
 # Each date that a cron leaves raises its revision.
 COUNTS = """
@@ -37,7 +38,6 @@ async def counts(uri: str) -> list[dict[str, Any]]:
 async def test_each_due_date_starts_one_run_whatever_is_killed_meanwhile(
     database_uri: str, tmp_path: Path
 ) -> None:
-    chance = random.Random(4)
     env = {"SLACKWATER_SWEEP_SECONDS": "0.05"}
     async with fleet_of(database_uri, tmp_path, PROJECT, env) as fleet:
         # GIVEN two replicas that both look all the time, and crons of every second
@@ -60,9 +60,9 @@ async def test_each_due_date_starts_one_run_whatever_is_killed_meanwhile(
             victim = servers.pop(0)
             servers.append(fleet.launch())
             await servers[-1].until_ready()
-            await asyncio.sleep(chance.uniform(0, 1))
+            await asyncio.sleep(random.uniform(0, 1))
             victim.sigterm() if number % 3 == 2 else victim.sigkill()
-            await victim.wait()
+            assert await victim.wait() == (0 if number % 3 == 2 else -9), victim.tail()
         async with httpx.AsyncClient(base_url=servers[-1].url, timeout=15) as http:
             for cron in (await http.post("/runs/crons/search", json={"limit": 100})).json():
                 answer = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"enabled": False})
@@ -76,5 +76,5 @@ async def test_each_due_date_starts_one_run_whatever_is_killed_meanwhile(
         for row in rows:
             # The change at the end raised the revision, too.
             assert row["runs"] == row["dates"] - 1, (rows, fleet.logs())
-            assert row["runs"] >= KILLS
+            assert row["runs"] > 1
     assert fleet.complaints == []

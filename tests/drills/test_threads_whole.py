@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +16,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.support.server import ROOT, fleet_of
+from tests.drills.drill import BATCH, COUNT
+from tests.support.server import ROOT, ServerProcess, fleet_of
 
 pytestmark = pytest.mark.drill
 
@@ -39,6 +44,77 @@ async def counted(connection: psycopg.AsyncConnection[Any], thread: str) -> dict
     return counts
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Threads that something is about to be done to, and how many rows each had before."""
+
+    deleted: str
+    kept: str
+    copied: str
+    drafted: str
+    before: dict[str, dict[str, int]]
+
+    @classmethod
+    async def of(cls, http: httpx.AsyncClient, watch: psycopg.AsyncConnection[Any]) -> Scene:
+        threads = [(await http.post("/threads", json={})).json()["thread_id"] for _ in range(3)]
+        for thread in threads:
+            body = {"assistant_id": "steps", "input": {"n": 3}}
+            await http.post(f"/threads/{thread}/runs/wait", json=body)
+        return cls(*threads, str(uuid4()), {thread: await counted(watch, thread) for thread in threads})
+
+    @property
+    def requests(self) -> list[tuple[str, Any]]:
+        update = {"values": {"n": 2}, "as_node": "__input__"}
+        return [
+            ("/threads/prune", {"thread_ids": [self.deleted]}),
+            ("/threads/prune", {"thread_ids": [self.kept], "strategy": "keep_latest"}),
+            (f"/threads/{self.copied}/copy", None),
+            (
+                "/threads",
+                {
+                    "thread_id": self.drafted,
+                    "metadata": {"graph_id": "steps"},
+                    "supersteps": [{"updates": [update]}],
+                },
+            ),
+        ]
+
+    async def check(self, watch: psycopg.AsyncConnection[Any]) -> None:
+        """Each is done, or has not happened."""
+        before = self.before
+        assert await counted(watch, self.deleted) in (before[self.deleted], dict.fromkeys(TABLES, 0))
+        after = await counted(watch, self.kept)
+        assert after == before[self.kept] or after["checkpoints"] == 1
+        assert after["slackwater.runs"] == before[self.kept]["slackwater.runs"]
+        cursor = await watch.execute(
+            "select thread_id::text from slackwater.threads where not thread_id::text = any(%s)",
+            [list(before)],
+        )
+        for (new,) in await cursor.fetchall():
+            rows = await counted(watch, new)
+            if new == self.drafted:
+                assert rows["checkpoints"] == 1
+            else:
+                parts = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+                assert [rows[part] for part in parts] == [before[self.copied][part] for part in parts]
+        orphans = await watch.execute(
+            "select 1 from checkpoints c where not exists ("
+            "select 1 from slackwater.threads t where t.thread_id::text = c.thread_id)"
+        )
+        assert await orphans.fetchall() == []
+
+
+@asynccontextmanager
+async def watching(uri: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(uri, autocommit=True) as watch:
+        yield watch
+
+
+async def end(server: ServerProcess, how: str) -> None:
+    """Wait until the process has gone, as it should."""
+    assert await server.wait() == (0 if how == "sigterm" else -signal.SIGKILL), server.tail()
+
+
 @pytest.mark.parametrize("how", ["sigterm", "sigkill"])
 async def test_a_process_that_goes_in_the_middle_leaves_nothing_half_done(
     database_uri: str, tmp_path: Path, how: str
@@ -47,65 +123,48 @@ async def test_a_process_that_goes_in_the_middle_leaves_nothing_half_done(
         (server,) = await fleet.start(tolerated=("Traceback", "thread"))
         async with (
             httpx.AsyncClient(base_url=server.url, timeout=20) as http,
-            await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as watch,
+            watching(database_uri) as watch,
             await psycopg.AsyncConnection.connect(database_uri) as block,
         ):
-            threads = [(await http.post("/threads", json={})).json()["thread_id"] for _ in range(3)]
-            for thread in threads:
-                body = {"assistant_id": "steps", "input": {"n": 3}}
-                await http.post(f"/threads/{thread}/runs/wait", json=body)
-            before = {thread: await counted(watch, thread) for thread in threads}
+            scene = await Scene.of(http, watch)
             # GIVEN each of them in the middle of its work
             await block.execute(f"lock table {BLOCKED} in share row exclusive mode")
-            drafted = str(uuid4())
-            deleted, kept, copied = threads
-            requests: list[tuple[str, Any]] = [
-                ("/threads/prune", {"thread_ids": [deleted]}),
-                ("/threads/prune", {"thread_ids": [kept], "strategy": "keep_latest"}),
-                (f"/threads/{copied}/copy", None),
-                (
-                    "/threads",
-                    {
-                        "thread_id": drafted,
-                        "metadata": {"graph_id": "steps"},
-                        "supersteps": [{"updates": [{"values": {"n": 2}, "as_node": "__input__"}]}],
-                    },
-                ),
-            ]
-            sent = [asyncio.create_task(http.post(path, json=body)) for path, body in requests]
-            await _waiting(watch, len(requests))
+            sent = [asyncio.create_task(http.post(path, json=body)) for path, body in scene.requests]
+            await _waiting(watch, len(sent))
             # WHEN their process goes, and then nothing is in the way any more
             getattr(server, how)()
             if how == "sigkill":
-                await server.wait()
+                await end(server, how)
             else:
                 await asyncio.sleep(0.3)
             await block.rollback()
-            with suppress(TimeoutError):
-                await server.wait()
+            await end(server, how)
             await asyncio.gather(*sent, return_exceptions=True)
-            await _quiet(watch)
             # THEN each is done, or has not happened
-            assert await counted(watch, deleted) in (before[deleted], dict.fromkeys(TABLES, 0))
-            after = await counted(watch, kept)
-            assert after == before[kept] or after["checkpoints"] == 1
-            assert after["slackwater.runs"] == before[kept]["slackwater.runs"]
-            cursor = await watch.execute(
-                "select thread_id::text from slackwater.threads where not thread_id::text = any(%s)",
-                [threads],
-            )
-            for (new,) in await cursor.fetchall():
-                rows = await counted(watch, new)
-                if new == drafted:
-                    assert rows["checkpoints"] == 1
-                else:
-                    parts = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
-                    assert [rows[part] for part in parts] == [before[copied][part] for part in parts]
-            orphans = await watch.execute(
-                "select 1 from checkpoints c where not exists ("
-                "select 1 from slackwater.threads t where t.thread_id::text = c.thread_id)"
-            )
-            assert await orphans.fetchall() == []
+            await _quiet(watch)
+            await scene.check(watch)
+
+
+@pytest.mark.parametrize("how", ["sigterm", "sigkill"])
+async def test_a_process_that_goes_at_any_moment_leaves_nothing_half_done(
+    database_uri: str, tmp_path: Path, how: str
+) -> None:
+    async with (
+        fleet_of(database_uri, tmp_path, ROOT / "tests" / "graphs") as fleet,
+        watching(database_uri) as watch,
+    ):
+        for _ in range(max(2, COUNT // BATCH)):
+            (server,) = await fleet.start(tolerated=("Traceback", "thread"))
+            async with httpx.AsyncClient(base_url=server.url, timeout=20) as http:
+                scene = await Scene.of(http, watch)
+                sent = [asyncio.create_task(http.post(path, json=body)) for path, body in scene.requests]
+                await asyncio.sleep(random.uniform(0, 0.1))
+                getattr(server, how)()
+                await end(server, how)
+                await asyncio.gather(*sent, return_exceptions=True)
+                await _quiet(watch)
+                await scene.check(watch)
+                await watch.execute(f"truncate {', '.join(TABLES)} cascade")
 
 
 async def _waiting(watch: psycopg.AsyncConnection[Any], count: int) -> None:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -48,6 +49,8 @@ class Receiver:
     """Statuses of the next answers; then 200."""
     headers: str = ""
     """More lines of each answer."""
+    slowest: float = 0.0
+    """Seconds that an answer takes at most."""
     got: list[Got] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
@@ -85,6 +88,8 @@ class Receiver:
             if status == HANG:
                 await reader.read()  # until the other side goes away
                 return
+            if self.slowest:
+                await asyncio.sleep(random.uniform(0, self.slowest))
             writer.write(
                 f"HTTP/1.1 {status} X\r\n{self.headers}content-length: 0\r\nconnection: close\r\n\r\n".encode()
             )
