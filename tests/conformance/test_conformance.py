@@ -26,6 +26,11 @@ BUFFERED = {
 }
 """What cannot be where a gateway collects answers."""
 
+CHANCE = {
+    "resumable.drop_and_resume_loses_nothing": "it takes the second page for the rest, and there may be a third",
+}
+"""What the moment decides there."""
+
 JOBS = 6
 ENVIRONMENTS = 12
 """Each takes one event at a time, and goes on with a run after it. On AWS there are as many as it takes."""
@@ -60,13 +65,14 @@ async def test_every_check_passes_behind_a_gateway_but_those_that_cannot(
             answers = await asyncio.gather(*(http.post("/runs/wait", json=body) for _ in range(ENVIRONMENTS)))
         assert {answer.status_code for answer in answers} <= {200, 503}
         # THEN
-        checks.judge(await checks.run(server.url, tmp_path, jobs=JOBS), BUFFERED)
+        checks.judge(await checks.run(server.url, tmp_path, jobs=JOBS), BUFFERED, CHANCE)
     server.tolerated = ("Traceback",)
     assert server.complaints() == []
 
 
 def test_the_document_has_the_same_list() -> None:
     document = (ROOT / "docs" / "lambda-local.md").read_text()
-    assert set(
-        re.findall(r"`([a-z_]+\.[a-z_]+)`", document.partition("## What buffering rules out")[2])
-    ) == set(BUFFERED)
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", document.partition("## What buffering rules out")[2])) == {
+        *BUFFERED,
+        *CHANCE,
+    }
