@@ -7,14 +7,14 @@ pytest runs: python3 scripts/test.py tests/unit -k budget
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bootstrap import ROOT, environment
+from bootstrap import ROOT, environment, need_python
+from provide import Providing
 
 CHECKS = (
     ("ruff", "check", "."),
@@ -33,11 +33,14 @@ HANGING_SECONDS = 240
 
 
 def main(arguments: list[str]) -> int:
+    need_python()
+    # A minute's work, which the environment and the checks take longer than.
+    providing = None if arguments else Providing()
     python = environment(ROOT / ".test" / "venv", ("dev",))
-    if arguments:
+    if providing is None:
         return run([str(python), "-m", "pytest", *arguments], python)
-    provide_pgbouncer()
     failed = [check for check in CHECKS if run([str(python.with_name(check[0])), *check[1:]], python)]
+    providing.wait()
     status = run(
         [
             *(str(python), "-m", "pytest", "-p", "scripts.coverage_gate"),
@@ -82,32 +85,6 @@ def run(command: list[str], python: Path) -> int:
             f"{'ok' if status == 0 else f'exit code {status}'}, {time.monotonic() - began:.1f} s", flush=True
         )
     return status
-
-
-def provide_pgbouncer() -> None:
-    """Install Debian's pgbouncer if that takes no questions; its tests are skipped where it is missing."""
-    apt = shutil.which("apt-get")
-    if shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists():
-        return
-    if apt is None or os.geteuid() != 0:
-        print("There is no pgbouncer: the tests that need it are skipped.", flush=True)
-        return
-    print("Installing pgbouncer", flush=True)
-    # The tests start it themselves: in runlevel 1 Debian starts no service that it has just installed.
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "pgbouncer"]):
-        done = subprocess.run(
-            [apt, "-qq", *command],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode:
-            print(f"{done.stdout[-1000:]}\nThe tests that need pgbouncer are skipped.", flush=True)
-            return
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""What tests need besides Python packages: Debian's pgbouncer, a headless Chromium, Node and the packages of tests/browser.
+
+Installed where that takes no questions; tests whose part is missing are skipped, and in CI they fail. By hand:
+python3 scripts/provide.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ROOT / "tests" / "browser"
+"""Where package.json and package-lock.json are."""
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Programs that can show the page, the smallest one first: it is the one that is installed."""
+INSTALL_SECONDS = 300
+
+
+class Providing:
+    """Installs what is missing while something else is done."""
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread(target=provide, name="provide", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until everything is there, or has been said to be missing."""
+        self._thread.join()
+
+
+def provide() -> None:
+    """Install what is missing. Says in one sentence each what cannot be."""
+    wanted = [] if pgbouncer() else ["pgbouncer"]
+    wanted += [] if chromium() else [BROWSERS[0]]
+    wanted += [] if shutil.which("npm") else ["nodejs", "npm"]
+    if wanted:
+        install(wanted)
+    if shutil.which("npm") and not node_modules().exists():
+        install_node_modules()
+
+
+def pgbouncer() -> str | None:
+    """The program, which Debian keeps where only root looks."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def chromium() -> str | None:
+    """A browser of the Chromium family."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def node_modules() -> Path:
+    """Where the packages of package-lock.json are, or would be: another lock has another folder."""
+    parts = [
+        platform.machine(),
+        *((PACKAGES / name).read_text() for name in ("package.json", "package-lock.json")),
+    ]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return ROOT / ".test" / f"npm-{key}" / "node_modules"
+
+
+def install(names: list[str]) -> None:
+    """Install Debian's packages."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        print(f"Nobody here can install {', '.join(names)}: the tests that need it are skipped.", flush=True)
+        return
+    print(f"Installing {', '.join(names)}", flush=True)
+    # The tests start what they need themselves: in runlevel 1 Debian starts no service that it has just installed.
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *names]):
+        if problem := _problem([apt, "-qq", *command], environ):
+            print(f"{problem}\nThe tests that need {', '.join(names)} are skipped.", flush=True)
+            return
+
+
+def install_node_modules() -> None:
+    """Install what package-lock.json names, at once or not at all. No package's own scripts run."""
+    folder = node_modules().parent
+    print("Installing the npm packages of tests/browser", flush=True)
+    making = folder.with_name(f"{folder.name}.{os.getpid()}")
+    for old in folder.parent.glob("npm-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    making.mkdir(parents=True)
+    (folder.parent / ".gitignore").write_text("*\n")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(PACKAGES / name, making)
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--prefix", str(making)]
+    npm = shutil.which("npm")
+    assert npm is not None
+    if problem := _problem([npm, "ci", *options], dict(os.environ)):
+        shutil.rmtree(making, ignore_errors=True)
+        print(f"{problem}\nThe tests that need a browser or the JavaScript client are skipped.", flush=True)
+        return
+    making.rename(folder)
+
+
+def _problem(command: list[str], environ: dict[str, str]) -> str | None:
+    """What the command said, if it failed."""
+    try:
+        done = subprocess.run(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=INSTALL_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{Path(command[0]).name} did not end within {INSTALL_SECONDS} s."
+    return done.stdout[-1000:] if done.returncode else None
+
+
+if __name__ == "__main__":
+    provide()

@@ -1,0 +1,96 @@
+"""A person chats in a browser: `useStream`, unmodified, against servers that are stopped in the middle of an answer."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from itertools import pairwise
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.drills.drill import Drill
+from tests.support.balancer import Balancer
+from tests.support.browser import ELSEWHERE, Chromium, Page
+from tests.support.effects import finished, repeated, started
+
+pytestmark = pytest.mark.drill
+
+ANSWER = "The tide turns twice a day, and between the two there is slack water."
+EXPLAIN = "Then nothing pulls at the boat: whoever has to change the helmsman does it now."
+CLOSE = "So nobody on board has to notice, and the voyage goes on."
+"""What the nodes of the graph `chat` say."""
+
+KEY = "a person's own"
+KEYS = {"SLACKWATER_API_KEYS": f"anna:{sha256(KEY.encode()).hexdigest()}"}
+IDLE = "document.querySelector('output').textContent === 'ready'"
+
+
+async def open_chat(
+    page: Page, server: str, port: int, *, hook: str, host: str = "127.0.0.1", key: str = ""
+) -> None:
+    asked = {"server": server, "hook": hook, **({"key": key} if key else {})}
+    await page.call("goto", f"http://{host}:{port}/?{urlencode(asked)}")
+
+
+async def say(page: Page, text: str) -> None:
+    await page.call("fill", "input", text)
+    await page.call("click", "text=Send")
+
+
+async def until_said(page: Page, *texts: str) -> None:
+    """Wait until these are the last messages, and nothing is on its way."""
+    await page.until(
+        f"{IDLE} && JSON.stringify([...document.querySelectorAll('li')].slice(-{len(texts)})"
+        f".map((item) => item.textContent)) === JSON.stringify({list(texts)!r})"
+    )
+
+
+def check_tokens(seen: list[list[str]], texts: list[str]) -> None:
+    """Each message grew word by word: no word was missing, none was there twice, nothing was taken back."""
+    for place, text in enumerate(texts):
+        grown = [state[place] for state in seen if len(state) > place and state[place]]
+        grown = [one for one, after in pairwise([*grown, ""]) if one != after]
+        words = text.split(" ")
+        beginnings = [" ".join(words[:n]) for n in range(1, len(words) + 1)]
+        assert grown == [beginning for beginning in beginnings if beginning in grown], grown
+        assert grown[-1] == text
+
+
+@pytest.mark.parametrize("hook", ["sdk"])
+async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
+    drill: Drill, chromium: Chromium, page_port: int, hook: str
+) -> None:
+    first, second = await drill.fleet.start(2, env=KEYS)
+    page = chromium.page()
+    async with Balancer([first]).serve() as balancer:
+        # GIVEN a page from elsewhere, with a key, and an answer that nobody has interrupted
+        await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE, key=KEY)
+        await say(page, "What is slack water?")
+        await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
+        # WHEN a question is asked, it is shown; it can be answered
+        await say(page, "Now publish it.")
+        await page.call("click", "text=Yes")
+        await until_said(page, "Now publish it.", ANSWER, "You decided: yes.", CLOSE)
+        # WHEN the process that serves an answer is stopped in the middle of it
+        mark = drill.effects.last()
+        await say(page, "And again?")
+        await page.until(
+            "[...document.querySelectorAll('li')].at(-1).textContent.startsWith('The tide turns')"
+        )
+        balancer.replicas.append(second)
+        await drill.stop(first)
+        # THEN the page goes on, and ends with the same text
+        await until_said(page, "And again?", ANSWER, EXPLAIN, CLOSE)
+    assert [run["outcome"] for run in first.report()["runs"]] == ["drained"]
+    effects = drill.effects.after(mark)
+    assert finished(effects) == ["answer", "explain", "close"]
+    assert not repeated(started(effects))
+    assert {effect.pid for effect in effects} == {first.pid, second.pid}
+    texts = await page.texts("li")
+    assert texts == [
+        *("What is slack water?", ANSWER, EXPLAIN, CLOSE),
+        *("Now publish it.", ANSWER, "You decided: yes.", CLOSE),
+        *("And again?", ANSWER, EXPLAIN, CLOSE),
+    ]
+    check_tokens(await page.call("evaluate", "window.seen"), texts)
+    assert not await page.problems()

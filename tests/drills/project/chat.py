@@ -1,0 +1,75 @@
+"""A conversation as a front end has it: answers that come word by word, and a question to a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from effects import record
+from graphs import WordByWord
+from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+TOKEN_SECONDS = 0.06
+
+
+class ChatState(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+class Says(WordByWord):
+    """Says its text, and repeats nothing of what it was asked."""
+
+    text: str
+    delay: float = TOKEN_SECONDS
+
+    def _reply(self, messages: list[BaseMessage]) -> str:
+        return self.text
+
+
+TEXTS = {
+    "answer": "The tide turns twice a day, and between the two there is slack water.",
+    "explain": "Then nothing pulls at the boat: whoever has to change the helmsman does it now.",
+    "close": "So nobody on board has to notice, and the voyage goes on.",
+}
+"""What each node says."""
+
+
+def saying(name: str) -> Any:
+    async def node(state: ChatState, config: RunnableConfig) -> dict:
+        record(config, name, "start")
+        said = await Says(text=TEXTS[name]).ainvoke(state["messages"], config)
+        record(config, name, "done")
+        return {"messages": [said]}
+
+    return node
+
+
+def approve(state: ChatState, config: RunnableConfig) -> dict:
+    """Asks a person before anything is made public."""
+    decision = interrupt({"question": "Shall I publish this?"})
+    record(config, "approve", "done")
+    return {"messages": [{"role": "assistant", "content": f"You decided: {decision}."}]}
+
+
+def _wants_publishing(state: ChatState) -> str:
+    last = next(message for message in reversed(state["messages"]) if message.type == "human")
+    return "approve" if "publish" in str(last.content) else "explain"
+
+
+chat = (
+    StateGraph(ChatState)
+    .add_node("answer", saying("answer"))
+    .add_node("approve", approve)
+    .add_node("explain", saying("explain"))
+    .add_node("close", saying("close"))
+    .add_edge(START, "answer")
+    .add_conditional_edges("answer", _wants_publishing, ["approve", "explain"])
+    .add_edge("approve", "close")
+    .add_edge("explain", "close")
+    .add_edge("close", END)
+    .compile()
+)
