@@ -12,6 +12,7 @@ from tests.drills.drill import Drill
 from tests.support.balancer import Balancer
 from tests.support.browser import ELSEWHERE, Chromium, Page
 from tests.support.effects import finished, repeated, started
+from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.drill
 
@@ -45,15 +46,32 @@ async def until_said(page: Page, *texts: str) -> None:
     )
 
 
-def check_tokens(seen: list[list[str]], texts: list[str]) -> None:
-    """Each message grew word by word: no word was missing, none was there twice, nothing was taken back."""
+async def until_begun(page: Page) -> None:
+    """Wait until the first words of an answer are there."""
+    await page.until("[...document.querySelectorAll('li')].at(-1)?.textContent.startsWith('The tide turns')")
+
+
+def check_words(seen: list[list[str]], texts: list[str]) -> int:
+    """Each message grew by words: none was missing, none was there twice, none was taken back. How many changes."""
+    changes = 0
     for place, text in enumerate(texts):
-        grown = [state[place] for state in seen if len(state) > place and state[place]]
-        grown = [one for one, after in pairwise([*grown, ""]) if one != after]
+        shown = [state[place] for state in seen if len(state) > place and state[place]]
+        grown = [one for one, after in pairwise([*shown, ""]) if one != after]
         words = text.split(" ")
         beginnings = [" ".join(words[:n]) for n in range(1, len(words) + 1)]
         assert grown == [beginning for beginning in beginnings if beginning in grown], grown
         assert grown[-1] == text
+        changes += len(grown)
+    return changes
+
+
+def check_handover(drill: Drill, mark: int, first: ServerProcess, second: ServerProcess) -> None:
+    """One process began the answer and another one ended it: each node once."""
+    assert [run["outcome"] for run in first.report()["runs"]] == ["drained"]
+    effects = drill.effects.after(mark)
+    assert finished(effects) == ["answer", "explain", "close"]
+    assert not repeated(started(effects))
+    assert {effect.pid for effect in effects} == {first.pid, second.pid}
 
 
 @pytest.mark.parametrize("hook", ["sdk"])
@@ -63,34 +81,56 @@ async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
     first, second = await drill.fleet.start(2, env=KEYS)
     page = chromium.page()
     async with Balancer([first]).serve() as balancer:
-        # GIVEN a page from elsewhere, with a key, and an answer that nobody has interrupted
+        # GIVEN a page from elsewhere: without a key it is told so
+        await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE)
+        await say(page, "What is slack water?")
+        await page.until("document.querySelector('[role=alert]')?.textContent.includes('401')")
+        # WHEN it has one, THEN the answer comes word by word
         await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE, key=KEY)
         await say(page, "What is slack water?")
         await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
-        # WHEN a question is asked, it is shown; it can be answered
+        assert check_words(await page.call("evaluate", "seen"), await page.texts("li")) > 10
+        # WHEN it is asked something, THEN that is shown, and the run goes on with what is answered
         await say(page, "Now publish it.")
         await page.call("click", "text=Yes")
         await until_said(page, "Now publish it.", ANSWER, "You decided: yes.", CLOSE)
         # WHEN the process that serves an answer is stopped in the middle of it
         mark = drill.effects.last()
         await say(page, "And again?")
-        await page.until(
-            "[...document.querySelectorAll('li')].at(-1).textContent.startsWith('The tide turns')"
-        )
+        await until_begun(page)
         balancer.replicas.append(second)
         await drill.stop(first)
         # THEN the page goes on, and ends with the same text
         await until_said(page, "And again?", ANSWER, EXPLAIN, CLOSE)
-    assert [run["outcome"] for run in first.report()["runs"]] == ["drained"]
-    effects = drill.effects.after(mark)
-    assert finished(effects) == ["answer", "explain", "close"]
-    assert not repeated(started(effects))
-    assert {effect.pid for effect in effects} == {first.pid, second.pid}
+    check_handover(drill, mark, first, second)
     texts = await page.texts("li")
     assert texts == [
         *("What is slack water?", ANSWER, EXPLAIN, CLOSE),
         *("Now publish it.", ANSWER, "You decided: yes.", CLOSE),
         *("And again?", ANSWER, EXPLAIN, CLOSE),
     ]
-    check_tokens(await page.call("evaluate", "window.seen"), texts)
+    check_words(await page.call("evaluate", "seen"), texts)
+    assert not await page.problems()
+
+
+@pytest.mark.parametrize("hook", ["rejoining"])
+async def test_a_page_that_is_loaded_again_finds_its_answer_at_another_server(
+    drill: Drill, chromium: Chromium, page_port: int, hook: str
+) -> None:
+    first, second = await drill.fleet.start(2)
+    page = chromium.page()
+    async with Balancer([first]).serve() as balancer:
+        # GIVEN a page of this machine, without a key, in the middle of an answer
+        await open_chat(page, balancer.url, page_port, hook=hook)
+        mark = drill.effects.last()
+        await say(page, "What is slack water?")
+        await until_begun(page)
+        # WHEN the process that serves it is stopped, and the page is loaded again
+        balancer.replicas.append(second)
+        await drill.stop(first)
+        await page.call("reload")
+        # THEN it shows the same in the end; before, the hook shows the state and reads the run from its beginning
+        await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
+    check_handover(drill, mark, first, second)
+    assert await page.texts("li") == ["What is slack water?", ANSWER, EXPLAIN, CLOSE]
     assert not await page.problems()

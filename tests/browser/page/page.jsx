@@ -1,4 +1,4 @@
-// A chat as one would write it from the SDKs' own documentation. In the address: ?server=…&key=…&hook=sdk|react
+// A chat as one would write it from the SDKs' own documentation. In the address: ?server=…&key=…&hook=…&thread=…
 
 import { createRoot } from "react-dom/client";
 import { useState } from "react";
@@ -13,21 +13,28 @@ const options = {
   apiKey: asked.get("key") ?? undefined,
 };
 
-/** The hook of `@langchain/langgraph-sdk`: runs and their streams. */
-function SdkChat() {
-  const [threadId, setThreadId] = useThreadInAddress();
-  const stream = useRunStream({ ...options, threadId, onThreadId: setThreadId, reconnectOnMount: true, fetchStateHistory: true });
-  return <Chat stream={stream} answer={(resume) => stream.submit(undefined, { command: { resume } })} />;
-}
+const chats = {
+  /** The hook of `@langchain/langgraph-sdk` as it comes: a run is cancelled when its page is closed. */
+  sdk() {
+    const [threadId, onThreadId] = useThreadInAddress();
+    const stream = useRunStream({ ...options, threadId, onThreadId });
+    return <Chat stream={stream} answer={(resume) => stream.submit(undefined, { command: { resume } })} />;
+  },
+  /** The same, with what lets a page that was loaded again find its run. */
+  rejoining() {
+    const [threadId, onThreadId] = useThreadInAddress();
+    const stream = useRunStream({ ...options, threadId, onThreadId, reconnectOnMount: true, fetchStateHistory: true });
+    return <Chat stream={stream} answer={(resume) => stream.submit(undefined, { command: { resume } })} />;
+  },
+  /** The hook of `@langchain/react`: protocol v2. */
+  react() {
+    const [threadId, onThreadId] = useThreadInAddress();
+    const stream = useThreadStream({ ...options, threadId, onThreadId });
+    return <Chat stream={stream} answer={(resume) => stream.respond(resume)} />;
+  },
+};
 
-/** The hook of `@langchain/react`: protocol v2. */
-function ReactChat() {
-  const [threadId, setThreadId] = useThreadInAddress();
-  const stream = useThreadStream({ ...options, threadId, onThreadId: setThreadId });
-  return <Chat stream={stream} answer={(resume) => stream.respond(resume)} />;
-}
-
-/** A thread that is still the page's when it is loaded again. */
+/** The thread is still the page's when it is loaded again. */
 function useThreadInAddress() {
   const [threadId, setThreadId] = useState(asked.get("thread"));
   return [
@@ -78,10 +85,11 @@ function textOf({ content }) {
   return typeof content === "string" ? content : content.map((block) => block.text ?? "").join("");
 }
 
-// What a person has seen: every text that a message has had on the page, in its order. Kept when the page is loaded again.
+// What a person has seen: the texts of all messages, each time that one has changed.
 window.seen = [];
 new MutationObserver(() => {
   window.seen.push([...document.querySelectorAll("li")].map((item) => item.textContent));
 }).observe(document.querySelector("main"), { subtree: true, childList: true, characterData: true });
 
-createRoot(document.querySelector("main")).render(asked.get("hook") === "react" ? <ReactChat /> : <SdkChat />);
+const Page = chats[asked.get("hook")];
+createRoot(document.querySelector("main")).render(<Page />);

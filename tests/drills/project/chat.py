@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from effects import record
 from graphs import WordByWord
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -28,6 +30,11 @@ class Says(WordByWord):
 
     def _reply(self, messages: list[BaseMessage]) -> str:
         return self.text
+
+    async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        """As long in its saying when nobody listens."""
+        await asyncio.sleep(self.delay * len(self.text.split(" ")))
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.text))])
 
 
 TEXTS = {
