@@ -12,9 +12,10 @@ async function open(browser, name) {
   const context = await browser.newContext();
   context.setDefaultTimeout(30_000);
   const page = await context.newPage();
-  const problems = [];
+  const [problems, sockets] = [[], []];
   page.on("pageerror", (error) => problems.push(String(error.stack ?? error)));
-  pages.set(name, { page, problems });
+  page.on("websocket", (socket) => sockets.push(socket.url()));
+  pages.set(name, { page, seen: { problems, sockets } });
 }
 
 async function main() {
@@ -24,8 +25,8 @@ async function main() {
     let answer;
     try {
       if (!pages.has(name)) await open(browser, name);
-      const { page, problems } = pages.get(name);
-      const value = method === "problems" ? problems : await page[method](...params);
+      const { page, seen } = pages.get(name);
+      const value = method in seen ? seen[method] : await page[method](...params);
       // What cannot be told in JSON, a response for example, is nobody's answer.
       answer = { value: method === "goto" || method.startsWith("wait") ? null : (value ?? null) };
     } catch (error) {

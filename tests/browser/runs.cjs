@@ -16,6 +16,8 @@ async function collect(stream, isLast = () => false) {
   return parts;
 }
 
+const texts = ({ messages }) => messages.map(({ content }) => content);
+
 /** A run on a thread of its own, in the background. */
 async function begin(options = {}) {
   const { thread_id } = await client.threads.create();
@@ -27,7 +29,7 @@ async function until(thread, run, answer) {
   let cuts = 0;
   for (;;) {
     try {
-      return { values: await answer, cuts };
+      return { texts: texts(await answer), cuts };
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // of fetch: the connection, not the answer
       cuts += 1;

@@ -11,7 +11,7 @@ import pytest
 from tests.drills.drill import Drill
 from tests.support.balancer import Balancer
 from tests.support.browser import ELSEWHERE, Chromium, Page
-from tests.support.effects import finished, repeated, started
+from tests.support.effects import Effect, finished, repeated, started
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.drill
@@ -65,72 +65,93 @@ def check_words(seen: list[list[str]], texts: list[str]) -> int:
     return changes
 
 
-def check_handover(drill: Drill, mark: int, first: ServerProcess, second: ServerProcess) -> None:
-    """One process began the answer and another one ended it: each node once."""
-    assert [run["outcome"] for run in first.report()["runs"]] == ["drained"]
-    effects = drill.effects.after(mark)
-    assert finished(effects) == ["answer", "explain", "close"]
-    assert not repeated(started(effects))
-    assert {effect.pid for effect in effects} == {first.pid, second.pid}
-
-
-@pytest.mark.parametrize("hook", ["sdk"])
-async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
-    drill: Drill, chromium: Chromium, page_port: int, hook: str
+def check_handover(
+    drill: Drill, mark: int, first: ServerProcess, second: ServerProcess, answers: int
 ) -> None:
-    first, second = await drill.fleet.start(2, env=KEYS)
-    page = chromium.page()
-    async with Balancer([first]).serve() as balancer:
-        # GIVEN a page from elsewhere: without a key it is told so
-        await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE)
-        await say(page, "What is slack water?")
-        await page.until("document.querySelector('[role=alert]')?.textContent.includes('401')")
-        # WHEN it has one, THEN the answer comes word by word
-        await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE, key=KEY)
-        await say(page, "What is slack water?")
-        await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
-        assert check_words(await page.call("evaluate", "seen"), await page.texts("li")) > 10
-        # WHEN it is asked something, THEN that is shown, and the run goes on with what is answered
-        await say(page, "Now publish it.")
-        await page.call("click", "text=Yes")
-        await until_said(page, "Now publish it.", ANSWER, "You decided: yes.", CLOSE)
-        # WHEN the process that serves an answer is stopped in the middle of it
-        mark = drill.effects.last()
-        await say(page, "And again?")
-        await until_begun(page)
-        balancer.replicas.append(second)
-        await drill.stop(first)
-        # THEN the page goes on, and ends with the same text
-        await until_said(page, "And again?", ANSWER, EXPLAIN, CLOSE)
-    check_handover(drill, mark, first, second)
-    texts = await page.texts("li")
-    assert texts == [
-        *("What is slack water?", ANSWER, EXPLAIN, CLOSE),
-        *("Now publish it.", ANSWER, "You decided: yes.", CLOSE),
-        *("And again?", ANSWER, EXPLAIN, CLOSE),
-    ]
-    check_words(await page.call("evaluate", "seen"), texts)
-    assert not await page.problems()
+    """One process began these answers and another one ended them: each node once."""
+    assert [run["outcome"] for run in first.report()["runs"]] == ["drained"] * answers
+    runs: dict[str, list[Effect]] = {}
+    for effect in drill.effects.after(mark):
+        runs.setdefault(effect.run, []).append(effect)
+    assert len(runs) == answers
+    for effects in runs.values():
+        assert finished(effects) == ["answer", "explain", "close"]
+        assert not repeated(started(effects))
+        assert {effect.pid for effect in effects} == {first.pid, second.pid}
 
 
-@pytest.mark.parametrize("hook", ["rejoining"])
-async def test_a_page_that_is_loaded_again_finds_its_answer_at_another_server(
-    drill: Drill, chromium: Chromium, page_port: int, hook: str
+async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
+    drill: Drill, chromium: Chromium, page_port: int
 ) -> None:
     first, second = await drill.fleet.start(2)
-    page = chromium.page()
+    pages = {hook: chromium.page() for hook in ("sdk",)}
     async with Balancer([first]).serve() as balancer:
-        # GIVEN a page of this machine, without a key, in the middle of an answer
-        await open_chat(page, balancer.url, page_port, hook=hook)
+        # GIVEN pages of this machine
+        for hook, page in pages.items():
+            await open_chat(page, balancer.url, page_port, hook=hook)
+            await say(page, "What is slack water?")
+        # THEN the answer comes word by word
+        for page in pages.values():
+            await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
+            assert check_words(await page.call("evaluate", "seen"), await page.texts("li")) > 10
+        # WHEN there is a question, THEN it is shown, and the run goes on with what is answered
+        for page in pages.values():
+            await say(page, "Now publish it.")
+        for page in pages.values():
+            await page.until("document.querySelector('aside')?.textContent.includes('Shall I publish this?')")
+            await page.call("click", "text=Yes")
+        for page in pages.values():
+            await until_said(page, "Now publish it.", ANSWER, "You decided: yes.", CLOSE)
+            assert not await page.texts("aside")
+        # WHEN the process that serves the answers is stopped in the middle of them
         mark = drill.effects.last()
-        await say(page, "What is slack water?")
-        await until_begun(page)
+        for page in pages.values():
+            await say(page, "And again?")
+        for page in pages.values():
+            await until_begun(page)
+        balancer.replicas.append(second)
+        await drill.stop(first)
+        # THEN each page goes on, word by word, and ends with the same text
+        for hook, page in pages.items():
+            await until_said(page, "And again?", ANSWER, EXPLAIN, CLOSE)
+            texts = await page.texts("li")
+            assert texts == [
+                *("What is slack water?", ANSWER, EXPLAIN, CLOSE),
+                *("Now publish it.", ANSWER, "You decided: yes.", CLOSE),
+                *("And again?", ANSWER, EXPLAIN, CLOSE),
+            ]
+            check_words(await page.call("evaluate", "seen"), texts)
+            assert not await page.problems()
+            assert bool(await page.sockets()) == (hook == "socket")
+    check_handover(drill, mark, first, second, len(pages))
+
+
+async def test_a_page_that_is_loaded_again_finds_its_answer_at_another_server(
+    drill: Drill, chromium: Chromium, page_port: int
+) -> None:
+    first, second = await drill.fleet.start(2, env=KEYS)
+    pages = {hook: chromium.page() for hook in ("rejoining",)}
+    async with Balancer([first]).serve() as balancer:
+        # GIVEN pages from elsewhere: without a key they are told so
+        for hook, page in pages.items():
+            await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE)
+            await say(page, "What is slack water?")
+            await page.until("document.querySelector('[role=alert]')?.textContent.includes('401')")
+        # GIVEN the same with a key, in the middle of an answer
+        mark = drill.effects.last()
+        for hook, page in pages.items():
+            await open_chat(page, balancer.url, page_port, hook=hook, host=ELSEWHERE, key=KEY)
+            await say(page, "What is slack water?")
+        for page in pages.values():
+            await until_begun(page)
         # WHEN the process that serves it is stopped, and the page is loaded again
         balancer.replicas.append(second)
         await drill.stop(first)
-        await page.call("reload")
-        # THEN it shows the same in the end; before, the hook shows the state and reads the run from its beginning
-        await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
-    check_handover(drill, mark, first, second)
-    assert await page.texts("li") == ["What is slack water?", ANSWER, EXPLAIN, CLOSE]
-    assert not await page.problems()
+        for page in pages.values():
+            await page.call("reload")
+        # THEN it ends with the same text; before, it shows the state, and reads the run from its beginning
+        for page in pages.values():
+            await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
+            assert await page.texts("li") == ["What is slack water?", ANSWER, EXPLAIN, CLOSE]
+            assert not await page.problems()
+    check_handover(drill, mark, first, second, len(pages))

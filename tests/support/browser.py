@@ -169,6 +169,10 @@ class Page:
         """Exceptions that nobody has caught."""
         return list(await self.call("problems"))
 
+    async def sockets(self) -> list[str]:
+        """The addresses of the WebSockets that it has opened."""
+        return list(await self.call("sockets"))
+
 
 @asynccontextmanager
 async def client_program(name: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:

@@ -32,6 +32,12 @@ const chats = {
     const stream = useThreadStream({ ...options, threadId, onThreadId });
     return <Chat stream={stream} answer={(resume) => stream.respond(resume)} />;
   },
+  /** The same by WebSocket, to which a browser can give no key. */
+  socket() {
+    const [threadId, onThreadId] = useThreadInAddress();
+    const stream = useThreadStream({ ...options, threadId, onThreadId, transport: "websocket" });
+    return <Chat stream={stream} answer={(resume) => stream.respond(resume)} />;
+  },
 };
 
 /** The thread is still the page's when it is loaded again. */
