@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.drills.drill import PROJECT
 from tests.handler.scene import SECRET, Scene, once_each
+from tests.support.browser import client_program
 from tests.support.emulator import gateway_of
 from tests.support.server import ServerProcess, fleet_of
 
@@ -96,6 +98,23 @@ async def test_the_stream_of_a_run_longer_than_four_time_limits_is_whole(scene: 
     assert (row["status"], row["attempt"]) == ("success", 1)
     assert row["handovers"] >= 4
     assert scene.begun(run) == once_each(SUPERSTEPS)
+
+
+async def test_the_javascript_client_reads_pages_as_one_stream(scene: Scene, queue: str) -> None:
+    supersteps = 20
+    given = json.dumps({"n": supersteps, "sleep": SUPERSTEP_SECONDS})
+    assert supersteps * SUPERSTEP_SECONDS > TIME_LIMIT
+    async with gateway(scene, queue) as server:
+        # WHEN the stock client streams a run that is handed over, in answers that are collected whole
+        async with client_program("stream.cjs", server.url, SECRET, "line", given) as program:
+            out, errors = await program.communicate()
+        # THEN it has read all of it, once
+        assert not errors, errors.decode()
+        parts = json.loads(out)
+        steps = [part["data"]["step"]["i"] for part in parts if part["event"] == "updates"]
+        assert steps == list(range(1, supersteps + 1)), server.tail()
+        assert len({part["id"] for part in parts}) == len(parts)
+        assert len({part["id"].partition("-")[0] for part in parts}) > 1
 
 
 async def test_a_run_goes_from_a_container_to_lambda_and_back(scene: Scene) -> None:
