@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import threading
@@ -19,6 +20,7 @@ PACKAGES = ROOT / "tests" / "browser"
 """Where package.json and package-lock.json are."""
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Programs that can show the page, the smallest one first: it is the one that is installed."""
+NODE_VERSION = 20
 INSTALL_SECONDS = 300
 
 
@@ -41,8 +43,16 @@ def provide() -> None:
     wanted += [] if shutil.which("npm") else ["nodejs", "npm"]
     if wanted:
         install(wanted)
-    if shutil.which("npm") and not node_modules().exists():
-        install_node_modules()
+    if node_modules().exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None or node() is None:
+        print(
+            f"There is no npm with Node {NODE_VERSION} or newer: the tests that need it are skipped.",
+            flush=True,
+        )
+    else:
+        install_node_modules(npm)
 
 
 def pgbouncer() -> str | None:
@@ -53,6 +63,16 @@ def pgbouncer() -> str | None:
 def chromium() -> str | None:
     """A browser of the Chromium family."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def node() -> str | None:
+    """Node, if it is new enough for Playwright."""
+    found = shutil.which("node")
+    if found is None:
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60).stdout
+    version = re.match(r"v(\d+)\.", said)
+    return found if version and int(version[1]) >= NODE_VERSION else None
 
 
 def node_modules() -> Path:
@@ -80,7 +100,7 @@ def install(names: list[str]) -> None:
             return
 
 
-def install_node_modules() -> None:
+def install_node_modules(npm: str) -> None:
     """Install what package-lock.json names, at once or not at all. No package's own scripts run."""
     folder = node_modules().parent
     print("Installing the npm packages of tests/browser", flush=True)
@@ -92,8 +112,6 @@ def install_node_modules() -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(PACKAGES / name, making)
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--prefix", str(making)]
-    npm = shutil.which("npm")
-    assert npm is not None
     if problem := _problem([npm, "ci", *options], dict(os.environ)):
         shutil.rmtree(making, ignore_errors=True)
         print(f"{problem}\nThe tests that need a browser or the JavaScript client are skipped.", flush=True)

@@ -44,7 +44,9 @@ def needed(found: str | Path | None, what: str) -> str:
 
 def node_environment() -> dict[str, str]:
     """Ours, in which `require` finds the packages of tests/browser/package-lock.json."""
-    modules = needed(provide.node_modules(), "the npm packages of tests/browser")
+    modules = needed(
+        provide.node_modules(), f"Node {provide.NODE_VERSION} and the npm packages of tests/browser"
+    )
     dropped = ("LANGGRAPH_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
     return {
         **{name: value for name, value in os.environ.items() if name not in dropped},
