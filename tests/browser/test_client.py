@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_page import ANSWER, CLOSE, EXPLAIN
+from tests.browser.test_page import NODES, SAID
 from tests.drills.drill import Drill
 from tests.sdk.test_the_client_never_notices import comparable
 from tests.support.balancer import Balancer
@@ -19,8 +19,6 @@ from tests.support.effects import finished, repeated, started
 pytestmark = pytest.mark.drill
 
 STREAMS = ("stream", "stateless", "joinStream", "threadStream")
-NODES = ["answer", "explain", "close"]
-SAID = [ANSWER, EXPLAIN, CLOSE]
 
 
 async def read_runs(url: str, meanwhile: Callable[[], Awaitable[None]] | None = None) -> dict[str, Any]:

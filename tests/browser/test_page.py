@@ -17,9 +17,16 @@ from tests.support.server import ServerProcess
 pytestmark = pytest.mark.drill
 
 ANSWER = "The tide turns twice a day, and between the two there is slack water."
-EXPLAIN = "Then nothing pulls at the boat: whoever has to change the helmsman does it now."
 CLOSE = "So nobody on board has to notice, and the voyage goes on."
+SAID = [
+    ANSWER,
+    "Then nothing pulls at the boat: whoever has to change the helmsman does it now.",
+    "Ashore it is the moment between two shifts, when the hall is quiet.",
+    "It does not last: in a few minutes the tide sets in from the other side.",
+    CLOSE,
+]
 """What the nodes of the graph `chat` say."""
+NODES = ["answer", "explain", "compare", "warn", "close"]
 
 KEY = "a person's own"
 KEYS = {"SLACKWATER_API_KEYS": f"anna:{sha256(KEY.encode()).hexdigest()}"}
@@ -75,7 +82,7 @@ def check_handover(
         runs.setdefault(effect.run, []).append(effect)
     assert len(runs) == answers
     for effects in runs.values():
-        assert finished(effects) == ["answer", "explain", "close"]
+        assert finished(effects) == NODES
         assert not repeated(started(effects))
         assert {effect.pid for effect in effects} == {first.pid, second.pid}
 
@@ -92,7 +99,7 @@ async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
             await say(page, "What is slack water?")
         # THEN the answer comes word by word
         for page in pages.values():
-            await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
+            await until_said(page, "What is slack water?", *SAID)
             assert check_words(await page.call("evaluate", "seen"), await page.texts("li")) > 10
         # WHEN there is a question, THEN it is shown, and the run goes on with what is answered
         for page in pages.values():
@@ -113,12 +120,12 @@ async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
         await drill.stop(first)
         # THEN each page goes on, word by word, and ends with the same text
         for hook, page in pages.items():
-            await until_said(page, "And again?", ANSWER, EXPLAIN, CLOSE)
+            await until_said(page, "And again?", *SAID)
             texts = await page.texts("li")
             assert texts == [
-                *("What is slack water?", ANSWER, EXPLAIN, CLOSE),
+                *("What is slack water?", *SAID),
                 *("Now publish it.", ANSWER, "You decided: yes.", CLOSE),
-                *("And again?", ANSWER, EXPLAIN, CLOSE),
+                *("And again?", *SAID),
             ]
             check_words(await page.call("evaluate", "seen"), texts)
             assert not await page.problems()
@@ -151,7 +158,7 @@ async def test_a_page_that_is_loaded_again_finds_its_answer_at_another_server(
             await page.call("reload")
         # THEN it ends with the same text; before, it shows the state, and reads the run from its beginning
         for page in pages.values():
-            await until_said(page, "What is slack water?", ANSWER, EXPLAIN, CLOSE)
-            assert await page.texts("li") == ["What is slack water?", ANSWER, EXPLAIN, CLOSE]
+            await until_said(page, "What is slack water?", *SAID)
+            assert await page.texts("li") == ["What is slack water?", *SAID]
             assert not await page.problems()
     check_handover(drill, mark, first, second, len(pages))

@@ -40,9 +40,11 @@ class Says(WordByWord):
 TEXTS = {
     "answer": "The tide turns twice a day, and between the two there is slack water.",
     "explain": "Then nothing pulls at the boat: whoever has to change the helmsman does it now.",
+    "compare": "Ashore it is the moment between two shifts, when the hall is quiet.",
+    "warn": "It does not last: in a few minutes the tide sets in from the other side.",
     "close": "So nobody on board has to notice, and the voyage goes on.",
 }
-"""What each node says."""
+"""What each node says: in less than a second, so that it can end after a SIGTERM; all of it in some more."""
 
 
 def saying(name: str) -> Any:
@@ -72,11 +74,15 @@ chat = (
     .add_node("answer", saying("answer"))
     .add_node("approve", approve)
     .add_node("explain", saying("explain"))
+    .add_node("compare", saying("compare"))
+    .add_node("warn", saying("warn"))
     .add_node("close", saying("close"))
     .add_edge(START, "answer")
     .add_conditional_edges("answer", _wants_publishing, ["approve", "explain"])
     .add_edge("approve", "close")
-    .add_edge("explain", "close")
+    .add_edge("explain", "compare")
+    .add_edge("compare", "warn")
+    .add_edge("warn", "close")
     .add_edge("close", END)
     .compile()
 )
