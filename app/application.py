@@ -8,7 +8,11 @@ from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
+
+from app.front.switches import group_of
+from app.graphs.surface import Group
 
 ROUTES = {
     "assistants": "app.assistants.routes",
@@ -53,6 +57,10 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._built: set[str] = set()
+        self.disabled: frozenset[Group] = frozenset()
+        """Groups of routes that are switched off."""
+        self.own: Starlette | None = None
+        """The project's own application."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -61,7 +69,11 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         self.build_all()
-        return super().openapi()
+        schema = super().openapi()
+        if not self.disabled:
+            return schema
+        paths = {path: item for path, item in schema["paths"].items() if group_of(path) not in self.disabled}
+        return {**schema, "paths": paths}
 
     def build_all(self) -> None:
         """Build every route."""

@@ -46,6 +46,11 @@ class Budget:
         """Seconds in which cancelled runs may still unwind."""
         return max(0.0, self.deadline - self.hard_reserve - time.monotonic())
 
+    def left_to_leave(self) -> float:
+        """Seconds in which what is not ours may shut down: half of what there is, if the reserve does not leave more."""
+        left = self.left()
+        return max(left - self.hard_reserve, left / 2)
+
     def spent_ms(self) -> float:
         """Milliseconds since the budget was made."""
         return (time.monotonic() - self.started) * 1000

@@ -100,6 +100,11 @@ def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
     return {"X-Pagination-Total": str(offset + found)}
 
 
+async def failed(_: Request, error: Exception) -> Response:
+    """The answer to an error of ours, which is still raised, for the server to log."""
+    return json_response({"detail": "Something went wrong in this server: its log says what."}, 500)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Every failure leaves as `{"detail": "<sentence>"}`."""
 
@@ -115,9 +120,6 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return json_response({"detail": _explain(error)}, 422)
 
-    async def failed(_: Request, error: Exception) -> Response:
-        return json_response({"detail": "Something went wrong in this server: its log says what."}, 500)
-
     async def database_gone(_: Request, error: Exception) -> Response:
         log.warning(
             "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
@@ -127,7 +129,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, failed)  # which is still raised, for the server to log
+    app.add_exception_handler(Exception, failed)
     for kind in DATABASE_TROUBLE:
         app.add_exception_handler(kind, database_gone)
 

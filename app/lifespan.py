@@ -9,15 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TypedDict
 
-from fastapi import FastAPI
-
 from app import telemetry
+from app.application import Application
 from app.assistants import service as assistants
 from app.aws.database import conninfo_of
 from app.aws.secrets import with_secret_keys
 from app.aws.wakeups import waker_of
 from app.crons.fire import fire_due
 from app.errors import SchemaError, StartError
+from app.front import front
 from app.graphs.registry import Graphs
 from app.imports import in_turn, late
 from app.postgres import schema
@@ -39,18 +39,22 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+async def lifespan(app: Application) -> AsyncIterator[State]:
     """Open → serve → drain → release."""
     try:
         settings = app.state.settings or Settings.load()
         telemetry.configure(settings)
-        async with open_services(settings) as services:
+        async with open_services(settings) as services, front.opened(app, services) as opened:
+            # Not before: what the project's own application sets up is there when its graphs run.
+            await services.runtime.start()
+            if not late():
+                await services.graphs.warm()
             app.state.stopping = services.stopping
             try:
                 with StopSignals(services.stopping.stop):
                     yield {"services": services}
             finally:
-                await services.stopping.finish()
+                await services.stopping.finish(opened.leave)
     except StartError as error:
         app.state.start_error = error  # the server only knows that the start has failed
         telemetry.start_failed(error, log_it=app.state.settings is None)
@@ -86,9 +90,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         services = Services(settings, database, graphs, runtime, Stopping(settings, runtime), webhooks)
         runtime.chores.append(partial(fire_due, services))
         await assistants.register(services)
-        await services.runtime.start()
-        if not late():
-            await graphs.warm()
         yield services
 
 

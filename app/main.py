@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi.middleware.cors import CORSMiddleware
-
 from app import __version__
 from app.application import Application
-from app.auth.middleware import Door
+from app.front.arrangement import arrange
 from app.http import install_error_handlers
 from app.imports import late
 from app.lifespan import lifespan
@@ -24,15 +22,7 @@ def create_app(settings: Settings | None = None) -> Application:
     )
     app.state.settings = settings
     app.state.stopping = app.state.start_error = None
-    app.add_middleware(Door)
-    # Outside the door, so that a browser can read its refusals. `Location` is what lets a client reconnect.
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=["*"],
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total"],
-    )
+    arrange(app)
     install_error_handlers(app)
     if not late():
         app.build_all()

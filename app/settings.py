@@ -5,10 +5,12 @@ Argument > environment (`SLACKWATER_…`, `.env`) > default. Units are in the na
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
@@ -16,6 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.auth.keys import ApiKey
 from app.errors import SettingsError
+from app.graphs.surface import cors_of, prefix_of
+
+T = TypeVar("T")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 LAMBDA_POOL_MAX_SIZE = 4
@@ -68,6 +73,21 @@ class Settings(BaseSettings):
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has checked who calls, and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(20_000_000, gt=0)
+    mount_prefix: str | None = Field(
+        None, validation_alias=AliasChoices("mount_prefix", "SLACKWATER_MOUNT_PREFIX", "MOUNT_PREFIX")
+    )
+    """A path below which everything is served, over `http.mount_prefix` of `langgraph.json`."""
+    cors_allow_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias=AliasChoices(
+            "cors_allow_origins", "SLACKWATER_CORS_ALLOW_ORIGINS", "CORS_ALLOW_ORIGINS"
+        ),
+    )
+    """Origins whose pages may call, `https://a.example,…`; `*`, the default, is all."""
+    cors_config: Annotated[dict[str, Any] | None, NoDecode] = Field(
+        None, validation_alias=AliasChoices("cors_config", "SLACKWATER_CORS_CONFIG", "CORS_CONFIG")
+    )
+    """All of it: the object of `http.cors` in `langgraph.json`, in place of that one."""
     webhook_secret: str | None = Field(None, repr=False)
     """Signs webhooks: `whsec_` and base64, or any text."""
 
@@ -141,6 +161,28 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(ApiKey.parse(item) for item in value.split(",") if item.strip())
         return value
+
+    @field_validator("cors_allow_origins", mode="before")
+    @classmethod
+    def _parse_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("cors_config", mode="before")
+    @classmethod
+    def _parse_cors(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                raise ValueError('no JSON: write {"allow_origins": ["https://example.org"]}') from None
+        return value if value is None else _or_sentence(cors_of, value, "config")
+
+    @field_validator("mount_prefix")
+    @classmethod
+    def _a_path(cls, value: str | None) -> str | None:
+        return _or_sentence(prefix_of, value, "the path") if value else None
 
     @field_validator("database_uri", "migration_database_uri")
     @classmethod
@@ -268,6 +310,13 @@ class Settings(BaseSettings):
         parts = urlsplit(self.database_uri)
         host = parts.hostname or "local socket"
         return f"{host}:{parts.port or 5432}{parts.path}"
+
+
+def _or_sentence(read: Callable[[object, str], T], value: object, place: str) -> T:
+    try:
+        return read(value, place)
+    except SettingsError as error:
+        raise ValueError(error.message) from None
 
 
 def _on_lambda() -> bool:

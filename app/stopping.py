@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app import telemetry
@@ -59,10 +60,17 @@ class Stopping:
             raise cancelled
         self._task.result()
 
-    async def finish(self) -> None:
-        """Drain if nobody has asked for it yet, then let go of everything, within the same budget."""
+    async def finish(self, leave: Callable[[float], Awaitable[None]]) -> None:
+        """Drain if nobody has asked for it yet, then let go of everything, within the same budget.
+
+        `leave` is awaited in between, with the seconds that it has: no run is working any more, and the pool is open.
+        """
         try:
-            await self.stop("shutdown")
+            try:
+                await self.stop("shutdown")
+            finally:
+                assert self.budget is not None
+                await leave(self.budget.left_to_leave())
         finally:
             await self._release()
             if self._timer is not None:

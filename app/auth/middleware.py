@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import orjson
+from starlette.authentication import AuthCredentials
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,7 +16,8 @@ from app.auth.authorizer import caller
 from app.auth.keys import find_owner
 from app.auth.principal import LOCAL_OWNER, Principal
 from app.errors import ApiError, Draining, Forbidden, Unauthorized
-from app.settings import LOOPBACK_HOSTS
+from app.scope import path_of, services_of
+from app.settings import LOOPBACK_HOSTS, Settings
 
 PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
 """Answered to anybody: they say nothing about anyone's data."""
@@ -28,16 +32,28 @@ TO_THE_END = frozenset({"/metrics"})
 """Answered also while states are written: what a stop did is in it."""
 
 
+def is_public(scope: Scope) -> bool:
+    """Whether anybody is answered."""
+    return path_of(scope) in PUBLIC_PATHS
+
+
 class Door:
     """Puts the `Principal` into the scope, or answers 401, 403 or 503 instead of the app."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, open_to: Callable[[Scope], bool] = is_public, introduces: bool = False
+    ) -> None:
+        """`open_to`: which requests need no caller; `introduces`: the caller is `request.user`, too."""
         self.app = app
+        self._open_to = open_to
+        self._introduces = introduces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] != "lifespan" and not self._open_to(scope):
             try:
-                scope["principal"] = admit(scope)
+                principal = scope["principal"] = admit(scope)
+                if self._introduces:
+                    scope["user"], scope["auth"] = principal, AuthCredentials(["authenticated"])
             except ApiError as refusal:
                 if scope["type"] == "http":
                     await _answer(refusal, send)
@@ -49,10 +65,16 @@ class Door:
 
 def admit(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
-    services = scope["state"]["services"]
-    if services.runtime.closed and scope["path"] not in TO_THE_END:
+    services = services_of(scope)
+    if services.runtime.closed and path_of(scope) not in TO_THE_END:
         raise Draining
-    settings, headers = services.settings, Headers(scope=scope)
+    principal = _caller(scope, services.settings)
+    wanted = services.graphs.http.configurable_headers
+    return replace(principal, headers=wanted.pick(scope["headers"])) if wanted else principal
+
+
+def _caller(scope: Scope, settings: Settings) -> Principal:
+    headers = Headers(scope=scope)
     authorizer = settings.authorizer if settings.on_lambda else None  # nobody stands in front of a container
     if settings.api_keys and (authorizer is None or "x-api-key" in headers):
         return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())

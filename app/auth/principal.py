@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -16,9 +17,23 @@ LOCAL_OWNER = "local"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of one request."""
+    """The caller of one request. For the routes of a project's own application he is what Starlette calls a user."""
 
     owner: str
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Those of his request that runs get to see (`http.configurable_headers`)."""
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> str:
+        return self.owner
+
+    @property
+    def display_name(self) -> str:
+        return self.owner
 
 
 def current_principal(request: Request) -> Principal:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langgraph.pregel import Pregel
 
     from app.graphs.factory import Factory
+    from app.graphs.surface import AppSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ def import_embedding(embed: str, root: Path) -> Any:
     if not location.endswith(".py"):
         return embed
     return _import(f"store.index.embed ({embed})", (root / location).resolve(), variable, root)
+
+
+def import_app(spec: AppSpec, root: Path) -> Any:
+    """What `http.app` names. Raises GraphImportError."""
+    return _import(f"http.app ({spec.source})", spec.location, spec.variable, root)
 
 
 def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:

@@ -15,10 +15,11 @@ from dotenv import dotenv_values
 from app.errors import SettingsError
 from app.graphs.expiry import ThreadTtl
 from app.graphs.storage import StoreSpec
+from app.graphs.surface import HttpSpec
 
 FILE_NAME = "langgraph.json"
 
-_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer"})
+_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http"})
 _BUILD_TIME = frozenset(
     {
         "$schema",
@@ -72,6 +73,7 @@ class Project:
     webhooks: object = None
     """The value of `webhooks`; app/webhooks/policy.py reads it."""
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
+    http: HttpSpec = field(default_factory=HttpSpec)
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -89,8 +91,11 @@ class Project:
         store = StoreSpec.read(content.get("store"), file)
         graphs, paths = _graphs(content.get("graphs"), root), _paths(content, root)
         thread_ttl, more = ThreadTtl.read(content.get("checkpointer"), file)
-        warnings = (*warnings, *more)
-        return cls(root, graphs, paths, environment, warnings, store, content.get("webhooks"), thread_ttl)
+        http, unknown = HttpSpec.read(content.get("http"), file)
+        warnings = (*warnings, *more, *unknown)
+        return cls(
+            root, graphs, paths, environment, warnings, store, content.get("webhooks"), thread_ttl, http
+        )
 
     def activate(self) -> None:
         """Let the graphs import: put the folders on `sys.path` and the variables into the environment.

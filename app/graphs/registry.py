@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ApiError, GraphImportError, NotFound
-from app.graphs.importer import Imported, import_embedding, import_graph
+from app.graphs.importer import Imported, import_app, import_embedding, import_graph
 from app.graphs.project import Project
 from app.imports import in_turn
 
@@ -47,6 +47,8 @@ class Graphs:
         """What `langgraph.json` says of how long threads live."""
         self.store_spec = project.store
         """What `langgraph.json` says of the store."""
+        self.http = project.http
+        """What `langgraph.json` says of the HTTP surface."""
         self._specs = {spec.id: spec for spec in project.graphs}
         self._imported: dict[str, Imported] = {}
         self._imports: dict[str, asyncio.Task[Imported]] = {}
@@ -125,6 +127,11 @@ class Graphs:
         """What makes vectors for the store's index, or None if there is none. Raises GraphImportError."""
         index = self.store_spec.index
         return import_embedding(index.embed, self._root) if index else None
+
+    def custom_app(self) -> Any:
+        """What `http.app` names, or None if it names nothing. Raises GraphImportError."""
+        spec = self.http.app
+        return import_app(spec, self._root) if spec else None
 
     async def warm(self) -> None:
         """Import what has not been imported. What cannot be fails those who need it, and is logged."""

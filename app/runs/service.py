@@ -16,8 +16,9 @@ from app import wire
 from app.assistants import service as assistants
 from app.auth.principal import Principal
 from app.errors import ApiError, BadRequest, Invalid, NotFound
+from app.graphs.surface import Group
 from app.ids import parse_uuid, uuid7
-from app.reserved import RUN_KEYS
+from app.reserved import RUN_KEYS, clean_configurable
 from app.runs import queries
 from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from app.services import Services
 
 BULK_REASON = "interrupt requested via POST /runs/cancel"
+
+_OURS = RUN_KEYS | Checkpoint.model_fields.keys()
+"""What a request says in other places than `configurable`, or not at all."""
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 
@@ -112,6 +116,7 @@ async def prepare(
         raise Invalid("Idempotency-Key must have 1 to 255 printable characters")
     if body.webhook is not None:
         services.webhooks.check(body.webhook)
+    headers = _without(_OURS, clean_configurable(principal.headers))
     assistant = await assistants.resolve(services, principal, body.assistant_id)
     configurable = _configurable(body, thread)
     config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
@@ -128,13 +133,18 @@ async def prepare(
             "config": {
                 **assistant.config,
                 **config,
-                "configurable": {**_without(RUN_KEYS, body.context), **configurable, **_checkpoint(body)},
+                "configurable": {
+                    **_without(RUN_KEYS, body.context),
+                    **configurable,
+                    **_checkpoint(body),
+                    **headers,
+                },
             },
             "context": {**assistant.context, **(body.context or configurable)},
             "stream_mode": body.stream_modes,
             "interrupt_before": body.interrupt_before,
             "interrupt_after": body.interrupt_after,
-            "webhook": body.webhook,
+            "webhook": None if Group.WEBHOOKS in services.graphs.http.disabled else body.webhook,
             "feedback_keys": body.feedback_keys,
             "temporary": stateless and body.on_completion == "delete",
             "subgraphs": body.stream_subgraphs,
@@ -151,6 +161,7 @@ async def prepare(
         create_thread=stateless or body.if_not_exists == "create",
         on_completion=body.on_completion if stateless else None,
         idempotency_key=idempotency_key,
+        of_the_request=frozenset(headers),
     )
 
 
@@ -160,7 +171,7 @@ def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
     named = configurable.get("thread_id")
     if named is not None and str(named) != str(thread_id):
         raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
-    return _without(RUN_KEYS | Checkpoint.model_fields.keys(), configurable)
+    return _without(_OURS, configurable)
 
 
 def _checkpoint(body: RunCreate) -> dict[str, Any]:

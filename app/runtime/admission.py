@@ -52,6 +52,8 @@ class NewRun:
     on_completion: str | None = None
     """Set for stateless runs, whose thread is hidden: `delete` or `keep`."""
     idempotency_key: str | None = None
+    of_the_request: frozenset[str] = frozenset()
+    """Keys of `configurable` that came with this request only: the thread does not keep them for later runs."""
     ttl: tuple[float | None, str | None] = (None, None)
     """Minutes and strategy for a thread that is made for this run."""
     condition: tuple[str, Mapping[str, Any]] | None = None
@@ -272,7 +274,7 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
             {
                 k: v
                 for k, v in configurable.items()
-                if not k.startswith(("checkpoint", "__")) and k != "cron_id"
+                if not k.startswith(("checkpoint", "__")) and k != "cron_id" and k not in new.of_the_request
             }
         ),
         "graph_metadata": Jsonb(graph),

@@ -1,0 +1,1 @@
+"""What stands in front of the API, as `http` in `langgraph.json` arranges it."""

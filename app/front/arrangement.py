@@ -1,0 +1,90 @@
+"""The order in which a request meets what stands in front of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import Scope
+
+from app.auth.middleware import Door, is_public
+from app.front import cors, custom
+from app.front.custom import Custom
+from app.front.prefix import Prefix
+from app.front.requests import RequestLog
+from app.front.switches import Switches
+from app.graphs.surface import Group, HttpSpec
+from app.http import failed
+from app.scope import path_of
+
+if TYPE_CHECKING:
+    from app.application import Application
+    from app.settings import Settings
+
+
+def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
+    """What is served: what `langgraph.json` says, under what the environment does."""
+    config = settings.cors_config if settings.cors_config is not None else spec.cors
+    origins = settings.cors_allow_origins
+    if origins and config is None:
+        config = cors.defaults(origins)
+    elif origins and config is not None:
+        config = {"allow_origins": list(origins), **config}
+    return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
+
+
+def arrange(
+    app: Application,
+    spec: HttpSpec | None = None,
+    own: Starlette | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> None:
+    """Put it before the routes of `app`; `own` is the project's application, and `state` what its lifespan gave."""
+    spec = spec or HttpSpec()
+    # Outside the door, so that a browser can read its refusals.
+    config = spec.cors if spec.cors is not None else cors.defaults()
+    stack = [Middleware(CORSMiddleware, **config)]
+    if spec.logging_headers:
+        stack.append(Middleware(RequestLog, spec.logging_headers))
+    if spec.mount_prefix:
+        stack.append(Middleware(Prefix, spec.mount_prefix))
+    stack += _guarded(app, spec, own, state or {}) if own is not None else [Middleware(Door)]
+    if spec.disabled:
+        stack.append(Middleware(Switches, spec.disabled))
+    app.disabled = spec.disabled
+    app.own = own
+    app.user_middleware[:] = stack
+    app.middleware_stack = None  # Starlette makes it of these, with the next request
+
+
+def _guarded(app: Application, spec: HttpSpec, own: Starlette, state: Mapping[str, Any]) -> list[Middleware]:
+    """The project's application, and the door where it was asked for."""
+    reserved = custom.ALWAYS_OURS if Group.META in spec.disabled else custom.OURS
+
+    def takes(scope: Scope) -> bool:
+        return path_of(scope) not in reserved and custom.takes(own.routes, scope)
+
+    def application(*inside: Middleware) -> list[Middleware]:
+        given: dict[str, Any] = {
+            "own": own,
+            "state": state,
+            "api": app.router,
+            "reserved": reserved,
+            "inside": inside,
+        }
+        # An error of the API's is answered as always, and not by the project's application.
+        return [Middleware(Custom, **given), Middleware(ServerErrorMiddleware, handler=failed)]
+
+    if spec.custom_route_auth:
+        # Also where its route has the path of a public one of ours.
+        door = Middleware(Door, lambda scope: is_public(scope) and not takes(scope), introduces=True)
+        return [door, *application()] if spec.auth_first else application(door)
+    if spec.auth_first:
+        door = Middleware(Door, lambda scope: is_public(scope) or takes(scope), introduces=True)
+        return [door, *application()]
+    return [*application(), Middleware(Door)]

@@ -1,0 +1,195 @@
+"""The project's own Starlette or FastAPI application (`http.app`): its routes, its middleware, its lifespan.
+
+```
+its middleware ─▶ /ok, /metrics, /docs … ─▶ the API    (nobody may put himself in their place)
+                ─▶ its routes
+                ─▶ the API
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Match, NoMatchFound, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import GraphImportError
+from app.scope import OUTER, path_of
+
+log = logging.getLogger(__name__)
+
+ALWAYS_OURS = frozenset({"/ok", "/ready", "/health"})
+"""A platform decides by these whether the process lives."""
+
+OURS = ALWAYS_OURS | {"/metrics", "/docs", "/openapi.json"}
+"""Where no route of the project's is asked."""
+
+CANCEL_SECONDS = 0.1
+"""What a lifespan that was cancelled has to unwind, at most."""
+
+_ANSWER = "slackwater.answer"
+_OF_THE_REQUEST = frozenset(
+    {"method", "path", "raw_path", "query_string", "headers", "client", "scheme", "server", "principal"}
+)
+"""What middleware may have changed for us. The rest of the scope belongs to the application that is asked."""
+
+
+class CustomLifespan:
+    """Its lifespan, in a task of its own: what was entered in a task has to be left in it, as anyio wants it."""
+
+    def __init__(self, app: Starlette, source: str) -> None:
+        self._app = app
+        self._source = source
+        self._leave = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def enter(self) -> Mapping[str, Any]:
+        """The state that it gives. Raises GraphImportError when it fails."""
+        entered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._live(entered), name="http.app")
+        try:
+            return await asyncio.shield(entered)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+
+    async def leave(self, seconds: float) -> None:
+        """Leave it, within `seconds`; then it is cancelled. May be called again."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._leave.set()
+        done, _ = await asyncio.wait({task}, timeout=max(seconds - CANCEL_SECONDS, 0.0))
+        if not done:
+            log.warning("http.app takes too long to shut down", extra={"event": "custom.overrun"})
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+
+    async def _live(self, entered: asyncio.Future[dict[str, Any]]) -> None:
+        try:
+            async with self._app.router.lifespan_context(self._app) as state:
+                entered.set_result(dict(state or {}))
+                await self._leave.wait()
+        except Exception as error:
+            if entered.done():
+                log.exception("http.app did not shut down", extra={"event": "custom.failed"})
+                return
+            last = traceback.format_exception_only(error)[-1].strip()
+            failure = GraphImportError(f"http.app ({self._source}): its lifespan does not start: {last}")
+            failure.__cause__ = error
+            entered.set_exception(failure)
+
+
+class Custom:
+    """The application, as ASGI middleware around `app`, which is the API with whatever guards it."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        own: Starlette,
+        state: Mapping[str, Any],
+        api: Router,
+        reserved: Collection[str],
+        inside: Collection[Middleware] = (),
+    ) -> None:
+        """`api`: the API's routes; `reserved`: paths that are always its; `inside`: what comes between the
+        application's middleware and all routes."""
+        self.app = app
+        self._state = state
+        self._stack = self._combine(own, api, reserved, inside)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        # A state of its own: whatever it calls `services` there is not ours.
+        inner = {**scope, "state": dict(self._state), OUTER: scope, _ANSWER: answer}
+        await self._stack(inner, receive, answer.send)
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: _Answer = scope[_ANSWER]
+        begun = complete = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun, complete
+            begun = True
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self.app(_ours(scope), receive, watched)
+        finally:
+            answer.cut = scope["type"] == "http" and begun and not complete
+
+    def _combine(
+        self, own: Starlette, api: Router, reserved: Collection[str], inside: Collection[Middleware]
+    ) -> ASGIApp:
+        # A copy, as the lifespan may be entered again in this process, and would find what we had put into it.
+        router = copy.copy(own.router)
+        router.middleware_stack = router.app
+        router.routes = [
+            _Ours(self._api, lambda scope: path_of(scope) in reserved),
+            *own.router.routes,
+            # Before the router says 405 because only the path is one of its own.
+            _Ours(self._api, lambda scope: takes(api.routes, _ours(scope))),
+        ]
+        router.default = self._api
+        combined = copy.copy(own)
+        combined.router = router
+        combined.user_middleware = [*own.user_middleware, *inside]
+        combined.middleware_stack = None
+        return combined
+
+
+def takes(routes: Collection[BaseRoute], scope: Scope) -> bool:
+    """Whether one of the routes answers the request."""
+    return any(route.matches(dict(scope))[0] is Match.FULL for route in routes)
+
+
+def _ours(scope: Scope) -> Scope:
+    """The scope for the API: as it came, but for what the application's middleware has changed in the request."""
+    return {**scope[OUTER], **{key: scope[key] for key in _OF_THE_REQUEST if key in scope}}
+
+
+class _Answer:
+    """What goes out. A stream that we cut off stays cut off.
+
+    `BaseHTTPMiddleware` ends every answer properly, also one that was not: the client would take the run for ended, where it
+    has to come back for the rest.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.cut = False
+
+    async def send(self, message: Message) -> None:
+        if self.cut and message["type"] == "http.response.body" and not message.get("more_body", False):
+            return
+        await self._send(message)
+
+
+class _Ours(BaseRoute):
+    """Leads from the application's router to the API."""
+
+    def __init__(self, api: ASGIApp, is_ours: Callable[[Scope], bool]) -> None:
+        self._api = api
+        self._is_ours = is_ours
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if self._is_ours(scope) else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._api(scope, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        raise NoMatchFound(name, path_params)

@@ -1,0 +1,167 @@
+"""What `http` in `langgraph.json` may say, and the sentence for what it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import SettingsError
+from app.front.switches import group_of
+from app.graphs.project import Project
+from app.graphs.surface import AppSpec, Group, HeaderFilter, HttpSpec
+
+
+def read(folder: Path, http: object) -> Project:
+    content = {"graphs": {"agent": "./agent.py:graph"}, "http": http}
+    (folder / "langgraph.json").write_text(json.dumps(content))
+    return Project.read(folder)
+
+
+def test_a_project_without_it_has_the_defaults(tmp_path: Path) -> None:
+    assert read(tmp_path, None).http == read(tmp_path, {}).http == HttpSpec()
+
+
+def test_all_of_it(tmp_path: Path) -> None:
+    cors = {"allow_origins": ["https://a.example"], "max_age": 60}
+    http = {
+        "app": "./src/web.py:app",
+        "cors": cors,
+        "mount_prefix": "/agents/v1",
+        "disable_store": True,
+        "disable_runs": True,
+        "disable_mcp": False,
+        "configurable_headers": {"includes": ["X-*"], "excludes": ["x-secret"]},
+        "logging_headers": {"include": ["user-agent"]},
+        "enable_custom_route_auth": True,
+        "middleware_order": "auth_first",
+    }
+
+    project = read(tmp_path, http)
+
+    assert project.warnings == ()
+    assert project.http == HttpSpec(
+        app=AppSpec("./src/web.py:app", tmp_path / "src/web.py", "app"),
+        cors=cors,
+        mount_prefix="/agents/v1",
+        # Whoever closes runs does not want them started in other ways.
+        disabled=frozenset({Group.STORE, Group.RUNS, Group.CRONS, Group.EVENT_STREAMING}),
+        configurable_headers=HeaderFilter(("x-*",), ("x-secret",)),
+        logging_headers=HeaderFilter(("user-agent",)),
+        custom_route_auth=True,
+        auth_first=True,
+    )
+
+
+def test_an_app_may_be_in_a_module(tmp_path: Path) -> None:
+    assert read(tmp_path, {"app": "pkg.web:app"}).http.app == AppSpec("pkg.web:app", "pkg.web", "app")
+
+
+def test_unknown_keys_are_named(tmp_path: Path) -> None:
+    (warning,) = read(tmp_path, {"colour": "blue", "disable_all": True}).warnings
+
+    assert warning.endswith("http: these keys have no effect: colour, disable_all")
+
+
+@pytest.mark.parametrize(
+    ("http", "sentence"),
+    [
+        ([1], "http must be an object"),
+        (
+            {"app": "./web.py"},
+            "http.app: write ./file.py:variable or package.module:variable, not './web.py'",
+        ),
+        ({"app": 7}, "not 7"),
+        ({"app": "./web.ts:app"}, "http.app: ./web.ts is not a Python file"),
+        ({"cors": ["*"]}, "http.cors must be an object"),
+        ({"cors": {"allow_origin": ["*"]}}, "http.cors.allow_origin is none of allow_origins, allow_methods"),
+        ({"cors": {"allow_origins": "*"}}, "http.cors.allow_origins must be a list of texts, not '*'"),
+        ({"cors": {"max_age": True}}, "http.cors.max_age must be a number of seconds"),
+        ({"cors": {"allow_origin_regex": "("}}, "http.cors.allow_origin_regex is no regular expression"),
+        ({"mount_prefix": "agents"}, "http.mount_prefix must begin with / and not end with it"),
+        ({"mount_prefix": "/agents/"}, "http.mount_prefix must begin with / and not end with it"),
+        ({"mount_prefix": "/a/../b"}, "http.mount_prefix must begin with / and not end with it"),
+        ({"disable_store": "yes"}, "http.disable_store must be true or false, not 'yes'"),
+        ({"middleware_order": "last"}, "http.middleware_order must be one of middleware_first, auth_first"),
+        ({"configurable_headers": ["x-*"]}, "http.configurable_headers must be an object"),
+        ({"logging_headers": {"includes": "x-*"}}, "http.logging_headers.includes must be a list of names"),
+        ({"logging_headers": {"only": []}}, "http.logging_headers: there is no 'only'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_sentence(tmp_path: Path, http: object, sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, http)
+
+    assert sentence in caught.value.message
+    assert str(tmp_path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        (HeaderFilter(), []),
+        (HeaderFilter(excludes=("x-b",)), []),
+        (HeaderFilter(("x-*",)), ["x-a", "x-b"]),
+        (HeaderFilter(("x-*",), ("*-b",)), ["x-a"]),
+        (HeaderFilter(("*",)), ["accept", "x-a", "x-b"]),
+        (HeaderFilter(("accept", "authorization", "x-api-key")), ["accept"]),
+        (HeaderFilter(("x.a",)), []),
+    ],
+)
+def test_a_filter_lets_through_what_is_included_and_never_a_secret(
+    filters: HeaderFilter, passes: list[str]
+) -> None:
+    names = ["Accept", "X-A", "x-b", "Authorization", "X-API-Key", "x-tenant-id", "x-service-key"]
+
+    assert sorted(filters.pick([(name.encode(), b"1") for name in names])) == passes
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("/assistants/search", Group.ASSISTANTS),
+        ("/threads", Group.THREADS),
+        ("/threads/t/stream", Group.THREADS),
+        ("/threads/t/state/checkpoint", Group.THREADS),
+        ("/threads/t/runs", Group.RUNS),
+        ("/threads/t/runs/r/stream", Group.RUNS),
+        ("/runs/batch", Group.RUNS),
+        ("/threads/t/runs/crons", Group.CRONS),
+        ("/runs/crons/search", Group.CRONS),
+        ("/threads/t/stream/events", Group.EVENT_STREAMING),
+        ("/threads/t/commands", Group.EVENT_STREAMING),
+        ("/store/items", Group.STORE),
+        ("/mcp", Group.MCP),
+        ("/mcp/", Group.MCP),
+        ("/a2a/x/.well-known/agent-card.json", Group.A2A),
+        ("/.well-known/agent-card.json", Group.A2A),
+        ("/ui/agent", Group.UI),
+        ("/", Group.META),
+        ("/docs", Group.META),
+        ("/docs/oauth2-redirect", Group.META),
+        ("/ok", None),
+        ("/ready", None),
+        ("/health", None),
+        ("/mine", None),
+    ],
+)
+def test_the_group_of_a_route(path: str, group: Group | None) -> None:
+    assert group_of(path) is group
+
+
+def test_settings_say_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.settings import Settings
+
+    given: dict[str, dict[str, Any]] = {
+        "CORS_CONFIG": {"{": "no JSON", '{"max_age": "long"}': "max_age must be a number of seconds"},
+        "MOUNT_PREFIX": {"agents": "must begin with / and not end with it"},
+    }
+    for name, wrong in given.items():
+        for value, sentence in wrong.items():
+            monkeypatch.setenv(name, value)
+            with pytest.raises(SettingsError, match=sentence) as caught:
+                Settings.load()
+            assert name in caught.value.message
+            monkeypatch.delenv(name)
