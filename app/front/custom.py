@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import GraphImportError
-from app.scope import OUTER, path_of
+from app.scope import OUTER, path_of, services_of
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,15 @@ class Custom:
         answer = _Answer(send)
         # A state of its own: whatever it calls `services` there is not ours.
         inner = {**scope, "state": dict(self._state), OUTER: scope, _ANSWER: answer}
-        await self._stack(inner, receive, answer.send)
+        try:
+            await self._stack(inner, receive, answer.send)
+        except asyncio.CancelledError:
+            if not services_of(scope).runtime.closed:
+                raise
+            # The server waits no longer for an answer that does not end: it is no run's, and nobody lacks it.
+            log.info(
+                "an answer of http.app was cut off", extra={"event": "custom.cut", "path": scope["path"]}
+            )
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: _Answer = scope[_ANSWER]
