@@ -15,6 +15,7 @@ from app.cli.options import AsJson, DatabaseUri, print_json
 from app.errors import ExitCode, SettingsError, StartError
 
 if TYPE_CHECKING:
+    from app.graphs.registry import Graphs
     from app.postgres.conninfo import Conninfo
     from app.settings import Settings
 
@@ -149,13 +150,49 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.WARNING, "project", f"{warning}.")
         graphs = Graphs.load(settings.project)
     except StartError as error:
-        cause = error.__cause__
-        detail = "".join(traceback.format_exception(cause)) if cause is not None else ""
+        detail = _trace(error)
         yield Finding.failed("graphs" if detail else "project", error, detail)
         return
     yield Finding(
         Level.OK, "graphs", f"{', '.join(graphs.ids)} of {settings.project.resolve()} can be imported."
     )
+    yield from _front(settings, graphs)
+
+
+def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
+    """What `http` of langgraph.json arranges."""
+    from app.front import cors, custom
+    from app.front.arrangement import effective
+    from app.front.front import own_app
+    from app.graphs.surface import HttpSpec
+
+    spec = effective(graphs.http, settings)
+    if spec == HttpSpec():
+        return
+    try:
+        own = own_app(graphs)
+    except StartError as error:
+        yield Finding.failed("http", error, _trace(error))
+        return
+    parts = [f"{graphs.http.app.source} before the API"] if graphs.http.app else []
+    parts += [f"everything below {spec.mount_prefix}"] if spec.mount_prefix else []
+    parts += [f"without {', '.join(sorted(spec.disabled))}"] if spec.disabled else []
+    if parts:
+        yield Finding(Level.OK, "http", f"{'; '.join(parts)}.")
+    if own is not None:
+        for warning in custom.warnings(own, ours=spec.cors is not None):
+            yield Finding(Level.WARNING, "http", warning)
+    if spec.cors is not None and cors.hides_runs(spec.cors):
+        yield Finding(
+            Level.WARNING,
+            "http",
+            "cors has no content-location in expose_headers: a page cannot tell which run it has started.",
+        )
+
+
+def _trace(error: StartError) -> str:
+    cause = error.__cause__
+    return "".join(traceback.format_exception(cause)) if cause is not None else ""
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # `Location` is what lets a client reconnect.
@@ -20,6 +20,6 @@ def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:
     }
 
 
-def hides_runs(cors: dict[str, Any]) -> bool:
+def hides_runs(cors: Mapping[str, Any]) -> bool:
     """Whether a page could not read which run it has started."""
     return "content-location" not in {name.lower() for name in cors.get("expose_headers", ())}

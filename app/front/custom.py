@@ -18,7 +18,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Match, NoMatchFound, Router
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import GraphImportError
@@ -162,6 +163,21 @@ class Custom:
 def takes(routes: Collection[BaseRoute], scope: Scope) -> bool:
     """Whether one of the routes answers the request."""
     return any(route.matches(dict(scope))[0] is Match.FULL for route in routes)
+
+
+def warnings(own: Starlette, *, ours: bool) -> list[str]:
+    """What is perhaps not meant so; `ours`: the server's CORS is not the default."""
+    found = []
+    if any(isinstance(route, Mount) and not route.path for route in own.routes):
+        found.append(
+            "app mounts something at /, in place of the whole API: mount it below a path of its own."
+        )
+    if not ours and CORSMiddleware in [getattr(entry, "cls", None) for entry in own.user_middleware]:
+        found.append(
+            "app has CORSMiddleware, and the server's own, which lets in every origin, is around it: say in http.cors what "
+            "it is to be, and take that of app out."
+        )
+    return found
 
 
 def _ours(scope: Scope) -> Scope:

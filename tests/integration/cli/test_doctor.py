@@ -183,3 +183,54 @@ def test_migrate_through_a_transaction_pooler_is_refused(
 
     assert answer.code == 3
     assert "SLACKWATER_MIGRATION_DATABASE_URI" in answer.sentence
+
+
+HTTP = {
+    "app": "./web.py:app",
+    "mount_prefix": "/agents",
+    "disable_store": True,
+    "cors": {"allow_origins": ["https://a.example"]},
+    "colour": "blue",
+}
+WEB = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+
+app = Starlette(routes=[Mount("/", PlainTextResponse("hi"))], middleware=[Middleware(CORSMiddleware)])
+"""
+
+
+def test_what_http_arranges_is_told(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "web.py").write_text(WEB)
+    content = {"graphs": {"agent": "./agent.py:graph"}, "http": HTTP}
+    (tmp_path / "langgraph.json").write_text(json.dumps(content))
+
+    answer = doctor()
+
+    assert answer.code == 0, answer
+    assert (
+        "http      ./web.py:app before the API; everything below /agents; without store."
+        in lines(answer)["ok"]
+    )
+    warnings = "\n".join(lines(answer)["warning"])
+    assert "http: these keys have no effect: colour" in warnings
+    assert "mounts something at /" in warnings
+    assert "no content-location in expose_headers" in warnings
+    assert "CORSMiddleware" not in warnings
+
+
+def test_an_application_of_ones_own_that_does_not_import(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "web.py").write_text("import gone")
+    content = {"graphs": {"agent": "./agent.py:graph"}, "http": {"app": "./web.py:app"}}
+    (tmp_path / "langgraph.json").write_text(json.dumps(content))
+
+    answer = doctor()
+
+    assert answer.code == 4
+    assert "http.app (./web.py:app) does not import: ModuleNotFoundError" in "\n".join(
+        lines(answer)["failed"]
+    )
+    assert "Traceback (most recent call last):" in answer.out
