@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from app.front.describe import with_own
 from app.front.switches import group_of
 from app.graphs.surface import Group
 
@@ -70,10 +71,12 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         self.build_all()
         schema = super().openapi()
-        if not self.disabled:
-            return schema
-        paths = {path: item for path, item in schema["paths"].items() if group_of(path) not in self.disabled}
-        return {**schema, "paths": paths}
+        if self.disabled:
+            paths = {
+                path: item for path, item in schema["paths"].items() if group_of(path) not in self.disabled
+            }
+            schema = {**schema, "paths": paths}
+        return with_own(schema, self.own.openapi()) if isinstance(self.own, FastAPI) else schema
 
     def build_all(self) -> None:
         """Build every route."""

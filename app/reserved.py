@@ -44,6 +44,15 @@ def clean_configurable(value: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def clean_headers(value: Mapping[str, str]) -> dict[str, str]:
+    """Headers that may stand in `config.configurable`: none that says which run, thread or checkpoint it is."""
+    return {
+        name: text
+        for name, text in clean_configurable(value).items()
+        if name not in RUN_KEYS and not name.startswith(("checkpoint_", "__"))
+    }
+
+
 def clean_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """`metadata` without reserved keys."""
     return {key: item for key, item in value.items() if key not in METADATA_KEYS}

@@ -183,6 +183,8 @@ async def open_graph(
         raise Invalid("Invalid assistant ID: must be a UUID")
     row = await get(services, principal, assistant_id)
     config: Any = row.config
+    if principal.headers:
+        config = {**config, "configurable": {**(config.get("configurable") or {}), **principal.headers}}
     async with services.graphs.open(
         row.graph_id, config=config, access="assistants.read", checkpointer=None, store=None
     ) as graph:

@@ -16,6 +16,7 @@ from app.auth.authorizer import caller
 from app.auth.keys import find_owner
 from app.auth.principal import LOCAL_OWNER, Principal
 from app.errors import ApiError, Draining, Forbidden, Unauthorized
+from app.reserved import clean_headers
 from app.scope import path_of, services_of
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -70,7 +71,7 @@ def admit(scope: Scope) -> Principal:
         raise Draining
     principal = _caller(scope, services.settings)
     wanted = services.graphs.http.configurable_headers
-    return replace(principal, headers=wanted.pick(scope["headers"])) if wanted else principal
+    return replace(principal, headers=clean_headers(wanted.pick(scope["headers"]))) if wanted else principal
 
 
 def _caller(scope: Scope, settings: Settings) -> Principal:

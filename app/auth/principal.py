@@ -21,7 +21,7 @@ class Principal:
 
     owner: str
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """Those of his request that runs get to see (`http.configurable_headers`)."""
+    """Those of his request that graphs get to see in `configurable` (`http.configurable_headers`)."""
 
     @property
     def is_authenticated(self) -> bool:

@@ -18,7 +18,7 @@ from app.auth.principal import Principal
 from app.errors import ApiError, BadRequest, Invalid, NotFound
 from app.graphs.surface import Group
 from app.ids import parse_uuid, uuid7
-from app.reserved import RUN_KEYS, clean_configurable
+from app.reserved import RUN_KEYS
 from app.runs import queries
 from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from app.services import Services
 
 BULK_REASON = "interrupt requested via POST /runs/cancel"
-
-_OURS = RUN_KEYS | Checkpoint.model_fields.keys()
-"""What a request says in other places than `configurable`, or not at all."""
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 
@@ -116,7 +113,6 @@ async def prepare(
         raise Invalid("Idempotency-Key must have 1 to 255 printable characters")
     if body.webhook is not None:
         services.webhooks.check(body.webhook)
-    headers = _without(_OURS, clean_configurable(principal.headers))
     assistant = await assistants.resolve(services, principal, body.assistant_id)
     configurable = _configurable(body, thread)
     config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
@@ -137,7 +133,7 @@ async def prepare(
                     **_without(RUN_KEYS, body.context),
                     **configurable,
                     **_checkpoint(body),
-                    **headers,
+                    **principal.headers,
                 },
             },
             "context": {**assistant.context, **(body.context or configurable)},
@@ -161,7 +157,7 @@ async def prepare(
         create_thread=stateless or body.if_not_exists == "create",
         on_completion=body.on_completion if stateless else None,
         idempotency_key=idempotency_key,
-        of_the_request=frozenset(headers),
+        of_the_request=frozenset(principal.headers),
     )
 
 
@@ -171,7 +167,7 @@ def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
     named = configurable.get("thread_id")
     if named is not None and str(named) != str(thread_id):
         raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
-    return _without(_OURS, configurable)
+    return _without(RUN_KEYS | Checkpoint.model_fields.keys(), configurable)
 
 
 def _checkpoint(body: RunCreate) -> dict[str, Any]:

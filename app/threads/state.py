@@ -205,7 +205,10 @@ async def _find(services: Services, principal: Principal, thread_id: UUID) -> _T
         principal.owner,
         graph_id if isinstance(graph_id, str) else None,
         row["metadata"].get("assistant_id"),
-        {name: value for name, value in configurable.items() if not _is_of_a_run(name)},
+        {
+            **{name: value for name, value in configurable.items() if not _is_of_a_run(name)},
+            **principal.headers,
+        },
     )
 
 

@@ -136,6 +136,8 @@ async def test_its_routes_come_before_the_api_and_after_what_a_platform_asks_for
         assert hello.headers["x-marked"] == "/hello"
         assert nowhere.headers["x-marked"] == "/nowhere"
         assert (await http.get("/ok")).headers["x-marked"] == "/ok"
+        # AND they are described together
+        assert {"/hello", "/threads/search"} <= set((await http.get("/openapi.json")).json()["paths"])
         await works(http)
 
 

@@ -24,7 +24,7 @@ def surface(serve: Serve, tmp_path: Path) -> Serve:
     @asynccontextmanager
     async def surface(http: dict[str, Any], **settings: Any) -> AsyncIterator[Api]:
         (tmp_path / "graphs.py").write_text(GRAPHS.read_text())
-        graphs = {"echo": "./graphs.py:echo", "steps": "./graphs.py:steps"}
+        graphs = {name: f"./graphs.py:{name}" for name in ("echo", "steps", "factory")}
         webhooks = {"url": {"disable_loopback": False, "require_https": False}}
         (tmp_path / "langgraph.json").write_text(
             json.dumps({"graphs": graphs, "http": http, "webhooks": webhooks})
@@ -102,22 +102,25 @@ async def test_the_environments_prefix_wins(surface: Serve, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("switch", "gone", "there"),
+    ("off", "gone", "there"),
     [
-        ("assistants", ["/assistants/search"], ["/threads"]),
-        ("threads", ["/threads", "/threads/search"], ["/runs", "/store/items/search"]),
-        ("runs", ["/runs", "/threads/x/runs", "/runs/crons/search", "/threads/x/commands"], ["/threads"]),
-        ("store", ["/store/items/search", "/store/namespaces"], ["/threads"]),
-        ("crons", ["/runs/crons/search", "/threads/x/runs/crons"], ["/runs"]),
-        ("mcp", ["/mcp"], ["/threads"]),
-        ("a2a", ["/a2a/x", "/.well-known/agent-card.json"], ["/threads"]),
-        ("event_streaming", ["/threads/x/commands", "/threads/x/stream/events"], ["/threads"]),
+        (
+            ["assistants", "store", "crons", "mcp", "a2a", "event_streaming"],
+            ["/assistants/search", "/store/items/search", "/runs/crons/search", "/threads/x/runs/crons", "/mcp",
+             "/a2a/x", "/.well-known/agent-card.json", "/threads/x/commands", "/threads/x/stream/events"],
+            ["/threads", "/threads/search", "/runs"],
+        ),
+        (
+            ["threads", "runs"],
+            ["/threads", "/runs", "/threads/x/runs", "/runs/crons/search", "/threads/x/commands"],
+            ["/assistants/search", "/store/items/search"],
+        ),
     ],
-)
-async def test_a_group_that_is_switched_off_is_not_there(
-    surface: Serve, switch: str, gone: list[str], there: list[str]
+)  # fmt: skip
+async def test_groups_that_are_switched_off_are_not_there(
+    surface: Serve, off: list[str], gone: list[str], there: list[str]
 ) -> None:
-    async with surface({f"disable_{switch}": True}, names=("maria",)) as api:
+    async with surface({f"disable_{group}": True for group in off}, names=("maria",)) as api:
         http = api.client("maria")
         for path in gone:
             answer = await http.post(path, json={})
@@ -125,9 +128,9 @@ async def test_a_group_that_is_switched_off_is_not_there(
             assert (await api.client().post(path, json={})).status_code == 401
         for path in there:
             assert (await http.post(path, json={})).status_code != 404, path
-        described = api.app.openapi()["paths"]
-        assert not {path for path in gone if "x" not in path} & set(described)
-        assert set(there) <= set(described)
+        described = set(api.app.openapi()["paths"])
+        assert not set(gone) & described
+        assert set(there) <= described
 
 
 async def test_without_meta_only_that_the_server_is_up_is_told(surface: Serve) -> None:
@@ -180,6 +183,18 @@ async def test_headers_that_match_reach_the_run_and_nothing_else(surface: Serve)
         del body["config"]
         values = (await http.post(f"/threads/{thread}/runs/wait", json=body)).json()
         assert "x-test" not in values["configurable_seen"]
+
+
+async def test_they_reach_a_factory_that_is_asked_for_a_graph(surface: Serve) -> None:
+    async with surface({"configurable_headers": {"includes": ["flavor"]}}) as api:
+        http = api.client(flavor="sour")
+        body = {"assistant_id": "factory", "input": {"text": "a"}}
+        thread = (await http.post("/threads", json={})).json()["thread_id"]
+        assert (await http.post(f"/threads/{thread}/runs/wait", json=body)).json()["out"] == "sour:a"
+        update = {"values": {"text": "b"}, "as_node": "work_sour"}
+        assert (await http.post(f"/threads/{thread}/state", json=update)).status_code == 200
+        drawn = (await http.get("/assistants/factory/graph")).json()
+        assert "work_sour" in {node["id"] for node in drawn["nodes"]}
 
 
 async def test_by_default_no_header_reaches_a_run(surface: Serve) -> None:
