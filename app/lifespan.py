@@ -50,8 +50,13 @@ async def lifespan(app: Application) -> AsyncIterator[State]:
             if not late():
                 await services.graphs.warm()
             app.state.stopping = services.stopping
+
+            async def stop(reason: str) -> None:
+                await services.stopping.stop(reason)
+                opened.dismiss()
+
             try:
-                with StopSignals(services.stopping.stop):
+                with StopSignals(stop):
                     yield {"services": services}
             finally:
                 await services.stopping.finish(opened.leave)

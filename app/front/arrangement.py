@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -14,7 +12,7 @@ from starlette.types import Scope
 
 from app.auth.middleware import Door, is_public
 from app.front import cors, custom
-from app.front.custom import Custom
+from app.front.custom import Custom, Own
 from app.front.prefix import Prefix
 from app.front.requests import RequestLog
 from app.front.switches import Switches
@@ -38,13 +36,8 @@ def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
     return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
 
 
-def arrange(
-    app: Application,
-    spec: HttpSpec | None = None,
-    own: Starlette | None = None,
-    state: Mapping[str, Any] | None = None,
-) -> None:
-    """Put it before the routes of `app`; `own` is the project's application, and `state` what its lifespan gave."""
+def arrange(app: Application, spec: HttpSpec | None = None, own: Own | None = None) -> None:
+    """Put it before the routes of `app`."""
     spec = spec or HttpSpec()
     # Outside the door, so that a browser can read its refusals.
     config = spec.cors if spec.cors is not None else cors.defaults()
@@ -53,30 +46,24 @@ def arrange(
         stack.append(Middleware(RequestLog, spec.logging_headers))
     if spec.mount_prefix:
         stack.append(Middleware(Prefix, spec.mount_prefix))
-    stack += _guarded(app, spec, own, state or {}) if own is not None else [Middleware(Door)]
+    stack += _guarded(app, spec, own) if own is not None else [Middleware(Door)]
     if spec.disabled:
         stack.append(Middleware(Switches, spec.disabled))
     app.disabled = spec.disabled
-    app.own = own
+    app.own = own.app if own is not None else None
     app.user_middleware[:] = stack
     app.middleware_stack = None  # Starlette makes it of these, with the next request
 
 
-def _guarded(app: Application, spec: HttpSpec, own: Starlette, state: Mapping[str, Any]) -> list[Middleware]:
+def _guarded(app: Application, spec: HttpSpec, own: Own) -> list[Middleware]:
     """The project's application, and the door where it was asked for."""
     reserved = custom.ALWAYS_OURS if Group.META in spec.disabled else custom.OURS
 
     def takes(scope: Scope) -> bool:
-        return path_of(scope) not in reserved and custom.takes(own.routes, scope)
+        return path_of(scope) not in reserved and custom.takes(own.app.routes, scope)
 
     def application(*inside: Middleware) -> list[Middleware]:
-        given: dict[str, Any] = {
-            "own": own,
-            "state": state,
-            "api": app.router,
-            "reserved": reserved,
-            "inside": inside,
-        }
+        given: dict[str, Any] = {"own": own, "api": app.router, "reserved": reserved, "inside": inside}
         # An error of the API's is answered as always, and not by the project's application.
         return [Middleware(Custom, **given), Middleware(ServerErrorMiddleware, handler=failed)]
 

@@ -14,6 +14,7 @@ import copy
 import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -41,6 +42,17 @@ _OF_THE_REQUEST = frozenset(
     {"method", "path", "raw_path", "query_string", "headers", "client", "scheme", "server", "principal"}
 )
 """What middleware may have changed for us. The rest of the scope belongs to the application that is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A project's own application that has been started."""
+
+    app: Starlette
+    state: Mapping[str, Any]
+    """What its lifespan gave."""
+    answering: set[asyncio.Task[Any]] = field(default_factory=set)
+    """The server's tasks for the requests that it has before it."""
 
 
 class CustomLifespan:
@@ -96,8 +108,7 @@ class Custom:
         self,
         app: ASGIApp,
         *,
-        own: Starlette,
-        state: Mapping[str, Any],
+        own: Own,
         api: Router,
         reserved: Collection[str],
         inside: Collection[Middleware] = (),
@@ -105,8 +116,8 @@ class Custom:
         """`api`: the API's routes; `reserved`: paths that are always its; `inside`: what comes between the
         application's middleware and all routes."""
         self.app = app
-        self._state = state
-        self._stack = self._combine(own, api, reserved, inside)
+        self._own = own
+        self._stack = self._combine(own.app, api, reserved, inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -114,7 +125,10 @@ class Custom:
             return
         answer = _Answer(send)
         # A state of its own: whatever it calls `services` there is not ours.
-        inner = {**scope, "state": dict(self._state), OUTER: scope, _ANSWER: answer}
+        inner = {**scope, "state": dict(self._own.state), OUTER: scope, _ANSWER: answer}
+        task = asyncio.current_task()
+        assert task is not None
+        self._own.answering.add(task)
         try:
             await self._stack(inner, receive, answer.send)
         except asyncio.CancelledError:
@@ -124,6 +138,8 @@ class Custom:
             log.info(
                 "an answer of http.app was cut off", extra={"event": "custom.cut", "path": scope["path"]}
             )
+        finally:
+            self._own.answering.discard(task)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: _Answer = scope[_ANSWER]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from starlette.applications import Starlette
 
 from app.errors import GraphImportError
 from app.front.arrangement import arrange, effective
-from app.front.custom import CustomLifespan
+from app.front.custom import CustomLifespan, Own
 from app.graphs.surface import HttpSpec
 from app.imports import in_turn
 
@@ -31,16 +33,38 @@ def own_app(graphs: Graphs) -> Starlette | None:
     )
 
 
+LAST_ANSWERS_SECONDS = 0.5
+"""How long the answers of the project's application may still take, once every run has been settled."""
+
+
 class Front:
     """What is open in front of the API."""
 
-    def __init__(self, lifespan: CustomLifespan | None) -> None:
+    def __init__(self, lifespan: CustomLifespan | None = None, own: Own | None = None) -> None:
         self._lifespan = lifespan
+        self._own = own
+
+    def dismiss(self) -> None:
+        """Soon break off what the project's application still answers: a stock server waits for every connection
+        before it lets us go on."""
+        if self._own is not None and self._own.answering:
+            asyncio.get_running_loop().call_later(LAST_ANSWERS_SECONDS, self._break_off, self._own)
+
+    def _break_off(self, own: Own) -> None:
+        for task in own.answering:
+            if not task.cancelling():  # the server may have done it
+                task.cancel()
 
     async def leave(self, seconds: float) -> None:
         """Shut the project's application down, `seconds` at most. The pool is still open then."""
-        if self._lifespan is not None:
-            await self._lifespan.leave(seconds)
+        if self._lifespan is None or self._own is None:
+            return
+        until = time.monotonic() + seconds
+        if self._own.answering:
+            # Before what they use is closed.
+            self._break_off(self._own)
+            await asyncio.wait(set(self._own.answering), timeout=seconds / 2)
+        await self._lifespan.leave(until - time.monotonic())
 
 
 @asynccontextmanager
@@ -48,17 +72,18 @@ async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
     """Arrange the front of `app`, and start the project's application, if there is one. Raises StartError."""
     spec = effective(services.graphs.http, services.settings)
     if spec == HttpSpec():
-        yield Front(None)  # as it was made
+        yield Front()  # as it was made
         return
-    own = await in_turn(lambda: own_app(services.graphs)) if spec.app else None
-    lifespan = None
-    state = {}
-    if own is not None and spec.app is not None:
-        lifespan = CustomLifespan(own, spec.app.source)
-        state = dict(await lifespan.enter())
-    front = Front(lifespan)
+    front = Front()
+    own = None
+    if spec.app is not None:
+        custom = await in_turn(lambda: own_app(services.graphs))
+        assert custom is not None
+        lifespan = CustomLifespan(custom, spec.app.source)
+        own = Own(custom, await lifespan.enter())
+        front = Front(lifespan, own)
     try:
-        arrange(app, spec, own, state)
+        arrange(app, spec, own)
         yield front
     finally:
         # Only for a start that has failed: a stop does it at the right moment.

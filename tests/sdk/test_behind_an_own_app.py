@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from langgraph_sdk import get_client
 
 from tests.drills.drill import PROJECT, Drill
 from tests.support.balancer import Balancer
-from tests.support.effects import repeated, started
+from tests.support.effects import finished, repeated, started
 
 pytestmark = [
     pytest.mark.drill,
@@ -43,6 +44,7 @@ async def mark(request, call_next):
 
 @app.get("/feed")
 async def feed():
+    log.warning("asked", extra={"event": "own.asked"})
     async def forever():
         import asyncio
         while True:
@@ -82,7 +84,10 @@ async def cut(url: str, body: dict[str, Any]) -> tuple[bool, bool]:
 async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
     drill: Drill, project: Path
 ) -> None:
-    first, second = await drill.fleet.start(2, project=project)
+    # GIVEN a stock server, which waits at a stop until every connection has closed, and ours
+    (first,), (second,) = await asyncio.gather(
+        drill.fleet.start(1, project=project, uvicorn=True), drill.fleet.start(1, project=project)
+    )
     given = {"n": 10, "sleep": 0.15}
     async with (
         Balancer([first]).serve() as balancer,
@@ -110,7 +115,8 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
         await asyncio.sleep(0.4)
         # WHEN the process is stopped
         balancer.replicas.append(second)
-        await drill.stop(first)
+        first.sigterm()
+        assert await first.wait() == -signal.SIGTERM  # which uvicorn raises again when it is done
         read, values = await asyncio.gather(*streams), await asyncio.gather(*waits)
         # THEN every client has read the whole run
         for parts in read:
@@ -122,8 +128,35 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
         # AND the application's own endless answer did not hold up the stop, in which it was left after the drain
         assert await feed
         assert {run["outcome"] for run in first.report()["runs"]} == {"drained"}
-        events = [line["event"] for line in first.log() if line.get("event") in ("own.left", "drain.report")]
-        assert events == ["own.left", "drain.report"]
+        # AND a reader who leaves is noticed behind the middleware, too
+        body = {"assistant_id": "line", "input": {"n": 100, "sleep": 0.1}, "on_disconnect": "cancel"}
+        run_id = await leave(f"{second.url}/agents/runs/stream", body)
+        await drill.until(
+            lambda: drill.active("line") == 0, what="the run of the reader who left is cancelled"
+        )
+        assert len(finished(drill.effects.of(run_id))) < 100
+        # AND ours is held up as little
+        feed = asyncio.create_task(read_feed(f"{second.url}/agents/feed"))
+        while not second.events("own.asked"):
+            await asyncio.sleep(0.01)
+        assert await drill.stop(second) < 2
+        assert await feed
+        for server in (first, second):
+            told = [line.get("event") for line in server.log()]
+            assert [event for event in told if event in LEFT] == list(LEFT)
+
+
+LEFT = ("custom.cut", "own.left", "drain.report")
+"""In this order."""
+
+
+async def leave(url: str, body: dict[str, Any]) -> str:
+    """Start a run, read the first of its events and go; the run's id."""
+    async with httpx.AsyncClient(timeout=30) as http, http.stream("POST", url, json=body) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                return str(json.loads(line.removeprefix("data: "))["run_id"])
+    raise AssertionError("no event")
 
 
 async def read_feed(url: str) -> bool:

@@ -307,6 +307,48 @@ async def test_one_that_does_not_start_ends_the_start_with_a_sentence(
     assert sentence in caught.value.message
 
 
+async def test_sockets_of_its_own_are_served_and_others_refused(own: Serve) -> None:
+    app = """
+from fastapi import FastAPI, WebSocket
+app = FastAPI()
+
+@app.websocket("/echo")
+async def echo(socket: WebSocket):
+    await socket.accept()
+    await socket.send_text(f"{socket.url.path}: {await socket.receive_text()}")
+    await socket.close()
+"""
+    async with own({"app": "./web.py:app", "mount_prefix": "/agents"}, app, names=("maria",)) as api:
+
+        async def connect(path: str) -> list[dict[str, Any]]:
+            told: list[dict[str, Any]] = []
+            messages = [{"type": "websocket.receive", "text": "hi"}, {"type": "websocket.connect"}]
+
+            async def receive() -> dict[str, Any]:
+                return messages.pop()
+
+            async def send(message: dict[str, Any]) -> None:
+                told.append(message)
+
+            scope = {"type": "websocket", "path": path, "headers": [], "client": None, "query_string": b""}
+            await api.app({**scope, "state": dict(api.state)}, receive, send)
+            return told
+
+        accepted, sent, *_ = await connect("/agents/echo")
+        assert (accepted["type"], sent["text"]) == ("websocket.accept", "/agents/echo: hi")
+        # Unknown to it: the door asks for a key
+        assert await connect("/agents/other") == [{"type": "websocket.close", "code": 1008}]
+        assert await connect("/other") == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_a_process_may_be_opened_again(own: Serve) -> None:
+    """As after a snapshot on AWS Lambda: the application has not changed by having been served."""
+    for _ in range(2):
+        async with own({"app": "./web.py:app"}) as api:
+            assert (await api.client().get("/hello")).json()["greeting"] == "hello"
+            await works(api.client())
+
+
 async def test_routes_that_its_lifespan_adds_are_there(own: Serve) -> None:
     app = """
 from contextlib import asynccontextmanager
