@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from app.front.describe import with_own
-from app.front.switches import group_of
-from app.graphs.surface import Group
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from app.graphs.surface import Group
 
 ROUTES = {
     "assistants": "app.assistants.routes",
@@ -72,11 +72,17 @@ class Application(FastAPI):
         self.build_all()
         schema = super().openapi()
         if self.disabled:
+            from app.front.switches import group_of
+
             paths = {
                 path: item for path, item in schema["paths"].items() if group_of(path) not in self.disabled
             }
             schema = {**schema, "paths": paths}
-        return with_own(schema, self.own.openapi()) if isinstance(self.own, FastAPI) else schema
+        if not isinstance(self.own, FastAPI):
+            return schema
+        from app.front.describe import with_own
+
+        return with_own(schema, self.own.openapi())
 
     def build_all(self) -> None:
         """Build every route."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app import __version__
 from app.application import Application
-from app.front.arrangement import arrange
+from app.front.front import plain
 from app.http import install_error_handlers
 from app.imports import late
 from app.lifespan import lifespan
@@ -22,7 +22,7 @@ def create_app(settings: Settings | None = None) -> Application:
     )
     app.state.settings = settings
     app.state.stopping = app.state.start_error = None
-    arrange(app)
+    app.user_middleware += plain()
     install_error_handlers(app)
     if not late():
         app.build_all()

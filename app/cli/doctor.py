@@ -162,8 +162,7 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
 def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     """What `http` of langgraph.json arranges."""
     from app.front import cors, custom
-    from app.front.arrangement import effective
-    from app.front.front import own_app
+    from app.front.front import effective, own_app
     from app.graphs.surface import HttpSpec
 
     spec = effective(graphs.http, settings)

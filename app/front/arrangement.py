@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
@@ -22,23 +21,10 @@ from app.scope import path_of
 
 if TYPE_CHECKING:
     from app.application import Application
-    from app.settings import Settings
 
 
-def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
-    """What is served: what `langgraph.json` says, under what the environment does."""
-    config = settings.cors_config if settings.cors_config is not None else spec.cors
-    origins = settings.cors_allow_origins
-    if origins and config is None:
-        config = cors.defaults(origins)
-    elif origins and config is not None:
-        config = {"allow_origins": list(origins), **config}
-    return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
-
-
-def arrange(app: Application, spec: HttpSpec | None = None, own: Own | None = None) -> None:
-    """Put it before the routes of `app`."""
-    spec = spec or HttpSpec()
+def arrange(app: Application, spec: HttpSpec, own: Own | None = None) -> None:
+    """Put it before the routes of `app`, in place of what was there."""
     # Outside the door, so that a browser can read its refusals.
     config = spec.cors if spec.cors is not None else cors.defaults()
     stack = [Middleware(CORSMiddleware, **config)]

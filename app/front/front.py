@@ -6,20 +6,42 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
+from app.auth.middleware import Door
 from app.errors import GraphImportError
-from app.front.arrangement import arrange, effective
-from app.front.custom import CustomLifespan, Own
+from app.front import cors
 from app.graphs.surface import HttpSpec
 from app.imports import in_turn
 
 if TYPE_CHECKING:
     from app.application import Application
+    from app.front.custom import CustomLifespan, Own
     from app.graphs.registry import Graphs
     from app.services import Services
+    from app.settings import Settings
+
+
+def plain() -> list[Middleware]:
+    """What stands before the API of a project that says nothing about it."""
+    # Outside the door, so that a browser can read its refusals.
+    return [Middleware(CORSMiddleware, **cors.defaults()), Middleware(Door)]
+
+
+def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
+    """What is served: what `langgraph.json` says, under what the environment does."""
+    config = settings.cors_config if settings.cors_config is not None else spec.cors
+    origins = settings.cors_allow_origins
+    if origins and config is None:
+        config = cors.defaults(origins)
+    elif origins and config is not None:
+        config = {"allow_origins": list(origins), **config}
+    return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
 
 
 def own_app(graphs: Graphs) -> Starlette | None:
@@ -74,6 +96,10 @@ async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
     if spec == HttpSpec():
         yield Front()  # as it was made
         return
+    # Nobody else needs them.
+    from app.front.arrangement import arrange
+    from app.front.custom import CustomLifespan, Own
+
     front = Front()
     own = None
     if spec.app is not None:

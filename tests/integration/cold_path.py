@@ -22,6 +22,7 @@ HEAVY = (
     "rich",
     "uvicorn",
     "handler",
+    "app.front.custom",
     "app.postgres.embedded",
     "app.runtime.execution",
 )
