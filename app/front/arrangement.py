@@ -38,7 +38,7 @@ def arrange(app: Application, spec: HttpSpec, own: Own | None = None) -> None:
     app.disabled = spec.disabled
     app.own = own.app if own is not None else None
     app.user_middleware[:] = stack
-    app.middleware_stack = None  # Starlette makes it of these, with the next request
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def _guarded(app: Application, spec: HttpSpec, own: Own) -> list[Middleware]:

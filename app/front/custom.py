@@ -55,6 +55,14 @@ class Own:
     """The server's tasks for the requests that it has before it."""
 
 
+def does_not_start(source: str, part: str, error: Exception) -> GraphImportError:
+    """What ends the start of the process."""
+    last = traceback.format_exception_only(error)[-1].strip()
+    failure = GraphImportError(f"http.app ({source}): its {part} does not start: {last}")
+    failure.__cause__ = error
+    return failure
+
+
 class CustomLifespan:
     """Its lifespan, in a task of its own: what was entered in a task has to be left in it, as anyio wants it."""
 
@@ -95,10 +103,7 @@ class CustomLifespan:
             if entered.done():
                 log.exception("http.app did not shut down", extra={"event": "custom.failed"})
                 return
-            last = traceback.format_exception_only(error)[-1].strip()
-            failure = GraphImportError(f"http.app ({self._source}): its lifespan does not start: {last}")
-            failure.__cause__ = error
-            entered.set_exception(failure)
+            entered.set_exception(does_not_start(self._source, "lifespan", error))
 
 
 class Custom:
@@ -172,7 +177,7 @@ class Custom:
         combined = copy.copy(own)
         combined.router = router
         combined.user_middleware = [*own.user_middleware, *inside]
-        combined.middleware_stack = None
+        combined.middleware_stack = combined.build_middleware_stack()  # now, and not with the first request
         return combined
 
 

@@ -98,7 +98,7 @@ async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
         return
     # Nobody else needs them.
     from app.front.arrangement import arrange
-    from app.front.custom import CustomLifespan, Own
+    from app.front.custom import CustomLifespan, Own, does_not_start
 
     front = Front()
     own = None
@@ -109,7 +109,12 @@ async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
         own = Own(custom, await lifespan.enter())
         front = Front(lifespan, own)
     try:
-        arrange(app, spec, own)
+        try:
+            arrange(app, spec, own)
+        except Exception as error:
+            if spec.app is None:
+                raise
+            raise does_not_start(spec.app.source, "middleware", error) from error
         yield front
     finally:
         # Only for a start that has failed: a stop does it at the right moment.

@@ -295,6 +295,10 @@ app = Starlette(lifespan=lifespan)
             APP.replace('told.append("opened")', 'raise OSError("no disk")'),
             "its lifespan does not start: OSError: no disk",
         ),
+        (
+            APP + "\napp.add_middleware(dict, colour=1)",
+            "its middleware does not start: TypeError",
+        ),
     ],
 )
 async def test_one_that_does_not_start_ends_the_start_with_a_sentence(
