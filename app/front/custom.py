@@ -55,7 +55,7 @@ class Own:
     """The server's tasks for the requests that it has before it."""
 
 
-def does_not_start(source: str, part: str, error: Exception) -> GraphImportError:
+def does_not_start(source: str, part: str, error: BaseException) -> GraphImportError:
     """What ends the start of the process."""
     last = traceback.format_exception_only(error)[-1].strip()
     failure = GraphImportError(f"http.app ({source}): its {part} does not start: {last}")
@@ -99,9 +99,13 @@ class CustomLifespan:
             async with self._app.router.lifespan_context(self._app) as state:
                 entered.set_result(dict(state or {}))
                 await self._leave.wait()
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            if not entered.done():
+                entered.set_exception(does_not_start(self._source, "lifespan", error))
+            raise
+        except (Exception, SystemExit) as error:
             if entered.done():
-                log.exception("http.app did not shut down", extra={"event": "custom.failed"})
+                log.exception("the lifespan of http.app has failed", extra={"event": "custom.failed"})
                 return
             entered.set_exception(does_not_start(self._source, "lifespan", error))
 

@@ -296,6 +296,10 @@ app = Starlette(lifespan=lifespan)
             "its lifespan does not start: OSError: no disk",
         ),
         (
+            APP.replace('told.append("opened")', "raise SystemExit(3)"),
+            "its lifespan does not start: SystemExit: 3",
+        ),
+        (
             APP + "\napp.add_middleware(dict, colour=1)",
             "its middleware does not start: TypeError",
         ),
