@@ -60,7 +60,7 @@ class Stopping:
             raise cancelled
         self._task.result()
 
-    async def finish(self, leave: Callable[[float], Awaitable[None]]) -> None:
+    async def finish(self, leave: Callable[[float], Awaitable[None]] | None = None) -> None:
         """Drain if nobody has asked for it yet, then let go of everything, within the same budget.
 
         `leave` is awaited in between, with the seconds that it has: no run is working any more, and the pool is open.
@@ -69,8 +69,8 @@ class Stopping:
             try:
                 await self.stop("shutdown")
             finally:
-                assert self.budget is not None
-                await leave(self.budget.left_to_leave())
+                if leave is not None and self.budget is not None:
+                    await leave(self.budget.left_to_leave())
         finally:
             await self._release()
             if self._timer is not None:

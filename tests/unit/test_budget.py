@@ -39,3 +39,12 @@ def test_nothing_is_ever_left_after_the_deadline() -> None:
 def test_without_reserves_everything_is_for_asking() -> None:
     budget = Budget.of(3, drain_reserve=0, hard_reserve=0)
     assert budget.left_to_ask() == pytest.approx(3, abs=0.1)
+
+
+def test_what_is_not_ours_leaves_something_for_the_rest() -> None:
+    early = Budget.of(10, drain_reserve=2, hard_reserve=0.5)
+    late = Budget.of(0.4, drain_reserve=0.3, hard_reserve=0.25)
+
+    assert early.left_to_leave() == pytest.approx(9.5, abs=0.1)
+    assert late.left_to_leave() == pytest.approx(0.2, abs=0.1)
+    assert Budget.of(0, drain_reserve=2, hard_reserve=0.5).left_to_leave() == 0
