@@ -394,9 +394,9 @@ def test_a_graph_sees_the_projects_environment_while_it_imports(project: Project
 
 def test_what_has_no_effect_is_logged(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        Graphs.load(project({"g.py": FLOW}, graphs={"g": "./g.py:builder"}, http={"app": "./x.py:app"}))
+        Graphs.load(project({"g.py": FLOW}, graphs={"g": "./g.py:builder"}, ui={"agent": "./ui.tsx"}))
 
-    assert "these keys have no effect: http" in caplog.text
+    assert "these keys have no effect: ui" in caplog.text
 
 
 def test_langgraph_is_not_imported_before_graphs_are_loaded() -> None:

@@ -24,7 +24,7 @@ def surface(serve: Serve, tmp_path: Path) -> Serve:
     @asynccontextmanager
     async def surface(http: dict[str, Any], **settings: Any) -> AsyncIterator[Api]:
         (tmp_path / "graphs.py").write_text(GRAPHS.read_text())
-        graphs = {name: f"./graphs.py:{name}" for name in ("echo", "steps", "factory")}
+        graphs = {name: f"./graphs.py:{name}" for name in ("echo", "steps", "factory", "chat")}
         webhooks = {"url": {"disable_loopback": False, "require_https": False}}
         (tmp_path / "langgraph.json").write_text(
             json.dumps({"graphs": graphs, "http": http, "webhooks": webhooks})
@@ -81,6 +81,11 @@ async def test_everything_is_below_the_prefix(surface: Serve) -> None:
             307,
             "http://127.0.0.1:2024/agents/v1/threads",
         )
+        # as have the addresses that others are told
+        (chat,) = (await http.post("/agents/v1/assistants/search", json={"graph_id": "chat"})).json()
+        agent = f"/agents/v1/a2a/{chat['assistant_id']}"
+        card = (await http.get(f"{agent}/.well-known/agent-card.json")).json()
+        assert card["url"] == f"http://127.0.0.1:2024{agent}"
         # AND it is closed there as elsewhere
         assert (await stranger.post("/agents/v1/threads", json={})).status_code == 401
         for path in ("", "/", "/ok", "/info", "/docs", "/openapi.json", "/ready", "/health"):
