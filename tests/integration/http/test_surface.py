@@ -184,6 +184,13 @@ async def test_headers_that_match_reach_the_run_and_nothing_else(surface: Serve)
         assert values["configurable_seen"]["x-test"] == headers["X-Test"]
         assert "x-test" not in values["context_seen"] or values["context_seen"]["x-test"] == "body"
 
+        # AND so they do in whatever way the run is started
+        start = {"assistant_id": "echo", "input": {"text": "hi"}}
+        command = {"id": 1, "method": "run.start", "params": start}
+        told = (await http.post(f"/threads/{thread}/commands", json=command, headers=headers)).json()
+        started = await http.get(f"/threads/{thread}/runs/{told['result']['run_id']}")
+        assert started.json()["kwargs"]["config"]["configurable"]["x-test"] == headers["X-Test"]
+
         # AND the next run on the thread, whose request brings none, has none
         del body["config"]
         values = (await http.post(f"/threads/{thread}/runs/wait", json=body)).json()
