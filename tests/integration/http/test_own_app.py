@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from support.api import Api
+from support.socket import connect
 
 from app.errors import GraphImportError
 
@@ -373,3 +375,18 @@ app = Starlette(lifespan=lifespan)
 """
     async with own({"app": "./web.py:app"}, app) as api:
         assert (await api.client().get("/late")).text == "late"
+
+
+async def test_a_websocket_of_the_api_goes_through_it(own: Serve) -> None:
+    async with own({"app": "./web.py:app", "mount_prefix": "/agents"}) as api:
+        path = f"/agents/threads/{uuid4()}/stream/events"
+        async with connect(api, path) as socket:
+            subscribed = await socket.ask("subscription.subscribe", channels=["values", "lifecycle"])
+            assert subscribed["type"] == "success"
+            await socket.ask("run.start", assistant_id="echo", input={"text": "a"})
+            events = await socket.until(lambda: len(socket.events) >= 4 and socket.events)
+            assert events[-1]["params"]["data"] == {"event": "completed", "graph_name": "echo"}
+            api.services.runtime.close_door()
+            await socket.until(lambda: socket.closed)
+        assert socket.closed is not None
+        assert socket.closed[0] == 1012
