@@ -50,7 +50,9 @@ async def admitted(
         assistant_configurable={},
         create_thread=True,
     )
-    await admission.admit(database, new, worker=GONE, claim=claim is not None, lease_seconds=claim or 1)
+    await admission.admit(
+        database, new, worker=GONE, claim=claim is not None, lease_seconds=1 if claim is None else claim
+    )
     return new.run_id
 
 
