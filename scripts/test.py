@@ -26,7 +26,7 @@ CHECKS = (
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
 PROCESSES_PER_CORE = 2
-PYTEST_SECONDS = 1700
+PYTEST_SECONDS = 2700
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
 """A test that takes longer has its stacks printed."""
