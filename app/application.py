@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,6 +48,17 @@ def modules_for(path: str) -> set[str]:
     return modules or {OTHERS}
 
 
+def _headers_only(send: Send) -> Send:
+    """For HEAD: FastAPI's GET routes, unlike Starlette's, refuse it; monitors and proxies ask so."""
+
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers
+
+
 class Application(FastAPI):
     """Builds routes with the first request for their resource.
 
@@ -66,6 +77,8 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             self._build(modules_for(scope["path"]))
+            if scope["method"] == "HEAD":
+                scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:

@@ -121,6 +121,9 @@ async def search(services: Services, principal: Principal, query: AssistantSearc
 
 
 async def count(services: Services, principal: Principal, query: AssistantFilter) -> int:
+    """How many there are. Raises NotFound for an unknown graph."""
+    if query.graph_id is not None:
+        services.graphs.require(query.graph_id)
     return await queries.count(services.database, principal.owner, services.graphs.ids, query)
 
 
@@ -163,6 +166,10 @@ async def set_latest(
             services.database, principal.owner, assistant_id, version, services.graphs.ids
         )
     if row is None:
+        if not await queries.versions(
+            services.database, principal.owner, assistant_id, {}, limit=1, offset=0
+        ):
+            raise NotFound(f"Assistant {assistant_id} not found")
         raise NotFound(f"Version {version} not found for assistant {assistant_id}")
     return row
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt
 
 from app.auth.principal import LOCAL_OWNER
 from app.reserved import clean_config, clean_configurable, clean_metadata
@@ -57,10 +57,10 @@ class RunPayload(BaseModel):
     interrupt_after: Any = None
     webhook: str | None = None
     stream_mode: Any = None
-    stream_subgraphs: bool | None = None
-    stream_resumable: bool | None = None
+    stream_subgraphs: StrictBool | None = None
+    stream_resumable: StrictBool | None = None
     durability: str | None = None
-    checkpoint_during: bool | None = None
+    checkpoint_during: StrictBool | None = None
 
 
 RUN_KEYS = (*RunPayload.model_fields, "multitask_strategy")
@@ -74,7 +74,7 @@ class CronCreate(RunPayload):
     schedule: str
     timezone: str | None = None
     end_time: Moment | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
     on_run_completed: Literal["delete", "keep"] | None = None
     multitask_strategy: str | None = None
 
@@ -85,7 +85,7 @@ class CronPatch(RunPayload):
     schedule: str = ""
     timezone: str | None = None
     end_time: Moment | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
     on_run_completed: Literal["delete", "keep"] | None = None
 
 
@@ -98,7 +98,7 @@ class CronFilter(BaseModel):
 
 
 class CronSearch(CronFilter):
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     limit: StrictInt = Field(10, ge=1, le=1000)
     offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
     sort_by: SortBy | None = None

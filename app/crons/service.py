@@ -157,8 +157,6 @@ def _payload(
     """What is shown, and kept, of the requests that made the cron."""
     new = body.model_dump(mode="json", exclude_unset=True)
     payload = {**old, **new, "assistant_id": str(assistant_id)}
-    if "metadata" in new:
-        payload["metadata"] = {**old.get("metadata", {}), **new["metadata"]}
     config = dict(payload.get("config") or {})
     payload["config"] = {
         **config,

@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StringConstraints,
     model_validator,
@@ -67,8 +68,8 @@ class RunCreate(BaseModel):
     checkpoint: Checkpoint | None = None
     checkpoint_id: CheckpointId | None = None
     stream_mode: StreamMode | list[StreamMode] = "values"
-    stream_subgraphs: bool = False
-    stream_resumable: bool = False
+    stream_subgraphs: StrictBool = False
+    stream_resumable: StrictBool = False
     interrupt_before: Breakpoints | None = None
     interrupt_after: Breakpoints | None = None
     multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"] = "enqueue"
@@ -77,7 +78,7 @@ class RunCreate(BaseModel):
     on_completion: Literal["delete", "keep"] = "delete"
     after_seconds: Annotated[float, Field(strict=False, allow_inf_nan=False, le=315_360_000)] = 0
     durability: Literal["sync", "async", "exit"] | None = None
-    checkpoint_during: bool | None = None
+    checkpoint_during: StrictBool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
     """The URL that is told of the run's end."""
     feedback_keys: list[str] | None = None

@@ -23,7 +23,7 @@ from app.runs.bounds import Bounds, CurrentBounds
 from app.runs.models import RUN_FIELDS, Cancel, RunBatch, RunCreate, StreamMode, shown
 from app.runs.pages import PagedStream
 from app.runs.streaming import Left, OpenResponse
-from app.runtime.cancel import CancelAction
+from app.runtime.cancel import READER_GONE, CancelAction
 from app.runtime.encode import matches
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import BEGINNING, EventId
@@ -140,7 +140,7 @@ async def cancel_runs(
 ) -> Response:
     """Cancel several runs of a thread, or all of one's own in a status."""
     if body.thread_id is not None and body.run_ids is not None:
-        await service.cancel(services, principal, body.thread_id, body.run_ids, action)
+        await service.cancel(services, principal, body.thread_id, body.run_ids, action, service.BULK_REASON)
     else:
         await service.cancel_all(services, principal, body.status or "all", action)
     return Response(status_code=204)
@@ -196,8 +196,17 @@ async def cancel_run(
     if wait.lower() not in _TRUE:
         return Response(status_code=202)
     run = parse_uuid(run_id, "run")
-    late = StillRunning(f"/threads/{thread}/runs/{run}/join")
-    return await _body(services, principal, thread, run, headers={}, cancels=False, bounds=bounds, late=late)
+    path = f"/threads/{thread}/runs/{run}"
+    return await _body(
+        services,
+        principal,
+        thread,
+        run,
+        headers={"location": f"{path}/join", "content-location": path},
+        cancels=False,
+        bounds=bounds,
+        late=StillRunning(f"{path}/join"),
+    )
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
@@ -223,7 +232,7 @@ async def join_run(
         principal,
         thread,
         run,
-        headers={"location": location},
+        headers={"location": location, "content-location": f"/threads/{thread}/runs/{run}"},
         cancels=cancels,
         bounds=bounds,
         late=JoinAgain(),
@@ -445,7 +454,7 @@ async def _left(
         return
     if how is Left.DISCONNECTED and not services.runtime.draining:
         await services.runtime.cancel(
-            principal.owner, thread_id, [run_id], CancelAction.INTERRUPT, "its reader went away"
+            principal.owner, thread_id, [run_id], CancelAction.INTERRUPT, READER_GONE
         )
     else:
         await service.reader_cut(services, run_id)

@@ -22,7 +22,7 @@ from app.reserved import RUN_KEYS
 from app.runs import queries
 from app.runs.models import RunCreate, shown
 from app.runtime.admission import NewRun
-from app.runtime.cancel import CancelAction
+from app.runtime.cancel import CANCEL_REASON, CancelAction
 from app.runtime.collector import Collector
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.states import TERMINAL
@@ -145,7 +145,7 @@ async def prepare(
             "temporary": stateless and body.on_completion == "delete",
             "subgraphs": body.stream_subgraphs,
             "resumable": body.stream_resumable,
-            "checkpoint_during": durability != "exit",
+            "checkpoint_during": body.checkpoint_during is not False,
             "durability": durability,
             "on_disconnect": body.on_disconnect,
         },
@@ -198,6 +198,7 @@ async def get(services: Services, principal: Principal, thread_id: str, run_id: 
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     row = await queries.get(services.database, principal.owner, thread, run)
     if row is None:
+        await list_(services, principal, thread_id, status=None, limit=1, offset=0)  # is there the thread?
         raise NotFound
     return row
 
@@ -228,12 +229,17 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
 
 
 async def cancel(
-    services: Services, principal: Principal, thread_id: str, run_ids: list[str], action: CancelAction
+    services: Services,
+    principal: Principal,
+    thread_id: str,
+    run_ids: list[str],
+    action: CancelAction,
+    reason: str = CANCEL_REASON,
 ) -> UUID:
     """Wish that runs stop. Raises NotFound when there is none, or none that still could; the thread's id."""
     thread = parse_uuid(thread_id, "thread")
     runs = [parse_uuid(run_id, "run") for run_id in run_ids]
-    found = await services.runtime.cancel(principal.owner, thread, runs, action)
+    found = await services.runtime.cancel(principal.owner, thread, runs, action, reason)
     if not found.found:
         known = [await queries.get(services.database, principal.owner, thread, run) for run in runs]
         raise NotFound(

@@ -99,9 +99,10 @@ insert into slackwater.runs as r (
   created_at, available_at, status, holds_thread, worker, lease_until, fence, attempt, claimed_at, started_at,
   base_checkpoint_id)
 select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
-  %(assistant_metadata)s::jsonb || t.metadata || %(metadata)s::jsonb,
+  %(assistant_metadata)s::jsonb || t.metadata
+    || case when active.busy then '{{}}' else %(graph_metadata)s::jsonb end || %(metadata)s::jsonb,
   jsonb_set(%(kwargs)s::jsonb, '{{config,configurable}}', %(assistant_configurable)s::jsonb
-    || coalesce(t.config -> 'configurable', '{{}}') || coalesce(%(kwargs)s::jsonb #> '{{config,configurable}}', '{{}}')),
+    || coalesce(%(kwargs)s::jsonb #> '{{config,configurable}}', '{{}}')),
   s.due, s.due,
   case when s.start then 'running' else 'pending' end, s.start,
   case when s.start then %(worker)s end,
@@ -116,11 +117,11 @@ from thread t, active,
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
+# `config` is what the thread's state is read with, where the graph is built anew for each reader. Runs do not inherit it.
 _OCCUPY = """
 update slackwater.threads t set
   metadata = case when t.status = 'busy' then t.metadata else t.metadata || %(graph_metadata)s end,
-  config = t.config || jsonb_build_object('configurable',
-    coalesce(t.config -> 'configurable', '{}') || %(thread_configurable)s::jsonb),
+  config = jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb),
   status = 'busy', fence = t.fence + (r.status = 'running')::int, updated_at = clock_timestamp()
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""

@@ -42,6 +42,8 @@ class CancelWish:
 
 CANCEL_REASON = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
 
+READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
+
 _WISH = """
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import engine, pruning, queue, settlement
-from app.runtime.cancel import CancelAction
+from app.runtime.cancel import READER_GONE, CancelAction
 from app.runtime.claims import MAX_STALLS, WORKED
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus, Stopped
@@ -127,7 +127,7 @@ async def sweep(runtime: Runtime) -> int:
         await database.execute(_READERS_HERE, {"run_ids": readers})
     for row in await database.fetch(_READERS_GONE):
         await runtime.cancel(
-            row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, "its reader went away"
+            row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, READER_GONE
         )
     for row in await database.fetch(_STALE_THREADS, {"graphs": list(runtime.graphs.ids)}):
         await runtime.refresh_thread(row["thread_id"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt
 
 from app.graphs.expiry import MAX_MINUTES
 from app.graphs.snapshot import FIELDS
@@ -165,7 +165,7 @@ class CheckpointConfig(BaseModel):
 
 class StateAt(BaseModel):
     checkpoint: Checkpoint
-    subgraphs: bool = False
+    subgraphs: StrictBool = False
     select: list[StateField] = []
 
 

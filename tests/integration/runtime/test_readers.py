@@ -15,7 +15,7 @@ from rig import BRISK, OWNER, Fleet, Process
 from app.runs import queries
 from app.runtime import follow as following
 from app.runtime import journal as journals
-from app.runtime.cancel import CancelAction
+from app.runtime.cancel import READER_GONE, CancelAction
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import BEGINNING, Event, EventId
 
@@ -378,7 +378,7 @@ async def test_a_reader_that_the_server_has_cut_off_has_a_minute_to_come_back(
     await other.runtime.sweep()
     # THEN
     row = await fleet.row(run)
-    assert (row["status"], row["reason"]) == ("interrupted", "its reader went away")
+    assert (row["status"], row["reason"]) == ("interrupted", READER_GONE)
     await other.claim()
     assert (await fleet.ended(goes_on))["status"] == "success"
 
