@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
     need_python()
     # A minute's work, which the environment and the checks take longer than.
     providing = None if arguments else Providing()
+    if providing is not None:
+        provide_peer()
     python = environment(ROOT / ".test" / "venv", ("dev",))
     if providing is None:
         return run([str(python), "-m", "pytest", *arguments], python)
@@ -85,6 +87,16 @@ def run(command: list[str], python: Path) -> int:
             f"{'ok' if status == 0 else f'exit code {status}'}, {time.monotonic() - began:.1f} s", flush=True
         )
     return status
+
+
+def provide_peer() -> None:
+    """Begin to install the official server, while everything else goes on; the test that needs it waits for it, or says why not."""
+    subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "peer.py")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,239 @@
+"""Which differences are meant, by the lines of docs/compatibility.md that say why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.differential.compare import ABSENT
+from tests.differential.deliberate import ANYTHING, At, Deliberate
+
+
+def present(value: Any) -> bool:
+    return value is not ABSENT
+
+
+def keys(*names: str, official: Any = ANYTHING, ours: Any = ANYTHING, where: str = "*.") -> tuple[At, ...]:
+    """These keys, wherever they are."""
+    return tuple(At(f"{where}{name}", official, ours) for name in names)
+
+
+DELIBERATE: tuple[Deliberate, ...] = (
+    # Streams
+    Deliberate("every event has an id", (At("*: events[*].id", False, True),)),
+    Deliberate(
+        "`Location` is exposed to browsers", (At("system.browsers / *: access-control-expose-headers"),)
+    ),
+    Deliberate(
+        "`Location` carries `stream_mode`",
+        (
+            At("streams.* / *: headers.location", ANYTHING, lambda text: "?stream_mode=" in text),
+            At(
+                "streams.left / *: headers.location", ANYTHING, lambda text: "?cancel_on_disconnect=1" in text
+            ),
+            At("threads.stream / *: headers.location", ABSENT, lambda text: "?stream_modes=" in text),
+        ),
+    ),
+    Deliberate(
+        "`tasks[].checkpoint` instead of internal keys",
+        (
+            *keys(
+                "__after_seconds__",
+                "__request_start_time_ms__",
+                "__pregel_node_finished",
+                "langgraph_auth_permissions",
+                "langgraph_auth_user",
+                "langgraph_request_id",
+                "metadata.checkpoint_id",
+                "metadata.checkpoint_map",
+                "metadata.checkpoint_ns",
+                "metadata.langgraph_checkpoint_ns",
+                "metadata.langgraph_node",
+                "metadata.langgraph_path",
+                "metadata.langgraph_step",
+                "metadata.langgraph_triggers",
+                ours=ABSENT,
+            ),
+            At("*.tasks[*].checkpoint", ABSENT),
+            At("*.tasks[*].state", ours=ABSENT),
+        ),
+    ),
+    Deliberate(
+        "metadata does not name the server",
+        keys(
+            "langgraph_api_url",
+            "langgraph_api_version",
+            "langgraph_host",
+            "langgraph_plan",
+            "langgraph_version",
+            ours=ABSENT,
+        ),
+    ),
+    Deliberate(
+        "`user_id` and `langgraph_auth_user_id` in metadata", keys("user_id", "langgraph_auth_user_id")
+    ),
+    Deliberate("`user_id` is the owner's name", (At("crons.*: *user_id", "", None),)),
+    # Runs
+    Deliberate(
+        "a run's `kwargs` are what was asked for",
+        (
+            *keys(
+                "graph_id", "assistant_id", "run_id", "thread_id", where="*config.configurable.", ours=ABSENT
+            ),
+            At("*kwargs*config.metadata", present, ABSENT),
+            At("runs.context / *.kwargs.config.configurable.undeclared", ABSENT),
+        ),
+    ),
+    Deliberate(
+        "a run that starts at once is answered as `running`",
+        (At("runs.*: body*.status", "pending", "running"),),
+    ),
+    Deliberate(
+        "stateless runs have a hidden, checkpointed thread",
+        (
+            At("* / * POST /runs/stream: headers.location", lambda text: text.startswith("/runs/")),
+            At("streams.checkpoints.stateless / *: events[* checkpoints]", ABSENT),
+            At("streams.debug.stateless / *: events[* debug]*"),
+        ),
+    ),
+    Deliberate(
+        "`/wait` and `/join` are made of the whole log",
+        (
+            At("runs.wait.modes / * stateless wait *: body.*", ABSENT),
+            At("runs.cancel / *cancel: body.*", ABSENT),
+            At("runs.multitask.reject / *cancel: body.*", ABSENT),
+        ),
+    ),
+    Deliberate(
+        "rollback restores the thread's values",
+        (At("runs.cancel / * thread rollback: body.error", present, None),),
+    ),
+    Deliberate(
+        "a pending run that is cancelled is over like any other",
+        (
+            At("runs.cancel.pending / * thread interrupt: body.error", ABSENT, present),
+            At("runs.cancel.pending / * thread rollback: body.status", "busy", "idle"),
+        ),
+    ),
+    Deliberate("a run's metadata always names its graph", keys("metadata.graph_id", official=ABSENT)),
+    Deliberate(
+        "deleting a run takes what it wrote from the thread's `values`",
+        (At("runs.deleted / * GET /threads/<thread>: body.values.*"),),
+    ),
+    Deliberate(
+        "`Location` and `Content-Location` name only what is there",
+        (At("*join*: headers.*location", present, ABSENT), At("*stream: headers.*location", present, ABSENT)),
+    ),
+    # Requests
+    Deliberate(
+        "wrong queries are 422 throughout",
+        (
+            At("*: 422 body.detail"),
+            At("*: 422 found.detail"),
+            At("threads.state / * POST *: 400 body.detail"),
+            At("runs.multitask.reject / *: 409 body.detail"),
+            At("crons.refusals / * POST /runs/crons: status", 500, 422),
+            At("store.search / *: status", 200, 422),
+            At("*: status", 400, 422),
+            At("runs.* / * GET /threads/<thread>/runs: status", 200, 422),
+            At("runs.bodies / * POST */runs {*: status", 200, 422),
+            At("runs.cancel.many / * POST /runs/cancel: status", 404, 422),
+            At("threads.history / * GET *: status", 200, 422),
+            At("threads.extract / * POST *: status", 200, 422),
+        ),
+    ),
+    Deliberate(
+        "`/health` and `/ready`",
+        (
+            At("system.information / * GET /metrics: content-type"),
+            At("system.information / * GET /metrics?format=json: "),
+        ),
+    ),
+    Deliberate(
+        "`/info` and `/ok` speak of this server",
+        (
+            At("system.information / * GET /info: body.version"),
+            At("system.information / * GET /info: body.flags.langsmith_*"),
+            At("system.information / * GET /ok: body.services.database", ABSENT, "healthy"),
+        ),
+    ),
+    # Threads and assistants
+    Deliberate(
+        "making a version the latest restores all of it",
+        (
+            At("assistants.life / *: body.graph_id", "steps", "echo"),
+            At("assistants.life / *: body.context.*"),
+        ),
+    ),
+    Deliberate(
+        "a new `context` of an assistant leaves",
+        (
+            At("assistants.life / *.config.tags", ABSENT),
+            At("assistants.life / *.config.recursion_limit", ABSENT),
+        ),
+    ),
+    Deliberate(
+        "`supersteps` that fail: 4xx", (At("threads.supersteps / * POST /threads: status", 201, 422),)
+    ),
+    Deliberate(
+        "a thread's `values` are those of its state", (At("runs.* / *: body.values.trail[*]", ABSENT),)
+    ),
+    Deliberate(
+        "a state's `checkpoint` has its namespace",
+        (
+            *keys("checkpoint.checkpoint_ns", official=ABSENT, ours=""),
+            *keys("metadata.assistant_id", official=ABSENT),
+        ),
+    ),
+    Deliberate("a checkpoint id that is no UUID", (At("*/state/nonsense: status", 200, 422),)),
+    Deliberate(
+        "an unknown `stream_mode` of a joined stream", (At("streams.resumed / * GET *: status", 200, 422),)
+    ),
+    Deliberate(
+        "copies show their true status",
+        (
+            At("threads.copy / * POST */copy: body.status", "idle", "interrupted"),
+            At("threads.copy / *: body.values", ABSENT),
+            At("threads.copy / *: body*.result.*_seen.thread_id"),
+        ),
+    ),
+    Deliberate(
+        "threads always carry `interrupts` and `error`",
+        (
+            At("*interrupts", ABSENT),
+            At("*error", ABSENT, None),
+        ),
+    ),
+    Deliberate(
+        "a thread's `config` is the `configurable` of its last run",
+        (
+            At("*: body.config.configurable", ABSENT),
+            At("*: body.config.configurable.*"),
+            At("runs.context / *: body.metadata.prefix", present, ABSENT),
+            At("runs.*: body.config.tags", present, ABSENT),
+            At("runs.*: body.config.recursion_limit", present, ABSENT),
+            At("runs.*: body.config.metadata", present, ABSENT),
+        ),
+    ),
+    Deliberate("`ttl` of a thread", (At("threads.create / * POST /threads: status", 422, 200),)),
+    Deliberate("pruning is all or nothing", (At("threads.prune / *: status", 422, 200),)),
+    Deliberate(
+        "searching threads by `values`",
+        (
+            At("threads.search / *: status", 500, 200),
+            At("threads.history / * POST *: status", 500, 200),
+            At("threads.history / * POST *: status", 422, 200),
+        ),
+    ),
+    # The store and crons
+    Deliberate(
+        'every refusal is `{"detail": …}`',
+        (
+            At("store.refusals / *: 422 headers.content-type", ABSENT, "application/json"),
+            At("store.refusals / *: 422 body", lambda text: isinstance(text, str)),
+            At("store.refusals / *: 400 body.error", present, ABSENT),
+            At("store.refusals / *: 400 body.detail", ABSENT),
+        ),
+    ),
+    Deliberate("a search without `namespace_prefix`", (At("store.search / *: status", 500, 200),)),
+    Deliberate("`end_time` has to be a time", (At("crons.refusals / * POST /runs/crons: status", 200, 422),)),
+)
