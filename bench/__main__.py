@@ -22,7 +22,7 @@ from bench.lab import Lab, laboratory
 from bench.tables import Finding
 
 NAMES = ("floor", "handover", "stop", "claim", "streams", "coldstart")
-ON_REQUEST = ("profile",)
+ON_REQUEST = ("peer", "profile")
 FILE_COLUMNS = 160
 
 
@@ -30,7 +30,7 @@ def main(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help=f"Of {', '.join(NAMES + ON_REQUEST)}; all but the last without."
+            metavar="[NAME]...", help=f"Of {', '.join(NAMES + ON_REQUEST)}; all but the last two without."
         ),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer and shorter rounds.")] = False,

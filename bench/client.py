@@ -111,15 +111,18 @@ class Load:
     ) -> dict[str, Any]:
         """`clients` that each send the next request when the last one is answered, for `seconds`.
 
-        `{thread}` in `path` becomes a new id each time. Times in milliseconds.
+        `{thread}` in `path` becomes a new id each time. Times in milliseconds; `until_last` are the seconds until the last
+        answer that counts.
         """
         started, cpu = time.perf_counter(), time.process_time()
         until = started + seconds
         request = Request(url, path, body)
         latencies: list[float] = []
         firsts: list[float] = []
+        last = started
 
         async def client() -> None:
+            nonlocal last
             connection = await _connect(url)
             while (sent := time.perf_counter()) < until:
                 answer = await connection.post(request)
@@ -127,6 +130,7 @@ class Load:
                 if b'"__error__"' in answer or b"event: error" in answer:
                     raise Refused(answer.decode())
                 if now <= until:
+                    last = now
                     latencies.append((now - sent) * 1000)
                     if connection.first_event:
                         firsts.append((connection.first_event - sent) * 1000)
@@ -135,6 +139,7 @@ class Load:
         await asyncio.gather(*(client() for _ in range(clients)))
         return {
             "per_second": len(latencies) / seconds,
+            "until_last": last - started,
             "latencies": latencies,
             "firsts": firsts,
             "cpu_ms": (time.process_time() - cpu) * 1000 / max(1, len(latencies)),

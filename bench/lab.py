@@ -78,7 +78,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time until now; NaN where there is no /proc."""
-        return _cpu_seconds(self.pid)
+        return cpu_seconds_of(self.pid)
 
     def memory_mb(self) -> float:
         """Resident set size."""
@@ -111,7 +111,7 @@ class Lab:
     def postgres_cpu_seconds(self) -> float:
         """User and system time of all sessions until now; NaN for a server on another machine."""
         pids = self.query(self.server_uri, "select pid from pg_stat_activity")
-        return sum(_cpu_seconds(row["pid"]) for row in pids) if self.local else float("nan")
+        return sum(cpu_seconds_of(row["pid"]) for row in pids) if self.local else float("nan")
 
     def database(self) -> str:
         """A new migrated database on the durable server."""
@@ -176,7 +176,7 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LANGSMITH_TRACING": "false"}
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

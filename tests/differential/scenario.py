@@ -12,7 +12,7 @@ from tests.differential.normal import normal
 from tests.differential.script import Script
 
 Play = Callable[[Script], Awaitable[None]]
-SCENARIO_SECONDS = 90
+SCENARIO_SECONDS = 150
 
 
 @dataclass(frozen=True)

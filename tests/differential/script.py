@@ -16,10 +16,10 @@ import httpx
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-CALL_SECONDS = 45
+CALL_SECONDS = 90
 SALT = uuid4().hex[:8]
 """What a run of the scenarios leaves on a server is not found by the next one."""
-UNTIL_SECONDS = 30
+UNTIL_SECONDS = 60
 HEADERS = (
     "allow",
     "cache-control",
