@@ -236,4 +236,65 @@ DELIBERATE: tuple[Deliberate, ...] = (
     ),
     Deliberate("a search without `namespace_prefix`", (At("store.search / *: status", 500, 200),)),
     Deliberate("`end_time` has to be a time", (At("crons.refusals / * POST /runs/crons: status", 200, 422),)),
+    # Other agents
+    Deliberate(
+        "MCP: a result's text is JSON",
+        (
+            At("mcp.calls / 7 *: body.result.content[0].text"),
+            At("mcp.calls / 7 *: body.result.structuredContent", ABSENT),
+            At("mcp.calls / 7 *: body.result.isError", ABSENT, False),
+        ),
+    ),
+    Deliberate(
+        "MCP: `isError` comes with the error's message", (At("mcp.calls / 8 *: body.result.content[0].text"),)
+    ),
+    Deliberate(
+        "MCP: what is no message is 400 with an error of JSON-RPC",
+        (
+            At("mcp.refusals / *: 400 body.error", lambda text: isinstance(text, str)),
+            At("mcp.refusals / *: 400 body.jsonrpc", ABSENT, "2.0"),
+            At("mcp.refusals / *: 400 body.id", ABSENT, None),
+        ),
+    ),
+    Deliberate(
+        "A2A: a task's artifacts and state are the same whenever they are asked for",
+        (
+            At("a2a.calls / * tasks/get: body.result.artifacts", ABSENT),
+            At("a2a.calls / * tasks/get: body.result.status.message", present, ABSENT),
+        ),
+    ),
+    Deliberate(
+        "MCP and A2A: what is said to people",
+        (
+            At("mcp.calls / * initialize: body.result.serverInfo.*"),
+            At("mcp.calls / * tools: *description"),
+            At("a2a.calls / * message/send: body.result.artifacts[0].*"),
+            At("a2a.calls / * GET *: body.*description"),
+            At("a2a.calls / * GET *: body.version"),
+            At("a2a.calls / * GET *: body.default*putModes[*]"),
+            At("a2a.calls / * GET *: body.skills[0].*"),
+            At("a2a.calls / * broken: body.error.message"),
+        ),
+    ),
+    Deliberate(
+        "A2A: cards name the interface of 0.3, too",
+        (
+            At("a2a.calls / * GET *: body.supportedInterfaces[1]", ABSENT),
+            At("a2a.calls / * GET *: body.preferredTransport", ABSENT),
+            At("a2a.calls / * GET *: body.protocolVersion", ABSENT),
+        ),
+    ),
+    Deliberate(
+        'MCP and A2A: refusals by status are `{"detail": …}`',
+        (
+            At("mcp.refusals / *: 40* headers.*", ABSENT),
+            At("mcp.refusals / *: 40* body", None),
+            At("a2a.calls / *: 405 headers.*", ABSENT),
+            At("a2a.calls / *: 405 body", None),
+            At("a2a.calls / *: 400 body.error", present, ABSENT),
+            At("a2a.calls / *: 400 body.detail", ABSENT),
+            At("*/mcp tools/call: headers.*", ABSENT),
+            At("*/a2a message/send: headers.*", ABSENT),
+        ),
+    ),
 )

@@ -11,14 +11,8 @@ BESIDE_THE_DOCUMENT = frozenset(
     | {("GET", "/assistants/{assistant_id}/subgraphs/{namespace}")}
 )
 
-LATER = (
-    "/mcp",
-    "/a2a/",
-    "/threads/{thread_id}/commands",
-    "/threads/{thread_id}/stream/events",
-    "/.well-known/",
-)
-"""What has no scenarios yet."""
+LATER = ("/threads/{thread_id}/commands", "/threads/{thread_id}/stream/events")
+"""Protocol v2 has no scenarios yet."""
 
 NEVER = ("/ui/", "/internal/", "/v1/", "/noauth/")
 """Generative user interfaces and the product's own plumbing: of no SDK's."""
