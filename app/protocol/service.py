@@ -61,14 +61,15 @@ def malformed(body: Any) -> dict[str, Any] | None:
     if known and isinstance(body.get("method"), str):
         return None
     message = "Protocol commands must include an integer id and string method."
-    return failure(command_id if known else None, "invalid_argument", message)
+    # A text is said back, so that its sender knows what was refused.
+    return failure(command_id if known or isinstance(command_id, str) else None, "invalid_argument", message)
 
 
 def success(command_id: int, result: Mapping[str, Any], seq: int = 0) -> dict[str, Any]:
     return {"type": "success", "id": command_id, "result": result, "meta": {"applied_through_seq": seq}}
 
 
-def failure(command_id: int | None, code: str, message: str) -> dict[str, Any]:
+def failure(command_id: int | str | None, code: str, message: str) -> dict[str, Any]:
     return {"type": "error", "id": command_id, "error": code, "message": message}
 
 

@@ -297,4 +297,18 @@ DELIBERATE: tuple[Deliberate, ...] = (
             At("*/a2a message/send: headers.*", ABSENT),
         ),
     ),
+    # Protocol v2
+    Deliberate(
+        "graphs run as ever",
+        (
+            At("protocol.runs / * of chat*: *.messages[1].content"),
+            At("protocol.runs / * of chat*: *.messages[1].response_metadata", present, ABSENT),
+        ),
+    ),
+    Deliberate("a replay includes `error`", (At("protocol.runs / * of fail again: *.error", ABSENT),)),
+    Deliberate("`input.requested` has `value`", (At("protocol.interrupts / * events: *.value", ABSENT),)),
+    Deliberate(
+        "`updates`, `custom`, `tasks`, `checkpoints` and `tools` are delivered",
+        (At("protocol.refusals / * POST */stream/events: 400 body.detail"),),
+    ),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -187,6 +188,13 @@ class Script:
     async def thread(self, **body: Any) -> str:
         """A new thread; its path is written down as `/threads/<thread_id>`."""
         return str((await self._send("POST", "/threads", body))["thread_id"])
+
+    @asynccontextmanager
+    async def unrecorded(self) -> AsyncIterator[None]:
+        """What is called in here is not written down."""
+        known = len(self.steps)
+        yield
+        del self.steps[known:]
 
     def note(self, label: str, value: Any) -> None:
         """Write down what a client library made of it."""

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.differential.scenario import SCENARIOS, Scenario
 
-MODULES = ("system", "assistants", "threads", "runs", "streams", "crons", "store", "agents")
+MODULES = ("system", "assistants", "threads", "runs", "streams", "crons", "store", "agents", "protocol")
 
 
 def all_scenarios() -> list[Scenario]:
