@@ -77,7 +77,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             self._build(modules_for(scope["path"]))
-            if scope["method"] == "HEAD":
+            if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)
 
