@@ -79,6 +79,20 @@ const calls = {
     await assert.rejects(runs.wait(null, "line", { input: null }), /EmptyInputError/);
   },
 
+  async threadStream() {
+    const thread = client.threads.stream({ assistantId: "chat" });
+    await thread.run.start({ input: { messages: [{ type: "human", content: "Please publish." }] } });
+    await thread.values;
+    assert.ok(thread.interrupted);
+    const [{ interruptId, payload }] = thread.interrupts;
+    assert.deepEqual(payload, { question: "Shall I publish this?" });
+    await thread.input.respond({ namespace: [], interrupt_id: interruptId, response: "yes" });
+    await thread.close(); // its values end at the question
+    const [answered] = await client.runs.list(thread.threadId, { limit: 1 });
+    const { messages } = await client.runs.join(thread.threadId, answered.run_id);
+    assert.equal(messages.at(-2).content, "You decided: yes.");
+  },
+
   async store() {
     const { store } = client;
     await store.putItem(["calls", "a"], "one", { n: 1 });

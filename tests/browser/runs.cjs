@@ -69,6 +69,17 @@ const readers = {
     page.abort();
     return { run_id, parts };
   },
+  /** Protocol v2: what the client recommends now. */
+  async thread(began) {
+    const thread = client.threads.stream({ assistantId: "chat" });
+    const { run_id } = await thread.run.start(asked);
+    began();
+    const said = [];
+    for await (const message of thread.messages) said.push(await collect(message.text));
+    const values = await thread.output;
+    await thread.close();
+    return { run_id, said, texts: texts(values) };
+  },
   async join(began) {
     const { thread_id, run_id } = await begin();
     began();

@@ -61,9 +61,14 @@ async def test_every_call_works_and_every_reader_gets_the_same_when_the_server_i
         assert read(got[name]) == read(wanted[name]), name
         ids = [part["id"] for part in got[name]["parts"]]
         assert len(set(ids)) == len(ids)
+    # AND so is what is said token by token
+    assert got["thread"]["said"] == wanted["thread"]["said"]
+    assert ["".join(tokens) for tokens in got["thread"]["said"]] == SAID
+    assert all(len(tokens) > 10 for tokens in got["thread"]["said"])
     # AND so are the values; whoever only waits has asked again
-    for name in ("wait", "join"):
+    for name in ("thread", "wait", "join"):
         assert got[name]["texts"] == wanted[name]["texts"] == ["What is slack water?", *SAID]
+    for name in ("wait", "join"):
         assert wanted[name]["cuts"] == 0
         assert got[name]["cuts"] > 0
     effects = drill.effects.of_runs([result["run_id"] for result in got.values()])

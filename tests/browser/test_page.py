@@ -91,7 +91,7 @@ async def test_a_person_chats_and_does_not_notice_that_the_server_is_replaced(
     drill: Drill, chromium: Chromium, page_port: int
 ) -> None:
     first, second = await drill.fleet.start(2)
-    pages = {hook: chromium.page() for hook in ("sdk",)}
+    pages = {hook: chromium.page() for hook in ("sdk", "react", "socket")}
     async with Balancer([first]).serve() as balancer:
         # GIVEN pages of this machine
         for hook, page in pages.items():
@@ -137,7 +137,7 @@ async def test_a_page_that_is_loaded_again_finds_its_answer_at_another_server(
     drill: Drill, chromium: Chromium, page_port: int
 ) -> None:
     first, second = await drill.fleet.start(2, env=KEYS)
-    pages = {hook: chromium.page() for hook in ("rejoining",)}
+    pages = {hook: chromium.page() for hook in ("rejoining", "react")}
     async with Balancer([first]).serve() as balancer:
         # GIVEN pages from elsewhere: without a key they are told so
         for hook, page in pages.items():
