@@ -50,7 +50,7 @@ async def test_every_check_passes_behind_a_gateway_but_those_that_cannot(
     env = {
         "SLACKWATER_DATABASE_URI": database_uri,
         "SLACKWATER_LEASE_SECONDS": "30",
-        "SLACKWATER_AFTER_RESPONSE_SECONDS": "2",
+        "SLACKWATER_AFTER_RESPONSE_SECONDS": "5",
     }
     async with gateway_of(
         tmp_path,

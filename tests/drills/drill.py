@@ -125,7 +125,7 @@ class Drill:
             )
         )
 
-    async def until(self, condition: Any, timeout: float = 20, what: str = "") -> None:
+    async def until(self, condition: Any, timeout: float = 60, what: str = "") -> None:
         """Poll the database until `condition()` holds."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -142,7 +142,7 @@ class Drill:
 
         await self.until(all_started, what=f"{steps} nodes of each run")
 
-    async def until_over(self, runs: Sequence[Run] | None = None, timeout: float = 40) -> None:
+    async def until_over(self, runs: Sequence[Run] | None = None, timeout: float = 60) -> None:
         """Wait until the runs are over, wherever."""
         ids = [run.run_id for run in (self.runs if runs is None else runs)]
         await self.until(
@@ -175,6 +175,11 @@ class Drill:
         return self.watcher.query("select * from slackwater.threads where thread_id = %s", (run.thread_id,))[
             0
         ]
+
+    def admitted(self, graph: str) -> int:
+        """How many runs of the graph there are."""
+        rows = self.watcher.query("select count(*) as n from slackwater.runs where graph_id = %s", (graph,))
+        return int(rows[0]["n"])
 
     def active(self, graph: str) -> int:
         """How many runs of the graph are being worked on."""

@@ -104,7 +104,7 @@ class Scene:
         """How often each node of the run has started."""
         return Counter(effect.node for effect in self.effects.of(run["run_id"]) if effect.phase == "start")
 
-    async def until(self, condition: Callable[[], object], timeout: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline

@@ -37,7 +37,7 @@ def facts():
 
 environment = Environment(create_app())
 snapshot.register(environment)
-environment.start()
+environment.start(60)
 said = {"before": facts(), "langgraph_before": "langgraph.pregel" in sys.modules}
 random.seed(1)
 run_before_snapshot()

@@ -118,6 +118,8 @@ async def test_after_a_kill_both_clients_get_what_became_of_their_runs(drill: Dr
         calling = asyncio.create_task(tools.call_tool("line", LINE))
         sending = asyncio.create_task(anext(waiting.send_message(message)))
         await drill.until(lambda: drill.active("line") == 2, what="both runs")
+        # and the first has long been told by which id it finds its answer
+        await drill.until(lambda: len(finished(drill.effects.after(0))) >= 6, what="some nodes of both")
         # WHEN their process dies
         balancer.replicas[:] = [second]
         await drill.stop(first, "SIGKILL")
