@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Application(FastAPI):
         """Groups of routes that are switched off."""
         self.own: Starlette | None = None
         """The project's own application."""
+        self._documents: dict[frozenset[Group], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -82,20 +84,54 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        self.build_all()
-        schema = super().openapi()
+        if self.disabled not in self._documents:
+            self.build_all()
+            self._documents[self.disabled] = self._complete(super().openapi())
+        document = self._documents[self.disabled]
+        if not isinstance(self.own, FastAPI):
+            return document
+        from app.front.describe import with_own
+
+        return with_own(document, self.own.openapi())
+
+    @staticmethod
+    def resources() -> dict[str, str]:
+        """The modules that describe routes, by their resources."""
+        return {
+            module.split(".")[1]: f"{module.rpartition('.')[0]}.openapi"
+            for module in (*ROUTES.values(), PROTOCOL, OTHERS)
+        }
+
+    def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
+        """FastAPI's document with what each resource says of its routes, without those that are switched off."""
+        from app.openapi.document import complete
+
         if self.disabled:
             from app.front.switches import group_of
 
             paths = {
-                path: item for path, item in schema["paths"].items() if group_of(path) not in self.disabled
+                path: item for path, item in document["paths"].items() if group_of(path) not in self.disabled
             }
-            schema = {**schema, "paths": paths}
-        if not isinstance(self.own, FastAPI):
-            return schema
-        from app.front.describe import with_own
+            document = {**document, "paths": paths}
+        modules = {name: import_module(module) for name, module in self.resources().items()}
+        return complete(
+            document,
+            {route: shown for module in modules.values() for route, shown in module.OPERATIONS.items()},
+            {name: module.TAG for name, module in modules.items()},
+        )
 
-        return with_own(schema, self.own.openapi())
+    def methods_of(self, path: str) -> list[str]:
+        """The methods that there are for a path: those of `/threads/search`, not those of `/threads/{thread_id}`."""
+        found = [
+            route
+            for module in self._built
+            for route in import_module(module).router.routes
+            if isinstance(route, APIRoute) and route.include_in_schema and route.path_regex.match(path)
+        ]
+        fewest = min((len(route.param_convertors) for route in found), default=0)
+        return sorted(
+            {m for route in found if len(route.param_convertors) == fewest for m in route.methods or ()}
+        )
 
     def build_all(self) -> None:
         """Build every route."""

@@ -123,6 +123,18 @@ class Invalid(ApiError):
     status = 422
 
 
+class GraphBroken(ApiError):
+    """The graph does not import: the log of this server says why."""
+
+    status = 424
+
+
+class NotAGraph(ApiError):
+    """The graph's factory returned something that is not a graph."""
+
+    status = 424
+
+
 class StillRunning(ApiError):
     """The run goes on, longer than this server may wait: GET the Location of this answer to go on waiting."""
 
@@ -169,6 +181,19 @@ class Draining(ApiError):
 
     status = 503
     headers = {"Retry-After": "1", "Connection": "close"}  # noqa: RUF012
+
+
+class DatabaseSilent(ApiError):
+    """The database does not answer: try again."""
+
+    status = 503
+    headers = Draining.headers
+
+
+class Unexpected(ApiError):
+    """Something went wrong in this server: its log says what."""
+
+    status = 500
 
 
 class LeaseLost(SlackwaterError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -13,13 +13,16 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app import wire
-from app.errors import ApiError, BodyTooLarge, Draining, Invalid
+from app.errors import ApiError, BodyTooLarge, DatabaseSilent, Invalid, Unexpected
 from app.postgres.trouble import DATABASE_TROUBLE
 
 if TYPE_CHECKING:
     from app.services import Services
 
 log = logging.getLogger(__name__)
+
+FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
+"""Ends of paths that are no ids, although there are routes with an id in their place."""
 
 MAX_DEPTH = 200
 """Nesting of a JSON body. Far below what orjson can write back and Postgres can parse."""
@@ -70,12 +73,15 @@ def parse_json(text: bytes) -> Any:
 
 
 class JsonRoute(APIRoute):
-    """A route that reads `JsonRequest`s."""
+    """A route that reads `JsonRequest`s, and leaves paths to others that only look as if they ended with an id."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        by_id = self.path.endswith("_id}")
 
         async def handle_json(request: Request) -> Response:
+            if by_id and request.scope["path"].rpartition("/")[2] in FIXED:
+                raise HTTPException(405)
             # Whatever it calls itself: `curl -d` says that it sends a form.
             headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
             scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
@@ -102,19 +108,30 @@ def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
 
 async def failed(_: Request, error: Exception) -> Response:
     """The answer to an error of ours, which is still raised, for the server to log."""
-    return json_response({"detail": "Something went wrong in this server: its log says what."}, 500)
+    return refusal(Unexpected())
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every failure leaves as `{"detail": "<sentence>"}`."""
+def refusal(error: ApiError) -> Response:
+    """The answer that an error is."""
+    return json_response({"detail": error.message}, error.status, error.headers)
+
+
+def install_error_handlers(
+    app: FastAPI, methods_of: Callable[[str], Sequence[str]] = lambda path: ()
+) -> None:
+    """Every failure leaves as `{"detail": "<sentence>"}`; `methods_of` a path, if it knows it, are told where one is wrong."""
 
     async def api_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return json_response({"detail": error.message}, error.status, error.headers)
+        return refusal(error)
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return json_response({"detail": error.detail}, error.status_code, error.headers)
+        headers = dict(error.headers or {})
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if error.status_code == 405 and (methods := methods_of(path)):
+            headers["Allow"] = ", ".join(methods)  # the route that has refused knows only its own
+        return json_response({"detail": error.detail}, error.status_code, headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -124,7 +141,7 @@ def install_error_handlers(app: FastAPI) -> None:
         log.warning(
             "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
         )
-        return json_response({"detail": "The database does not answer: try again."}, 503, Draining.headers)
+        return refusal(DatabaseSilent())
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)

@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app.state.settings = settings
     app.state.stopping = app.state.start_error = None
     app.user_middleware += plain()
-    install_error_handlers(app)
+    install_error_handlers(app, app.methods_of)
     if not late():
         app.build_all()
     return app

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from pydantic import AfterValidator, BaseModel, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, Field, StrictInt, WithJsonSchema
 
+from app.numbers import OFFSET_MAX, WHOLE, Integer
 from app.reserved import clean_config, clean_configurable, clean_metadata
-
-BIGINT_MAX = 2**63 - 1
 
 
 class _Config(BaseModel, extra="allow"):
@@ -23,7 +22,20 @@ def _checked_config(value: dict[str, Any]) -> dict[str, Any]:
     return clean_config(value)
 
 
-Config = Annotated[dict[str, Any], AfterValidator(_checked_config)]
+Config = Annotated[
+    dict[str, Any],
+    AfterValidator(_checked_config),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "recursion_limit": {"type": "integer"},
+                "configurable": {"type": "object"},
+            },
+        }
+    ),
+]
 Context = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 
@@ -68,14 +80,14 @@ class VersionSearch(BaseModel):
     """Which versions of an assistant, from the newest: `metadata` by containment."""
 
     metadata: dict[str, Any] = {}
-    limit: StrictInt = Field(10, ge=1, le=1000)
-    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    limit: Integer = Field(10, ge=1, le=1000)
+    offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
 
 
 class Latest(BaseModel):
     """The version that runs are to use from now on."""
 
-    version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)] | None = None
+    version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31), WHOLE] | None = None
 
 
 class AssistantFilter(BaseModel):
@@ -87,8 +99,8 @@ class AssistantFilter(BaseModel):
 
 
 class AssistantSearch(AssistantFilter):
-    limit: StrictInt = Field(10, ge=1, le=1000)
-    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    limit: Integer = Field(10, ge=1, le=1000)
+    offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: list[Field_] | None = None

@@ -24,12 +24,14 @@ router = APIRouter(prefix="/assistants", tags=["assistants"], route_class=JsonRo
 
 @router.post("")
 async def create(body: AssistantCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Make an assistant."""
     row = await service.create(services, principal, body)
     return json_response(row.view())
 
 
 @router.post("/search")
 async def search(body: AssistantSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """The assistants that fit, one page of them."""
     rows = await service.search(services, principal, body)
     views = [row.view() for row in rows[: body.limit]]
     if body.select:
@@ -39,11 +41,13 @@ async def search(body: AssistantSearch, services: CurrentServices, principal: Cu
 
 @router.post("/count")
 async def count(body: AssistantFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """How many assistants fit."""
     return json_response(await service.count(services, principal, body))
 
 
 @router.get("/{assistant_id}")
 async def get(assistant_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """One assistant."""
     row = await service.get(services, principal, parse_uuid(assistant_id, "assistant"))
     return json_response(row.view())
 
@@ -52,6 +56,7 @@ async def get(assistant_id: str, services: CurrentServices, principal: CurrentPr
 async def patch(
     assistant_id: str, body: AssistantPatch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """Make the next version of an assistant: what is not sent stays."""
     row = await service.patch(services, principal, parse_uuid(assistant_id, "assistant"), body)
     return json_response(row.view())
 
@@ -60,6 +65,7 @@ async def patch(
 async def delete(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, delete_threads: bool = False
 ) -> Response:
+    """Delete an assistant. Its runs go on."""
     if delete_threads:
         # Better refused than believed to have been done.
         raise Invalid("delete_threads is not supported: delete the threads one by one")
@@ -71,6 +77,7 @@ async def delete(
 async def versions(
     assistant_id: str, body: VersionSearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """An assistant's versions, newest first."""
     rows = await service.versions(services, principal, parse_uuid(assistant_id, "assistant"), body)
     return json_response([row.version_view() for row in rows])
 
@@ -79,6 +86,7 @@ async def versions(
 async def set_latest(
     assistant_id: str, body: Latest, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """Make one of an assistant's versions the one that runs use."""
     assistant = parse_uuid(assistant_id, "assistant")
     row = await service.set_latest(services, principal, assistant, body.version)
     return json_response(row.view())
@@ -88,6 +96,7 @@ async def set_latest(
 async def graph(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, xray: str = ""
 ) -> Response:
+    """A drawing of an assistant's graph."""
     depth = _depth(xray)
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.drawing(opened, depth))
@@ -95,6 +104,7 @@ async def graph(
 
 @router.get("/{assistant_id}/schemas")
 async def schemas(assistant_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """The JSON schemas of an assistant's graph."""
     parse_uuid(assistant_id, "assistant")
     async with service.open_graph(services, principal, assistant_id) as (graph_id, opened):
         return json_response({"graph_id": graph_id, **topology.schemas(opened)})
@@ -109,6 +119,7 @@ async def subgraphs(
     namespace: str | None = None,
     recurse: str = "",
 ) -> Response:
+    """The JSON schemas of the graphs inside an assistant's graph."""
     parse_uuid(assistant_id, "assistant")
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.subgraphs(opened, namespace, recurse in ("true", "True")))

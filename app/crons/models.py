@@ -7,13 +7,21 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    WithJsonSchema,
+)
 
 from app.auth.principal import LOCAL_OWNER
+from app.crons.schedule import MAX_LENGTH
+from app.numbers import OFFSET_MAX, Integer
 from app.reserved import clean_config, clean_configurable, clean_metadata
 from app.wire import timestamp
-
-BIGINT_MAX = 2**63 - 1
 
 CronField = Literal[
     "cron_id",
@@ -43,7 +51,16 @@ def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_aware)]
+def _text(value: Any) -> Any:
+    """Or Pydantic would take a number for seconds."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_text), AfterValidator(_aware)]
+Schedule = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_LENGTH})]
+"""A cron expression; `next_date` reads it."""
 
 
 class RunPayload(BaseModel):
@@ -71,7 +88,7 @@ class CronCreate(RunPayload):
     """A run at each date of `schedule`, until `end_time`; without `timezone` the dates are in UTC."""
 
     assistant_id: str
-    schedule: str
+    schedule: Schedule
     timezone: str | None = None
     end_time: Moment | None = None
     enabled: StrictBool = True
@@ -79,10 +96,16 @@ class CronCreate(RunPayload):
     multitask_strategy: str | None = None
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # it stands for a schedule that stays
+
+
 class CronPatch(RunPayload):
     """Only what is sent changes: `metadata` is merged, `end_time` and `timezone` may be null."""
 
-    schedule: str = ""
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    schedule: Schedule = Field("", json_schema_extra=_without_default)
     timezone: str | None = None
     end_time: Moment | None = None
     enabled: StrictBool = True
@@ -99,8 +122,8 @@ class CronFilter(BaseModel):
 
 class CronSearch(CronFilter):
     enabled: StrictBool | None = None
-    limit: StrictInt = Field(10, ge=1, le=1000)
-    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    limit: Integer = Field(10, ge=1, le=1000)
+    offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: list[CronField] | None = None

@@ -29,6 +29,7 @@ async def create_for_thread(
 
 @router.post("/runs/crons/search")
 async def search(body: CronSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """The crons that fit, one page of them."""
     rows = await service.search(services, principal, body)
     views = [view(row) for row in rows[: body.limit]]
     if body.select:
@@ -38,11 +39,13 @@ async def search(body: CronSearch, services: CurrentServices, principal: Current
 
 @router.post("/runs/crons/count")
 async def count(body: CronFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """How many crons fit."""
     return json_response(await service.count(services, principal, body))
 
 
 @router.get("/runs/crons/{cron_id}")
 async def get(cron_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """One cron."""
     return json_response(view(await service.get(services, principal, parse_uuid(cron_id, "cron"))))
 
 
@@ -50,10 +53,12 @@ async def get(cron_id: str, services: CurrentServices, principal: CurrentPrincip
 async def patch(
     cron_id: str, body: CronPatch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """Change a cron: what is not sent stays."""
     return json_response(view(await service.patch(services, principal, parse_uuid(cron_id, "cron"), body)))
 
 
 @router.delete("/runs/crons/{cron_id}")
 async def delete(cron_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Delete a cron. Runs that it has started go on."""
     await service.delete(services, principal, parse_uuid(cron_id, "cron"))
     return Response(status_code=204)

@@ -21,13 +21,7 @@ from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext, ServerRuntime, _ExecutionRuntime, _ReadRuntime
 from pydantic import BaseModel
 
-from app.errors import ApiError
-
-
-class NotAGraph(ApiError):
-    """The graph's factory returned something that is not a graph."""
-
-    status = 424
+from app.errors import NotAGraph
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import ApiError, GraphImportError, NotFound
+from app.errors import GraphBroken, GraphImportError, NotFound
 from app.graphs.importer import Imported, import_app, import_embedding, import_graph
 from app.graphs.project import Project
 from app.imports import in_turn
@@ -28,12 +28,6 @@ log = logging.getLogger(__name__)
 
 _UNNAMED = "LangGraph"
 """The name of every compiled graph that was not given one."""
-
-
-class GraphBroken(ApiError):
-    """The graph does not import: the log of this server says why."""
-
-    status = 424
 
 
 class Graphs:
@@ -113,7 +107,7 @@ class Graphs:
         A factory runs each time; `config`, `access`, `store` and, for `threads.create_run`, `context` are what
         it may ask for. What it holds is released at the end. An exception from the body always comes out.
         Raises NotFound for an unknown id, GraphBroken for one that is imported now and cannot be,
-        `app.graphs.factory.NotAGraph`, and what the factory raises.
+        `NotAGraph`, and what the factory raises.
         """
         self.require(graph_id)
         imported = self._imported.get(graph_id) or await self._import_now(graph_id)

@@ -18,8 +18,8 @@ from app.assistants import service as assistants
 from app.assistants.models import AssistantSearch
 from app.assistants.row import AssistantRow
 from app.auth.principal import Principal
+from app.errors import GraphBroken
 from app.graphs import topology
-from app.graphs.registry import GraphBroken
 from app.jsonrpc import INVALID_PARAMS, RpcError
 from app.mcp import tools
 from app.mcp.models import VERSIONS, CallTool

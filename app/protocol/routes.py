@@ -24,42 +24,8 @@ router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_cl
 
 SHOWN_CHANNELS = 5
 
-_OBJECT = {"type": "object"}
-_COMMAND = {
-    "type": "object",
-    "required": ["id", "method"],
-    "properties": {
-        "id": {"type": "integer"},
-        "method": {
-            "type": "string",
-            "description": "`run.start`, `input.respond` or `agent.getTree`; by WebSocket also `subscription.*`",
-        },
-        "params": _OBJECT,
-    },
-    "example": {
-        "id": 1,
-        "method": "run.start",
-        "params": {"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": "Hello"}]}},
-    },
-}
-_EVENTS = {
-    "type": "object",
-    "required": ["channels"],
-    "properties": {
-        "channels": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-        "namespaces": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
-        "depth": {"type": "integer", "minimum": 0},
-        "since": {"type": "integer", "minimum": 0},
-    },
-    "example": {"channels": ["values", "messages", "lifecycle", "input"], "since": 17},
-}
 
-
-def _takes(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@router.post("/commands", openapi_extra=_takes(_COMMAND))
+@router.post("/commands")
 async def command(
     thread_id: str,
     request: Request,
@@ -76,7 +42,7 @@ async def command(
     return json_response(await service.answer(caller, body))
 
 
-@router.post("/stream/events", openapi_extra=_takes(_EVENTS))
+@router.post("/stream/events")
 async def events(
     thread_id: str,
     request: Request,

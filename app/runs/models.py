@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,13 +17,16 @@ from pydantic import (
 )
 
 from app import wire
+from app.numbers import WHOLE, Integer
 from app.reserved import clean_configurable, clean_metadata
 from app.runtime.states import RunStatus
-from app.threads.models import Checkpoint, CheckpointId
+from app.threads.models import Checkpoint, CheckpointId, Uuid
 
 StreamMode = Literal[
     "values", "updates", "messages", "messages-tuple", "events", "debug", "tasks", "checkpoints", "custom"
 ]
+READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
+"""What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
 Breakpoints = Literal["*"] | list[str]
 Configurable = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
@@ -33,8 +36,8 @@ class RunConfig(BaseModel):
     """The part of a `RunnableConfig` that a request may set; the rest is ignored."""
 
     tags: list[str] | None = None
-    recursion_limit: StrictInt | None = None
-    max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
+    recursion_limit: Integer | None = None
+    max_concurrency: Annotated[StrictInt, Field(ge=1), WHOLE] | None = None
     configurable: Configurable | None = None
     metadata: Metadata | None = None
 
@@ -76,7 +79,7 @@ class RunCreate(BaseModel):
     if_not_exists: Literal["create", "reject"] = "reject"
     on_disconnect: Literal["cancel", "continue"] = "continue"
     on_completion: Literal["delete", "keep"] = "delete"
-    after_seconds: Annotated[float, Field(strict=False, allow_inf_nan=False, le=315_360_000)] = 0
+    after_seconds: Annotated[float, Field(strict=True, allow_inf_nan=False, le=315_360_000)] = 0
     durability: Literal["sync", "async", "exit"] | None = None
     checkpoint_during: StrictBool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
@@ -99,9 +102,32 @@ RunBatch = Annotated[list[RunCreate], Field(min_length=1, max_length=BATCH_MAX)]
 class Cancel(BaseModel):
     """Which runs to cancel: some of a thread, or all of the caller's in a status."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["status"],
+                    "properties": {
+                        "status": {"type": "string"},
+                        "thread_id": {"type": "null"},
+                        "run_ids": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["thread_id", "run_ids"],
+                    "properties": {
+                        "status": {"type": "null"},
+                        "thread_id": {"type": "string"},
+                        "run_ids": {"type": "array"},
+                    },
+                },
+            ]
+        }
+    )
+
     status: Literal["pending", "running", "all"] | None = None
-    thread_id: str | None = None
-    run_ids: list[str] | None = Field(None, min_length=1)
+    thread_id: Annotated[str, Uuid] | None = None
+    run_ids: Annotated[list[Annotated[str, Uuid]], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Cancel:

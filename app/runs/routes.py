@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -17,17 +17,17 @@ from app.auth.principal import CurrentPrincipal, Principal
 from app.errors import ApiError, Invalid, JoinAgain, StillRunning
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid
+from app.numbers import OFFSET_MAX
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runs import service
 from app.runs.bounds import Bounds, CurrentBounds
-from app.runs.models import RUN_FIELDS, Cancel, RunBatch, RunCreate, StreamMode, shown
+from app.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
 from app.runs.pages import PagedStream
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.cancel import READER_GONE, CancelAction
 from app.runtime.encode import matches
 from app.runtime.follow import RunGone, StreamCut
 from app.runtime.journal import BEGINNING, EventId
-from app.threads.models import BIGINT_MAX
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -40,8 +40,6 @@ Status = Literal["pending", "running", "success", "error", "timeout", "interrupt
 
 _SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TRUE = frozenset({"1", "true", "yes"})
-_READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
-"""What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
 _BASE_OF_NAME = re.compile(r"[|/]")
 """`updates|child:…` and `messages/partial` are names of events, too."""
 
@@ -152,7 +150,7 @@ async def list_runs(
     services: CurrentServices,
     principal: CurrentPrincipal,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
-    offset: Annotated[int, Query(ge=0, le=BIGINT_MAX - 1000)] = 0,
+    offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
     status: Status | None = None,
     select: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
@@ -253,6 +251,7 @@ async def join_run_stream(
 ) -> Response:
     """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    modes = _modes(stream_mode)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return Response(
@@ -264,7 +263,6 @@ async def join_run_stream(
         await service.reader_back(services, run)
     if reader is not None:
         await service.reader_returns(services, run, reader)
-    modes = _modes(stream_mode)
     if last_event_id is None:
         cursor = await services.runtime.follower.newest(run)
     else:
@@ -292,8 +290,8 @@ def _modes(text: str | None) -> list[str]:
     except orjson.JSONDecodeError:
         raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
     for mode in modes:
-        if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in _READABLE:
-            raise Invalid(f"stream_mode: {mode!r} is none of {', '.join(sorted(_READABLE))}")
+        if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in READABLE:
+            raise Invalid(f"stream_mode: {mode!r} is none of {', '.join(sorted(READABLE))}")
     return list(modes)
 
 

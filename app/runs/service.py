@@ -153,7 +153,7 @@ async def prepare(
         assistant_metadata=assistant.metadata,
         assistant_configurable=assistant.config.get("configurable") or {},
         multitask_strategy=body.multitask_strategy,
-        after_seconds=body.after_seconds,
+        after_seconds=max(0.0, body.after_seconds),  # what was to begin long ago begins now
         create_thread=stateless or body.if_not_exists == "create",
         on_completion=body.on_completion if stateless else None,
         idempotency_key=idempotency_key,

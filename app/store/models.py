@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictFloat, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    WithJsonSchema,
+)
 
 from app.errors import BadRequest, Invalid
+from app.numbers import OFFSET_MAX, WHOLE
 
-BIGINT_MAX = 2**63 - 1
 MAX_LIMIT = 10_000
 MAX_PLACE_BYTES = 2000
 """Of a namespace and a key together: an index of Postgres holds no more than 2,700, the owner's label included."""
 
-Minutes = Annotated[StrictInt | StrictFloat, Field(gt=0, le=2**31 - 1)]
-Offset = Annotated[StrictInt, Field(ge=0, le=BIGINT_MAX - MAX_LIMIT)]
+_POSITIVE = Field(gt=0, le=2**31 - 1)
+Minutes = Annotated[StrictInt, _POSITIVE] | Annotated[StrictFloat, _POSITIVE]
 Paths = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)]
 
 
@@ -45,22 +55,52 @@ def _or(default: int) -> BeforeValidator:
     )
 
 
-Labels = Annotated[list[str], AfterValidator(check_labels)]
+def _number_or_null(maximum: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": ["integer", "null"], "minimum": 0, "maximum": maximum})
+
+
+def _no_number(value: Any) -> Any:
+    """Or 0 would be taken for false."""
+    if not isinstance(value, bool):
+        raise ValueError("must be false or a list of paths")
+    return value
+
+
+Label = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[^.\u0000]+$"})]
+Labels = Annotated[list[Label], AfterValidator(check_labels)]
+Namespace = Annotated[
+    list[str],
+    AfterValidator(check_labels),
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "pattern": r"^[^.\u0000]+$"}, "minItems": 1}
+    ),
+]
+"""One that an item can be in. That it is not empty is checked later."""
+Key = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
+Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT), WHOLE]
+Offset = Annotated[StrictInt, Field(ge=0, le=OFFSET_MAX), WHOLE, _or(0), _number_or_null(OFFSET_MAX)]
+NoIndex = Annotated[Literal[False], BeforeValidator(_no_number)]
 
 
 class ItemPut(BaseModel):
     """`ttl` in minutes: left out, the default of `langgraph.json`; null, for ever."""
 
-    namespace: Labels
-    key: str
+    namespace: Namespace
+    key: Key
     value: dict[str, Any]
-    index: Literal[False] | Paths | None = None
+    index: NoIndex | Paths | None = None
     ttl: Minutes | None = None
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # with which nothing can be deleted
+
+
 class ItemDelete(BaseModel):
-    namespace: Labels = []
-    key: str
+    model_config = ConfigDict(json_schema_extra={"required": ["namespace", "key"]})
+
+    namespace: Annotated[Namespace, Field(json_schema_extra=_without_default)] = []
+    key: Key
 
 
 class ItemSearch(BaseModel):
@@ -68,10 +108,10 @@ class ItemSearch(BaseModel):
 
     namespace_prefix: Labels | None = None
     filter: dict[str, Any] | None = None
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT), _or(10)] = 10
-    offset: Annotated[Offset, _or(0)] = 0
+    limit: Annotated[Limit, _or(10), _number_or_null(MAX_LIMIT)] = 10
+    offset: Offset = 0
     query: str | None = None
-    refresh_ttl: bool | None = None
+    refresh_ttl: StrictBool | None = None
 
 
 class NamespaceList(BaseModel):
@@ -79,6 +119,6 @@ class NamespaceList(BaseModel):
 
     prefix: Labels | None = None
     suffix: Labels | None = None
-    max_depth: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT), _or(100)] = 100
-    offset: Annotated[Offset, _or(0)] = 0
+    max_depth: Annotated[StrictInt, Field(ge=1, le=1000), WHOLE] | None = None
+    limit: Annotated[Limit, _or(100), _number_or_null(MAX_LIMIT)] = 100
+    offset: Offset = 0

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, WithJsonSchema
 
 from app.graphs.expiry import MAX_MINUTES
 from app.graphs.snapshot import FIELDS
 from app.ids import parse_uuid
+from app.numbers import OFFSET_MAX, WHOLE, Integer
 from app.reserved import clean_metadata
 from app.wire import timestamp
-
-BIGINT_MAX = 2**63 - 1
 
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 Status = Literal["idle", "busy", "interrupted", "error"]
@@ -43,15 +42,22 @@ def _checkpoint_id(text: str) -> str:
     return str(parse_uuid(text, "checkpoint"))
 
 
-StateField = Annotated[str, AfterValidator(_state_field)]
-CheckpointId = Annotated[str, AfterValidator(_checkpoint_id)]
-HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000)]
+StateField = Annotated[
+    str,
+    AfterValidator(_state_field),
+    WithJsonSchema({"type": "string", "pattern": rf"^(({'|'.join(FIELDS)})$|values\.)"}),
+]
+Uuid = WithJsonSchema({"type": "string", "format": "uuid"})
+"""What the document says of a text that `parse_uuid` reads."""
+CheckpointId = Annotated[str, AfterValidator(_checkpoint_id), Uuid]
+HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000), WHOLE]
 
 
 EXTRACT_ROOTS = ("config", "interrupts", "metadata", "values")
 
-_PATH = re.compile(r"([^.\[\]]+)((?:\.[^.\[\]]+|\[-?\d{1,9}\])*)")
-_SEGMENT = re.compile(r"\.([^.\[\]]+)|\[(-?\d+)\]")
+_BELOW = r"(?:\.[^.\[\]]+|\[-?[0-9]{1,9}\])*"
+_PATH = re.compile(rf"([^.\[\]]+)({_BELOW})")
+_SEGMENT = re.compile(r"\.([^.\[\]]+)|\[(-?[0-9]+)\]")
 
 
 def parse_path(text: str) -> tuple[str, list[str] | None]:
@@ -68,7 +74,7 @@ def parse_path(text: str) -> tuple[str, list[str] | None]:
 
 def _extract(paths: dict[str, str]) -> dict[str, str]:
     for alias, path in paths.items():
-        if not alias.isidentifier() or alias in (*get_args(ThreadField), "error"):
+        if not (alias.isascii() and alias.isidentifier()) or alias in (*get_args(ThreadField), "error"):
             raise ValueError(
                 f"Extract alias '{alias}' must be an identifier, and none of a thread's own fields"
             )
@@ -76,8 +82,26 @@ def _extract(paths: dict[str, str]) -> dict[str, str]:
     return paths
 
 
-Extract = Annotated[dict[str, str], Field(max_length=10), AfterValidator(_extract)]
-Minutes = Annotated[float, Field(gt=0, le=MAX_MINUTES, allow_inf_nan=False)]
+Extract = Annotated[
+    dict[str, str],
+    Field(max_length=10),
+    AfterValidator(_extract),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": 10,
+            "propertyNames": {
+                "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+                "not": {"enum": [*get_args(ThreadField), "error"]},
+            },
+            "additionalProperties": {
+                "type": "string",
+                "pattern": f"^({'|'.join(EXTRACT_ROOTS)}){_BELOW.replace('?:', '')}$",
+            },
+        }
+    ),
+]
+Minutes = Annotated[float, Field(strict=True, gt=0, le=MAX_MINUTES, allow_inf_nan=False)]
 
 
 class Ttl(BaseModel):
@@ -110,7 +134,7 @@ class Superstep(BaseModel):
 
 
 class ThreadCreate(BaseModel):
-    thread_id: str | None = None
+    thread_id: Annotated[str, Uuid] | None = None
     metadata: Metadata = {}
     if_exists: Literal["raise", "do_nothing"] = "raise"
     ttl: Minutes | Ttl | None = None
@@ -127,22 +151,22 @@ class ThreadPatch(BaseModel):
 class Prune(BaseModel):
     """Delete threads, or all of them but their newest state."""
 
-    thread_ids: Annotated[list[str], Field(max_length=1000)]
+    thread_ids: Annotated[list[Annotated[str, Uuid]], Field(max_length=1000)]
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class ThreadFilter(BaseModel):
     """Which threads: `metadata` and `values` by containment."""
 
-    ids: list[str] = []
+    ids: list[Annotated[str, Uuid]] = []
     metadata: dict[str, Any] = {}
     values: dict[str, Any] = {}
     status: Status | None = None
 
 
 class ThreadSearch(ThreadFilter):
-    limit: StrictInt = Field(10, ge=1, le=1000)
-    offset: StrictInt = Field(0, ge=0, le=BIGINT_MAX - 1000)
+    limit: Integer = Field(10, ge=1, le=1000)
+    offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: list[ThreadField] | None = None

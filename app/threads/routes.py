@@ -36,12 +36,14 @@ Select = Annotated[list[StateField], Query()]
 
 @router.post("")
 async def create(body: ThreadCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Make a thread, with a state if `supersteps` say one."""
     draft = state.draft if body.supersteps else None
     return json_response(view(await service.create(services, principal, body, draft)))
 
 
 @router.post("/search")
 async def search(body: ThreadSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """The threads that fit, one page of them."""
     rows = await service.search(services, principal, body)
     page = [view(row) for row in rows[: body.limit]]
     return json_response(page, headers=pagination(body.limit, body.offset, len(rows)))
@@ -49,11 +51,13 @@ async def search(body: ThreadSearch, services: CurrentServices, principal: Curre
 
 @router.post("/count")
 async def count(body: ThreadFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """How many threads fit."""
     return json_response(await service.count(services, principal, body))
 
 
 @router.post("/prune")
 async def prune(body: Prune, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Delete threads, or their past: all of it, or nothing."""
     return json_response({"pruned_count": await service.prune(services, principal, body)})
 
 
@@ -64,6 +68,7 @@ async def get(
     principal: CurrentPrincipal,
     include: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
+    """One thread."""
     thread = parse_uuid(thread_id, "thread")
     shown = view(await service.get(services, principal, thread))
     if "ttl" in ",".join(include or []).split(","):
@@ -73,6 +78,7 @@ async def get(
 
 @router.get("/{thread_id}/storage")
 async def storage(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """What a thread takes up in the database, in bytes."""
     return json_response(await service.storage(services, principal, parse_uuid(thread_id, "thread")))
 
 
@@ -84,6 +90,7 @@ async def patch(
     principal: CurrentPrincipal,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
+    """Merge metadata into a thread's, or change how long it lives."""
     row = await service.patch(services, principal, parse_uuid(thread_id, "thread"), body)
     if "return=minimal" in prefer:
         return Response(status_code=204, headers={"Preference-Applied": "return=minimal"})
@@ -92,12 +99,14 @@ async def patch(
 
 @router.delete("/{thread_id}")
 async def delete(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Delete a thread and all that belongs to it, whatever runs on it."""
     await service.delete(services, principal, parse_uuid(thread_id, "thread"))
     return Response(status_code=204)
 
 
 @router.post("/{thread_id}/copy")
 async def copy(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Make a thread with the metadata and the history of another one."""
     return json_response(view(await service.copy(services, principal, parse_uuid(thread_id, "thread"))))
 
 
@@ -157,6 +166,7 @@ async def get_state(
     subgraphs: bool = False,
     select: Select = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
+    """The newest state of a thread."""
     found = await state.read(services, principal, parse_uuid(thread_id, "thread"), subgraphs=subgraphs)
     return json_response(select_from(found, select))
 
@@ -170,6 +180,7 @@ async def get_state_at(
     subgraphs: bool = False,
     select: Select = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
+    """The state of a thread at a checkpoint."""
     at = Checkpoint(checkpoint_id=checkpoint_id)
     found = await state.read(services, principal, parse_uuid(thread_id, "thread"), at, subgraphs=subgraphs)
     return json_response(select_from(found, select))
@@ -179,6 +190,7 @@ async def get_state_at(
 async def post_state_at(
     thread_id: str, body: StateAt, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """The state of a thread, or of a subgraph, at a checkpoint."""
     found = await state.read(
         services, principal, parse_uuid(thread_id, "thread"), body.checkpoint, subgraphs=body.subgraphs
     )
@@ -189,6 +201,7 @@ async def post_state_at(
 async def update_state(
     thread_id: str, body: StateUpdate, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """Write a state as if a node had done it."""
     return json_response(await state.update(services, principal, parse_uuid(thread_id, "thread"), body))
 
 
@@ -201,7 +214,8 @@ async def get_history(
     before: str | None = None,
     select: Select = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
-    at = str(parse_uuid(before, "checkpoint")) if before else None
+    """A thread's states, newest first."""
+    at = str(parse_uuid(before, "checkpoint")) if before is not None else None
     query = HistorySearch(limit=limit, before=at, select=select)
     return await post_history(thread_id, query, services, principal)
 
@@ -210,5 +224,6 @@ async def get_history(
 async def post_history(
     thread_id: str, body: HistorySearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
+    """A thread's states, newest first, those that fit."""
     found = await state.history(services, principal, parse_uuid(thread_id, "thread"), body)
     return json_response([select_from(one, body.select) for one in found])

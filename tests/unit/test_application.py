@@ -6,8 +6,10 @@ from importlib import import_module
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from app.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
+from app.http import FIXED
 from app.main import create_app
 
 
@@ -71,6 +73,22 @@ async def test_they_are_the_same(late: Application) -> None:
     assert (await get(late, "/health", "DELETE")).status_code == 405
     assert set((await get(late, "/openapi.json")).json()["paths"]) == eager
     assert {"/threads/{thread_id}/runs", "/assistants/search", "/ok"} <= eager
+
+
+def routes() -> list[APIRoute]:
+    modules = (OTHERS, PROTOCOL, *ROUTES.values())
+    found = [route for module in modules for route in import_module(module).router.routes]
+    return [route for route in found if isinstance(route, APIRoute)]
+
+
+def test_no_fixed_name_is_taken_for_an_id() -> None:
+    by_id = [route for route in routes() if route.path.endswith("_id}")]
+    for route in routes():
+        name = route.path.rpartition("/")[2]
+        if any(
+            other.path_regex.match(route.path) for other in by_id if other is not route and "{" not in name
+        ):
+            assert name in FIXED, route.path
 
 
 def test_every_route_is_found_by_its_path() -> None:

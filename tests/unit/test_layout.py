@@ -61,7 +61,7 @@ def test_sql_is_recognised(module: str) -> None:
         ("app.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
         ("app.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
         ("app.errors, app.budget, app.wire, app.ids", ("fastapi", "langchain_core", "langgraph", "psycopg")),
-        ("app.main", ("boto3", "botocore", "mangum")),
+        ("app.main", ("app.openapi", "boto3", "botocore", "mangum")),
         ("app.graphs.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
     ],
 )

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.errors import SettingsError
-from app.graphs.registry import GraphBroken, Graphs
+from app.errors import GraphBroken, SettingsError
+from app.graphs.registry import Graphs
 
 GRAPH = """
 import time

@@ -17,8 +17,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
-from app.errors import ExitCode, GraphImportError, NotFound
-from app.graphs.factory import NotAGraph
+from app.errors import ExitCode, GraphImportError, NotAGraph, NotFound
 from app.graphs.registry import Graphs
 
 Project = Callable[..., Path]

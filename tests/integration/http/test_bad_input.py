@@ -69,6 +69,8 @@ BAD_FIELDS: tuple[dict[str, Any], ...] = (
     {"stream_mode": None},
     {"stream_subgraphs": "maybe"},
     {"stream_resumable": 3},
+    {"stream_resumable": 1},
+    {"checkpoint_during": "true"},
     {"interrupt_before": "echo"},
     {"interrupt_before": [1]},
     {"interrupt_after": {}},
@@ -77,6 +79,7 @@ BAD_FIELDS: tuple[dict[str, Any], ...] = (
     {"on_disconnect": "x"},
     {"on_completion": "x"},
     {"after_seconds": "soon"},
+    {"after_seconds": "1"},
     {"after_seconds": 1e300},
     {"durability": "x"},
     {"checkpoint_during": "perhaps"},
@@ -316,6 +319,20 @@ async def test_keys_that_only_the_server_sets_are_dropped_from_a_context(
     assert stored["kwargs"]["context"] == {"prefix": "> ", "user_id": "for the graph"}
     assert stored["kwargs"]["config"] == {"configurable": {"prefix": "> "}}
     assert values["echo"] == "> a"
+
+
+@pytest.mark.usefixtures("unchanged")
+async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
+    api: Api, http: httpx.AsyncClient, subtests: pytest.Subtests
+) -> None:
+    for path, operations in api.app.openapi()["paths"].items():
+        allowed = sorted(method.upper() for method in operations)
+        for method in {"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"} - set(allowed):
+            with subtests.test(method=method, path=path):
+                answer = await http.request(method, shape_of(path))
+                # Also where another route takes the end of the path for an id.
+                assert_refused(answer, 405)
+                assert answer.headers["allow"] == ", ".join(allowed)
 
 
 @pytest.mark.usefixtures("unchanged")
