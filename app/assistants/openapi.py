@@ -137,6 +137,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /assistants/count": Operation(
         id="count_assistants",
         answers={200: Answer("How many there are.", int, 3)},
+        errors=(NotFound,),
         bodies={"of a graph": {"graph_id": "agent"}},
     ),
     "GET /assistants/{assistant_id}": Operation(

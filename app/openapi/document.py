@@ -63,7 +63,9 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
         }
         shown["responses"] = dict(sorted((answers | _refusals(kinds, answers)).items()))
         _describe(shown, operation)
-    schemas = document.get("components", {}).get("schemas", {}) | definitions
+    schemas = document.get("components", {}).get("schemas", {})
+    assert not schemas.keys() & definitions.keys(), "a shape has the name of a request's model"
+    schemas |= definitions
     return {
         **document,
         "paths": {

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.errors import BadRequest
-from app.openapi.pieces import PART, Answer, Event, Operation, Shape
+from app.openapi.pieces import PART, Answer, Error, Event, Operation, Shape
+from app.protocol.subscription import CHANNELS
 
 TAG = "Threads as the newer clients see them: commands, and one stream of events that never ends."
 
 
-class Command(BaseModel):
+class ProtocolCommand(BaseModel):
     """What is to be done on a thread."""
 
     id: int
@@ -28,23 +29,27 @@ class Applied(Shape):
     applied_through_seq: int
 
 
-class CommandAnswer(Shape):
+class ProtocolAnswer(Shape):
     """What became of a command: its `result`, or an `error` and a `message`."""
 
     model_config = PART
 
     type: Literal["success", "error"]
-    id: int | None
+    id: Any
+    """The command's, also where it is no integer."""
     result: Any
     meta: Applied
     error: str
     message: str
 
 
-class Subscribe(BaseModel):
+Channel = Annotated[str, Field(pattern=f"^({'|'.join(CHANNELS)}|custom:.+)$")]
+
+
+class Subscription(BaseModel):
     """Which events."""
 
-    channels: list[str]
+    channels: Annotated[list[Channel], Field(min_length=1)]
     namespaces: Any = None
     depth: Any = None
     since: Any = None
@@ -65,7 +70,7 @@ data: {"type":"event","event_id":"1","seq":1,"method":"lifecycle","params":{"nam
 OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/commands": Operation(
         id="command",
-        body=Command,
+        body=ProtocolCommand,
         bodies={
             "a message": _START,
             "an answer": {
@@ -77,7 +82,7 @@ OPERATIONS: Mapping[str, Operation] = {
         answers={
             200: Answer(
                 "What became of it.",
-                CommandAnswer,
+                ProtocolAnswer,
                 {
                     "type": "success",
                     "id": 1,
@@ -86,8 +91,8 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             ),
             400: Answer(
-                "The body is no command.",
-                CommandAnswer,
+                "The body is no command; a `detail` if it is no JSON.",
+                ProtocolAnswer | Error,
                 {
                     "type": "error",
                     "id": None,
@@ -99,7 +104,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/{thread_id}/stream/events": Operation(
         id="stream_events",
-        body=Subscribe,
+        body=Subscription,
         bodies={"what a chat shows": {"channels": ["values", "messages", "lifecycle", "input"], "since": 17}},
         answers={
             200: Answer("Events, until the client leaves.", Event, _EVENTS, media_type="text/event-stream")

@@ -189,7 +189,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Operation(
         id="cancel_run",
-        answers={200: _values({}), 202: Answer("It is being cancelled.")},
+        answers={200: _values(_WHOLE), 202: Answer("It is being cancelled.")},
         errors=(NotFound, _LATE),
         parameters={
             "action": _ACTION,
@@ -201,8 +201,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/runs/{run_id}/join": Operation(
         id="join_run",
-        # Without a Location where there is no such run: then this is the answer, too.
-        answers={200: _values({"Location": {**_location(f"{_PATH}/join")["Location"], "required": False}})},
+        # Neither is there where there is no such run: then this is the answer, too.
+        answers={200: _values({name: {**shown, "required": False} for name, shown in _WHOLE.items()})},
         errors=(JoinAgain,),
     ),
     "GET /threads/{thread_id}/runs/{run_id}/stream": Operation(

@@ -23,6 +23,7 @@ OTHER_REFUSALS = {
     ("GET /ok", "503"),
     ("GET /ready", "503"),
     ("POST /mcp", "400"),
+    ("POST /threads/{thread_id}/commands", "400"),
 }
 """What is told by a status, or in the words of a protocol, and is no sentence."""
 
