@@ -25,7 +25,7 @@ CHECKS = (
 )
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
-PROCESSES_PER_CORE = 2
+PROCESSES_PER_CORE = 1.5
 PYTEST_SECONDS = 2700
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
             *("-o", f"faulthandler_timeout={HANGING_SECONDS}"),
             # Processes of their own, each with a database server of its own: more than cores, as most tests wait most of
             # the time for leases, deadlines and processes.
-            *("-n", str(PROCESSES_PER_CORE * (os.cpu_count() or 1)), "--dist", "worksteal"),
+            *("-n", str(round(PROCESSES_PER_CORE * (os.cpu_count() or 1))), "--dist", "worksteal"),
         ],
         python,
     )
