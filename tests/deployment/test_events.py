@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,13 @@ def test_it_is_a_request_with_the_path_that_a_client_asked_for(name: str) -> Non
 
     app: Any = None
     context: Any = None
-    scope = Mangum(app, lifespan="off").infer(content, context).scope
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # or Mangum makes one, which nobody closes
+    try:
+        scope = Mangum(app, lifespan="off").infer(content, context).scope
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
     run = name == "http_api_run"
     assert (scope["method"], scope["path"]) == (("POST", "/runs") if run else ("GET", "/ok"))

@@ -125,6 +125,10 @@ DELIBERATE: tuple[Deliberate, ...] = (
     ),
     # Requests
     Deliberate(
+        "a method that a path does not have is 405",
+        (At("system.refusals / * DELETE /assistants/search: status", 422, 405),),
+    ),
+    Deliberate(
         "wrong queries are 422 throughout",
         (
             At("*: 422 body.detail"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -10,7 +11,9 @@ from urllib.parse import urlsplit
 
 from tests.support.server import ServerProcess
 
-READY_SECONDS = 1.0
+READY_SECONDS = 3.0
+PATIENCE_SECONDS = 6.0
+"""How long a connection waits for a replica that is ready."""
 
 
 class Balancer:
@@ -64,8 +67,9 @@ class Balancer:
             await asyncio.gather(*sides, *(end.wait_closed() for end in ends), return_exceptions=True)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """To the next replica that is ready; none after two rounds without one."""
-        for _ in range(2 * len(self.replicas)):
+        """To the next replica that is ready; none if there is none for some seconds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
             replica = self.replicas[next(self._numbers) % len(self.replicas)]
             if await _is_ready(replica):
                 with suppress(OSError):

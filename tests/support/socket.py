@@ -29,7 +29,7 @@ class SocketClient:
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command; its answer."""
-        command_id = 1 + max((m.get("id") or 0 for m in self.answers), default=0)
+        command_id = 1 + max((m["id"] for m in self.answers if isinstance(m.get("id"), int)), default=0)
         self.send({"id": command_id, "method": method, "params": params})
         return await self.until(lambda: next((m for m in self.answers if m["id"] == command_id), None))
 
