@@ -20,19 +20,15 @@ PROJECT = CONFORMANCE / "project"
 MISSING = not CONFORMANCE.exists() and not os.environ.get("CI")
 """Nothing to run here. Where changes are judged, that is a failure."""
 
-A_MINUTE = "crons.fires_stateless"
-"""Waits until the next minute begins; tests/integration/crons sets the date instead. SLACKWATER_CONFORMANCE_WHOLE=1 waits."""
-
-WHOLE = bool(os.environ.get("SLACKWATER_CONFORMANCE_WHOLE"))
-
 
 async def run(url: str, folder: Path, *, jobs: int) -> dict[str, str | None]:
-    """Run them all, `jobs` at a time: why each has failed, or None if it has passed."""
+    """Run them all, `jobs` at a time: why each has failed, or None if it has passed.
+
+    One of them waits for the next minute to begin.
+    """
     listing = await _runner("--list")
     names = {line.split()[1] for line in listing.splitlines() if line[:2] in ("a ", "b ")}
     assert len(names) > 100, listing
-    if not WHOLE:
-        names.remove(A_MINUTE)
     report = folder / "report.json"
     said = await _runner(
         *("--url", url, "--jobs", str(jobs), "--only", ",".join(sorted(names)), "--json", str(report))

@@ -31,7 +31,7 @@ CHANCE = {
 }
 """What the moment decides there."""
 
-JOBS = 6
+JOBS = 7
 ENVIRONMENTS = 12
 """Each takes one event at a time, and goes on with a run after it. On AWS there are as many as it takes."""
 
@@ -41,7 +41,7 @@ async def test_every_check_passes(database_uri: str, tmp_path: Path) -> None:
     async with fleet_of(database_uri, tmp_path, checks.PROJECT, env) as fleet:
         # Its graph `fail` is there to fail.
         (server,) = await fleet.start(tolerated=("Traceback",))
-        checks.judge(await checks.run(server.url, tmp_path, jobs=4), {})
+        checks.judge(await checks.run(server.url, tmp_path, jobs=5), {})
 
 
 async def test_every_check_passes_behind_a_gateway_but_those_that_cannot(
