@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Request, Response, WebSocket
 
-from app import wire
 from app.auth.middleware import refuse_socket
 from app.auth.principal import CurrentPrincipal
 from app.errors import BadRequest, Invalid, NoWebSocket
@@ -18,7 +17,7 @@ from app.protocol.feed import Feed
 from app.protocol.socket import Socket
 from app.protocol.subscription import CHANNELS, Subscription, since_of, unknown_channels
 from app.runs.bounds import CurrentBounds
-from app.runs.streaming import Left, OpenResponse
+from app.runs.streaming import thread_answer
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_class=JsonRoute)
 
@@ -65,22 +64,7 @@ async def events(
     wanted = Subscription.of(body)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     chunks = streaming.frames(feed, wanted) if bounds is None else streaming.page(feed, wanted, bounds)
-    if bounds is not None and not bounds.live:
-        return Response(
-            b"".join([chunk async for chunk in chunks]), headers=headers, media_type="text/event-stream"
-        )
-
-    async def left(_: Left) -> None:
-        """Nothing depends on who reads."""
-
-    return OpenResponse(
-        chunks,
-        media_type="text/event-stream",
-        headers=headers,
-        heartbeat=wire.HEARTBEAT,
-        seconds=services.settings.heartbeat_seconds,
-        left=left,
-    )
+    return await thread_answer(chunks, headers, services.settings, bounds)
 
 
 @router.get("/stream/events", include_in_schema=False)

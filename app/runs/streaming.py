@@ -10,12 +10,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from app import wire
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.follow import StreamCut
+
+if TYPE_CHECKING:
+    from app.runs.bounds import Bounds
+    from app.settings import Settings
 
 
 class Left(Enum):
@@ -86,3 +92,23 @@ class OpenResponse(Response):
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def thread_answer(
+    chunks: AsyncGenerator[bytes], headers: Mapping[str, str], settings: Settings, bounds: Bounds | None
+) -> Response:
+    """The answer to a reader of a thread, on whom no run depends; whole where answers are collected whole."""
+    if bounds is not None and not bounds.live:
+        body = b"".join([chunk async for chunk in chunks])
+        return Response(body, headers=dict(headers), media_type="text/event-stream")
+    return OpenResponse(
+        chunks,
+        media_type="text/event-stream",
+        headers=headers,
+        heartbeat=wire.HEARTBEAT,
+        seconds=settings.heartbeat_seconds,
+        left=_nothing_depends_on_it,
+    )
+
+
+async def _nothing_depends_on_it(_: Left) -> None: ...

@@ -7,13 +7,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app import wire
 from app.auth.principal import CurrentPrincipal
 from app.graphs.snapshot import select_from
 from app.http import CurrentServices, JsonRoute, json_response, pagination
 from app.ids import parse_uuid
 from app.runs.bounds import CurrentBounds
-from app.runs.streaming import Left, OpenResponse
+from app.runs.streaming import thread_answer
 from app.threads import service, state, streaming
 from app.threads.models import (
     Checkpoint,
@@ -141,21 +140,7 @@ async def stream(
         if bounds is None
         else streaming.page(services, principal, thread, cursor, modes, bounds)
     )
-    if bounds is not None and not bounds.live:
-        body = b"".join([chunk async for chunk in chunks])
-        return Response(body, headers=headers, media_type="text/event-stream")
-
-    async def left(_: Left) -> None:
-        """Nothing depends on who reads."""
-
-    return OpenResponse(
-        chunks,
-        media_type="text/event-stream",
-        headers=headers,
-        heartbeat=wire.HEARTBEAT,
-        seconds=services.settings.heartbeat_seconds,
-        left=left,
-    )
+    return await thread_answer(chunks, headers, services.settings, bounds)
 
 
 @router.get("/{thread_id}/state")
