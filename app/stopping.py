@@ -85,7 +85,7 @@ class Stopping:
         budget, runtime = self.budget, self._runtime
         assert budget is not None
         await runtime.release(budget)
-        deferred = [attempt for attempt in runtime.worker.live.values() if attempt.deferred]
+        deferred = [attempt for attempt in runtime.worker.attempts if attempt.deferred]
         if deferred:
             # Their nodes' threads cannot be cancelled. Only the end of the process stops them, so it has to come
             # right after their runs were given away.
@@ -100,7 +100,7 @@ class Stopping:
         assert report is not None
         assert self.budget is not None
         if deferred:
-            final = draining.report(self._runtime.worker.live.values(), self.budget, report["reason"])
+            final = draining.report(self._runtime.worker.attempts, self.budget, report["reason"])
             settled = {run["run_id"]: run for run in final["runs"]}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
             if not any(run["outcome"] == "left" for run in report["runs"]):

@@ -126,7 +126,7 @@ class Invocation:
         until = min(time.monotonic() + REST_SECONDS, self.deadline - FREEZE_SECONDS / 2)
         await self._runtime.hints.sent(until - time.monotonic())
         await self._runtime.database.quiesce(until - time.monotonic())
-        return not (self._runtime.worker.live or self._runtime.taking_on or self.requests)
+        return not (self._runtime.worker.attempts or self._runtime.taking_on or self.requests)
 
     async def _stop_in_time(self) -> None:
         assert self._runtime is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.runtime.cancel import CancelWish
 from app.runtime.claims import ClaimedRun
-from app.runtime.journal import Journal
+from app.runtime.journal import Ending, Journal
 from app.runtime.states import Outcome, StopWish
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class Attempt:
         """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
         if wish is StopWish.LEASE_LOST:
             self.saver.abandon()
+            self.journal.close(
+                Ending.GONE_ON
+            )  # however long its nodes unwind: its readers need not wait for that
         if self.wish is not None or self.outcome is not None:
             return
         self.wish, self.cancel_wish = wish, cancel

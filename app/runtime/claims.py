@@ -81,13 +81,15 @@ runs one after the other: then the last attempt of each shows which one it was."
 _CLAIM = f"""
 with suspect as (
   select run_id from slackwater.runs
-  where ready and {_SUSPECT} and available_at <= clock_timestamp() and graph_id = any(%(graphs)s) and not exists (
+  where ready and {_SUSPECT} and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
+    and thread_id <> all(%(occupied)s::uuid[]) and not exists (
     select 1 from slackwater.runs o where o.worker = %(worker)s and o.status = 'running' and o.{_SUSPECT}
       and o.claimed_at > clock_timestamp() - make_interval(secs => %(lease)s))
   order by available_at, seq limit 1
 ), candidate as (
   select run_id, thread_id, available_at, seq from slackwater.runs
   where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
+    and thread_id <> all(%(occupied)s::uuid[])
     and (not {_SUSPECT} or run_id in (select run_id from suspect))
   order by available_at, seq limit %(limit)s * 2 + 4
 ), locked as (
@@ -126,12 +128,28 @@ async def any_ready(database: Database, *, graphs: Collection[str]) -> bool:
 
 
 async def claim(
-    database: Database, *, worker: str, graphs: Collection[str], limit: int, lease_seconds: float
+    database: Database,
+    *,
+    worker: str,
+    graphs: Collection[str],
+    limit: int,
+    lease_seconds: float,
+    occupied: Collection[UUID] = (),
 ) -> list[ClaimedRun]:
-    """Take up to `limit` ready runs of the loaded `graphs`, those due longest first."""
+    """Take up to `limit` ready runs of the loaded `graphs`, those due longest first.
+
+    None of the threads in `occupied`: an attempt of this process still unwinds there, whose lease is gone.
+    """
     sent = time.monotonic()
     rows = await database.fetch(
-        _CLAIM, {"worker": worker, "graphs": list(graphs), "limit": limit, "lease": lease_seconds}
+        _CLAIM,
+        {
+            "worker": worker,
+            "graphs": list(graphs),
+            "limit": limit,
+            "lease": lease_seconds,
+            "occupied": list(occupied),
+        },
     )
     return [ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
 

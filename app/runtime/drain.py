@@ -65,7 +65,7 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
     worker = runtime.worker
     everyone: dict[int, Attempt] = {}
     while True:
-        for attempt in worker.live.values():
+        for attempt in worker.attempts:
             if id(attempt) not in everyone:
                 everyone[id(attempt)] = attempt
                 attempt.ask_to_drain(reason)

@@ -199,7 +199,7 @@ class Runtime:
             await engine.load()  # before the claim: nobody else can take what waits here for an import
         if self.closed:
             raise Draining
-        claim = self.worker.has_room and not self.draining
+        claim = self.worker.has_room and not self.draining and not self.worker.unwinds_on(new.thread_id)
         with self.worker.reserve(int(claim)):
             admitted = await admission.admit(
                 self.database,

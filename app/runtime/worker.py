@@ -1,6 +1,7 @@
 """The loops of a process that works: claim, renew, watch, listen. Each is a named task with an end.
 
-What they share is `Worker.live`, the attempts of this process. A run is in it from the statement that claimed it on.
+What they share is `Worker.attempts`, those of this process. A run is in it from the statement that claimed it on, until
+no code of it runs here any more, whoever owns it by then.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Worker:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.attempts: list[Attempt] = []
+        """Every attempt that has not ended here, also one that unwinds although its run is somebody else's by now."""
         self.live: dict[UUID, Attempt] = {}
+        """The newest of them at each run."""
         self._wake = asyncio.Event()
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,10 +112,11 @@ class Worker:
             while (left := until - time.monotonic()) > 0:
                 self._wake.clear()
                 free = min(
-                    self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH
+                    self.runtime.settings.max_concurrent_runs - len(self.attempts) - self._reserved,
+                    CLAIM_BATCH,
                 )
                 claimed = await self._take(free) if free > 0 else 0
-                if not self.live:
+                if not self.attempts:
                     # A claim passes over a thread whose row somebody holds just now. It is not told of again.
                     tries -= 1
                     if not tries or not await claims.any_ready(
@@ -167,7 +172,7 @@ class Worker:
         settings = self.runtime.settings
         while self._claiming:
             self._wake.clear()
-            free = min(settings.max_concurrent_runs - len(self.live) - self._reserved, CLAIM_BATCH)
+            free = min(settings.max_concurrent_runs - len(self.attempts) - self._reserved, CLAIM_BATCH)
             claimed = await self._take(free) if free > 0 else 0
             if free > 0 and claimed == free:
                 continue
@@ -201,6 +206,7 @@ class Worker:
             graphs=runtime.graphs.ids,
             limit=limit,
             lease_seconds=self.lease_seconds,
+            occupied=[attempt.run.thread_id for attempt in self.attempts if attempt.settled is None],
         )
         for run in claimed:
             self.begin(run)
@@ -225,7 +231,7 @@ class Worker:
         """How many runs could begin here now."""
         if not self._claiming:
             return 0
-        return max(0, self.runtime.settings.max_concurrent_runs - len(self.live) - self._reserved)
+        return max(0, self.runtime.settings.max_concurrent_runs - len(self.attempts) - self._reserved)
 
     @contextlib.contextmanager
     def reserve(self, number: int) -> Iterator[None]:
@@ -255,9 +261,10 @@ class Worker:
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
+        self.attempts.append(attempt)
         self.live[run.run_id] = attempt
         self.runtime.hints.prepare()
-        metrics.level(Metric.RUNS_LIVE, len(self.live))
+        metrics.level(Metric.RUNS_LIVE, len(self.attempts))
         if run.stopped is None:
             metrics.count(Metric.RUNS_STARTED)
         attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
@@ -290,8 +297,7 @@ class Worker:
             if not attempt.deferred:
                 attempt.journal.close(Ending.GONE_ON)
                 self.runtime.thread_log.nudge(attempt.run.thread_id)
-                self.live.pop(attempt.run.run_id, None)
-                metrics.level(Metric.RUNS_LIVE, len(self.live))
+                self._forget(attempt)
             if settled is not None and not settled.owned:
                 metrics.count(Metric.LEASE_LOST)
             # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
@@ -315,7 +321,7 @@ class Worker:
 
     async def renew_now(self) -> None:
         """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
-        attempts = [attempt for attempt in self.live.values() if not attempt.saver.lease.lost]
+        attempts = [attempt for attempt in self.attempts if not attempt.saver.lease.lost]
         if not attempts:
             return
         kept = await claims.renew(
@@ -338,7 +344,7 @@ class Worker:
         while True:
             await asyncio.sleep(margin / 2)
             now = time.monotonic()
-            for attempt in list(self.live.values()):
+            for attempt in list(self.attempts):
                 if attempt.outcome is not None:
                     continue
                 if now > attempt.saver.lease.deadline - margin:
@@ -380,4 +386,19 @@ class Worker:
     @property
     def unfinished(self) -> list[Attempt]:
         """Attempts whose task has not ended."""
-        return [a for a in self.live.values() if a.task is not None and not a.task.done()]
+        return [a for a in self.attempts if a.task is not None and not a.task.done()]
+
+    def unwinds_on(self, thread_id: UUID) -> bool:
+        """Whether nodes still run here on a thread that is no longer ours: nothing else may begin beside them."""
+        return any(
+            attempt.run.thread_id == thread_id
+            for attempt in self.attempts
+            if attempt.settled is None and not attempt.saver.lease.valid()
+        )
+
+    def _forget(self, attempt: Attempt) -> None:
+        self.attempts.remove(attempt)
+        # Its run may have been claimed again since: only the attempt itself is told by its identity.
+        if self.live.get(attempt.run.run_id) is attempt:
+            del self.live[attempt.run.run_id]
+        metrics.level(Metric.RUNS_LIVE, len(self.attempts))

@@ -234,7 +234,7 @@ class Process:
         self.link.cut()
         worker = self.runtime.worker
         loops = [*worker._tasks, *([self.runtime._sweeper] if self.runtime._sweeper else [])]
-        attempts = [attempt for attempt in worker.live.values() if attempt.task is not None]
+        attempts = [attempt for attempt in worker.attempts if attempt.task is not None]
         for attempt in attempts:
             attempt.saver.lease.lost = True
             attempt.graph_done = False

@@ -91,7 +91,7 @@ async def test_a_claim_that_another_one_has_overtaken_leaves_the_thread_alone(
     slow = claims._CLAIM.replace("), mine as (", "), pause as (select pg_sleep(0.4) from locked), mine as (")
     slow = slow.replace("join locked l on", "cross join (select count(*) from pause) p join locked l on")
     slow = slow.replace("for update of t skip locked", "")  # so that the other one is not held up by it
-    params = {"worker": "slow", "graphs": ["line"], "limit": 1, "lease": 60}
+    params = {"worker": "slow", "graphs": ["line"], "limit": 1, "lease": 60, "occupied": []}
     claim = asyncio.create_task(fleet.database.fetch(slow, params))
     await asyncio.sleep(0.1)
     # WHEN another process has claimed and ended the run in between
