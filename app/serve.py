@@ -14,7 +14,8 @@ from collections.abc import Generator
 import uvicorn
 
 from app import telemetry
-from app.errors import ExitCode, SettingsError, StartError
+from app.errors import ExitCode, StartError
+from app.listener import listen
 from app.main import create_app
 from app.settings import Settings
 
@@ -75,6 +76,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> ExitCode:
     """Serve until a signal; the exit code says whether everything was drained."""
     settings.check_bind(settings.host)
+    listener = listen(settings.host, settings.port, change="--port or --host")
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -86,7 +88,6 @@ def serve(settings: Settings) -> ExitCode:
         server_header=False,
         ws_max_size=settings.max_body_bytes,
     )
-    listener = _bind(settings)
     try:
         Server(config).run(sockets=[listener])
     except SystemExit:
@@ -96,20 +97,6 @@ def serve(settings: Settings) -> ExitCode:
         raise
     stopping = app.state.stopping
     return ExitCode(stopping.exit_code) if stopping is not None else ExitCode.CLEAN
-
-
-def _bind(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port or --host."
-        ) from None
-    return listener
 
 
 def main(settings: Settings) -> None:

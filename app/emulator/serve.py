@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -24,7 +23,8 @@ from app.emulator import settings as twin
 from app.emulator.fleet import Fleet
 from app.emulator.function import HANDLER, STREAMING, Function
 from app.emulator.gateway import Gateway
-from app.errors import ExitCode, SettingsError, StartError
+from app.errors import ExitCode, StartError
+from app.listener import listen
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
     binary.find()  # rather now than with the first request
     async with AsyncExitStack() as stack:
         stop = _stop_signals(stack)
+        listener = stack.enter_context(listen(HOST, options.port, change="--port"))
         database = await stack.enter_async_context(twin.database_of(settings))
-        listener = stack.enter_context(_bind(options.port))
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         fleet = Fleet(_function(settings, options, database, url), limit=options.environments)
         gateway = Gateway(
@@ -162,20 +162,6 @@ def _stop_signals(stack: AsyncExitStack) -> asyncio.Event:
         loop.add_signal_handler(number, ask, number)
         stack.callback(loop.remove_signal_handler, number)
     return stop
-
-
-def _bind(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-        listener.listen(128)  # before it is said that it serves
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"Cannot listen on {HOST}:{port} ({error.strerror}): choose another --port."
-        ) from None
-    return listener
 
 
 def main(settings: Settings, options: Options) -> NoReturn:

@@ -38,8 +38,9 @@ class Answer:
 
 
 def settings_only(folder: Path, **settings: str) -> dict[str, str]:
-    """An environment with these settings, and none of ours."""
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANGSMITH_TRACING": "false", **settings}
+    """An environment with these settings, and none of ours but where the tree is that is tested."""
+    tree = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANGSMITH_TRACING": "false", **tree, **settings}
 
 
 def run_command(folder: Path, *arguments: object, **settings: str) -> Answer:

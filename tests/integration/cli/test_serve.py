@@ -6,15 +6,17 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from support.command import Answer, run_command, settings_only
+from support.command import SLACKWATER, Answer, run_command, settings_only
 
-from app.errors import ExitCode
+from app.errors import ExitCode, SettingsError
+from app.listener import listen
 
 GRAPH = """
 from typing import TypedDict
@@ -74,6 +76,54 @@ def test_an_address_that_is_taken(serve: Serve) -> None:
 
     assert answer.code == ExitCode.SETTINGS
     assert "choose another --port or --host" in answer.sentence
+
+
+def test_two_that_start_on_one_port(project: Path, database_uri: str, unused_tcp_port: int) -> None:
+    """Both may bind it. Who comes second to listen must not have opened anything by then: it would claim runs."""
+    command = [SLACKWATER, "serve", "--port", str(unused_tcp_port)]
+    environment = settings_only(project, SLACKWATER_DATABASE_URI=database_uri)
+    both = [
+        subprocess.Popen(
+            command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        deadline = time.monotonic() + 60
+        while all(process.poll() is None for process in both) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        loser = next(process for process in both if process.poll() is not None)
+        (winner,) = (process for process in both if process is not loser)
+        answer = Answer(loser.returncode, *loser.communicate())
+        assert winner.stdout is not None
+        ready = winner.stdout.readline()
+    finally:
+        for process in both:
+            process.terminate()
+            process.communicate(timeout=30)
+
+    assert (answer.code, answer.out) == (ExitCode.SETTINGS, "")
+    assert answer.sentence.startswith(
+        f"Cannot listen on 127.0.0.1:{unused_tcp_port} (Address already in use)"
+    )
+    assert ready.startswith(f"slackwater.ready url=http://127.0.0.1:{unused_tcp_port}")
+    assert winner.returncode == ExitCode.CLEAN
+
+
+def test_a_port_that_somebody_else_has_bound_is_taken_once_he_listens() -> None:
+    """The moment between the two calls, which two processes seldom share."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with (
+            listen("127.0.0.1", port, change="--port"),
+            pytest.raises(OSError, match="Address already in use"),
+        ):
+            other.listen()
+        other.listen()
+        with pytest.raises(SettingsError, match=rf"Cannot listen on 127.0.0.1:{port}"):
+            listen("127.0.0.1", port, change="--port")
 
 
 def test_a_folder_without_a_project(serve: Serve, project: Path) -> None:
