@@ -1,8 +1,8 @@
-"""SQS: a batch of tasks; those that fail are reported one by one, and only they come again."""
+"""SQS: a batch of wake-ups; those that fail are reported one by one, and only they come again."""
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,15 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 
 from app.telemetry import logs
 from handler import tasks
-from handler.events import UnknownEvent
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
     from handler.environment import Environment
     from handler.invocation import Invocation
+
+
+log = logging.getLogger(__name__)
 
 
 def consume(environment: Environment, invocation: Invocation, event: Mapping[str, Any], context: Any) -> Any:
@@ -26,10 +28,13 @@ def consume(environment: Environment, invocation: Invocation, event: Mapping[str
 
     def begin(record: SQSRecord) -> None:
         logs.correlate(record.message_id)
-        body = json.loads(record.body)
-        if not isinstance(body, dict):
-            raise UnknownEvent
-        task = tasks.parse(body)
+        try:
+            task = tasks.parse_message(record.body)
+        except tasks.RefusedMessage as refusal:
+            log.error(
+                refusal.message, extra={"event": "queue.refused", "message_id": record.message_id}
+            )
+            raise  # it comes again, and is in the dead-letter queue then, for a person to read
         environment.run(tasks.begin(environment.services, task, record.message_id), invocation.left())
 
     failed = process_partial_response(

@@ -54,11 +54,19 @@ class Run(BaseModel):
 
 Task = Annotated[Work | Sweep | Migrate | Run, Field(discriminator="task")]
 
+Message = Annotated[Work | Sweep, Field(discriminator="task")]
+"""What a queue may say. Who may write to one need not be one who may start runs, for any owner, or migrate."""
+
 _TASKS: TypeAdapter[Task] = TypeAdapter(Task)
+_MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 class WrongTask(SlackwaterError):
     """The task makes no sense as it is."""
+
+
+class RefusedMessage(SlackwaterError):
+    """A message of the queue says {"task": "work"} or {"task": "sweep"}, and nothing else. Other tasks are for who may invoke the function."""
 
 
 def parse(event: Mapping[str, Any]) -> Task:
@@ -73,6 +81,14 @@ def parse(event: Mapping[str, Any]) -> Task:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise WrongTask(f"{where or 'task'}: {first['msg']}") from None
+
+
+def parse_message(body: str) -> Work | Sweep:
+    """What a message of the queue asks for. Raises RefusedMessage."""
+    try:
+        return _MESSAGES.validate_json(body)
+    except ValidationError:
+        raise RefusedMessage from None
 
 
 def perform(environment: Environment, invocation: Invocation, event: Mapping[str, Any]) -> dict[str, Any]:

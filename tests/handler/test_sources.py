@@ -63,17 +63,8 @@ async def test_an_event_that_is_delivered_twice_starts_one_run(
     assert first.payload == again.payload
     (row,) = scene.watcher.query("select * from slackwater.runs")
     assert (str(row["run_id"]), row["owner"]) == (first.payload["run_id"], "system")
-    # AND as a message of a queue, which has an id of its own
-    record = {
-        **event("sqs")["Records"][0],
-        "body": json.dumps({"task": "run", "assistant_id": "digest", "input": {}}),
-    }
-    for _ in range(2):
-        assert (await environment.invoke({"Records": [record]})).payload == {"batchItemFailures": []}
-    assert len(scene.watcher.query("select * from slackwater.runs")) == 2
     # AND when it comes once more after its run was over and deleted
     scene.watcher.query("delete from slackwater.runs returning run_id")
-    assert (await environment.invoke({"Records": [record]})).payload == {"batchItemFailures": []}
     late = await environment.invoke(event("scheduler_run"))
     assert late.payload == {"task": "run", "run_id": None, "thread_id": None}
     assert not scene.watcher.query("select * from slackwater.runs")
@@ -97,22 +88,30 @@ async def test_a_sweep_that_fails_keeps_nobody_from_the_runs_that_are_due(
     assert scene.row(run)["status"] not in ("pending", "running")
 
 
-async def test_of_a_batch_only_the_messages_that_make_no_sense_come_again(
+async def test_a_message_may_only_say_work_and_sweep(
     scene: Scene, environment: LocalEnvironment
 ) -> None:
     (record,) = event("sqs")["Records"]
     bodies = {
-        "fine": {"task": "work"},
-        "unknown": {"task": "dance"},
-        "incomplete": {"task": "run"},
-        "nobody's": {"task": "run", "assistant_id": "no-such-graph"},
+        "fine": '{"task": "work"}',
+        "fine, too": '{"task": "sweep"}',
+        "a run": '{"task": "run", "assistant_id": "digest", "input": {}, "owner": "somebody"}',
+        "a migration": '{"task": "migrate"}',
+        "more": '{"task": "sweep", "force": true}',
+        "a schedule": '{"source": "aws.events"}',
+        "unknown": '{"task": "dance"}',
+        "a list": '["work"]',
+        "no json": "{",
     }
-    records = [{**record, "messageId": name, "body": json.dumps(body)} for name, body in bodies.items()]
-    records.append({**record, "messageId": "no json", "body": "{"})
+    records = [{**record, "messageId": name, "body": body} for name, body in bodies.items()]
     reply = await environment.invoke({"Records": records})
     failed = {item["itemIdentifier"] for item in reply.payload["batchItemFailures"]}
-    assert failed == {"unknown", "incomplete", "nobody's", "no json"}
+    assert failed == bodies.keys() - {"fine", "fine, too"}
     assert not scene.watcher.query("select * from slackwater.runs")
+    # AND the log says which, and why
+    refused = environment.lines("queue.refused")
+    assert {line["message_id"] for line in refused} == failed
+    assert "and nothing else" in refused[0]["message"]
 
 
 async def test_an_event_that_makes_no_sense_is_an_error_that_says_so(environment: LocalEnvironment) -> None:
