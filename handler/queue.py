@@ -31,9 +31,7 @@ def consume(environment: Environment, invocation: Invocation, event: Mapping[str
         try:
             task = tasks.parse_message(record.body)
         except tasks.RefusedMessage as refusal:
-            log.error(
-                refusal.message, extra={"event": "queue.refused", "message_id": record.message_id}
-            )
+            log.error(refusal.message, extra={"event": "queue.refused", "message_id": record.message_id})
             raise  # it comes again, and is in the dead-letter queue then, for a person to read
         environment.run(tasks.begin(environment.services, task, record.message_id), invocation.left())
 

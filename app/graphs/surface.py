@@ -43,8 +43,43 @@ _KEYS = frozenset(_FLAGS) | {
 }
 _ORDERS = ("middleware_first", "auth_first")
 
-SECRET_HEADERS = frozenset({"authorization", "x-api-key", "x-tenant-id", "x-service-key"})
+SECRET_HEADERS = frozenset(
+    {
+        # What proves who calls, to us or to whoever stands in front, and what answers set for that.
+        *("authorization", "proxy-authorization", "x-authorization", "x-forwarded-authorization"),
+        *("authentication-info", "proxy-authentication-info", "www-authenticate", "proxy-authenticate"),
+        *("cookie", "cookie2", "set-cookie", "set-cookie2"),
+        "sec-websocket-protocol",  # where browsers put a token, since they can send no other header
+        *("x-api-key", "api-key", "apikey", "x-apikey", "x-service-key", "x-tenant-id", "x-functions-key"),
+        *(
+            "x-auth-token",
+            "x-access-token",
+            "x-refresh-token",
+            "x-id-token",
+            "x-session-token",
+            "x-user-token",
+        ),
+        *("x-csrf-token", "x-csrftoken", "csrf-token", "x-xsrf-token", "xsrf-token"),
+        # AWS, Google, Azure, Cloudflare, proxies.
+        *("x-amz-security-token", "x-amzn-oidc-data", "x-amzn-oidc-accesstoken"),
+        *("x-goog-api-key", "x-goog-iam-authorization-token", "x-goog-iap-jwt-assertion"),
+        *("x-serverless-authorization", "ocp-apim-subscription-key", "x-ms-client-principal"),
+        *("x-ms-token-aad-access-token", "x-ms-token-aad-id-token", "x-ms-token-aad-refresh-token"),
+        *("cf-access-jwt-assertion", "cf-access-token", "cf-access-client-secret"),
+        *("x-forwarded-access-token", "x-auth-request-access-token", "x-forwarded-client-cert"),
+        # What callers of agents bring along.
+        *("openai-api-key", "anthropic-api-key", "x-langsmith-api-key", "x-vault-token", "x-consul-token"),
+        *("private-token", "job-token", "x-gitlab-token", "x-github-token", "x-slack-signature"),
+        *("x-hub-signature", "x-hub-signature-256", "x-telegram-bot-api-secret-token"),
+    }
+)
 """Never handed on and never logged, whatever a pattern says."""
+
+_SECRET_WORDS = re.compile(
+    r"authorization|authentication|(^|[-_])(auth|jwt|bearer|assertion)$|token$|secret|passw(or)?d|passphrase|"
+    r"credential|cookie|csrf|xsrf|(api|access|service|subscription|private)[-_]?key"
+)
+"""Names that nobody can list. A pattern with `*` does not mean these; who wants one handed on names it in full."""
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -68,6 +103,8 @@ class HeaderFilter:
     includes: tuple[str, ...] = ()
     """Names in lower case; `*` stands for any characters."""
     excludes: tuple[str, ...] = ()
+    names_suffice: bool = field(default=True, compare=False)
+    """One that looks like a secret passes if `includes` has its whole name: not into a log."""
     _include: re.Pattern[str] | None = field(default=None, init=False, compare=False, repr=False)
     _exclude: re.Pattern[str] | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -89,6 +126,8 @@ class HeaderFilter:
 
     def _passes(self, name: str) -> bool:
         if self._include is None or name in SECRET_HEADERS or not self._include.fullmatch(name):
+            return False
+        if _SECRET_WORDS.search(name) and not (self.names_suffice and name in self.includes):
             return False
         return self._exclude is None or not self._exclude.fullmatch(name)
 
@@ -224,7 +263,8 @@ def _headers(content: Mapping[str, Any], key: str, file: Path) -> HeaderFilter:
                 f'{file}: http.{key}.{names[0]} must be a list of names such as ["x-*"], not {found!r}.'
             )
         patterns.append(tuple(item.lower() for item in found))
-    return HeaderFilter(*patterns)
+    includes, excludes = patterns
+    return HeaderFilter(includes, excludes, names_suffice=key == "configurable_headers")
 
 
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str] | None:

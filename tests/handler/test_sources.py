@@ -88,9 +88,7 @@ async def test_a_sweep_that_fails_keeps_nobody_from_the_runs_that_are_due(
     assert scene.row(run)["status"] not in ("pending", "running")
 
 
-async def test_a_message_may_only_say_work_and_sweep(
-    scene: Scene, environment: LocalEnvironment
-) -> None:
+async def test_a_message_may_only_say_work_and_sweep(scene: Scene, environment: LocalEnvironment) -> None:
     (record,) = event("sqs")["Records"]
     bodies = {
         "fine": '{"task": "work"}',

@@ -118,6 +118,52 @@ def test_a_filter_lets_through_what_is_included_and_never_a_secret(
     assert sorted(filters.pick([(name.encode(), b"1") for name in names])) == passes
 
 
+SECRETS = (
+    *(
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-API-Key",
+        "X-Auth-Token",
+        "X-CSRF-Token",
+    ),
+    *("X-Amz-Security-Token", "X-Amzn-Oidc-Data", "X-Goog-Iap-Jwt-Assertion", "Cf-Access-Jwt-Assertion"),
+    *("X-Forwarded-Access-Token", "Sec-WebSocket-Protocol", "X-Tenant-Id", "X-Service-Key"),
+)
+
+
+@pytest.mark.parametrize("key", ["configurable_headers", "logging_headers"])
+def test_what_proves_who_calls_is_never_handed_on(tmp_path: Path, key: str) -> None:
+    includes = ["*", *(name.lower() for name in SECRETS)]
+    filters = getattr(read(tmp_path, {key: {"includes": includes}}).http, key)
+
+    picked = filters.pick([(name.encode(), b"1") for name in (*SECRETS, "X-Session-Id")])
+
+    assert picked == {"x-session-id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("key", "passes"),
+    [
+        ("configurable_headers", {"x-acme-token": "2", "x-max-tokens": "3"}),
+        ("logging_headers", {"x-max-tokens": "3"}),
+    ],
+)
+def test_a_name_that_looks_like_a_secret_passes_only_in_full_and_never_into_the_log(
+    tmp_path: Path, key: str, passes: dict[str, str]
+) -> None:
+    filters = getattr(read(tmp_path, {key: {"includes": ["x-*", "X-Acme-Token"]}}).http, key)
+
+    headers = [
+        (b"X-Other-Token", b"1"),
+        (b"X-Acme-Token", b"2"),
+        (b"X-Max-Tokens", b"3"),
+        (b"X-DB-Password", b"4"),
+    ]
+    assert filters.pick(headers) == passes
+
+
 @pytest.mark.parametrize(
     ("path", "group"),
     [
