@@ -12,6 +12,7 @@ import typer
 
 from app.cli.options import AsJson, DatabaseUri, print_json
 from app.errors import ExitCode
+from app.printable import printable
 
 if TYPE_CHECKING:
     from app.postgres.pool import Database
@@ -77,7 +78,7 @@ def list_(
     now = datetime.now(UTC)
     for row in rows:
         age = _age((now - row["created_at"]).total_seconds())
-        table.add_row(str(row["run_id"]), row["graph_id"], row["principal"], age, describe(row))
+        table.add_row(str(row["run_id"]), row["graph_id"], printable(row["principal"]), age, describe(row))
     # Into a file or a pipe goes one line for each run, however long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     console.print(table if rows else "No runs.")
@@ -149,7 +150,7 @@ def describe(row: Mapping[str, Any]) -> str:
             state = f"{status} ({attempt})"
     if row["cancel_action"] and status in ACTIVE:
         state += f"; to be cancelled ({row['cancel_action']})"
-    return state
+    return printable(state)
 
 
 def _age(seconds: float) -> str:
@@ -166,7 +167,7 @@ def _times(count: int) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().isoformat(sep=" ", timespec="milliseconds")
-    return str(value)
+    return printable(value)
 
 
 def _with_database(database_uri: str | None, work: Any) -> Any:

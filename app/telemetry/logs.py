@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.printable import printable, printable_json
 from app.telemetry import service
 
 if TYPE_CHECKING:
@@ -25,17 +26,28 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 
 
 class _TextFormatter(logging.Formatter):
-    """`12:00:01 WARNING run.lost lease lost run_id=… fence=3`"""
+    """`12:00:01 WARNING run.lost lease lost  run_id=… fence=3`, and below it the traceback, indented.
+
+    What a caller has sent may be anywhere in it, in the records of libraries too. Only what begins a line is one of ours.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        super().__init__(datefmt="%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         extra = {
             name: value for name, value in record.__dict__.items() if name not in _PLAIN and value is not None
         }
-        fields = " ".join(f"{name}={value}" for name, value in extra.items())
-        return f"{super().format(record)}  {fields}" if fields else super().format(record)
+        fields = "".join(f" {printable(name)}={printable(value)}" for name, value in extra.items())
+        line = (
+            f"{self.formatTime(record, self.datefmt)} {record.levelname:<7} {printable(record.getMessage())}"
+        )
+        below = [self.formatException(record.exc_info)] if record.exc_info else []
+        if record.stack_info:
+            below.append(self.formatStack(record.stack_info))
+        # Not at each of the characters that Python calls line breaks: those that are left are escaped.
+        under = "".join(f"\n  {printable(each)}" for text in below for each in text.split("\n"))
+        return f"{line} {fields}{under}" if fields else f"{line}{under}"
 
 
 class _CutStreams(logging.Filter):
@@ -89,9 +101,11 @@ def correlate(correlation_id: str) -> None:
 def _json() -> logging.Formatter:
     from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
-    formatter: logging.Formatter = LambdaPowertoolsFormatter(
+    formatter = LambdaPowertoolsFormatter(
         service=service.name(), log_record_order=["level", "message", *FIELDS]
     )
+    serialize = formatter.json_serializer
+    formatter.json_serializer = lambda log: printable_json(serialize(log))
     return formatter
 
 

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.settings import Settings
 from app.telemetry import logs
 from app.telemetry.emf import EmbeddedMetrics
 from app.telemetry.metrics import BOUNDS, RECENT, Kind, Metric, Recorder
@@ -275,6 +277,58 @@ def test_each_line_of_an_invocation_says_whose_it_is_and_what_was_left_of_its_ti
     assert other["correlation_id"] == "message-2"
     for line in (before, after):
         assert not line.keys() & {"function_request_id", "correlation_id", "cold_start", "remaining_ms"}
+
+
+HOSTILE = "a\n12:00:01 ERROR   all is lost\r\x1b[2J\x9b1m\x85b\u2028c\u202ed\x00\x7f\ud800"
+
+
+@pytest.fixture
+def process_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], StringIO]]:
+    """Configures the log of the process in a format, and gives what it writes."""
+    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+    level = root.level
+
+    def configure(log_format: str) -> StringIO:
+        stream = StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.configure(Settings(log_format=log_format, log_level="INFO"))
+        root.handlers = [each for each in root.handlers if each.name == "slackwater"]
+        return stream
+
+    yield configure
+    root.handlers = before
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("name", ["app.runtime.outcome", "uvicorn.error", "somebodys.library"])
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_whatever_callers_send_a_record_begins_one_line_and_obeys_nobody(
+    process_log: Callable[[str], StringIO], log_format: str, name: str
+) -> None:
+    stream = process_log(log_format)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger(name).exception(
+            "failed: %s", HOSTILE, extra={"event": "run.failed", "reason": HOSTILE}
+        )
+
+    written = stream.getvalue().removesuffix("\n")
+    first, *below = written.splitlines()  # at everything that anybody takes for the end of a line
+    assert not [
+        letter
+        for letter in written.replace("\n", "")
+        if unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp", "Cs")
+    ]
+    if log_format == "json":
+        assert below == []
+        told = json.loads(first)
+        assert (told["message"], told["reason"]) == (f"failed: {HOSTILE}", HOSTILE)
+    else:
+        assert first.count("all is lost") == 2
+        assert below[0] == "  Traceback (most recent call last):"
+        assert below[-1].startswith("  12:00:01 ERROR   all is lost")
+        assert all(line.startswith("  ") for line in below)
 
 
 # Traces
