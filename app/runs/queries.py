@@ -85,19 +85,28 @@ async def told(database: Database, run_id: UUID) -> list[Row]:
     return await database.fetch(_TOLD, {"run_id": run_id})
 
 
-_DELETE = """
-delete from slackwater.runs where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s
-  and kind = 'run' returning run_id"""
+_DOOMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(thread_id)s and d.owner = %(owner)s
+  and d.kind = 'run'"""
 
-_DELETE_REST = (
-    """delete from checkpoints where thread_id = %(thread_id)s::uuid::text and metadata ->> 'run_id' = %(run_id)s::uuid::text
-       and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)""",
-    """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text and not exists (
-         select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
-           and c.checkpoint_id = w.checkpoint_id)
-       and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.status = 'running')""",
-    "delete from slackwater.run_events where run_id = %(run_id)s and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)",
-    "delete from slackwater.base_writes where run_id = %(run_id)s and not exists (select 1 from slackwater.runs r where r.run_id = %(run_id)s)",
+# A write in flight holds its run's row, is waited for here, and what it wrote is seen by the statements below.
+_FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
+
+# Each of them hangs on the row that was found: a copy's checkpoints carry the ids of its original's runs, which are no
+# business of whoever names them.
+_DELETE = tuple(
+    statement.replace("FOUND", f"exists (select 1 from {_DOOMED})")
+    for statement in (
+        """delete from checkpoints where thread_id = %(thread_id)s::uuid::text
+           and metadata ->> 'run_id' = %(run_id)s::uuid::text and FOUND""",
+        """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text and FOUND
+           and not exists (select 1 from checkpoints c where c.thread_id = w.thread_id
+             and c.checkpoint_ns = w.checkpoint_ns and c.checkpoint_id = w.checkpoint_id)
+           and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.status = 'running'
+             and r.run_id <> %(run_id)s)""",
+        "delete from slackwater.run_events where run_id = %(run_id)s and FOUND",
+        "delete from slackwater.base_writes where run_id = %(run_id)s and FOUND",
+        f"delete from {_DOOMED} returning d.run_id",
+    )
 )
 
 
@@ -109,8 +118,8 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
     params = {"owner": owner, "thread_id": thread_id, "run_id": run_id}
     answers = await database.pipeline(
         (queue.LOCK, params),
-        (_DELETE, params),
-        *((statement, params) for statement in _DELETE_REST),
+        (_FIND_DOOMED, params),
+        *((statement, params) for statement in _DELETE),
         (queue.PROMOTE, params),
         (queue.NOTIFY, {"hint": queue.HINT_WORK}),
     )

@@ -73,7 +73,7 @@ with ended as ({_END_OWNERLESS}), shown as (
 select run_id from ended"""
 # Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
 
-_DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s
+_DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s and d.owner = %(owner)s
  and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
 
 ROLLBACK = tuple(

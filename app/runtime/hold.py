@@ -49,7 +49,8 @@ returning fence, (select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') as head"""
 
 _RAISE_FENCE = """
-update slackwater.threads set fence = fence + 1 where thread_id = %(thread_id)s and owner = %(owner)s"""
+update slackwater.threads set fence = fence + 1 where thread_id = %(thread_id)s and owner = %(owner)s
+  and exists (select 1 from slackwater.runs where run_id = %(run_id)s)"""
 
 _RELEASE = "delete from slackwater.runs where run_id = %(run_id)s and kind = 'write'"
 

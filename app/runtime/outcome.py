@@ -163,6 +163,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     whose: dict[str, Any] = {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
+        "owner": run.owner,
         "fence": run.fence,
         "events": events,
         "checkpoint_id": saver.head_id,

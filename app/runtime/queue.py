@@ -1,11 +1,13 @@
 """The order of a thread's runs: which one is ready to be claimed, and what the thread shows.
 
-Each statement expects that its transaction has locked the thread's row, and may be repeated.
+Each statement expects that its transaction has locked the thread's row, and may be repeated. It holds the owner: ids
+come from requests, too, and of another's thread nothing is locked or changed.
 """
 
 from __future__ import annotations
 
-LOCK = "select thread_id from slackwater.threads where thread_id = %(thread_id)s for update"
+LOCK = """
+select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
 
 PROMOTE = """
 with holder as (
@@ -23,7 +25,7 @@ with holder as (
 )
 update slackwater.runs r set ready = not r.ready
 from concerned c
-where r.run_id = c.run_id and r.ready <> (r.run_id in (select run_id from head))
+where r.run_id = c.run_id and r.owner = %(owner)s and r.ready <> (r.run_id in (select run_id from head))
 returning r.ready, r.available_at <= clock_timestamp() as due"""
 """Makes the thread's next run ready, and none but it.
 

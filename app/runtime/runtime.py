@@ -335,6 +335,7 @@ class Runtime:
                 facts = ThreadFacts("error", None, {}, wire.error_object(problem))
         params = {
             "thread_id": thread_id,
+            "owner": row["owner"],
             "head": row["head"],
             "known": known,
             "status": facts.status if known or facts.error else None,

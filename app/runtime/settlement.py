@@ -137,6 +137,7 @@ async def end(
     *,
     run_id: UUID,
     thread_id: UUID,
+    owner: str,
     fence: int,
     status: RunStatus,
     facts: ThreadFacts,
@@ -151,6 +152,7 @@ async def end(
     params = {
         "run_id": run_id,
         "thread_id": thread_id,
+        "owner": owner,
         "fence": fence,
         "status": status.value,
         "reason": reason,
@@ -186,6 +188,7 @@ async def hand_over(
     *,
     run_id: UUID,
     thread_id: UUID,
+    owner: str,
     fence: int,
     stopped: Stopped,
     reason: str,
@@ -202,6 +205,7 @@ async def hand_over(
     params = {
         "run_id": run_id,
         "thread_id": thread_id,
+        "owner": owner,
         "fence": fence,
         "stopped": stopped.value,
         "reason": reason,

@@ -28,7 +28,7 @@ READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
 _EXPIRED = f"""
-select run_id, thread_id, kind, fence, cancel_action, cancel_reason, stalls, attempt,
+select run_id, thread_id, owner, kind, fence, cancel_action, cancel_reason, stalls, attempt,
   {WORKED} >= %(limit)s as overdue
 from slackwater.runs r
 where status = 'running' and lease_until < clock_timestamp()
@@ -160,7 +160,7 @@ async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None =
 async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
     """Take a run from an owner whose lease has expired: requeue it, or end it as somebody wished."""
     database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
-    whose = {"run_id": run_id, "thread_id": thread_id, "fence": row["fence"]}
+    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"], "fence": row["fence"]}
     if row["kind"] == "write":
         await database.pipeline((queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose))
         await runtime.refresh_thread(thread_id)

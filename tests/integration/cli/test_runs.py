@@ -64,6 +64,7 @@ async def handed_over(database: Database, run_id: UUID) -> None:
         database,
         run_id=run_id,
         thread_id=row["thread_id"],
+        owner=row["owner"],
         fence=row["fence"],
         stopped=Stopped.DRAINED,
         reason="SIGTERM",

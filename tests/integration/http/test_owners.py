@@ -179,6 +179,19 @@ async def hers(alice: httpx.AsyncClient) -> dict[str, str]:
     return await possessions(alice)
 
 
+async def copied(client: httpx.AsyncClient, *, original_is_there: bool) -> dict[str, str]:
+    """The ids of a copy of a thread, with that of a finished run of its original."""
+    ids = await possessions(client)
+    original = f"/threads/{ids['thread_id']}"
+    await client.post("/runs/cancel", json={"thread_id": ids["thread_id"], "run_ids": [ids["run_id"]]})
+    *_, run = (await client.get(f"{original}/runs")).json()
+    assert run["status"] == "success"
+    copy = (await client.post(f"{original}/copy")).json()
+    if not original_is_there:
+        await client.delete(original)
+    return {**ids, "thread_id": copy["thread_id"], "run_id": run["run_id"]}
+
+
 async def everything_of(api: Api, ids: Mapping[str, str]) -> list[list[dict[str, Any]]]:
     """All rows of the first owner."""
     queries = (
@@ -232,6 +245,74 @@ async def test_anothers_ids_on_ones_own_thread_answer_like_none(
             answer, expected = await send(bob, route, body, mixed), await send(bob, route, body, absent)
             assert told(answer, mixed) == told(expected, absent)
     assert await everything_of(api, hers) == before
+
+
+@pytest.mark.parametrize("original_is_there", [True, False])
+async def test_a_copy_of_anothers_thread_is_anothers_too(
+    api: Api,
+    alice: httpx.AsyncClient,
+    bob: httpx.AsyncClient,
+    subtests: pytest.Subtests,
+    original_is_there: bool,
+) -> None:
+    """Its checkpoints carry the ids of the original's runs, which may be gone: they open no way in."""
+    hers = await copied(alice, original_is_there=original_is_there)
+    before = await everything_of(api, hers)
+    for route, body in BY_ID.items():
+        with subtests.test(route=route):
+            absent = nobody()
+            answer, expected = await send(bob, route, body, hers), await send(bob, route, body, absent)
+            assert told(answer, hers) == told(expected, absent)
+            assert await everything_of(api, hers) == before
+
+
+@pytest.mark.parametrize("original_is_there", [True, False])
+async def test_a_copy_knows_no_run_of_its_original(
+    api: Api, alice: httpx.AsyncClient, subtests: pytest.Subtests, original_is_there: bool
+) -> None:
+    hers = await copied(alice, original_is_there=original_is_there)
+    before = await everything_of(api, hers)
+    for route, body in BY_ID.items():
+        if "{run_id}" not in f"{route}{body}":
+            continue
+        with subtests.test(route=route):
+            absent = {**hers, "run_id": str(uuid7())}
+            answer, expected = await send(alice, route, body, hers), await send(alice, route, body, absent)
+            assert told(answer, hers) == told(expected, absent)
+            assert await everything_of(api, hers) == before
+
+
+async def test_a_run_of_another_is_not_found_on_a_copy_of_ones_own(
+    api: Api, alice: httpx.AsyncClient, bob: httpx.AsyncClient, subtests: pytest.Subtests
+) -> None:
+    """As when threads were handed from one to the other by hand: neither loses anything."""
+    hers = await copied(alice, original_is_there=True)
+    his = {**hers, "thread_id": (await alice.post(f"/threads/{hers['thread_id']}/copy")).json()["thread_id"]}
+    await api.database.execute(
+        "update slackwater.threads set owner = 'bob' where thread_id = %s", [his["thread_id"]]
+    )
+    before = await everything_of(api, hers), await everything_of(api, his)
+    for route, body in BY_ID.items():
+        if "{run_id}" not in f"{route}{body}":
+            continue
+        with subtests.test(route=route):
+            absent = {**his, "run_id": str(uuid7())}
+            answer, expected = await send(bob, route, body, his), await send(bob, route, body, absent)
+            assert told(answer, his) == told(expected, absent)
+            assert (await everything_of(api, hers), await everything_of(api, his)) == before
+
+
+async def test_a_run_of_a_copy_is_deleted_with_its_own_checkpoints_only(alice: httpx.AsyncClient) -> None:
+    """Or the tests above would show nothing but that nothing is ever deleted."""
+    hers = await copied(alice, original_is_there=True)
+    on_copy = f"/threads/{hers['thread_id']}"
+    before = (await alice.post(f"{on_copy}/history", json={"limit": 100})).json()
+    await alice.post(f"{on_copy}/runs/wait", json=RUN)
+    (run,) = (await alice.get(f"{on_copy}/runs")).json()
+
+    assert (await alice.delete(f"{on_copy}/runs/{run['run_id']}")).status_code == 204
+
+    assert (await alice.post(f"{on_copy}/history", json={"limit": 100})).json() == before
 
 
 async def test_a_fork_from_anothers_checkpoint_starts_from_nothing(

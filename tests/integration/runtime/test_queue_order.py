@@ -42,9 +42,8 @@ async def _add(
 
 
 async def _promote(database: Database) -> list[dict[str, object]]:
-    _, changed = await database.pipeline(
-        (queue.LOCK, {"thread_id": THREAD}), (queue.PROMOTE, {"thread_id": THREAD})
-    )
+    whose = {"thread_id": THREAD, "owner": "local"}
+    _, changed = await database.pipeline((queue.LOCK, whose), (queue.PROMOTE, whose))
     return changed
 
 
@@ -85,3 +84,13 @@ async def test_nothing_is_ready_when_nothing_waits(database: Database) -> None:
     await _add(database, "done", status="success", ready=True)
     await _promote(database)
     assert await _ready(database) == []
+
+
+async def test_another_owner_neither_locks_nor_promotes(database: Database) -> None:
+    await database.execute("insert into slackwater.threads (thread_id, owner) values (%s, 'local')", [THREAD])
+    await _add(database, "first")
+    whose = {"thread_id": THREAD, "owner": "somebody else"}
+
+    locked, changed = await database.pipeline((queue.LOCK, whose), (queue.PROMOTE, whose))
+
+    assert (locked, changed, await _ready(database)) == ([], [], [])
