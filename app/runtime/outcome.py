@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 SETTLE_RETRY_SECONDS = 0.1
 
+LOST_SECONDS = 30.0
+"""How long a run that was lost is left to others alone because nodes of it have not ended here."""
+
 
 class CannotBegin(Exception):
     """A run that cannot begin; carries the wire's error object."""
@@ -107,6 +110,8 @@ async def conclude(
         attempt.outcome = Outcome.LOST
         attempt.journal.close(Ending.GONE_ON)
         log.warning("lease lost", extra=_extra(attempt))
+        # Until then the attempt is not over: its run must not begin again beside them, here at least.
+        await shop.threads.idle(attempt.run.run_id, LOST_SECONDS)
         return Settled(owned=False)
     if attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
         attempt.deferred = True

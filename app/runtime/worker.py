@@ -63,6 +63,7 @@ class Worker:
         """Something here takes what is ready by itself: nobody else has to be told of it."""
         self._deadline = float("inf")
         self._reserved = 0
+        self._said_stuck = False
         self.claim_in_flight = False
         # Half of the pool: what starts and ends runs finds a connection, and writers that wait gather more to write.
         self._turns = asyncio.Semaphore(max(2, runtime.settings.pool_max_size // 2))
@@ -111,10 +112,7 @@ class Worker:
         try:
             while (left := until - time.monotonic()) > 0:
                 self._wake.clear()
-                free = min(
-                    self.runtime.settings.max_concurrent_runs - len(self.attempts) - self._reserved,
-                    CLAIM_BATCH,
-                )
+                free = min(self.room, CLAIM_BATCH)
                 claimed = await self._take(free) if free > 0 else 0
                 if not self.attempts:
                     # A claim passes over a thread whose row somebody holds just now. It is not told of again.
@@ -172,7 +170,7 @@ class Worker:
         settings = self.runtime.settings
         while self._claiming:
             self._wake.clear()
-            free = min(settings.max_concurrent_runs - len(self.attempts) - self._reserved, CLAIM_BATCH)
+            free = min(self.room, CLAIM_BATCH)
             claimed = await self._take(free) if free > 0 else 0
             if free > 0 and claimed == free:
                 continue
@@ -229,9 +227,25 @@ class Worker:
     @property
     def room(self) -> int:
         """How many runs could begin here now."""
-        if not self._claiming:
+        if not self._claiming or self._stuck:
             return 0
         return max(0, self.runtime.settings.max_concurrent_runs - len(self.attempts) - self._reserved)
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether what began here would only wait for a thread. Said once, each time."""
+        threads = self.runtime.threads
+        if threads.stuck and not self._said_stuck:
+            log.error(
+                "every thread for sync nodes is taken, and none comes back: nothing is claimed here until one does",
+                extra={"event": "threads.stuck", "left": threads.left},
+            )
+        elif self._said_stuck and not threads.stuck:
+            log.info(
+                "threads for sync nodes come back: runs are claimed again", extra={"event": "threads.free"}
+            )
+        self._said_stuck = threads.stuck
+        return self._said_stuck
 
     @contextlib.contextmanager
     def reserve(self, number: int) -> Iterator[None]:
@@ -298,6 +312,16 @@ class Worker:
                 attempt.journal.close(Ending.GONE_ON)
                 self.runtime.thread_log.nudge(attempt.run.thread_id)
                 self._forget(attempt)
+                if left := self.runtime.threads.leave(attempt.run.run_id):
+                    log.warning(
+                        "the run is over here, but its sync nodes are not: a thread cannot be cancelled",
+                        extra={
+                            "event": "threads.left",
+                            "run_id": str(attempt.run.run_id),
+                            "graph_id": attempt.run.graph_id,
+                            "threads": left,
+                        },
+                    )
             if settled is not None and not settled.owned:
                 metrics.count(Metric.LEASE_LOST)
             # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.

@@ -45,6 +45,12 @@ class Metric(Enum):
     LEASE_LOST = (Kind.COUNTER, "Attempts given up because their lease could not be proven any more.")
     STREAM_PAGES = (Kind.COUNTER, "Answers that ended before their run: their readers come back for more.")
     POOL_WAIT_MS = (Kind.DURATION, "Waits for a database connection, when none was free.")
+    THREADS_BUSY = (Kind.GAUGE, "Threads in which sync nodes run.")
+    THREADS_LEFT = (Kind.GAUGE, "Threads in which nodes run on although their run is over here: they hang.")
+    NODES_LEFT = (
+        Kind.GAUGE,
+        "Runs that were ended although a node of theirs goes on: it does not let itself be cancelled.",
+    )
     COLD_START = (Kind.COUNTER, "Execution environments of AWS Lambda that have met their first invocation.")
 
     # Enum's own is Python, and would be most of what a figure costs.
