@@ -12,7 +12,7 @@ STRATEGIES = ("delete", "keep_latest")
 MAX_MINUTES = 52_560_000
 """A hundred years."""
 
-_READ = frozenset({"ttl", "backend"})
+_READ = frozenset({"ttl", "backend", "serde"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from app.errors import SettingsError
 from app.graphs.expiry import ThreadTtl
+from app.graphs.serde import SerdeSpec
 from app.graphs.storage import StoreSpec
 from app.graphs.surface import HttpSpec
 
@@ -74,6 +75,7 @@ class Project:
     """The value of `webhooks`; app/webhooks/policy.py reads it."""
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     http: HttpSpec = field(default_factory=HttpSpec)
+    serde: SerdeSpec = field(default_factory=SerdeSpec)
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -91,10 +93,19 @@ class Project:
         store = StoreSpec.read(content.get("store"), file)
         graphs, paths = _graphs(content.get("graphs"), root), _paths(content, root)
         thread_ttl, more = ThreadTtl.read(content.get("checkpointer"), file)
+        serde, no_effect = SerdeSpec.read(content.get("checkpointer"), file)
         http, unknown = HttpSpec.read(content.get("http"), file)
-        warnings = (*warnings, *more, *unknown)
         return cls(
-            root, graphs, paths, environment, warnings, store, content.get("webhooks"), thread_ttl, http
+            root,
+            graphs,
+            paths,
+            environment,
+            (*warnings, *more, *no_effect, *unknown),
+            store,
+            content.get("webhooks"),
+            thread_ttl,
+            http,
+            serde,
         )
 
     def activate(self) -> None:

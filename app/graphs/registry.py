@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from app.errors import GraphBroken, GraphImportError, NotFound
 from app.graphs.importer import Imported, import_app, import_embedding, import_graph
@@ -22,9 +22,20 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
 
+    from app.graphs.serde import SerdeSpec
+
     Graph = Pregel[Any, Any, Any, Any]
 
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A serializer that wants to know which types may be in the checkpoints of a graph."""
+
+    def learn(self, graph: Graph, spec: SerdeSpec, folders: Collection[Path]) -> None:
+        """What the graph declares, what `langgraph.json` names, and where the project's own modules are."""
+
 
 _UNNAMED = "LangGraph"
 """The name of every compiled graph that was not given one."""
@@ -43,6 +54,8 @@ class Graphs:
         """What `langgraph.json` says of the store."""
         self.http = project.http
         """What `langgraph.json` says of the HTTP surface."""
+        self._serde = project.serde
+        self._folders = project.paths
         self._specs = {spec.id: spec for spec in project.graphs}
         self._imported: dict[str, Imported] = {}
         self._imports: dict[str, asyncio.Task[Imported]] = {}
@@ -112,10 +125,27 @@ class Graphs:
         self.require(graph_id)
         imported = self._imported.get(graph_id) or await self._import_now(graph_id)
         if imported.graph:
-            yield _bind(imported.graph, graph_id, checkpointer, store)
+            yield self._bind(imported.graph, graph_id, checkpointer, store)
         elif imported.factory:
             async with imported.factory.build(access, config, store, context) as graph:
-                yield _bind(graph, graph_id, checkpointer, store)
+                yield self._bind(graph, graph_id, checkpointer, store)
+
+    def _bind(
+        self,
+        graph: Graph,
+        graph_id: str,
+        checkpointer: BaseCheckpointSaver[Any] | None,
+        store: BaseStore | None,
+    ) -> Graph:
+        # Not `graph.copy(update=…)`: it validates the graph again, and drops the allow-list of types that strict
+        # deserialisation needs, together with the output mappers (langgraph 1.2.22).
+        bound = copy.copy(graph)
+        bound.checkpointer = checkpointer
+        bound.store = store
+        bound.name = _name(graph, graph_id)
+        if checkpointer is not None and isinstance(checkpointer.serde, Learner):
+            checkpointer.serde.learn(graph, self._serde, self._folders)
+        return bound
 
     def embedding(self) -> Any:
         """What makes vectors for the store's index, or None if there is none. Raises GraphImportError."""
@@ -174,18 +204,6 @@ class Graphs:
             except Exception:  # the graph itself is fine
                 log.exception("after an import", extra={"event": "graph.after_import", "graph_id": graph_id})
         return imported
-
-
-def _bind(
-    graph: Graph, graph_id: str, checkpointer: BaseCheckpointSaver[Any] | None, store: BaseStore | None
-) -> Graph:
-    # Not `graph.copy(update=…)`: it validates the graph again, and drops the allow-list of types that strict
-    # deserialisation needs, together with the output mappers (langgraph 1.2.22).
-    bound = copy.copy(graph)
-    bound.checkpointer = checkpointer
-    bound.store = store
-    bound.name = _name(graph, graph_id)
-    return bound
 
 
 def _name(graph: Graph, graph_id: str) -> str:

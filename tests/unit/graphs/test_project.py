@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import ExitCode, SettingsError
 from app.graphs.project import GraphSpec, Project
+from app.graphs.serde import SerdeSpec
 
 GRAPHS = {"agent": "./agent.py:graph"}
 
@@ -115,6 +116,17 @@ def test_keys_without_effect_are_named_in_a_warning(tmp_path: Path) -> None:
     assert warning.endswith("these keys have no effect: colour, ui")
 
 
+def test_what_may_come_back_from_checkpoints(tmp_path: Path) -> None:
+    serde = {"allowed_msgpack_modules": [["my.models", "Plan"]], "allowed_json_modules": True, "pickle": 1}
+    write(tmp_path, graphs=GRAPHS, checkpointer={"serde": serde, "ttl": {"default_ttl": 1}})
+
+    project = Project.read(tmp_path)
+
+    assert project.serde == SerdeSpec(frozenset({("my.models", "Plan")}), True, False)
+    (warning,) = project.warnings
+    assert warning.endswith("checkpointer.serde: these keys have no effect: pickle")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -131,6 +143,12 @@ def test_keys_without_effect_are_named_in_a_warning(tmp_path: Path) -> None:
         ({"dependencies": ["./gone"]}, "there is no folder ./gone"),
         ({"env": ["A=1"]}, "env must be the path of a .env file"),
         ({"env": {"A": None}}, "env must be the path of a .env file"),
+        ({"checkpointer": {"serde": ["a"]}}, "checkpointer.serde must be an object"),
+        (
+            {"checkpointer": {"serde": {"allowed_msgpack_modules": ["my.models"]}}},
+            'checkpointer.serde.allowed_msgpack_modules must be true, or a list such as [["my_agent.models", "Plan"]]',
+        ),
+        ({"checkpointer": {"serde": {"pickle_fallback": "no"}}}, "pickle_fallback must be true or false"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_with_a_sentence(
