@@ -40,6 +40,10 @@ class SlackwaterError(Exception):
         return str(self.args[0])
 
 
+class ForeignThread(SlackwaterError):
+    """A run reads and writes the checkpoints of its own thread only."""
+
+
 class StartError(SlackwaterError):
     """The process cannot start."""
 

@@ -43,6 +43,7 @@ class DraftSaver(RunSaver):
             Journal(0),
             input_applied=True,
             keep_base=False,
+            confined=True,
         )
         self._memory = InMemorySaver(serde=self.serde)
 

@@ -94,7 +94,8 @@ async def hold(
             engine.advance_past(row[0]["head"])  # an update at an older checkpoint reads only that one
         lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
         try:
-            yield Held(engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False), lease)
+            saver = engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False, confined=True)
+            yield Held(saver, lease)
         finally:
             _, _, promoted, _ = await database.pipeline(
                 (queue.LOCK, params),

@@ -27,11 +27,13 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, _DeltaSna
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from app.errors import ForeignThread
 from app.postgres import jsonb
 from app.postgres.pool import Database
 from app.runtime.clock import advance_past
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
+from app.runtime.serializer import CheckpointSerializer
 from app.runtime.statements import ANSWERED_BY_RUN
 from app.runtime.writer import NULL_TASK_ID, CheckpointPut, Writer, WritesPut
 
@@ -50,7 +52,7 @@ class PooledSaver(AsyncPostgresSaver):
     """A reader of checkpoints over the shared pool, without the stock saver's lock."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(cast("Any", database.pool))
+        super().__init__(cast("Any", database.pool), serde=CheckpointSerializer())
         self.database = database
         self.lock = _NoLock()  # type: ignore[assignment]
 
@@ -85,7 +87,9 @@ class RunSaver(PooledSaver, Writer):
         answer_is_input: bool = False,
         keep_base: bool = True,
         turn: AbstractAsyncContextManager[object] | None = None,
+        confined: bool = False,
     ) -> None:
+        """`confined`: user code can get hold of it, and must not reach another thread through it."""
         PooledSaver.__init__(self, database)
         Writer.__init__(
             self,
@@ -100,6 +104,7 @@ class RunSaver(PooledSaver, Writer):
         """The newest checkpoint of the root graph, as far as this attempt knows."""
         self.continues = False
         """The attempt goes on in the middle of the run."""
+        self._confined = confined
         self._base_id = base_id
         self._keep_base = keep_base
         # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
@@ -109,6 +114,7 @@ class RunSaver(PooledSaver, Writer):
     # What LangGraph calls
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        self._check(config)
         namespace = config["configurable"].get("checkpoint_ns", "")
         if self._fresh and namespace not in self._put and not get_checkpoint_id(config):
             return None
@@ -135,6 +141,7 @@ class RunSaver(PooledSaver, Writer):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
+        self._check(config)
         configurable = config["configurable"]
         thread_id, namespace = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
         blobs, stored = self._split(checkpoint, new_versions)
@@ -166,6 +173,7 @@ class RunSaver(PooledSaver, Writer):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
+        self._check(config)
         if any(channel == ERROR and isinstance(value, asyncio.CancelledError) for channel, value in writes):
             # A node that was cancelled between its end and its edges (langgraph 1.2.22, modes custom and messages):
             # stored, its writes would count as finished, and what its edges lead to would be lost without a word.
@@ -222,10 +230,59 @@ class RunSaver(PooledSaver, Writer):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
+        self._check(config)
         await self.written()
         return await self.patiently(
             lambda: super(RunSaver, self).aget_delta_channel_history(config=config, channels=channels)
         )
+
+    # What nodes may call, since LangGraph hands it to them in their config
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        self._check(config)
+        async for found in super().alist(config, filter=filter, before=before, limit=limit):
+            yield found
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        self._refuse_to("delete checkpoints")
+        await super().adelete_thread(thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        self._refuse_to("delete checkpoints")
+        await super().adelete_for_runs(run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        self._refuse_to("copy a thread")
+        await super().acopy_thread(source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        self._refuse_to("prune threads")
+        await super().aprune(thread_ids, strategy=strategy)
+
+    def _check(self, config: RunnableConfig | None) -> None:
+        """Raises ForeignThread for a thread that is not the run's."""
+        if not self._confined:
+            return
+        own = str(self.lease.thread_id)
+        asked = None if config is None else config["configurable"].get("thread_id")
+        if str(asked) != own:
+            raise ForeignThread(
+                f"A node of a run on thread {own} has used the run's checkpointer for "
+                f"{'all threads' if asked is None else f'thread {asked}'}. A run reads and writes the checkpoints of its own "
+                "thread only. Call the inner graph without a thread_id in its config, compile it with a checkpointer of its own "
+                "and leave the run's config out, or start a run on that thread through the API."
+            )
+
+    def _refuse_to(self, act: str) -> None:
+        if self._confined:
+            raise ForeignThread(f"A node cannot {act} through the run's checkpointer: use the API.")
 
     # What the executor calls
 

@@ -268,6 +268,7 @@ class Worker:
             base_id=run.base_checkpoint_id,
             answer_is_input=engine.is_one_answer(run.kwargs),
             turn=self._turns,
+            confined=True,
         )
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
