@@ -11,9 +11,6 @@ from typing import Any
 
 CONFIGURABLE_KEYS = frozenset(
     {
-        "langgraph_auth_user",
-        "langgraph_auth_user_id",
-        "langgraph_auth_permissions",
         "langgraph_request_id",
         "__langsmith_project__",
         "__langsmith_example_id__",
@@ -26,8 +23,8 @@ CONFIGURABLE_KEYS = frozenset(
         "__context_provided__",
     }
 )
-LANGGRAPH_PREFIX = "__pregel"
-"""LangGraph hands its own objects from task to task under such names."""
+PREFIXES = ("__pregel", "langgraph_auth_")
+"""Of LangGraph's own objects, handed from task to task, and of what it is told of the caller."""
 
 RUN_KEYS = frozenset({"run_id", "thread_id", "graph_id", "assistant_id", "user_id"})
 """What a run is told about itself: only the runtime says it."""
@@ -40,7 +37,7 @@ def clean_configurable(value: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: item
         for key, item in value.items()
-        if key not in CONFIGURABLE_KEYS and not key.startswith(LANGGRAPH_PREFIX)
+        if key not in CONFIGURABLE_KEYS and not key.startswith(PREFIXES)
     }
 
 

@@ -12,6 +12,7 @@ from app.assistants import queries
 from app.assistants.row import AssistantRow
 from app.auth.principal import Principal
 from app.errors import BadRequest, Conflict, Invalid, NotFound
+from app.graphs.config import config_of
 from app.graphs.registry import Graphs
 
 if TYPE_CHECKING:
@@ -189,9 +190,13 @@ async def open_graph(
     if assistant_id is None:
         raise Invalid("Invalid assistant ID: must be a UUID")
     row = await get(services, principal, assistant_id)
-    config: Any = row.config
-    if principal.headers:
-        config = {**config, "configurable": {**(config.get("configurable") or {}), **principal.headers}}
+    config = config_of(
+        owner=principal.owner,
+        graph_id=row.graph_id,
+        assistant_id=row.assistant_id,
+        stored=row.config,
+        headers=principal.headers,
+    )
     async with services.graphs.open(
         row.graph_id, config=config, access="assistants.read", checkpointer=None, store=None
     ) as graph:

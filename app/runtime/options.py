@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 
+from app.graphs.config import config_of
 from app.runtime.attempt import Attempt
 
 if TYPE_CHECKING:
@@ -19,24 +20,15 @@ log = logging.getLogger(__name__)
 def run_config(attempt: Attempt) -> RunnableConfig:
     """The config that the graph gets: the request's, with the ids of the run in configurable and metadata."""
     run = attempt.run
-    asked = run.kwargs.get("config") or {}
-    ids = {
-        "run_id": str(run.run_id),
-        "thread_id": str(run.thread_id),
-        "graph_id": run.graph_id,
-        "assistant_id": str(run.assistant_id),
-        "user_id": run.owner,
-    }
-    config: dict[str, Any] = {
-        "configurable": {**(asked.get("configurable") or {}), **ids, "langgraph_auth_user_id": run.owner},
-        "metadata": {**run.metadata, **ids, "run_attempt": run.attempt},
-        "run_id": run.run_id,
-    }
-    for name in ("tags", "recursion_limit", "max_concurrency"):
-        if asked.get(name) is not None:
-            config[name] = asked[name]
-    config.setdefault("tags", [])
-    return cast("RunnableConfig", config)
+    return config_of(
+        owner=run.owner,
+        graph_id=run.graph_id,
+        assistant_id=run.assistant_id,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        stored=run.kwargs.get("config"),
+        metadata={**run.metadata, "run_attempt": run.attempt},
+    )
 
 
 def durability(kwargs: Mapping[str, Any], graph: Graph) -> str:

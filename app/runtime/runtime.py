@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 from app import wire
 from app.budget import Budget
 from app.errors import Draining
+from app.graphs.config import config_of, of_a_thread
 from app.graphs.snapshot import thread_facts
 from app.imports import late
 from app.postgres.pool import Database
@@ -39,7 +40,6 @@ from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
     from langgraph.store.base import BaseStore
 
     from app.graphs.registry import Graphs
@@ -347,8 +347,13 @@ class Runtime:
         await self.database.pipeline((queue.LOCK, params), (_REFRESH, params))
 
     async def _read_thread(self, thread_id: UUID, row: Mapping[str, Any]) -> ThreadFacts:
-        configurable = {**(row["configurable"] or {}), "thread_id": str(thread_id)}
-        config = cast("RunnableConfig", {"configurable": configurable})
+        config = config_of(
+            owner=row["owner"],
+            graph_id=row["graph_id"],
+            assistant_id=row["assistant_id"],
+            thread_id=thread_id,
+            stored={"configurable": of_a_thread(row["configurable"])},
+        )
         await engine.load()
         async with self.graphs.open(
             row["graph_id"],
@@ -387,7 +392,7 @@ _HEAD = """(select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = t.thread_id::text and k.checkpoint_ns = '')"""
 
 _THREAD_GRAPH = f"""
-select t.owner, t.metadata ->> 'graph_id' as graph_id, t.config -> 'configurable' as configurable, {_HEAD} as head
+select t.owner, t.metadata ->> 'graph_id' as graph_id, t.metadata ->> 'assistant_id' as assistant_id, t.config -> 'configurable' as configurable, {_HEAD} as head
 from slackwater.threads t where t.thread_id = %(thread_id)s"""
 
 _REFRESH = f"""

@@ -14,6 +14,7 @@ from app.assistants.service import system_id
 from app.auth.principal import Principal
 from app.errors import BadRequest, Draining, Invalid, LeaseLost
 from app.graphs import snapshot
+from app.graphs.config import config_of, of_a_thread
 from app.runtime import engine
 from app.runtime.hold import ThreadHeld
 from app.threads import queries
@@ -42,18 +43,20 @@ class _Thread:
     assistant_id: str | None
     configurable: Mapping[str, Any]
     """What the runs of this thread were configured with: a factory may need it to build the same graph again."""
+    headers: Mapping[str, str]
+    """Of the request that reads or writes it now."""
 
     def config(self, at: Checkpoint = HEAD) -> RunnableConfig:
         """The config of this thread's graph, pointing at a checkpoint of this thread whatever `at` says."""
-        ids = {"graph_id": self.graph_id, "assistant_id": self.assistant_id, "user_id": self.owner}
-        configurable = {
-            **self.configurable,
-            **{name: value for name, value in ids.items() if value is not None},
-            **at.model_dump(exclude_none=True),
-            "thread_id": str(self.thread_id),
-            "checkpoint_ns": at.checkpoint_ns or "",
-        }
-        return cast("RunnableConfig", {"configurable": configurable})
+        return config_of(
+            owner=self.owner,
+            graph_id=self.graph_id,
+            assistant_id=self.assistant_id,
+            thread_id=self.thread_id,
+            stored={"configurable": self.configurable},
+            headers=self.headers,
+            checkpoint={**at.model_dump(exclude_none=True), "checkpoint_ns": at.checkpoint_ns or ""},
+        )
 
 
 async def read(
@@ -142,7 +145,7 @@ async def draft(
         raise Invalid("supersteps: name the graph that they are for, as graph_id in the thread's metadata")
     services.graphs.require(graph_id)
     assistant_id = assistant_id if isinstance(assistant_id, str) else None
-    thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {})
+    thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {}, principal.headers)
     await engine.load()
     saver = engine.DraftSaver(services.database, thread_id)
     async with _open(services, thread, saver, "threads.update") as graph:
@@ -199,22 +202,15 @@ async def _find(services: Services, principal: Principal, thread_id: UUID) -> _T
     if row is None:
         raise not_found(thread_id)
     graph_id = row["metadata"].get("graph_id")
-    configurable = row["config"].get("configurable") or {}
+    assistant_id = row["metadata"].get("assistant_id")
     return _Thread(
         thread_id,
         principal.owner,
         graph_id if isinstance(graph_id, str) else None,
-        row["metadata"].get("assistant_id"),
-        {
-            **{name: value for name, value in configurable.items() if not _is_of_a_run(name)},
-            **principal.headers,
-        },
+        assistant_id if isinstance(assistant_id, str) else None,
+        of_a_thread(row["config"].get("configurable")),
+        principal.headers,
     )
-
-
-def _is_of_a_run(name: str) -> bool:
-    """Whether a key of `configurable` says something about one run only, or is LangGraph's own."""
-    return name == "run_id" or name.startswith(("checkpoint_", "__"))
 
 
 @asynccontextmanager
