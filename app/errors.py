@@ -97,6 +97,10 @@ class NotFound(ApiError):
     status = 404
 
 
+class RunsDisabled(NotFound):
+    """This server starts no runs: take disable_runs out of http in langgraph.json, or ask another one."""
+
+
 class NoWebSocket(ApiError):
     """There is no WebSocket here: AWS Lambda has none. POST to this path for server-sent events (transport="sse")."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.crons import queries
 from app.errors import ApiError, Draining, Invalid, NotFound
+from app.graphs.surface import Group
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.admission import Overtaken
 
@@ -27,7 +28,12 @@ ROUNDS = 20
 
 
 async def fire_due(services: Services) -> int:
-    """Start what is due now; how many runs. Safe to do in any number of processes at once. Raises DATABASE_TROUBLE."""
+    """Start what is due now; how many runs. Safe to do in any number of processes at once. Raises DATABASE_TROUBLE.
+
+    Where runs are switched off nothing is: what is due stays due, for a process that does start runs.
+    """
+    if Group.RUNS in services.graphs.http.disabled:
+        return 0
     fired = 0
     for _ in range(ROUNDS):
         rows = await queries.due(services.database, services.graphs.ids, BATCH)

@@ -18,7 +18,7 @@ class Group(StrEnum):
     ASSISTANTS = "assistants"
     THREADS = "threads"
     RUNS = "runs"
-    """Also whatever else starts runs: crons and the protocol's commands."""
+    """Also whatever else starts runs: crons, the protocol's commands, MCP and A2A. `app.runs.service` refuses them all."""
     STORE = "store"
     META = "meta"
     """`/`, `/info`, `/docs`, `/openapi.json` and `/metrics`. `/ok`, `/ready` and `/health` stay: a platform needs them."""
@@ -30,6 +30,9 @@ class Group(StrEnum):
     EVENT_STREAMING = "event_streaming"
     CRONS = "crons"
 
+
+STARTING = frozenset({Group.CRONS, Group.EVENT_STREAMING, Group.MCP, Group.A2A})
+"""Groups other than the runs' own that start some."""
 
 _FLAGS = {f"disable_{group}": group for group in Group}
 _KEYS = frozenset(_FLAGS) | {
@@ -223,7 +226,7 @@ def prefix_of(value: object, place: str) -> str:
 def _implied(groups: Iterable[Group]) -> frozenset[Group]:
     found = frozenset(groups)
     # Who closes runs does not want them started by another way in.
-    return found | {Group.CRONS, Group.EVENT_STREAMING} if Group.RUNS in found else found
+    return found | STARTING if Group.RUNS in found else found
 
 
 def _app(value: object, file: Path) -> AppSpec:

@@ -55,6 +55,9 @@ class RunStart(Parameters):
         return self.multitaskStrategy if self.multitaskStrategy in STRATEGIES else "enqueue"
 
 
+ANSWERS_MAX = 1000
+
+
 class Answer(BaseModel):
     """The answer to one question."""
 
@@ -69,7 +72,7 @@ class InputRespond(Parameters):
     interrupt_id: StrictStr | None = None
     response: Any = None
     namespace: list[StrictStr] = []
-    responses: Annotated[list[Answer], Field(min_length=1)] | None = None
+    responses: Annotated[list[Answer], Field(min_length=1, max_length=ANSWERS_MAX)] | None = None
     update: dict[str, Any] | list[tuple[str, Any]] | None = None
     goto: Any = None
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.errors import BadRequest
+from app.errors import BadRequest, Invalid
 from app.openapi.pieces import PART, Answer, Error, Event, Operation, Shape
-from app.protocol.subscription import CHANNELS
+from app.protocol.subscription import CHANNELS, CHANNELS_MAX, NAMESPACES_MAX
 
 TAG = "Threads as the newer clients see them: commands, and one stream of events that never ends."
 
@@ -49,8 +49,8 @@ Channel = Annotated[str, Field(pattern=f"^({'|'.join(CHANNELS)}|custom:.+)$")]
 class Subscription(BaseModel):
     """Which events."""
 
-    channels: Annotated[list[Channel], Field(min_length=1)]
-    namespaces: Any = None
+    channels: Annotated[list[Channel], Field(min_length=1, max_length=CHANNELS_MAX)]
+    namespaces: Annotated[Any, Field(json_schema_extra={"maxItems": NAMESPACES_MAX})] = None
     depth: Any = None
     since: Any = None
     """The number of the last event that has arrived."""
@@ -109,6 +109,6 @@ OPERATIONS: Mapping[str, Operation] = {
         answers={
             200: Answer("Events, until the client leaves.", Event, _EVENTS, media_type="text/event-stream")
         },
-        errors=(BadRequest,),
+        errors=(BadRequest, Invalid),
     ),
 }

@@ -15,7 +15,7 @@ from app.ids import parse_uuid
 from app.protocol import service, streaming
 from app.protocol.feed import Feed
 from app.protocol.socket import Socket
-from app.protocol.subscription import CHANNELS, Subscription, since_of, unknown_channels
+from app.protocol.subscription import CHANNELS, Subscription, since_of, too_many, unknown_channels
 from app.runs.bounds import CurrentBounds
 from app.runs.streaming import thread_answer
 
@@ -55,6 +55,8 @@ async def events(
     channels = body.get("channels") if isinstance(body, dict) else None
     if not isinstance(channels, list) or not channels:
         raise BadRequest("channels is required and must be a non-empty array")
+    if too_much := too_many(body):
+        raise Invalid(too_much)
     if unknown := unknown_channels(channels):
         raise BadRequest(
             f"channels contains unsupported entries: {', '.join(unknown[:SHOWN_CHANNELS])}. Allowed: "

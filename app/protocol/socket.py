@@ -24,7 +24,13 @@ from app.postgres.trouble import DATABASE_TROUBLE
 from app.protocol import service
 from app.protocol.feed import Feed
 from app.protocol.service import Caller, CommandError
-from app.protocol.subscription import Subscription, since_of, unknown_channels
+from app.protocol.subscription import (
+    SUBSCRIPTIONS_MAX,
+    Subscription,
+    since_of,
+    too_many,
+    unknown_channels,
+)
 from app.protocol.translation import Envelope
 from app.runtime.follow import StreamCut
 from app.runtime.journal import BEGINNING
@@ -128,12 +134,19 @@ class Socket:
         channels, since = params.get("channels"), since_of(params)
         if not isinstance(channels, list) or not channels:
             raise CommandError("invalid_argument", f"{method} requires a non-empty channels array.")
+        if too_much := too_many(params):
+            raise CommandError("invalid_argument", f"{method}: {too_much}")
         if unknown := unknown_channels(channels):
             raise CommandError("invalid_argument", f"{method} received an unsupported channel: {unknown[0]}")
         if method == "subscription.reconnect" and since is None:
             raise CommandError("invalid_argument", f"{method} requires a non-negative integer since.")
         named = params.get("subscription_id") if method == "subscription.reconnect" else None
         subscription_id = named if isinstance(named, str) and named else str(uuid4())
+        if subscription_id not in self._subscriptions and len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
+            raise CommandError(
+                "invalid_argument",
+                f"{method}: at most {SUBSCRIPTIONS_MAX} subscriptions on one connection: unsubscribe from one first",
+            )
         return await self._subscribe(command["id"], subscription_id, Subscription.of(params), since)
 
     async def _subscribe(

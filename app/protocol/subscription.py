@@ -19,6 +19,11 @@ CHANNELS = (
     "tasks",
     "checkpoints",
 )
+SUBSCRIPTIONS_MAX = 100
+"""On one connection. Each event is compared with every one of them."""
+CHANNELS_MAX, NAMESPACES_MAX, SEGMENTS_MAX = 100, 100, 100
+"""In one subscription, and in one of its namespaces."""
+
 SEQ_MAX = 2**53 - 1
 """JavaScript counts no further."""
 
@@ -55,6 +60,23 @@ class Subscription:
             and (self.depth is None or len(event.namespace) - len(prefix) <= self.depth)
             for prefix in self.namespaces
         )
+
+
+def too_many(body: Mapping[str, Any]) -> str | None:
+    """What a subscription has too many of, as a sentence with the number that may be; None: nothing."""
+    channels, namespaces = body.get("channels"), body.get("namespaces")
+    if isinstance(channels, list) and len(channels) > CHANNELS_MAX:
+        return f"channels: at most {CHANNELS_MAX}, not {len(channels)}"
+    if not isinstance(namespaces, list):
+        return None
+    if len(namespaces) > NAMESPACES_MAX:
+        return f"namespaces: at most {NAMESPACES_MAX}, not {len(namespaces)}"
+    longest = max((len(prefix) for prefix in namespaces if isinstance(prefix, list)), default=0)
+    return (
+        f"namespaces: at most {SEGMENTS_MAX} segments in one, not {longest}"
+        if longest > SEGMENTS_MAX
+        else None
+    )
 
 
 def unknown_channels(channels: Sequence[Any]) -> list[str]:

@@ -27,6 +27,7 @@ StreamMode = Literal[
 ]
 READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
 """What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
+STREAM_MODES_MAX = 100
 Breakpoints = Literal["*"] | list[str]
 Configurable = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
@@ -70,7 +71,7 @@ class RunCreate(BaseModel):
     context: Configurable = {}
     checkpoint: Checkpoint | None = None
     checkpoint_id: CheckpointId | None = None
-    stream_mode: StreamMode | list[StreamMode] = "values"
+    stream_mode: StreamMode | Annotated[list[StreamMode], Field(max_length=STREAM_MODES_MAX)] = "values"
     stream_subgraphs: StrictBool = False
     stream_resumable: StrictBool = False
     interrupt_before: Breakpoints | None = None
@@ -99,6 +100,9 @@ RunBatch = Annotated[list[RunCreate], Field(min_length=1, max_length=BATCH_MAX)]
 """Requests for runs without a thread."""
 
 
+CANCEL_MAX = 1000
+
+
 class Cancel(BaseModel):
     """Which runs to cancel: some of a thread, or all of the caller's in a status."""
 
@@ -118,7 +122,7 @@ class Cancel(BaseModel):
                     "properties": {
                         "status": {"type": "null"},
                         "thread_id": {"type": "string"},
-                        "run_ids": {"type": "array"},
+                        "run_ids": {"type": "array", "maxItems": CANCEL_MAX},
                     },
                 },
             ]
@@ -127,7 +131,7 @@ class Cancel(BaseModel):
 
     status: Literal["pending", "running", "all"] | None = None
     thread_id: Annotated[str, Uuid] | None = None
-    run_ids: Annotated[list[Annotated[str, Uuid]], Field(min_length=1)] | None = None
+    run_ids: Annotated[list[Annotated[str, Uuid]], Field(min_length=1, max_length=CANCEL_MAX)] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Cancel:

@@ -31,6 +31,17 @@ async def get(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> 
     return await database.fetch_one(_GET, {"owner": owner, "thread_id": thread_id, "run_id": run_id})
 
 
+_ANY = """
+select run_id from slackwater.runs where run_id = any(%(run_ids)s::uuid[]) and thread_id = %(thread_id)s
+  and owner = %(owner)s and kind = 'run' limit 1"""
+
+
+async def any_of(database: Database, owner: str, thread_id: UUID, run_ids: list[UUID]) -> bool:
+    """Whether one of the runs, at least, is the owner's and on that thread."""
+    params = {"owner": owner, "thread_id": thread_id, "run_ids": run_ids}
+    return await database.fetch_one(_ANY, params) is not None
+
+
 _LIST = f"""
 select {_COLUMNS} from slackwater.runs
 where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from app import wire
 from app.assistants import service as assistants
 from app.auth.principal import Principal
-from app.errors import ApiError, BadRequest, Invalid, NotFound
+from app.errors import ApiError, BadRequest, Invalid, NotFound, RunsDisabled
+from app.graphs.config import unreserved
 from app.graphs.surface import Group
 from app.ids import parse_uuid, uuid7
 from app.reserved import RUN_KEYS
@@ -97,7 +98,12 @@ async def prepare(
     body: RunCreate,
     idempotency_key: str | None,
 ) -> NewRun:
-    """What the request turns into. Raises what is wrong with it; nothing is written."""
+    """What the request turns into. Raises what is wrong with it; nothing is written.
+
+    Whatever starts runs comes through here, so here they are switched off (RunsDisabled).
+    """
+    if Group.RUNS in services.graphs.http.disabled:
+        raise RunsDisabled
     stateless = thread_id is None
     thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
     if stateless and body.command and body.command.resume:
@@ -151,7 +157,7 @@ async def prepare(
         },
         metadata={**(body.config.metadata or {}), **body.metadata},
         assistant_metadata=assistant.metadata,
-        assistant_configurable=assistant.config.get("configurable") or {},
+        assistant_configurable=unreserved(assistant.config.get("configurable")),
         multitask_strategy=body.multitask_strategy,
         after_seconds=max(0.0, body.after_seconds),  # what was to begin long ago begins now
         create_thread=stateless or body.if_not_exists == "create",
@@ -241,11 +247,11 @@ async def cancel(
     runs = [parse_uuid(run_id, "run") for run_id in run_ids]
     found = await services.runtime.cancel(principal.owner, thread, runs, action, reason)
     if not found.found:
-        known = [await queries.get(services.database, principal.owner, thread, run) for run in runs]
+        known = await queries.any_of(services.database, principal.owner, thread, runs)
         raise NotFound(
             "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't "
             "been deleted or completed."
-            if any(known)
+            if known
             else "No runs found to cancel."
         )
     return thread

@@ -158,7 +158,7 @@ class Prune(BaseModel):
 class ThreadFilter(BaseModel):
     """Which threads: `metadata` and `values` by containment."""
 
-    ids: list[Annotated[str, Uuid]] = []
+    ids: Annotated[list[Annotated[str, Uuid]], Field(max_length=1000)] = []
     metadata: dict[str, Any] = {}
     values: dict[str, Any] = {}
     status: Status | None = None

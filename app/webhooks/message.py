@@ -13,10 +13,12 @@ from app.webhooks.signature import signature
 
 
 def body_of(row: Mapping[str, Any], policy: Policy) -> bytes:
-    """The run as the API shows it, its status at its end, its times, its thread's values, its error."""
+    """The run as the API shows it, whose it is, its status at its end, its times, its thread's values, its error."""
     run = row["run"]
     times = {name: _time(run[name]) for name in ("created_at", "updated_at", "started_at", "ended_at")}
     body = shown({**run, **times})
+    # A signature says that this server has sent it. For whom, only the body can say.
+    body["owner"] = row["owner"]
     if run["status"] == "interrupted" and run["cancel_action"] == "rollback":
         body["status"] = "rollback"
     body["run_started_at"] = _text(times["started_at"])

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from app.errors import Invalid, SettingsError
+from app.graphs.surface import SECRET_HEADERS
 from app.webhooks import address
 
 _TEMPLATE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
@@ -41,6 +42,8 @@ class Policy:
     loopback: bool = False
     private: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: tuple[str, ...] = ()
+    """Names of those that hold a secret. With any, only https domains that `allowed_domains` names are called."""
     allowed_fields: frozenset[str] = frozenset()
     """The top-level fields of a body. Empty: all."""
 
@@ -56,6 +59,7 @@ class Policy:
         if not isinstance(prefix, str):
             raise SettingsError("langgraph.json: webhooks.env_prefix must be a text.")
         variables = os.environ if environment is None else environment
+        headers = content.get("headers") or {}
         return cls(
             require_https=_flag(url, "require_https", given),
             allowed_domains=tuple(
@@ -65,7 +69,8 @@ class Policy:
             max_url_length=_length(url, 2048 if given else 4096),
             loopback=not _flag(url, "disable_loopback", True),
             private=not _flag(url, "disable_private_ips", True),
-            headers=_headers(content.get("headers") or {}, prefix, variables),
+            headers=_headers(headers, prefix, variables),
+            secret_headers=tuple(name for name, template in headers.items() if _is_secret(name, template)),
             allowed_fields=frozenset(_texts(content, "webhooks.allowed_fields")),
         )
 
@@ -97,6 +102,12 @@ class Policy:
             raise Invalid(f"Webhook domain not allowed: '{host}'")
         if why := self._blocked(host):
             raise Invalid(f"Webhook host blocked: '{host}' is {why}")
+        if self.secret_headers and not (parts.scheme == "https" and self.allowed_domains):
+            # Whoever may start a run chooses where it is sent, and would otherwise be sent the secret.
+            raise Invalid(
+                f"Webhook refused: webhooks.headers of langgraph.json holds a secret ({self.secret_headers[0]}), which is "
+                "sent only by https, and only to domains that webhooks.url.allowed_domains names"
+            )
 
     def _blocked(self, host: str) -> str | None:
         known = address.literal(host)
@@ -178,6 +189,11 @@ def _headers(value: object, prefix: str, variables: Mapping[str, str]) -> dict[s
             )
         headers[name] = _filled(name, template, prefix, variables)
     return headers
+
+
+def _is_secret(name: str, template: str) -> bool:
+    """Whether a header holds what only its receiver may know: taken from the environment, or by its name."""
+    return _TEMPLATE.search(template) is not None or name.lower() in SECRET_HEADERS
 
 
 def _filled(name: str, template: str, prefix: str, variables: Mapping[str, str]) -> str:

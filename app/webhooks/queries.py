@@ -22,7 +22,7 @@ with due as (
 update slackwater.webhooks w set fence = w.fence + 1, attempts = w.attempts + 1,
   claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
 from due where w.run_id = due.run_id
-returning w.run_id, w.thread_id, w.url, w.run, w."values", w.attempts, w.fence, w.trouble"""
+returning w.run_id, w.thread_id, w.owner, w.url, w.run, w."values", w.attempts, w.fence, w.trouble"""
 
 _MINE = "run_id = %(run_id)s and fence = %(fence)s and given_up_at is null and claimed_until is not null"
 

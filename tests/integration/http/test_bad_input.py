@@ -275,6 +275,30 @@ async def test_a_thread_id_cannot_be_smuggled_in(
     assert (await http.delete(f"/threads/{other}")).status_code == 204
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "most"),
+    [
+        ("/runs/cancel", {"thread_id": "{thread}", "run_ids": [str(uuid7())] * 1001}, 1000),
+        ("/runs/batch", [RUN] * 1001, 1000),
+        ("/threads/search", {"ids": [str(uuid7())] * 1001}, 1000),
+        ("/threads/prune", {"thread_ids": [str(uuid7())] * 1001}, 1000),
+        ("/runs", {**RUN, "stream_mode": ["values"] * 101}, 100),
+        ("/threads/{thread}/stream/events", {"channels": ["values"] * 101}, 100),
+        ("/threads/{thread}/stream/events", {"channels": ["values"], "namespaces": [["a"]] * 101}, 100),
+        ("/threads/{thread}/stream/events", {"channels": ["values"], "namespaces": [["a"] * 101]}, 100),
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+async def test_lists_have_a_maximum_that_the_refusal_names(
+    http: httpx.AsyncClient, thread: str, path: str, body: Any, most: int
+) -> None:
+    sent = json.loads(json.dumps(body).replace("{thread}", thread))
+
+    answer = await http.post(path.format(thread=thread), json=sent)
+
+    assert f"at most {most}" in assert_refused(answer, 422)
+
+
 async def test_the_threads_own_id_may_be_repeated(http: httpx.AsyncClient, thread: str) -> None:
     body = {**RUN, "config": {"configurable": {"thread_id": thread}}}
 

@@ -11,6 +11,8 @@ import pytest
 from support.api import Api
 from support.socket import SocketClient, connect
 
+from app.protocol.subscription import SUBSCRIPTIONS_MAX
+
 ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"]
 
 
@@ -59,6 +61,23 @@ async def test_commands_and_events_share_a_connection(api: Api) -> None:
             await socket.ask("subscription.subscribe", channels=ALL, **given)
             await socket.until(lambda: has_ended(socket))
             assert socket.events == [event for event in live if event["seq"] > (since or 0)]
+
+
+async def test_a_connection_has_only_so_many_subscriptions(api: Api) -> None:
+    async with connect(api, path_of(str(uuid4())), "alice") as socket:
+        for _ in range(SUBSCRIPTIONS_MAX):
+            last = await socket.ask("subscription.subscribe", channels=["lifecycle"])
+            assert last["type"] == "success"
+        for refused in (
+            await socket.ask("subscription.subscribe", channels=["lifecycle"]),
+            await socket.ask("subscription.subscribe", channels=["lifecycle"] * 101),
+        ):
+            assert (refused["type"], refused["error"]) == ("error", "invalid_argument")
+            assert "at most 100" in refused["message"]
+        # One that is given up makes room for another
+        gone = last["result"]["subscription_id"]
+        await socket.ask("subscription.unsubscribe", subscription_id=gone)
+        assert (await socket.ask("subscription.subscribe", channels=["lifecycle"]))["type"] == "success"
 
 
 async def test_each_subscription_gets_the_past_and_everybody_together_the_present_once(api: Api) -> None:

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 from support.api import Api
 
+from app.auth.principal import Principal
+from app.errors import RunsDisabled
+from app.runs import service
+from app.runs.models import RunCreate
+
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 ORIGIN = {"origin": "http://localhost:5173"}
 
@@ -136,6 +141,51 @@ async def test_groups_that_are_switched_off_are_not_there(
         described = set(api.app.openapi()["paths"])
         assert not set(gone) & described
         assert set(there) <= described
+
+
+async def test_where_runs_are_switched_off_nothing_starts_one(surface: Serve) -> None:
+    """Whatever the way in: also one that is no route, and those that somebody forgets to close."""
+    run = {"assistant_id": "echo", "input": {"text": "a"}}
+    cron = {**run, "schedule": "0 5 1 1 *"}
+    # GIVEN a cron of a server that starts runs
+    async with surface({}) as api:
+        thread = (await api.client().post("/threads", json={})).json()["thread_id"]
+        assert (await api.client().post("/runs/crons", json=cron)).status_code == 200
+        await api.database.execute("update slackwater.crons set next_run_date = clock_timestamp()")
+        await api.services.runtime.worker.stop(1)
+    async with surface({"disable_runs": True}) as api:
+        http = api.client()
+        call = {"jsonrpc": "2.0", "id": 1}
+        part = {"kind": "data", "data": {"text": "a"}}
+        message = {"message": {"messageId": "m", "role": "user", "parts": [part]}}
+        for path, body in (
+            ("/runs", run),
+            ("/runs/wait", run),
+            ("/runs/stream", run),
+            ("/runs/batch", [run]),
+            ("/runs/crons", cron),
+            (f"/threads/{thread}/runs", run),
+            (f"/threads/{thread}/runs/wait", run),
+            (f"/threads/{thread}/runs/stream", run),
+            (f"/threads/{thread}/runs/crons", cron),
+            (f"/threads/{thread}/commands", {"id": 1, "method": "run.start", "params": run}),
+            (
+                "/mcp",
+                {**call, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "a"}}},
+            ),
+            ("/a2a/echo", {**call, "method": "message/send", "params": message}),
+        ):
+            assert (await http.post(path, json=body)).status_code == 404, path
+        # WHEN what no route leads to tries
+        with pytest.raises(RunsDisabled):
+            await service.create(api.services, Principal("local"), None, RunCreate.model_validate(run), None)
+        await api.services.runtime.sweep()
+        # THEN there is no run, and the cron still waits for a server that has them
+        assert await api.database.fetch("select run_id from slackwater.runs") == []
+        (waiting,) = await api.database.fetch(
+            "select next_run_date < clock_timestamp() as due from slackwater.crons"
+        )
+        assert waiting["due"]
 
 
 async def test_without_meta_only_that_the_server_is_up_is_told(surface: Serve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import subprocess
 import time
@@ -369,17 +370,90 @@ async def test_fields_and_headers_of_the_project(database: Database, serve: Any,
         policy = Policy.of(
             {
                 "url": {"disable_loopback": False, "require_https": False},
-                "headers": {"Authorization": "Bearer ${{ env.LG_WEBHOOK_TOKEN }}"},
+                "headers": {"X-From": "us"},
                 "allowed_fields": ["run_id", "status"],
-            },
-            {"LG_WEBHOOK_TOKEN": "t0k3n"},
+            }
         )
         outbox = Deliveries(database, policy)
         outbox.nudge()
         await outbox.stop(5)
     (got,) = hook.got
     assert got.json == {"run_id": run["run_id"], "status": "success"}
-    assert got.headers["authorization"] == "Bearer t0k3n"
+    assert got.headers["x-from"] == "us"
+
+
+async def test_a_header_with_a_secret_goes_to_the_domains_that_are_named_and_by_https(
+    database: Database, serve: Any, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        return [(2, 1, 6, "", ("127.0.0.1", port))]
+
+    file, context = certificate(tmp_path, "hook.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    named = Receiver(tls=context)
+    await named.up()
+    async with serve() as api:
+        api.services.runtime.outbox = NoOutbox()
+        # GIVEN runs that were admitted before the project had such a header
+        told = await start(api.client(), hook, webhook=f"https://hook.example:{named.port}/hook")
+        await start(api.client(), hook)
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        policy = Policy.of(
+            {
+                "url": {
+                    "disable_loopback": False,
+                    "require_https": False,
+                    "allowed_domains": ["hook.example", "127.0.0.1"],
+                },
+                "headers": {"Authorization": "Bearer ${{ env.LG_WEBHOOK_TOKEN }}"},
+            },
+            {"LG_WEBHOOK_TOKEN": "t0k3n"},
+        )
+        outbox = Deliveries(database, policy)
+        outbox.nudge()
+        await outbox.stop(8)
+        (row,) = await rows(database)
+    await named.down()
+    # THEN it goes where it may, and is sent to nobody else
+    (got,) = named.got
+    assert (got.id, got.headers["authorization"]) == (told["run_id"], "Bearer t0k3n")
+    assert hook.got == []
+    assert "holds a secret (Authorization)" in row["trouble"]
+
+
+async def test_a_webhook_that_would_be_sent_a_secret_is_refused_and_leaves_nothing(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LG_WEBHOOK_TOKEN", "t0k3n")
+    (tmp_path / "graphs.py").write_text((GRAPHS / "graphs.py").read_text())
+    project = {
+        "graphs": {"echo": "./graphs.py:echo"},
+        "webhooks": {"headers": {"X-Token": "${{ env.LG_WEBHOOK_TOKEN }}"}},
+    }
+    (tmp_path / "langgraph.json").write_text(json.dumps(project))
+    async with serve(project=tmp_path) as api:
+        body = {"assistant_id": "echo", "input": {"text": "a"}, "webhook": "https://example.com/hook"}
+        for path, sent in (
+            ("/runs", body),
+            ("/runs/batch", [body]),
+            ("/runs/crons", {**body, "schedule": "0 5 1 1 *"}),
+        ):
+            answer = await api.client().post(path, json=sent)
+            assert answer.status_code == 422
+            assert "domains that webhooks.url.allowed_domains names" in answer.json()["detail"]
+            assert "t0k3n" not in answer.text
+        assert await api.database.fetch("select run_id from slackwater.runs") == []
+        assert await api.database.fetch("select cron_id from slackwater.crons") == []
+
+
+async def test_the_signed_body_says_whose_run_it_is(serve: Any, hook: Receiver) -> None:
+    async with serve(names=("alice", "bob"), webhook_secret=SECRET) as api:
+        runs = {name: await start(api.client(name), hook) for name in ("alice", "bob")}
+        told = {got.id: got for got in await hook.until(2)}
+    for name, run in runs.items():
+        got = told[run["run_id"]]
+        assert got.signed_with(SECRET.encode())
+        assert got.json["owner"] == name
 
 
 BAD_URLS = {

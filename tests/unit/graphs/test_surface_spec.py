@@ -47,7 +47,9 @@ def test_all_of_it(tmp_path: Path) -> None:
         cors=cors,
         mount_prefix="/agents/v1",
         # Whoever closes runs does not want them started in other ways.
-        disabled=frozenset({Group.STORE, Group.RUNS, Group.CRONS, Group.EVENT_STREAMING}),
+        disabled=frozenset(
+            {Group.STORE, Group.RUNS, Group.CRONS, Group.EVENT_STREAMING, Group.MCP, Group.A2A}
+        ),
         configurable_headers=HeaderFilter(("x-*",), ("x-secret",)),
         logging_headers=HeaderFilter(("user-agent",)),
         custom_route_auth=True,

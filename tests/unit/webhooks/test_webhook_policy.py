@@ -76,6 +76,21 @@ def test_headers_are_filled_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "template"), [("X-Token", "${{ env.LG_WEBHOOK_T }}"), ("Authorization", "Bearer literal")]
+)
+def test_a_secret_is_sent_to_named_domains_by_https_only(name: str, template: str) -> None:
+    def policy(**url: Any) -> Policy:
+        block = {"headers": {name: template, "X-Plain": "a"}, "url": url}
+        return Policy.of(block, {"LG_WEBHOOK_T": "t"})
+
+    named = policy(allowed_domains=["example.com"], require_https=False)
+    named.check("https://example.com/hook")
+    assert f"holds a secret ({name})" in refused(named, "http://example.com/hook")
+    assert f"holds a secret ({name})" in refused(policy(), "https://example.com/hook")
+    Policy.of({"headers": {"X-Plain": "a"}}).check("http://example.com/hook")
+
+
+@pytest.mark.parametrize(
     ("block", "words"),
     [
         ([], None),
