@@ -154,32 +154,36 @@ async def claim(
     return [ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
 
 
-_RENEW = """
-update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) as mine(run_id, fence)
-where r.run_id = mine.run_id and r.fence = mine.fence and r.worker = %(worker)s and r.status = 'running'
-returning r.run_id, r.cancel_action, r.cancel_reason"""
+RENEW = """
+with mine as (
+  select r.run_id, r.fence from slackwater.runs r
+  join unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) as m(run_id, fence) using (run_id, fence)
+  where r.worker = %(worker)s and r.status = 'running'
+), free as (
+  select r.run_id from slackwater.runs r join mine using (run_id, fence)
+  where r.worker = %(worker)s and r.status = 'running' for no key update of r skip locked
+), kept as (
+  update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
+    stalled_by = %(stalled_by)s
+  from free where r.run_id = free.run_id returning r.run_id, r.cancel_action, r.cancel_reason
+)
+select run_id, fence, kept.run_id is not null as kept, cancel_action, cancel_reason
+from mine left join kept using (run_id)"""
+"""Renews the leases of a process, of which none waits for another's row. What is missing in the answer is lost; what is
+there and not kept is locked by somebody: perhaps by a writer of ours, perhaps by who takes it over."""
 
 
-async def renew(
-    database: Database, leases: Sequence[Lease], *, worker: str, lease_seconds: float
-) -> dict[UUID, Mapping[str, Any]]:
-    """Renew all leases with one statement; what is missing in the answer is lost. Brings back wishes to cancel."""
-    sent = time.monotonic()
-    rows = await database.fetch(
-        _RENEW,
-        {
-            "worker": worker,
-            "lease": lease_seconds,
-            "run_ids": [lease.run_id for lease in leases],
-            "fences": [lease.fence for lease in leases],
-        },
-    )
-    kept: dict[UUID, Mapping[str, Any]] = {row["run_id"]: row for row in rows}
-    for lease in leases:
-        if lease.run_id in kept:
-            lease.deadline = sent + lease_seconds
-    return kept
+def renewal(
+    leases: Sequence[Lease], *, worker: str, lease_seconds: float, stalled_by: UUID | None = None
+) -> dict[str, Any]:
+    """The parameters of `RENEW`. `stalled_by` is the run that holds up all of this process, if one does."""
+    return {
+        "worker": worker,
+        "lease": lease_seconds,
+        "run_ids": [lease.run_id for lease in leases],
+        "fences": [lease.fence for lease in leases],
+        "stalled_by": stalled_by,
+    }
 
 
 _WISHES = """

@@ -49,6 +49,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     await _settle(runtime, budget, attempts)
     await runtime.outbox.sent(budget.left_to_insist())
     await runtime.hints.sent(budget.left())
+    await runtime.worker.renewal.rest(budget.left())
     await runtime.database.gate.quiesce(budget.left())
     _record(budget, attempts)
     return report(attempts, budget, reason)

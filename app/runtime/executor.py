@@ -264,6 +264,7 @@ async def _before_more(saver: RunSaver, bounded: bool) -> None:
     """What has to hold before the graph may go on; between two supersteps it always asks."""
     if bounded:
         await saver.breathe()
-    if not saver.lease.valid():
-        # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin.
+    if not saver.lease.valid() and not await saver.lease.holds():
+        # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin
+        # before it is known whose run it is.
         raise LeaseLost

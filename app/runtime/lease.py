@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 
-@dataclass(slots=True)
+class Keeper(Protocol):
+    """Renews leases, and asks the database about one whose time is over."""
+
+    async def confirm(self, lease: Lease) -> bool:
+        """Wait until the lease is renewed, or is known or has to be taken to be lost; which."""
+
+
+@dataclass(slots=True, eq=False)
 class Lease:
     """What a process has to prove with every write.
 
@@ -19,7 +27,16 @@ class Lease:
     fence: int
     deadline: float
     lost: bool = False
+    keeper: Keeper | None = None
+    """Who renews it. Without one it ends with its deadline."""
 
     def valid(self) -> bool:
-        """Whether this process may still act as the owner."""
+        """Whether this process may act as the owner without asking."""
         return not self.lost and time.monotonic() < self.deadline
+
+    async def holds(self) -> bool:
+        """Whether this process is the owner. After the deadline, which a process that stood still sees too late, the
+        database decides: a lease that nobody has taken is renewed."""
+        if not self.lost and not self.valid() and self.keeper is not None:
+            return await self.keeper.confirm(self)
+        return self.valid()

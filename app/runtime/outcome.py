@@ -123,7 +123,7 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     """End or hand over the run whose attempt has its outcome."""
     if attempt.settled is not None:
         return Settled(owned=True, status=attempt.settled)
-    facts = facts or ThreadFacts("busy", None)
+    facts, lease, asked = facts or ThreadFacts("busy", None), attempt.saver.lease, False
     while True:
         try:
             async with shop.settling:
@@ -134,10 +134,12 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
             raise
         except DATABASE_TROUBLE as problem:
             # A lost connection, or a restarting database. Repeating is safe: the statement is a compare-and-set.
-            if not attempt.saver.lease.valid():
+            # A run that is not ours any more may have been settled by us, and only the answer was lost: asked once more.
+            if not await lease.holds() and (asked or not lease.lost):
                 log.error("run not settled: %s; its lease will expire", problem, extra=_extra(attempt))
                 attempt.journal.close(Ending.GONE_ON)
                 return Settled(owned=False)
+            asked = lease.lost
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
     attempt.settled = settled.status if settled.owned else None
     if attempt.settled == RunStatus.PENDING.value:

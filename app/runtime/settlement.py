@@ -96,8 +96,9 @@ with now as (
       then coalesce(reader_left_at, clock_timestamp()) end,
     last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), progress = now.progress,
     -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
-    stalls = case when r.progress is distinct from now.progress then (%(stopped)s <> 'drained')::int
-                  else r.stalls + (%(stopped)s <> 'drained')::int end
+    -- Nor what was lost with a process whose event loop another run has blocked.
+    stalls = case when r.progress is distinct from now.progress then 0 else r.stalls end
+      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null
   from now where r.run_id = now.run_id and r.fence = %(fence)s and r.status = 'running'
     and (%(expired)s is false or r.lease_until < clock_timestamp())
   returning r.run_id

@@ -31,9 +31,10 @@ _EXPIRED = f"""
 select run_id, thread_id, owner, kind, fence, cancel_action, cancel_reason, stalls, attempt,
   {WORKED} >= %(limit)s as overdue
 from slackwater.runs r
-where status = 'running' and lease_until < clock_timestamp()
+where status = 'running' and lease_until < now() and run_id <> all(%(here)s::uuid[])
   and (%(run_ids)s::uuid[] is null or run_id = any(%(run_ids)s::uuid[]))
-order by lease_until limit 100"""
+order by lease_until limit 100 for no key update of r skip locked"""
+# A row that somebody has locked is left alone: whoever waited for it would take it before its owner has renewed it.
 
 _DROP_WRITE = """
 delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and kind = 'write'
@@ -148,6 +149,8 @@ async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None =
     """Take over the runs (of `run_ids`, or all) whose lease has expired; how many there were."""
     params = {
         "run_ids": None if run_ids is None else list(run_ids),
+        # What is worked on here its own renewal asks for first.
+        "here": [a.run.run_id for a in runtime.worker.attempts if not a.saver.lease.lost],
         "limit": runtime.settings.run_timeout_seconds or float("inf"),
     }
     rows = await runtime.database.fetch(_EXPIRED, params)

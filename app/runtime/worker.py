@@ -1,4 +1,4 @@
-"""The loops of a process that works: claim, renew, watch, listen. Each is a named task with an end.
+"""The loops of a process that works: claim, watch, listen. Each is a named task with an end.
 
 What they share is `Worker.attempts`, those of this process. A run is in it from the statement that claimed it on, until
 no code of it runs here any more, whoever owns it by then.
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -24,7 +24,9 @@ from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
+from app.runtime.lease import Lease
 from app.runtime.queue import HINT_CANCEL
+from app.runtime.renewal import Answer, Renewal, Verdict
 from app.runtime.states import StopWish
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLAIM_BATCH = 16
-RENEW_AGAIN_SECONDS = 0.5
 SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 """A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
 
@@ -65,6 +66,14 @@ class Worker:
         self._reserved = 0
         self._said_stuck = False
         self.claim_in_flight = False
+        self.renewal = Renewal(
+            runtime.database.conninfo,
+            worker=runtime.worker_id,
+            name="renewal",
+            leases=self._leases,
+            lease_seconds=lambda: self.lease_seconds,
+            answered=self._renewed,
+        )
         # Half of the pool: what starts and ends runs finds a connection, and writers that wait gather more to write.
         self._turns = asyncio.Semaphore(max(2, runtime.settings.pool_max_size // 2))
 
@@ -73,7 +82,7 @@ class Worker:
     def start(self) -> None:
         """Start the loops."""
         settings = self.runtime.settings
-        loops: dict[str, Callable[[], Awaitable[None]]] = {"renew": self._renew, "watch": self._watch}
+        loops: dict[str, Callable[[], Awaitable[None]]] = {"watch": self._watch}
         if settings.max_concurrent_runs:
             loops["wishes"] = self._wishes
         # A Lambda environment is frozen between invocations: a run that it claimed by itself would freeze, too.
@@ -150,8 +159,8 @@ class Worker:
         """End the loops, within `timeout` seconds."""
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        stopped = asyncio.create_task(self.renewal.stop(timeout), name="renewal:stop")
+        await asyncio.wait([*self._tasks, stopped], timeout=timeout)
 
     async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -273,11 +282,13 @@ class Worker:
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         attempt = Attempt(run, saver, journal, engine.RunControl())
+        run.lease.keeper = self.renewal
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.attempts.append(attempt)
         self.live[run.run_id] = attempt
+        self.renewal.begin()
         self.runtime.hints.prepare()
         metrics.level(Metric.RUNS_LIVE, len(self.attempts))
         if run.stopped is None:
@@ -331,40 +342,34 @@ class Worker:
             if settled is not None and settled.next_ready and not self._taking:
                 self.runtime.hints.give()
 
-    async def _renew(self) -> None:
-        third = pause = self.runtime.settings.lease_seconds / 3
-        while True:
-            await asyncio.sleep(pause * random.uniform(0.9, 1.0))
-            try:
-                # A statement that hangs would cost the next renewals, too: then rather another connection.
-                async with asyncio.timeout(third):
-                    await self.renew_now()
-                pause = third
-            except DATABASE_TROUBLE as problem:
-                log.warning("leases not renewed: %s", problem, extra={"event": "worker.renew.trouble"})
-                pause = min(third, RENEW_AGAIN_SECONDS)
+    def _leases(self) -> list[Lease]:
+        """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""
+        return [a.saver.lease for a in list(self.attempts) if a.settled is None and not a.saver.lease.lost]
 
     async def renew_now(self) -> None:
         """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
-        attempts = [attempt for attempt in self.attempts if not attempt.saver.lease.lost]
-        if not attempts:
-            return
-        kept = await claims.renew(
-            self.runtime.database,
-            [attempt.saver.lease for attempt in attempts],
-            worker=self.runtime.worker_id,
-            lease_seconds=self.lease_seconds,
-        )
-        for attempt in attempts:
-            row = kept.get(attempt.run.run_id)
-            if row is not None and row["cancel_action"]:
-                attempt.stop(StopWish.CANCEL, CancelWish.of(row))
-            elif row is None and attempt.outcome is None:
-                attempt.stop(StopWish.LEASE_LOST)
+        await self.renewal.now()
+
+    def _renewed(self, answers: Sequence[Answer]) -> None:
+        attempts = {id(attempt.saver.lease): attempt for attempt in self.attempts}
+        for answer in answers:
+            attempt = attempts.get(id(answer.lease))
+            if attempt is None:
+                continue
+            if answer.wish is not None:
+                attempt.stop(StopWish.CANCEL, answer.wish)
+            elif answer.verdict is Verdict.GONE:
+                if attempt.outcome is None:
+                    attempt.stop(StopWish.LEASE_LOST)
+                elif attempt.settled is None:
+                    attempt.saver.lease.lost = True
 
     async def _watch(self) -> None:
         """Stop runs that have had their time, and those whose lease runs out before it could be renewed, however long a
-        statement hangs."""
+        statement hangs.
+
+        Whoever stood still, or met a lock, asks first: a lease that is over and that nobody has taken is renewed.
+        """
         margin = min(SETTLE_SECONDS_BEFORE_EXPIRY, self.runtime.settings.lease_seconds / 6)
         while True:
             await asyncio.sleep(margin / 2)
@@ -372,8 +377,11 @@ class Worker:
             for attempt in list(self.attempts):
                 if attempt.outcome is not None:
                     continue
-                if now > attempt.saver.lease.deadline - margin:
-                    attempt.stop(StopWish.LEASE_LOST)
+                if now > attempt.saver.lease.deadline - margin and not attempt.saver.lease.lost:
+                    if self.renewal.silent:
+                        attempt.stop(StopWish.LEASE_LOST)
+                    else:
+                        self.renewal.ask()
                 elif now > attempt.timeout_at:
                     attempt.stop(StopWish.TIMEOUT)
 

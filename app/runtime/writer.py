@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -181,7 +180,7 @@ class Writer:
             try:
                 return await read()
             except DATABASE_TROUBLE:
-                if time.monotonic() + pause > self.lease.deadline:
+                if not await self.lease.holds():
                     raise self._lost() from None
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(pause * 2, RETRY_SECONDS[1])
@@ -267,7 +266,7 @@ class Writer:
                 break
             except DATABASE_TROUBLE:
                 # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
-                if time.monotonic() + pause > self.lease.deadline:
+                if not await self.lease.holds():
                     raise self._lost() from None
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(pause * 2, RETRY_SECONDS[1])

@@ -248,6 +248,7 @@ class Process:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.05)
         assert not tasks, tasks
+        await worker.renewal.stop(1)
         await self.runtime.follower.stop(1)
         await self.runtime.store.stop(1)  # type: ignore[attr-defined]
         await self.database.close(0.1)

@@ -289,9 +289,9 @@ async def test_the_sweep_goes_on_after_trouble(
 async def test_a_loop_that_fails_is_logged_and_starts_again(
     fleet: Fleet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = await fleet.start(begin=False, poll_seconds=0.02, lease_seconds=0.3)
+    process = await fleet.start(begin=False, poll_seconds=0.02)
     worker = process.runtime.worker
-    calls: dict[str, int] = {"claim": 0, "renew": 0}
+    calls: dict[str, int] = {"claim": 0, "wishes": 0}
 
     def failing(name: str, real: Any) -> Any:
         async def act(*arguments: Any) -> Any:
@@ -305,7 +305,7 @@ async def test_a_loop_that_fails_is_logged_and_starts_again(
         return act
 
     monkeypatch.setattr(worker, "_take", failing("claim", worker._take))
-    monkeypatch.setattr(worker, "renew_now", failing("renew", worker.renew_now))
+    monkeypatch.setattr(worker, "_wishes", failing("wishes", worker._wishes))
     await process.runtime.start()
 
     async def recovered() -> bool:
@@ -316,8 +316,8 @@ async def test_a_loop_that_fails_is_logged_and_starts_again(
     assert {
         "worker.claim.trouble",
         "worker.claim.failed",
-        "worker.renew.trouble",
-        "worker.renew.failed",
+        "worker.wishes.trouble",
+        "worker.wishes.failed",
     } <= events
     await fleet.ended((await process.admit("line")).row["run_id"])
 
