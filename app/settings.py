@@ -279,7 +279,7 @@ class Settings(BaseSettings):
                 "forks the process, and that is not supported: take it off its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
             )
-        if self.on_lambda and not (self.api_keys or self.api_keys_secret_arn or self.authorizer):
+        if self.on_lambda and not (self.has_keys or self.authorizer):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
                 "put what it prints into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind that stands in front."
@@ -287,11 +287,21 @@ class Settings(BaseSettings):
 
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond loopback while nobody needs a key."""
-        if not (self.api_keys or self.api_keys_secret_arn) and host not in LOOPBACK_HOSTS:
+        if not self.has_keys and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
                 "and put what it prints into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
             )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self.api_keys or self.api_keys_secret_arn)
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether nobody but this machine is served, as nobody needs a key. Elsewhere than here somebody always decides."""
+        return not self.has_keys and not self.on_lambda
 
     @property
     def on_lambda(self) -> bool:

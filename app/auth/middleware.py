@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-import orjson
 from starlette.authentication import AuthCredentials
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,19 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.auth.authorizer import caller
 from app.auth.keys import find_owner
 from app.auth.principal import LOCAL_OWNER, Principal
-from app.errors import ApiError, Draining, Forbidden, Unauthorized
+from app.auth.refusal import refuse
+from app.errors import ApiError, Draining, Unauthorized
 from app.reserved import clean_headers
 from app.scope import path_of, services_of
-from app.settings import LOOPBACK_HOSTS, Settings
+from app.settings import Settings
 
 PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
 """Answered to anybody: they say nothing about anyone's data."""
-
-REFUSED = 4000
-"""Plus the status that the answer to a request would have: the close codes that the SDKs know."""
-
-REASON_BYTES = 123
-"""What a close frame holds."""
 
 TO_THE_END = frozenset({"/metrics"})
 """Answered also while states are written: what a stop did is in it."""
@@ -55,11 +47,8 @@ class Door:
                 principal = scope["principal"] = admit(scope)
                 if self._introduces:
                     scope["user"], scope["auth"] = principal, AuthCredentials(["authenticated"])
-            except ApiError as refusal:
-                if scope["type"] == "http":
-                    await _answer(refusal, send)
-                else:
-                    await refuse_socket(refusal, receive, send)
+            except ApiError as error:
+                await refuse(error, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -85,15 +74,7 @@ def _caller(scope: Scope, settings: Settings) -> Principal:
         )
     if settings.on_lambda:
         raise Unauthorized  # behind a gateway nobody is this machine
-    # Without keys: only this machine, and no web page from elsewhere (DNS rebinding sends a foreign Host).
-    peer = scope.get("client")
-    if peer and not _is_loopback(peer[0]):
-        raise Forbidden("Without an API key only loopback is served: see `slackwater keys new`.")
-    for name, value in (("Host", headers.get("host")), ("Origin", headers.get("origin"))):
-        if value and value != "null" and not _names_loopback(value):
-            raise Forbidden(f"{name} {value!r} is not this machine: configure an API key to serve others.")
-        if value == "null":
-            raise Forbidden("Origin null may be any page: configure an API key to serve it.")
+    # Without keys everybody whom the guard in front has let in is this machine.
     return Principal(LOCAL_OWNER)
 
 
@@ -101,39 +82,3 @@ def _known(owner: str | None, refusal: Unauthorized) -> Principal:
     if owner is None:
         raise refusal
     return Principal(owner)
-
-
-def _names_loopback(authority: str) -> bool:
-    try:
-        host = urlsplit(authority if "://" in authority else f"//{authority}").hostname
-    except ValueError:
-        return False
-    return host in LOOPBACK_HOSTS
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address in LOOPBACK_HOSTS
-
-
-async def refuse_socket(error: ApiError, receive: Receive, send: Send) -> None:
-    """Say no to a WebSocket, by a close code: a browser cannot read the status of a handshake that is refused."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    reason = error.message.encode()[:REASON_BYTES].decode(errors="ignore")
-    await send({"type": "websocket.close", "code": REFUSED + error.status, "reason": reason})
-
-
-async def _answer(error: ApiError, send: Send) -> None:
-    body = orjson.dumps({"detail": error.message})
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
-    await send(
-        {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

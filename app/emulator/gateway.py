@@ -11,12 +11,13 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from app.auth import loopback
 from app.auth.middleware import PUBLIC_PATHS
+from app.auth.refusal import refuse
 from app.emulator import events
 from app.emulator.events import Answer
 from app.emulator.fleet import Fleet
 from app.emulator.tap import Stream
-from app.settings import LOOPBACK_HOSTS
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ PAYLOAD_BYTES = 6_291_556
 """The largest event of a synchronous invocation."""
 ASYNC_BYTES = 1_048_576
 
-_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$")
 _INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations$")
 
 
@@ -34,21 +34,32 @@ class Gateway:
     """An ASGI application. Every request becomes an event, and the result of the function the answer."""
 
     def __init__(
-        self, fleet: Fleet, *, limit_seconds: float, authorizer: str | None = None, streams: bool = False
+        self,
+        fleet: Fleet,
+        *,
+        limit_seconds: float,
+        authorizer: str | None = None,
+        streams: bool = False,
+        keyless: bool = False,
     ) -> None:
         """`authorizer` names every caller from this machine, and lets others see what is for anybody; without one the
         function has API keys.
 
+        `keyless`: it has none, so that nobody but this machine is served.
         `streams`: it is a Function URL, which passes on answers as they are made, and knows no limit of its own.
         """
         self.fleet = fleet
         self.streams = streams
         self.limit_seconds = limit_seconds
         self.authorizer = authorizer
+        self.keyless = keyless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here")
+        if self.keyless and (error := loopback.refusal(scope)) is not None:
+            await refuse(error, scope, receive, send)
+            return
         try:
             body = await _read(receive)
         except ConnectionError:
@@ -68,7 +79,7 @@ class Gateway:
         """The answer, and the body that is still being made."""
         event = events.from_request(scope, body, streams=self.streams)
         if self.authorizer is not None:
-            if _is_from_here(scope, event["headers"]):
+            if loopback.refusal(scope) is None:
                 events.authorise(event, self.authorizer)
             elif "x-api-key" not in event["headers"] and scope["path"] not in PUBLIC_PATHS:
                 return Answer.message(403, "Forbidden"), None
@@ -117,21 +128,10 @@ class Gateway:
         return Answer(200, found, outcome.payload)
 
 
-def _is_from_here(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """Whether the caller is on this machine, and no web page of somebody else: their hosts and origins have names."""
-    peer, origin = scope.get("client"), headers.get("origin")
-    return (
-        peer is not None
-        and peer[0] in LOOPBACK_HOSTS
-        and _LOOPBACK.match(headers.get("host", "")) is not None
-        and (origin is None or _LOOPBACK.match(origin.partition("://")[2]) is not None)
-    )
-
-
 def _is_signed(scope: Scope, headers: Mapping[str, str]) -> bool:
     """Whether an SDK on this machine calls, which signs, and is no web page."""
     signed = headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 ")
-    return signed and "origin" not in headers and _is_from_here(scope, headers)
+    return signed and "origin" not in headers and loopback.refusal(scope) is None
 
 
 def _name(called: str) -> str:

@@ -74,6 +74,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
             limit_seconds=settings.gateway_limit_seconds,
             authorizer=twin.authorizer_of(settings),
             streams=options.stream,
+            keyless=not settings.has_keys,
         )
         server = Server(
             uvicorn.Config(

@@ -34,7 +34,7 @@ def root_of(settings: Settings) -> Path:
 
 def authorizer_of(settings: Settings) -> str | None:
     """The kind that stands in front. On Lambda nothing is served without keys or one, so without keys there is one."""
-    return settings.authorizer or (None if settings.api_keys or settings.api_keys_secret_arn else "lambda")
+    return settings.authorizer or (None if settings.has_keys else "lambda")
 
 
 def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:

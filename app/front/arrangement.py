@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import Scope
 
+from app.auth.loopback import Guard
 from app.auth.middleware import Door, is_public
 from app.front import cors, custom
 from app.front.custom import Custom, Own
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 def arrange(app: Application, spec: HttpSpec, own: Own | None = None) -> None:
     """Put it before the routes of `app`, in place of what was there."""
-    # Outside the door, so that a browser can read its refusals.
+    # CORS is outside the door, so that a browser can read its refusals.
     config = spec.cors if spec.cors is not None else cors.defaults()
-    stack = [Middleware(CORSMiddleware, **config)]
+    stack = [Middleware(Guard), Middleware(CORSMiddleware, **config)]
     if spec.logging_headers:
         stack.append(Middleware(RequestLog, spec.logging_headers))
     if spec.mount_prefix:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from app.auth.loopback import is_loopback_origin
+
 # `Location` is what lets a client reconnect.
 EXPOSED = ("Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total")
 
@@ -18,6 +20,20 @@ def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:
         "allow_headers": ["*"],
         "expose_headers": list(EXPOSED),
     }
+
+
+LOOPBACK = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
+"""In a regular expression: the origins that a server without keys may let in."""
+
+
+def loopback_only(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same for a server without keys, which answers pages of this machine only; and the origins that it leaves out."""
+    origins = config.get("allow_origins", ())
+    kept = [origin for origin in origins if is_loopback_origin(origin)]
+    narrowed = {**config, "allow_origins": kept}
+    if "*" in origins:
+        narrowed["allow_origin_regex"] = LOOPBACK
+    return narrowed, [origin for origin in origins if origin != "*" and origin not in kept]
 
 
 def hides_runs(cors: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app.auth.loopback import Guard
 from app.auth.middleware import Door
 from app.errors import GraphImportError
 from app.front import cors
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+log = logging.getLogger(__name__)
+
+
 def plain() -> list[Middleware]:
     """What stands before the API of a project that says nothing about it."""
-    # Outside the door, so that a browser can read its refusals.
-    return [Middleware(CORSMiddleware, **cors.defaults()), Middleware(Door)]
+    # CORS is outside the door, so that a browser can read its refusals.
+    return [Middleware(Guard), Middleware(CORSMiddleware, **cors.defaults()), Middleware(Door)]
 
 
 def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
@@ -42,6 +47,18 @@ def effective(spec: HttpSpec, settings: Settings) -> HttpSpec:
     elif origins and config is not None:
         config = {"allow_origins": list(origins), **config}
     return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
+
+
+def closed(spec: HttpSpec) -> HttpSpec:
+    """The same for a server without keys."""
+    config, others = cors.loopback_only(spec.cors if spec.cors is not None else cors.defaults())
+    if others:
+        log.warning(
+            "without an API key no page of %s may call, whatever CORS says: see `slackwater keys new`",
+            ", ".join(others),
+            extra={"event": "cors.loopback_only"},
+        )
+    return replace(spec, cors=config)
 
 
 def own_app(graphs: Graphs) -> Starlette | None:
@@ -93,6 +110,8 @@ class Front:
 async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
     """Arrange the front of `app`, and start the project's application, if there is one. Raises StartError."""
     spec = effective(services.graphs.http, services.settings)
+    if services.settings.loopback_only:
+        spec = closed(spec)
     if spec == HttpSpec():
         yield Front()  # as it was made
         return

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Request, Response, WebSocket
 
-from app.auth.middleware import refuse_socket
 from app.auth.principal import CurrentPrincipal
+from app.auth.refusal import refuse_socket
 from app.errors import BadRequest, Invalid, NoWebSocket
 from app.http import CurrentServices, JsonRoute, json_response
 from app.ids import parse_uuid

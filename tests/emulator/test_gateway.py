@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ HANDLER = ("--handler", "tiny.lambda_handler")
 SETTINGS = {
     # Of nobody: the function under test does not use it.
     "SLACKWATER_DATABASE_URI": "postgresql://nobody@127.0.0.1:1/none",
-    "PYTHONPATH": str(TINY),
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(TINY), os.environ.get("PYTHONPATH")])),
 }
 
 
@@ -236,29 +237,37 @@ async def test_without_keys_an_authorizer_names_whoever_calls_from_this_machine(
     assert event["requestContext"]["authorizer"] == {"lambda": {"principalId": "local"}}
 
 
-@pytest.mark.parametrize("headers", [{"host": "tides.example"}, {"origin": "http://tides.example"}])
-async def test_without_keys_a_web_page_from_elsewhere_is_refused(twin: Twin, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "tides.example"},
+        {"origin": "http://tides.example"},
+        {"origin": "null"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"host": "tides.example", "x-api-key": "made up"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/runs", "/ok"])
+async def test_without_keys_whatever_comes_from_elsewhere_is_refused(
+    twin: Twin, path: str, headers: dict[str, str]
+) -> None:
     request = {"do": "note", "note": "from elsewhere"}
-    response = await twin.client.post("/runs", json=request, headers=headers)
+    response = await twin.client.post(path, json=request, headers=headers)
 
     assert response.status_code == 403
     assert "from elsewhere" not in twin.noted()
 
 
-async def test_what_is_for_anybody_is_so_without_keys_too(twin: Twin) -> None:
-    request = {"do": "echo"}
-    response = await twin.client.post("/ok", json=request, headers={"origin": "http://tides.example"})
-
-    assert "authorizer" not in response.json()["event"]["requestContext"]
-
-
-async def test_a_key_speaks_for_itself_wherever_it_comes_from(twin: Twin) -> None:
+async def test_with_keys_what_is_for_anybody_is_so_and_a_key_speaks_for_itself(tmp_path: Path) -> None:
     """The function knows whether it is one."""
-    headers = {"host": "tides.example", "x-api-key": "of somebody"}
-
-    response = await twin.client.post("/", json={"do": "echo"}, headers=headers)
-
-    assert "authorizer" not in response.json()["event"]["requestContext"]
+    env = {"SLACKWATER_API_KEYS": f"maria:{'0' * 64}", "SLACKWATER_AUTHORIZER": "lambda"}
+    async with twin_of(tmp_path, env=env) as twin:
+        for path, headers in (
+            ("/ok", {"origin": "http://tides.example"}),
+            ("/", {"host": "tides.example", "x-api-key": "of somebody"}),
+        ):
+            response = await twin.client.post(path, json={"do": "echo"}, headers=headers)
+            assert "authorizer" not in response.json()["event"]["requestContext"]
 
 
 async def test_a_schedule_invokes_again_and_again(tmp_path: Path) -> None:

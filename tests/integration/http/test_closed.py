@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from support.api import Api, shape_of
 from support.socket import connect
@@ -77,7 +76,7 @@ async def test_without_keys_a_foreign_origin_is_refused(api: Api, subtests: pyte
         with subtests.test(origin=origin):
             answer = await api.client(origin=origin).post("/threads", json={})
             assert answer.status_code == 200
-            assert answer.headers["access-control-allow-origin"] == "*"
+            assert answer.headers["access-control-allow-origin"] == origin
             assert "Location" in answer.headers["access-control-expose-headers"]
 
 
@@ -123,15 +122,17 @@ async def test_with_keys_the_key_says_who_it_is(guarded: Api) -> None:
     assert [row["owner"] for row in owners] == ["alice", "bob"]
 
 
-async def test_what_says_nothing_about_anyone_is_open(
-    guarded: Api, api: Api, subtests: pytest.Subtests
+async def test_with_keys_what_says_nothing_about_anyone_is_open(
+    guarded: Api, subtests: pytest.Subtests
 ) -> None:
-    for application in (guarded, api):
-        http = application.client(peer="203.0.113.9", host="api.example")
-        for path in (*sorted(OPEN), "/docs", "/openapi.json"):
-            with subtests.test(path=path):
-                assert (await http.get(path)).status_code == 200
-        assert (await http.get("/redoc")).status_code in (401, 403)
+    """A probe of Kubernetes or ECS names the address of the container as the host, a proxy its caller."""
+    http = guarded.client(
+        peer="203.0.113.9", host="10.1.2.3:2024", **{"x-forwarded-for": "198.51.100.7", "via": "1.1 proxy"}
+    )
+    for path in (*sorted(OPEN), "/docs", "/openapi.json"):
+        with subtests.test(path=path):
+            assert (await http.get(path)).status_code == 200
+    assert (await http.get("/redoc")).status_code == 401
 
 
 async def test_a_browser_can_ask_before_it_sends_a_key(guarded: Api) -> None:
@@ -179,11 +180,3 @@ async def test_a_body_is_not_read_before_the_key(guarded: Api) -> None:
 
     assert (await guarded.client().post("/threads", content=body())).status_code == 401
     assert not read
-
-
-async def test_a_client_without_a_host_header_is_no_browser(api: Api) -> None:
-    http: httpx.AsyncClient = api.client()
-    request = http.build_request("POST", "/threads", json={})
-    del request.headers["host"]
-
-    assert (await http.send(request)).status_code == 200
