@@ -134,14 +134,18 @@ async def database(database_uri: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`pgbouncer(pool_mode="transaction", pool_size=3)`: the URI of `database_uri` through a PgBouncer of one's own."""
+    """`pgbouncer(pool_mode="transaction", pool_size=3)`: the URI of `database_uri` through a PgBouncer of one's own.
+
+    `uri` is another database to lead to, by TCP.
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         message = "needs Debian's pgbouncer: apt-get install pgbouncer"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(pool_mode: str = "transaction", pool_size: int = 3) -> str:
+    def start(pool_mode: str = "transaction", pool_size: int = 3, uri: str = database_uri) -> str:
+        parts = conninfo_to_dict(uri)
         server = Path(str(conninfo_to_dict(database_uri)["host"]))
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -149,7 +153,7 @@ def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]
         settings.write_text(
             f"""
             [databases]
-            * = host={server} user=postgres
+            * = host={parts["host"]} port={parts["port"]} user=postgres
             [pgbouncer]
             listen_addr = 127.0.0.1
             listen_port = {port}
@@ -177,7 +181,7 @@ def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             else:
-                return f"postgresql://postgres@127.0.0.1:{port}/{name_of(database_uri)}"
+                return f"postgresql://postgres@127.0.0.1:{port}/{name_of(uri)}"
 
     yield start
     for process in processes:

@@ -1,14 +1,20 @@
-"""Where the database is and who we are there: a text, or something that is asked again for each connection."""
+"""Where the database is and who we are there: a string, or something that is asked again for each connection."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, OperationalError, ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from app.postgres.trouble import refused_as_read_only
 
 C = TypeVar("C", bound=AsyncConnection[Any])
+
+READ_WRITE = "read-write"
 
 
 @runtime_checkable
@@ -27,8 +33,37 @@ Conninfo: TypeAlias = str | Callable[[], Awaitable[str]] | Renewable
 
 
 async def resolve(conninfo: Conninfo) -> str:
-    """The conninfo for a connection that is made now."""
-    return conninfo if isinstance(conninfo, str) else await conninfo()
+    """The conninfo for a connection that is made now: to a server that takes writes, unless it names others."""
+    return for_writing(conninfo if isinstance(conninfo, str) else await conninfo())
+
+
+def for_writing(conninfo: str) -> str:
+    """`conninfo` with `target_session_attrs=read-write`, unless it, the environment or a service file may say otherwise.
+
+    Of several hosts the first that takes writes is used then, and a server that has become a replica is not.
+    """
+    try:
+        parts = conninfo_to_dict(conninfo)
+    except ProgrammingError:
+        return conninfo  # connecting says what is wrong with it
+    if "service" in parts or not os.environ.keys().isdisjoint(("PGSERVICE", "PGTARGETSESSIONATTRS")):
+        return conninfo
+    return make_conninfo(conninfo, **{"target_session_attrs": READ_WRITE, **parts})
+
+
+def asks_for_writing(conninfo: str) -> bool:
+    """Whether libpq refuses what it takes for a replica."""
+    return conninfo_to_dict(conninfo).get("target_session_attrs") == READ_WRITE
+
+
+def whoever_answers(conninfo: str) -> Iterator[str]:
+    """A conninfo for each host, which takes any server for what it is."""
+    parts = conninfo_to_dict(conninfo)
+    names = [name for name in ("host", "hostaddr", "port") if parts.get(name)]
+    lists = {name: str(parts[name]).split(",") for name in names}
+    for n in range(max((len(items) for items in lists.values()), default=1)):
+        one = {name: items[n % len(items)] for name, items in lists.items()}
+        yield make_conninfo("", **{**parts, **one, "target_session_attrs": "any"})
 
 
 async def renewed(conninfo: Conninfo, error: OperationalError, since: float) -> bool:
@@ -53,4 +88,4 @@ def _refused(error: OperationalError) -> bool:
     A connection that was never made has no SQLSTATE in psycopg, and the server's sentence is in its own language.
     """
     pgconn = error.pgconn
-    return pgconn is not None and pgconn.used_password
+    return pgconn is not None and pgconn.used_password and not refused_as_read_only(error)

@@ -6,29 +6,31 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
-from psycopg import AsyncConnection, OperationalError, errors
+from psycopg import AsyncConnection, Error, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.generators import fetch_many, send
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
 from app.postgres import jsonb
-from app.postgres.conninfo import Conninfo, renewed
+from app.postgres.conninfo import Conninfo, asks_for_writing, renewed, resolve, whoever_answers
 from app.postgres.gate import Gate
+from app.postgres.trouble import Trouble, Unfit, refused_as_read_only, trouble_of
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 
 logger = logging.getLogger(__name__)
 
 RV = TypeVar("RV")
+T = TypeVar("T")
 Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 Row: TypeAlias = dict[str, Any]
 Statement: TypeAlias = tuple[QueryNoTemplate, Params]
@@ -55,14 +57,44 @@ class StatementTimeout(OperationalError):
 
 
 class BoundedConnection(AsyncConnection[DictRow]):
-    """A connection on which no statement outlives `statement_seconds`, whoever sends it.
+    """A connection on which no statement outlives `statement_seconds`, and that knows when it is of no more use.
 
     psycopg runs everything (statements, pipelines, LangGraph's too) through `wait`, so this is the one place
-    for the bound: it costs no task and no timer of its own. A cancelled or late statement is cancelled in
+    for both: it costs no task and no timer of its own. A cancelled or late statement is cancelled in
     the server and waited for, `CANCEL_SECONDS` each; then the connection is dropped (stock psycopg: 5 s each).
     """
 
     statement_seconds: float = 30.0
+    trouble: Trouble | None = None
+    """What it has met. The pool does not take such a connection back."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **arguments: Any) -> Self:
+        """Connect. A conninfo that asks for a server which takes writes gets one, or OperationalError."""
+        try:
+            return await super().connect(conninfo, **arguments)
+        except OperationalError as refusal:
+            if not (refused_as_read_only(refusal) and asks_for_writing(conninfo)):
+                raise
+            # PgBouncer says what it has heard first: that of a replica which has long been promoted.
+            for one in whoever_answers(conninfo):
+                with suppress(OperationalError, TimeoutError):
+                    connection = await super().connect(one, **arguments)
+                    if await connection.is_for_writing():
+                        return connection
+            raise
+
+    async def is_for_writing(self) -> bool:
+        """Ask the server itself whether it takes writes, which is one round trip. Closed, unless it does."""
+        takes = False
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                cursor = await self.cursor(row_factory=tuple_row).execute("show transaction_read_only")
+                takes = await cursor.fetchone() == ("off",)
+            return takes
+        finally:
+            if not takes:
+                await self.close()
 
     async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         bound = self.statement_seconds if timeout is None else timeout
@@ -76,6 +108,13 @@ class BoundedConnection(AsyncConnection[DictRow]):
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             await self._abandon(gen)
             raise
+        except Error as error:
+            found = trouble_of(error, broken=self.pgconn.status == ConnStatus.BAD)
+            self.trouble = self.trouble or found
+            if found is None or isinstance(error, OperationalError):
+                raise
+            # What callers catch as trouble of the database: no caller can forget it, LangGraph's savers included.
+            raise Unfit(error, found) from None
 
     async def batch(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """All statements in one network flush and one transaction; the rows of each.
@@ -128,15 +167,22 @@ class BoundedConnection(AsyncConnection[DictRow]):
             # A second cancel, or no answer: nothing is known about this connection any more.
             if not isinstance(error, Exception):
                 raise
+            self.trouble = Trouble.LOST
 
 
 class Pool(AsyncConnectionPool[BoundedConnection]):
-    """The pool, without the sockets that the server closed while they were idle.
+    """The pool, without what cannot be used: sockets that the server closed, and connections to one that takes no writes.
 
     `check=` would cost a round trip for each checkout and sleeps 1, 2, 4 s between several dead sockets. A look at
     the socket costs microseconds, and so neither a restart of the database nor a terminated backend fails a
     write that could simply have been sent on another connection.
+
+    What one connection meets on a demoted or silent server concerns those that were made before: all are made anew,
+    once, however many meet it.
     """
+
+    trouble: Trouble | None = None
+    """What was learned last of the server; None while it takes connections and writes."""
 
     async def getconn(self, timeout: float | None = None) -> BoundedConnection:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
@@ -147,6 +193,32 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
             await connection.close()
             await self.putconn(connection)  # which replaces it
 
+    async def putconn(self, connection: BoundedConnection) -> None:
+        met, newest = connection.trouble, connection._created_at > self._drained_at
+        if met is not None:
+            await connection.close()
+        if met is Trouble.READ_ONLY and newest:
+            self._learn(met)
+        elif newest and not connection.closed:
+            self.trouble = None
+        await super().putconn(connection)
+        if met in (Trouble.LOST, Trouble.READ_ONLY) and newest and not self.closed:
+            await self.drain()
+
+    def made_anew_since(self, moment: float) -> bool:
+        """Whether connections that were made before `moment` (monotonic seconds) are used no more."""
+        return moment <= self._drained_at
+
+    def _learn(self, trouble: Trouble) -> None:
+        if self.trouble is not trouble:
+            logger.warning(
+                "the database takes no writes"
+                if trouble is Trouble.READ_ONLY
+                else "the database cannot be reached",
+                extra={"event": f"database.{trouble.value}"},
+            )
+        self.trouble = trouble
+
     async def _free(self, timeout: float) -> BoundedConnection:
         if self._pool:
             return await super().getconn(timeout)
@@ -156,7 +228,24 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
         finally:
             metrics.took(Metric.POOL_WAIT_MS, (time.monotonic() - since) * 1000)
 
+    async def _resolve_conninfo(self) -> str:
+        return await resolve(cast("Conninfo", self.conninfo))
+
     async def _connect(self, timeout: float | None = None) -> BoundedConnection:
+        before = self.trouble
+        try:
+            connection = await self._admitted(timeout)
+            # A pooler in between may not know better. Where writes were refused just now nobody is believed.
+            if before is Trouble.READ_ONLY and not await connection.is_for_writing():
+                raise OperationalError("session is read-only")
+        except (OperationalError, TimeoutError) as error:
+            read_only = isinstance(error, OperationalError) and refused_as_read_only(error)
+            self._learn(Trouble.READ_ONLY if read_only else before or Trouble.LOST)
+            raise
+        self.trouble = None
+        return connection
+
+    async def _admitted(self, timeout: float | None) -> BoundedConnection:
         since = time.monotonic()
         try:
             return await super()._connect(timeout)
@@ -240,16 +329,22 @@ class Database:
         """A connection of one's own, for several statements or a transaction. Raises PoolTimeout, PoolClosed."""
         return self.pool.connection()
 
+    @property
+    def trouble(self) -> Trouble | None:
+        """What was learned last of the server; None while it takes connections and writes. Asks nobody."""
+        return self.pool.trouble
+
+    def made_anew_since(self, moment: float) -> bool:
+        """Whether connections that were made before `moment` (monotonic seconds) are used no more."""
+        return self.pool.made_anew_since(moment)
+
     async def fetch(self, sql: QueryNoTemplate, params: Params = None) -> list[Row]:
         """All rows of one statement. A `select` that met a dead connection is sent once more."""
-        async with self._checkout() as connection:
-            try:
-                return await (await connection.execute(sql, params)).fetchall()
-            except OperationalError as error:
-                if not (_only_reads(sql) and _lost(connection, error)):
-                    raise
-        async with self._checkout() as connection:
+
+        async def send(connection: BoundedConnection) -> list[Row]:
             return await (await connection.execute(sql, params)).fetchall()
+
+        return await self._carry_out(send, only_reads=_only_reads(sql))
 
     async def fetch_one(self, sql: QueryNoTemplate, params: Params = None) -> Row | None:
         """The first row of one statement, or None."""
@@ -257,17 +352,33 @@ class Database:
         return rows[0] if rows else None
 
     async def execute(self, sql: QueryNoTemplate, params: Params = None) -> int:
-        """Carry out one statement; how many rows it touched. Never sent twice."""
-        async with self._checkout() as connection:
+        """Carry out one statement; how many rows it touched. Never carried out twice."""
+
+        async def send(connection: BoundedConnection) -> int:
             return (await connection.execute(sql, params)).rowcount
+
+        return await self._carry_out(send)
 
     async def pipeline(self, *statements: Statement) -> list[list[Row]]:
         """Several statements as one transaction in one round trip; the rows of each ([] if it has none).
 
         Raises the psycopg error of the first statement that fails; nothing is written then.
         """
+        return await self._carry_out(lambda connection: connection.batch(statements))
+
+    async def _carry_out(
+        self, send: Callable[[BoundedConnection], Awaitable[T]], *, only_reads: bool = False
+    ) -> T:
+        """Send something; on another connection once more where that cannot carry it out a second time."""
         async with self._checkout() as connection:
-            return await connection.batch(statements)
+            try:
+                return await send(connection)
+            except OperationalError as error:
+                refused = isinstance(error, Unfit) and error.trouble is Trouble.READ_ONLY  # as a whole
+                if not (refused or (only_reads and _lost(connection, error))):
+                    raise
+        async with self._checkout() as connection:
+            return await send(connection)
 
     async def _configure(self, connection: BoundedConnection) -> None:
         connection.statement_seconds = self.statement_seconds
@@ -297,12 +408,9 @@ def _dropped(connection: AsyncConnection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _lost(connection: AsyncConnection[Any], error: OperationalError) -> bool:
-    """True if the statement failed because the server ended the session. A late answer is not that."""
-    if isinstance(error, StatementTimeout):
-        return False
-    # Class 57P, operator intervention: the farewell may be read before the end of the stream is.
-    return connection.closed or (error.sqlstate or "").startswith("57P")
+def _lost(connection: BoundedConnection, error: OperationalError) -> bool:
+    """True if the statement failed because the session has ended. A late answer is not that."""
+    return connection.trouble is not None and not isinstance(error, StatementTimeout)
 
 
 def _only_reads(sql: QueryNoTemplate) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,8 @@ from psycopg.errors import DivisionByZero, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from app.errors import Conflict, NotFound, ThreadBusy
-from app.postgres.pool import Database
+from app.postgres.patience import patiently
+from app.postgres.pool import Database, Row, Statement
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import cancel, queue
 from app.runtime.cancel import CancelWish
@@ -134,9 +135,9 @@ _FORGET_KEY = """
 delete from slackwater.idempotency_keys
 where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
 
-_FIND_RUN = f"select {RUN_ROW}, r.worker from slackwater.runs r where r.run_id = %(run_id)s"
-
-_FIND_RUNS = f"select {RUN_ROW}, r.worker from slackwater.runs r where r.run_id = any(%(run_ids)s)"
+_FIND_RUNS = f"""
+select {RUN_ROW}, r.worker, extract(epoch from r.lease_until - clock_timestamp())::float as lease_left
+from slackwater.runs r where r.run_id = any(%(run_ids)s)"""
 
 _KNOW_KEY = "select run_id from slackwater.idempotency_keys where owner = %(owner)s and key = %(key)s"
 
@@ -171,18 +172,9 @@ async def admit(
     if new.condition is not None:
         condition, values = new.condition
         statements += [(_REQUIRE.format(condition=condition), values)]
-    sent = time.monotonic()
+    sending = _Sending(database, statements, [new.run_id], lease_seconds)
     try:
-        answers = await database.pipeline(*statements)
-    except DATABASE_TROUBLE:
-        # The connection was lost, perhaps only the answer: then the run is there, and may be ours to begin.
-        row = await database.fetch_one(_FIND_RUN, params)
-        if row is None:
-            raise
-        claimed = None
-        if row["status"] == "running" and row["worker"] == worker:
-            claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
-        return Admitted(row, claimed)
+        answers = await sending.answers()
     except UniqueViolation:
         if new.idempotency_key is not None and (
             known := await earlier(database, new.owner, new.idempotency_key)
@@ -193,22 +185,23 @@ async def admit(
         if new.condition is None:
             raise
         raise Overtaken from None
+    if sending.rows:
+        return sending.admitted(sending.rows[0], worker)
     if not answers[0]:
         raise NotFound("Thread or assistant not found.")
     inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
     if not inserted:
-        # What keeps the thread busy may be the same request, delivered twice at once.
+        # What keeps the thread busy may be what was sent before, or the same request, delivered twice at once.
+        if sending.unsure and await sending.look():
+            return sending.admitted(sending.rows[0], worker)
         if new.idempotency_key is not None and (
             known := await earlier(database, new.owner, new.idempotency_key)
         ):
             return known
         raise ThreadBusy
-    row = inserted[0]
-    claimed = None
-    if row["status"] == "running":
-        claimed = ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
     wished = answers[1] if displaces else []
-    return Admitted(row, claimed, {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"})
+    displaced = {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"}
+    return replace(sending.admitted({**inserted[0], "worker": worker}, worker), displaced=displaced)
 
 
 async def admit_batch(
@@ -220,26 +213,65 @@ async def admit_batch(
         claim = position < claims and new.after_seconds <= 0
         params = _parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds)
         statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (queue.PROMOTE, params)]
-    sent = time.monotonic()
-    try:
-        answers = await database.pipeline(*statements)
-        rows = [{**inserted[0], "worker": worker} for inserted in answers[1::4]]
-    except DATABASE_TROUBLE:
-        # As in `admit`: perhaps only the answer was lost. All of them are there, or none.
-        found = await database.fetch(_FIND_RUNS, {"run_ids": [new.run_id for new in news]})
-        by_id = {row["run_id"]: row for row in found}
-        if len(by_id) < len(news):
+    sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
+    answers = await sending.answers()
+    rows = sending.rows or [{**inserted[0], "worker": worker} for inserted in answers[1::4]]
+    return [sending.admitted(row, worker) for row in rows]
+
+
+@dataclass(slots=True)
+class _Sending:
+    """An admission that is sent until it is certain what has become of it, or the time of one statement is over.
+
+    All of its runs are there, or none; and none is there twice, since the ids are ours.
+    """
+
+    database: Database
+    statements: Sequence[Statement]
+    run_ids: Sequence[UUID]
+    lease_seconds: float
+    at: float = 0.0
+    """When it was sent last, or looked for."""
+    rows: list[Row] = field(default_factory=list)
+    """The rows of the runs, in order, if an answer was lost and they are there."""
+    unsure: bool = False
+    """An answer was lost: what it was about may be there, or still come."""
+    _clashed: bool = False
+
+    async def answers(self) -> list[list[Row]]:
+        """What the statements answer; nothing if `rows` are there instead."""
+        until = time.monotonic() + self.database.statement_seconds
+        return await patiently(self._send, until=until)
+
+    async def _send(self) -> list[list[Row]]:
+        if self.unsure and await self.look():
+            return []
+        self.at = time.monotonic()
+        try:
+            return await self.database.pipeline(*self.statements)
+        except DATABASE_TROUBLE:
+            self.unsure = True
             raise
-        rows = [by_id[new.run_id] for new in news]
-    return [
-        Admitted(
-            row,
-            ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds)
-            if row["status"] == "running" and row["worker"] == worker
-            else None,
-        )
-        for row in rows
-    ]
+        except UniqueViolation:
+            if not self.unsure or self._clashed:
+                raise
+            # What was sent before has arrived since, and the next look finds it; or it is somebody's key.
+            self._clashed = True
+            return await self._send()
+
+    async def look(self) -> bool:
+        """Whether the runs are there."""
+        self.at = time.monotonic()
+        found = await self.database.fetch(_FIND_RUNS, {"run_ids": list(self.run_ids)})
+        by_id = {row["run_id"]: row for row in found}
+        self.rows = [by_id[run_id] for run_id in self.run_ids] if len(by_id) == len(self.run_ids) else []
+        return bool(self.rows)
+
+    def admitted(self, row: Row, worker: str) -> Admitted:
+        """What its row says has been admitted: ours to begin, if we have claimed it."""
+        left = row.get("lease_left", self.lease_seconds)
+        ours = row["status"] == "running" and row["worker"] == worker and left > 0
+        return Admitted(row, ClaimedRun.of(row, lease_from=self.at, lease_seconds=left) if ours else None)
 
 
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:

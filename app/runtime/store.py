@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ from psycopg.rows import DictRow
 
 from app.errors import GraphImportError
 from app.graphs.storage import IndexSpec, StoreSpec
+from app.postgres.patience import patiently
 from app.postgres.pool import Database
 
 LABEL_BYTES = 200
@@ -59,6 +61,7 @@ class GatedStore(AsyncPostgresStore):
             ttl["default_ttl"] = spec.default_ttl
         super().__init__(cast("Any", database.pool), index=index, ttl=ttl)
         self._gate = database.gate
+        self._patience_seconds = database.statement_seconds
         self._model = self.embeddings
         if self._model is not None:
             self.embeddings = _Prepared()
@@ -72,14 +75,22 @@ class GatedStore(AsyncPostgresStore):
         given = list(ops)
         texts = self._texts(given)
         if not texts or self._model is None:
-            return await super().abatch(given)
+            return await self._carried_out(given)
         # Before a connection is taken: a provider may need seconds, and the pool is small.
         made = await self._model.aembed_documents(texts)
         before = _vectors.set(dict(zip(texts, made, strict=True)))
         try:
-            return await super().abatch(given)
+            return await self._carried_out(given)
         finally:
             _vectors.reset(before)
+
+    async def _carried_out(self, given: list[Op]) -> list[Result]:
+        """What was asked for; tried again while the database is away, which is no fault of the node that asks.
+
+        An operation that was carried out and whose answer was lost is one that may be carried out again.
+        """
+        until = time.monotonic() + self._patience_seconds
+        return await patiently(lambda: super(GatedStore, self).abatch(given), until=until)
 
     def _texts(self, ops: list[Op]) -> list[str]:
         """What has to become vectors."""

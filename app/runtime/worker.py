@@ -15,9 +15,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import psycopg
-
 from app.postgres.conninfo import connect
+from app.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnection
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import claims, engine
 from app.runtime.attempt import Attempt
@@ -42,6 +41,9 @@ SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 
 PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
 """How often, and how soon, an invocation tries again to claim what is ready."""
+
+LISTEN_SECONDS = 5.0
+"""How soon who listens leaves a server that the pool has left."""
 
 LEASE_AFTER_DEADLINE_SECONDS = 2.0
 """How long a lease may outlive the deadline of the invocation in which its run is worked on."""
@@ -399,20 +401,26 @@ class Worker:
 
     async def _listen(self) -> None:
         """Hear hints from other processes, on a connection of its own. They may be lost: polling is what counts."""
-        connection = await connect(
-            psycopg.AsyncConnection,
-            self.runtime.database.conninfo,
-            autocommit=True,
-            application_name="slackwater listen",
-            connect_timeout=5,
-        )
-        async with connection:
-            await connection.execute("listen slackwater")
-            async for hint in connection.notifies():
-                if hint.payload == HINT_CANCEL:
-                    self._check_wishes.set()
-                else:
-                    self._wake.set()
+        database = self.runtime.database
+        while True:
+            connected = time.monotonic()
+            connection = await connect(
+                BoundedConnection,
+                database.conninfo,
+                autocommit=True,
+                application_name="slackwater listen",
+                connect_timeout=CONNECT_SECONDS,
+                **KEEPALIVE,
+            )
+            async with connection:
+                await connection.execute("listen slackwater")
+                # Whoever has become a replica lets us listen on, and nobody speaks there.
+                while not database.made_anew_since(connected):
+                    async for hint in connection.notifies(timeout=LISTEN_SECONDS):
+                        if hint.payload == HINT_CANCEL:
+                            self._check_wishes.set()
+                        else:
+                            self._wake.set()
 
     # Others
 

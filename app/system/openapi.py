@@ -63,6 +63,8 @@ class Readiness(Shape):
     """Whether requests may be sent here."""
 
     status: Literal["starting", "ready", "draining"]
+    services: Checked | None = None
+    """What it waits for, if it is `starting` again: a database that takes writes."""
 
 
 _OK = {
@@ -118,7 +120,11 @@ OPERATIONS: Mapping[str, Operation] = {
         id="ready",
         answers={
             200: Answer("It is.", Readiness, {"status": "ready"}),
-            503: Answer("Not yet, or not any more.", Readiness, {"status": "draining"}),
+            503: Answer(
+                "Not yet, not any more, or its database takes no writes just now.",
+                Readiness,
+                {"status": "draining"},
+            ),
         },
         public=True,
         stored=False,

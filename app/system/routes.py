@@ -68,8 +68,14 @@ async def health() -> Response:
 
 @router.get("/ready")
 async def ready(services: CurrentServices) -> Response:
-    """200 while requests may be sent here, 503 before and after: for a load balancer."""
+    """200 while requests may be sent here, 503 before and after, and while the database takes no writes: for a load balancer.
+
+    Of the database it says what was learned last: no probe is a statement.
+    """
     phase = services.runtime.phase
+    if phase is Phase.READY and services.database.trouble is not None:
+        waiting = {"status": Phase.STARTING.value, "services": {"database": "unhealthy"}}
+        return json_response(waiting, 503)
     status = Phase.DRAINING if phase is Phase.CLOSED else phase
     return json_response({"status": status.value}, 200 if phase is Phase.READY else 503)
 

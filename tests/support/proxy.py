@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ class _Link:
     """The end of what was carried last: what is looked for may come in two pieces."""
     loses: bool = False
     """The answer that comes next never arrives."""
+    forgotten: bool = False
 
     def abort(self) -> None:
         for side in (self.client, self.server):
@@ -88,8 +89,12 @@ class Proxy:
         """Let nothing through any more, and say nothing: neither to those who are connected nor to those who come."""
         self._silent = True
 
+    def forget(self) -> None:
+        """Let nothing more through on the connections that there are, and say nothing. New ones are as good as ever."""
+        self._call(self._forget())
+
     def back(self) -> None:
-        """Be there again. What was silent is ended: a network forgets such connections."""
+        """Be there again. What was silent is ended."""
         if self._silent:
             self.cut()
         self._away = self._silent = False
@@ -117,6 +122,10 @@ class Proxy:
         for link in self._links:
             link.abort()
 
+    async def _forget(self) -> None:
+        for link in self._links:
+            link.forgotten = True
+
     async def _wake(self) -> None:
         self._heard.set()
         self._heard = asyncio.Event()
@@ -140,8 +149,8 @@ class Proxy:
         link = _Link(writer, server)
         self._links.add(link)
         sides = [
-            asyncio.create_task(self._pump(reader, server, lambda data: self._request(link, data))),
-            asyncio.create_task(self._pump(upstream, writer, lambda data: self._answer(link, data))),
+            asyncio.create_task(self._pump(link, reader, server, self._request)),
+            asyncio.create_task(self._pump(link, upstream, writer, self._answer)),
         ]
         try:
             await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
@@ -155,19 +164,20 @@ class Proxy:
 
     async def _pump(
         self,
+        link: _Link,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        passes: Callable[[bytes], Awaitable[bool]],
+        passes: Callable[[_Link, bytes], bool],
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                while self._silent:
+                while self._silent or link.forgotten:
                     await self._heard.wait()
-                if await passes(data):
+                if passes(link, data):
                     writer.write(data)
                     await writer.drain()
 
-    async def _request(self, link: _Link, data: bytes) -> bool:
+    def _request(self, link: _Link, data: bytes) -> bool:
         seen = link.recent + data
         for loss in self._losses:
             if loss.times and loss.marker in seen:
@@ -180,7 +190,7 @@ class Proxy:
         link.recent = b"" if link.loses else seen[-200:]
         return True
 
-    async def _answer(self, link: _Link, data: bytes) -> bool:
+    def _answer(self, link: _Link, data: bytes) -> bool:
         if not link.loses:
             link.recent = b""
             return True

@@ -157,26 +157,37 @@ async def test_the_bound_holds_for_whoever_uses_a_connection(database_uri: str) 
         assert await database.fetch_one("select 1 as a") == {"a": 1}
 
 
+@asynccontextmanager
+async def frozen(database: Database) -> AsyncIterator[list[int]]:
+    """The two sessions of the pool, stopped dead."""
+    async with database.connection() as one, database.connection() as two:
+        pids = [one.info.backend_pid, two.info.backend_pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pids
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_server_that_does_not_answer_costs_the_bound_and_not_more(database_uri: str) -> None:
     async with opened(database_uri, max_size=2, statement_seconds=0.3) as database:
-        # GIVEN two sessions that are stopped dead
-        async with database.connection() as one, database.connection() as two:
-            frozen = [one.info.backend_pid, two.info.backend_pid]
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        async with frozen(database) as pids:
             # WHEN a statement meets one THEN it ends, and its connection is thrown away
             with at_most(0.3 + 2 * CANCEL_SECONDS), pytest.raises(StatementTimeout):
                 await database.fetch("select 1")
+            # and so is the other one, which was made with it: nobody has to wait for that as well
+            row = await database.fetch_one("select pg_backend_pid() as pid")
+            assert row is not None
+            assert row["pid"] not in pids
+        async with frozen(database):
             # WHEN a waiting task is cancelled THEN it does not wait for the server
             task = asyncio.create_task(database.pipeline(("select 1", None)))
             await asyncio.sleep(0.05)
             task.cancel()
             with at_most(2 * CANCEL_SECONDS), pytest.raises(asyncio.CancelledError):
                 await task
-        finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
         assert await database.fetch_one("select 1 as a") == {"a": 1}
 
 
