@@ -157,6 +157,7 @@ async def _end(database: Database, run: ClaimedRun) -> None:
         run_id=run.run_id,
         thread_id=run.thread_id,
         fence=run.fence,
+        worker=run.lease.worker,
         status=RunStatus.SUCCESS,
         facts=ThreadFacts("idle", b"{}"),
         events=[],

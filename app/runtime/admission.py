@@ -22,7 +22,7 @@ from app.postgres.pool import Database, Row, Statement
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import cancel, queue
 from app.runtime.cancel import CancelWish
-from app.runtime.claims import RUN_COLUMNS, ClaimedRun
+from app.runtime.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
 
 
 class RunForgotten(Conflict):
@@ -108,7 +108,7 @@ select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(s
   case when s.start then 'running' else 'pending' end, s.start,
   case when s.start then %(worker)s end,
   case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
-  case when s.start then t.fence + 1 else 0 end, s.start::int,
+  case when s.start then {NEXT_FENCE} else 0 end, s.start::int,
   case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
   case when s.start then (select max(k.checkpoint_id) from checkpoints k
     where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end
@@ -123,7 +123,9 @@ _OCCUPY = """
 update slackwater.threads t set
   metadata = case when t.status = 'busy' then t.metadata else t.metadata || %(graph_metadata)s end,
   config = jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb),
-  status = 'busy', fence = t.fence + (r.status = 'running')::int, updated_at = clock_timestamp()
+  status = 'busy', updated_at = clock_timestamp(),
+  fence = case when r.status = 'running' then r.fence else t.fence end,
+  epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
@@ -271,7 +273,8 @@ class _Sending:
         """What its row says has been admitted: ours to begin, if we have claimed it."""
         left = row.get("lease_left", self.lease_seconds)
         ours = row["status"] == "running" and row["worker"] == worker and left > 0
-        return Admitted(row, ClaimedRun.of(row, lease_from=self.at, lease_seconds=left) if ours else None)
+        claimed = ClaimedRun.of(row, worker=worker, lease_from=self.at, lease_seconds=left) if ours else None
+        return Admitted(row, claimed)
 
 
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:

@@ -61,8 +61,14 @@ update slackwater.runs r set status = 'interrupted', ready = false, holds_thread
 where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.status = 'pending' and r.cancel_action is not null
 returning r.run_id, r.thread_id, r.cancel_action, r.cancel_reason"""
 
+# What a rollback still needs goes with it.
+_FORGET_BASE = """forgotten as (
+  delete from slackwater.base_writes b using ended e where b.run_id = e.run_id and e.cancel_action = 'interrupt')"""
+
+_END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_id from ended"
+
 _END_AND_SHOW = f"""
-with ended as ({_END_OWNERLESS}), shown as (
+with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
   update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
     error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason) end
   from (select thread_id, max(cancel_reason) filter (where cancel_action = 'interrupt') as reason
@@ -110,7 +116,7 @@ DISPLACE_STATEMENTS = 2 + len(ROLLBACK)
 def displace(params: dict[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """The statements with which a new run displaces the others of its thread; the first answers which."""
     params = {**params, "run_ids": None}
-    return [(_WISH, params), (_END_OWNERLESS, params), *((statement, params) for statement in ROLLBACK)]
+    return [(_WISH, params), (_END_DISPLACED, params), *((statement, params) for statement in ROLLBACK)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,14 @@ class ClaimedRun:
     lease: Lease
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], *, lease_from: float, lease_seconds: float) -> ClaimedRun:
+    def of(
+        cls, row: Mapping[str, Any], *, worker: str, lease_from: float, lease_seconds: float
+    ) -> ClaimedRun:
         """From a row with RUN_COLUMNS; the lease counts from the monotonic time before the claim was sent."""
         return cls(
             **{name: row[name] for name in cls.__slots__ if name not in ("lease", "stopped")},
             stopped=Stopped(row["stopped"]) if row["stopped"] else None,
-            lease=Lease(row["run_id"], row["thread_id"], row["fence"], lease_from + lease_seconds),
+            lease=Lease(row["run_id"], row["thread_id"], row["fence"], worker, lease_from + lease_seconds),
         )
 
     @property
@@ -66,6 +68,9 @@ class ClaimedRun:
         """Whether a superstep starts again, which readers are told by a `metadata` event."""
         return self.stopped in (Stopped.CUT, Stopped.LOST)
 
+
+NEXT_FENCE = "slackwater.next_fence(t.fence, t.epoch)"
+"""The fence that a claim on thread `t` takes. Its row then says in which epoch: `epoch = slackwater.epoch()`."""
 
 CLAIM_SET = """status = 'running', ready = false, holds_thread = true, worker = %(worker)s,
  lease_until = clock_timestamp() + make_interval(secs => %(lease)s), claimed_at = clock_timestamp(),
@@ -100,7 +105,7 @@ with suspect as (
   join locked l on l.thread_id = r.thread_id
   where r.ready and r.status = 'pending' for update of r
 ), fenced as (
-  update slackwater.threads t set fence = t.fence + 1, status = 'busy' from mine m
+  update slackwater.threads t set fence = {NEXT_FENCE}, epoch = slackwater.epoch(), status = 'busy' from mine m
   where t.thread_id = m.thread_id returning t.thread_id, t.fence
 )
 update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
@@ -151,7 +156,7 @@ async def claim(
             "occupied": list(occupied),
         },
     )
-    return [ClaimedRun.of(row, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
+    return [ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
 
 
 RENEW = """

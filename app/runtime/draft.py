@@ -39,7 +39,7 @@ class DraftSaver(RunSaver):
     def __init__(self, database: Database, thread_id: UUID) -> None:
         super().__init__(
             database,
-            Lease(thread_id, thread_id, 0, math.inf),
+            Lease(thread_id, thread_id, 0, "", math.inf),
             Journal(0),
             input_applied=True,
             keep_base=False,

@@ -5,22 +5,35 @@ It holds the thread by the same row, lease and fence as a run, so it can neither
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from app.errors import Conflict, Draining, NotFound
 from app.ids import uuid7
-from app.postgres.pool import Database
+from app.postgres.pool import Database, Row
+from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import engine, queue
+from app.runtime.claims import NEXT_FENCE
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 
 if TYPE_CHECKING:
     from app.runtime.saver import RunSaver
+
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+TRY_SECONDS = 5.0
+TRY_AGAIN_SECONDS = 0.1
+"""How long, and how often, the database is asked again that was away. Then the lease on the thread has to expire."""
 
 
 class ThreadHeld(Conflict):
@@ -37,22 +50,28 @@ class Held:
 
 _FIND = "select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"
 
-_HOLD = """
+_HOLD = f"""
 insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, kind, status, holds_thread, worker,
   lease_until, fence, attempt, claimed_at)
 select %(run_id)s, t.thread_id, t.owner, %(assistant_id)s, %(graph_id)s, 'write', 'running', true, %(worker)s,
-  clock_timestamp() + make_interval(secs => %(lease)s), t.fence + 1, 1, clock_timestamp()
+  clock_timestamp() + make_interval(secs => %(lease)s), {NEXT_FENCE}, 1, clock_timestamp()
 from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not exists (
   select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running'))
 returning fence, (select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') as head"""
 
-_RAISE_FENCE = """
-update slackwater.threads set fence = fence + 1 where thread_id = %(thread_id)s and owner = %(owner)s
-  and exists (select 1 from slackwater.runs where run_id = %(run_id)s)"""
+_HELD = """
+select r.fence, (select max(k.checkpoint_id) from checkpoints k
+  where k.thread_id = r.thread_id::text and k.checkpoint_ns = '') as head
+from slackwater.runs r where r.run_id = %(run_id)s"""
 
-_RELEASE = "delete from slackwater.runs where run_id = %(run_id)s and kind = 'write'"
+_RAISE_FENCE = """
+update slackwater.threads t set fence = r.fence, epoch = slackwater.epoch() from slackwater.runs r
+where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
+
+_RELEASE = """
+delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and kind = 'write'"""
 
 
 @asynccontextmanager
@@ -71,7 +90,7 @@ async def hold(
 
     `offer` is called when a run has come meanwhile that can begin now.
     """
-    params = {
+    params: dict[str, Any] = {
         "run_id": uuid7(),
         "thread_id": thread_id,
         "owner": owner,
@@ -85,23 +104,62 @@ async def hold(
         raise Draining
     async with database.gate.operation():  # the pool stays open until the hold is released
         sent = time.monotonic()
-        found, row, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
-        if not found:
-            raise NotFound(f"Thread with ID {thread_id} not found")
-        if not row:
-            raise ThreadHeld
-        if row[0]["head"] is not None:
-            engine.advance_past(row[0]["head"])  # an update at an older checkpoint reads only that one
-        lease = Lease(params["run_id"], thread_id, row[0]["fence"], sent + lease_seconds)  # type: ignore[arg-type]
+        row = await _take(database, params)
+        if row["head"] is not None:
+            engine.advance_past(row["head"])  # an update at an older checkpoint reads only that one
+        lease = Lease(params["run_id"], thread_id, row["fence"], worker, sent + lease_seconds)
         try:
             saver = engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False, confined=True)
             yield Held(saver, lease)
         finally:
-            _, _, promoted, _ = await database.pipeline(
+            if await _release(database, {**params, "fence": lease.fence}):
+                offer()
+
+
+async def _take(database: Database, params: dict[str, Any]) -> Row:
+    try:
+        found, taken, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
+    except DATABASE_TROUBLE:
+        # Perhaps only the answer was lost: then nobody else could write until the lease expires.
+        row = await _patiently(database, lambda: database.fetch_one(_HELD, params))
+        if row is None:
+            raise
+        return row
+    if not found:
+        raise NotFound(f"Thread with ID {params['thread_id']} not found")
+    if not taken:
+        raise ThreadHeld
+    return taken[0]
+
+
+async def _release(database: Database, params: dict[str, Any]) -> bool:
+    """Whether a run has come meanwhile that can begin now. What was written stands, whether or not this succeeds."""
+    try:
+        _, _, promoted, _ = await _patiently(
+            database,
+            lambda: database.pipeline(
                 (queue.LOCK, params),
                 (_RELEASE, params),
                 (queue.PROMOTE, params),
                 (queue.NOTIFY, {"hint": queue.HINT_WORK}),
-            )
-            if any(row["ready"] and row["due"] for row in promoted):
-                offer()
+            ),
+        )
+    except DATABASE_TROUBLE as problem:
+        log.warning(
+            "thread not released: %s; its lease will expire",
+            problem,
+            extra={"event": "hold.unreleased", "thread_id": str(params["thread_id"])},
+        )
+        return False
+    return any(row["ready"] and row["due"] for row in promoted)
+
+
+async def _patiently(database: Database, ask: Callable[[], Awaitable[T]]) -> T:
+    until = time.monotonic() + TRY_SECONDS
+    while True:
+        try:
+            return await ask()
+        except DATABASE_TROUBLE:
+            if time.monotonic() > until or database.gate.is_shut:
+                raise
+            await asyncio.sleep(TRY_AGAIN_SECONDS)

@@ -25,6 +25,8 @@ class Lease:
     run_id: UUID
     thread_id: UUID
     fence: int
+    worker: str
+    """Compared beside the fence: a failover may forget a claim, and its number with it."""
     deadline: float
     lost: bool = False
     keeper: Keeper | None = None

@@ -172,6 +172,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
         "thread_id": run.thread_id,
         "owner": run.owner,
         "fence": run.fence,
+        "worker": saver.lease.worker,
         "events": events,
         "checkpoint_id": saver.head_id,
     }

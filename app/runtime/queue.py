@@ -33,6 +33,15 @@ A run that has started keeps its thread until it is terminal, also while it is s
 one that slipped in between would move the thread's head, and the older one would resume as a no-op.
 """
 
+READY = """
+select exists (select 1 from slackwater.runs
+  where thread_id = %(thread_id)s and ready and available_at <= clock_timestamp()) as ready"""
+"""Whether the thread's next run can be claimed."""
+
+DONE_NOW = "xmin = pg_current_xact_id_if_assigned()::xid"
+"""Of a row: this transaction has written it. What follows a compare-and-set holds only if the set took place now: sent again,
+it would overwrite what has happened since."""
+
 THREAD_BUSY = """exists (
  select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in ('pending', 'running'))"""
 

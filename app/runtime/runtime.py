@@ -336,6 +336,7 @@ class Runtime:
         params = {
             "thread_id": thread_id,
             "owner": row["owner"],
+            "fence": row["fence"],
             "head": row["head"],
             "known": known,
             "status": facts.status if known or facts.error else None,
@@ -392,7 +393,7 @@ _HEAD = """(select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = t.thread_id::text and k.checkpoint_ns = '')"""
 
 _THREAD_GRAPH = f"""
-select t.owner, t.metadata ->> 'graph_id' as graph_id, t.metadata ->> 'assistant_id' as assistant_id, t.config -> 'configurable' as configurable, {_HEAD} as head
+select t.owner, t.fence, t.metadata ->> 'graph_id' as graph_id, t.metadata ->> 'assistant_id' as assistant_id, t.config -> 'configurable' as configurable, {_HEAD} as head
 from slackwater.threads t where t.thread_id = %(thread_id)s"""
 
 _REFRESH = f"""
@@ -403,5 +404,6 @@ update slackwater.threads t set
   status = case when t.status = 'error' and not %(clear_error)s then 'error'
     else coalesce(%(status)s, case when t.status = 'busy' then 'idle' else t.status end) end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
-where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and {_HEAD} is not distinct from %(head)s"""
-# The head is compared again: a run may have come and gone since it was read.
+where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and t.fence = %(fence)s
+  and {_HEAD} is not distinct from %(head)s"""
+# Compared again: since the head was read a run may have come and gone, and one that failed leaves no other head.

@@ -1,7 +1,8 @@
 """The state in which a run ends or is handed over: one compare-and-set on owner, status and fence.
 
-The statements are pipelined behind the lock of the thread's row, and each later one holds only if the first has
-found the run to be ours. So a stale owner changes nothing, and the thread never shows what its run does not.
+The statements are pipelined behind the lock of the thread's row, and each later one holds only if the first has changed
+the run in this very transaction. So neither a stale owner nor a repetition after a lost answer changes anything, and
+the thread never shows what its run does not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from app import wire
-from app.postgres.pool import Database
+from app.postgres.pool import Database, Row
 from app.runtime import cancel, queue
 from app.runtime.claims import MAX_STALLS, PROGRESS, WORKED
 from app.runtime.journal import Event
@@ -54,8 +55,18 @@ class Settled:
     """The `error` event with which a guard has ended the run, as it stands in the log."""
 
 
-_ENDED_BY_US = """exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
- and e.fence = %(fence)s and e.status = %(status)s)"""
+_OURS = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
+    and r.status = 'running' and (%(expired)s is false or r.lease_until < clock_timestamp())"""
+
+# A take-over leaves it as it is: whoever has lost his lease then does not find his own work in what others did.
+_SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s end,
+    settled_fence = case when %(expired)s then r.settled_fence else %(fence)s end"""
+
+_SIGNED = """e.run_id = %(run_id)s and e.settled_by = %(worker)s and e.settled_fence = %(fence)s and not %(expired)s"""
+"""The owner has sent this before, and only its answer was lost."""
+
+_ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
+ and e.status = %(status)s and e.{queue.DONE_NOW})"""
 
 _END = f"""
 with owned as (
@@ -65,24 +76,24 @@ with owned as (
     -- An attempt may have said nothing: then it is an earlier one's.
     last_event = coalesce(%(last_event)s, (select e.fence || '-' || e.seq from slackwater.run_events e
       where e.run_id = %(run_id)s order by e.fence desc, e.seq desc limit 1)),
-    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end
-  where r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'running'
-    and (%(expired)s is false or r.lease_until < clock_timestamp())
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
+    {_SIGN}
+  where {_OURS}
   returning 1
 ), events as ({INSERT_EVENTS})
-select exists (select 1 from owned) or (not %(expired)s and {_ENDED_BY_US}) as owned"""
-# Sent again after an answer that was lost, it finds its own work done.
+select exists (select 1 from owned) as now, case when %(rollback)s and not %(expired)s
+  then not exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s)
+  else exists (select 1 from slackwater.runs e where {_SIGNED} and e.status = %(status)s) end as before"""
 
 _FORGET_BASE = f"""
-delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_BY_US}"""
+delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
 
 _THREAD = f"""
 update slackwater.threads t set
   status = case when {queue.THREAD_BUSY} then 'busy' else %(thread_status)s end,
   "values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s, error = %(thread_error)s,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
-where t.thread_id = %(thread_id)s and ({_ENDED_BY_US} or (%(gone)s
-  and not exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s)))"""
+where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 
 _HAND_OVER = f"""
 with now as (
@@ -98,14 +109,16 @@ with now as (
     -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
     -- Nor what was lost with a process whose event loop another run has blocked.
     stalls = case when r.progress is distinct from now.progress then 0 else r.stalls end
-      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null
-  from now where r.run_id = now.run_id and r.fence = %(fence)s and r.status = 'running'
-    and (%(expired)s is false or r.lease_until < clock_timestamp())
+      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null,
+    {_SIGN}
+  from now where r.run_id = now.run_id and {_OURS}
   returning r.run_id
 ), events as ({INSERT_EVENTS})
-select run_id from owned
-union select run_id from slackwater.runs r
-where not %(expired)s and r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'pending'"""
+select true as now, null::jsonb as error from owned
+union all
+-- The error is the guard's: whatever ends the run later raises its fence before, or is no error.
+select false, case when e.fence = %(fence)s and e.status = 'error' then e.error end
+from slackwater.runs e where {_SIGNED}"""
 
 _GUARD = f"""
 with stuck as (
@@ -118,12 +131,14 @@ with stuck as (
       else format('Handed over %%s times, which is more than SLACKWATER_MAX_HANDOVERS allows.', r.handovers) end),
     last_event = r.fence || '-' || coalesce((select max(e.seq) from slackwater.run_events e
       where e.run_id = r.run_id and e.fence = r.fence), 0) + 1
-  where r.run_id = %(run_id)s and r.fence = %(fence)s and r.status = 'pending'
+  where r.run_id = %(run_id)s and r.status = 'pending' and r.{queue.DONE_NOW}
     and (r.stalls >= {MAX_STALLS} or r.handovers > %(max_handovers)s)
   returning r.run_id, r.thread_id, r.fence, r.error, r.last_event
 ), told as (
   insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
   select run_id, fence, split_part(last_event, '-', 2)::int, thread_id, 'error', error::text from stuck
+), forgotten as (
+  delete from slackwater.base_writes b using stuck s where b.run_id = s.run_id
 ), shown as (
   update slackwater.threads t set error = s.error, updated_at = clock_timestamp(),
     status = case when exists (select 1 from slackwater.runs a where a.thread_id = s.thread_id
@@ -140,6 +155,7 @@ async def end(
     thread_id: UUID,
     owner: str,
     fence: int,
+    worker: str,
     status: RunStatus,
     facts: ThreadFacts,
     events: Sequence[Event],
@@ -155,6 +171,7 @@ async def end(
         "thread_id": thread_id,
         "owner": owner,
         "fence": fence,
+        "worker": worker,
         "status": status.value,
         "reason": reason,
         "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
@@ -164,18 +181,33 @@ async def end(
         "values": facts.values.decode() if facts.values is not None else None,
         "interrupts": Jsonb(facts.interrupts),
         "thread_error": Jsonb(facts.error) if facts.error else None,
-        "gone": rollback,
+        "rollback": rollback,
         "expired": expired,
         **event_columns(events),
     }
     undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
     answers = await database.pipeline(
-        (queue.LOCK, params), (_END, params), *undo, (queue.PROMOTE, params), (_THREAD, params)
+        (queue.LOCK, params),
+        (_END, params),
+        (_THREAD, params),  # while the run is there: a rollback takes its row, too
+        *undo,
+        (queue.PROMOTE, params),
     )
-    owned = bool(answers[1] and answers[1][0]["owned"])
-    if owned:
+    ended = answers[1][0]
+    if ended["now"]:
         _count_end(status)
-    return Settled(owned, any(row["ready"] and row["due"] for row in answers[-2]), status.value)
+        return Settled(True, _due(answers[-1]), status.value)
+    return Settled(ended["before"], await _ready(database, params), status.value)
+
+
+def _due(promoted: Sequence[Row]) -> bool:
+    return any(row["ready"] and row["due"] for row in promoted)
+
+
+async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
+    """As `_due`, after a repetition: it was an earlier transaction that made the thread's next run ready."""
+    row = await database.fetch_one(queue.READY, params)
+    return bool(row and row["ready"])
 
 
 def _count_end(status: RunStatus) -> None:
@@ -191,6 +223,7 @@ async def hand_over(
     thread_id: UUID,
     owner: str,
     fence: int,
+    worker: str,
     stopped: Stopped,
     reason: str,
     events: Sequence[Event],
@@ -208,6 +241,7 @@ async def hand_over(
         "thread_id": thread_id,
         "owner": owner,
         "fence": fence,
+        "worker": worker,
         "stopped": stopped.value,
         "reason": reason,
         "checkpoint_id": checkpoint_id,
@@ -216,15 +250,20 @@ async def hand_over(
         "expired": expired,
         **event_columns(events),
     }
-    _, owned, stuck, promoted = await database.pipeline(
+    _, handed_over, stuck, promoted = await database.pipeline(
         (queue.LOCK, params),
         (_HAND_OVER, params),
         (_GUARD, params),
         (queue.PROMOTE, params),
     )
-    if not owned:
+    if not handed_over:
         return Settled(owned=False)
-    ready = any(row["ready"] and row["due"] for row in promoted)
+    if not handed_over[0]["now"]:
+        error = handed_over[0]["error"]
+        status = RunStatus.ERROR if error else RunStatus.PENDING
+        ready = await _ready(database, params)
+        return Settled(True, ready, status.value, wire.dumps(error) if error else None)
+    ready = _due(promoted)
     if stuck:
         _count_end(RunStatus.ERROR)
         return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(stuck[0]["error"]))

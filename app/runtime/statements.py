@@ -53,12 +53,13 @@ INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread
  on conflict do nothing"""
 """Writes a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
 
-_OWNED = """owned as (
- select 1 from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and status = 'running' for share)"""
+_LEASE = "run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and status = 'running'"
+_OWNED = f"""owned as (
+ select 1 from slackwater.runs where {_LEASE} for share)"""
 # FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
-_OWNED_INPUT = """owned as (
+_OWNED_INPUT = f"""owned as (
  update slackwater.runs set input_applied = true, input_step = %(input_step)s
- where run_id = %(run_id)s and fence = %(fence)s and status = 'running' returning 1)"""
+ where {_LEASE} returning 1)"""
 _BASE = """base as (
  insert into slackwater.base_writes (run_id, thread_id, checkpoint_ns, checkpoint_id, writes)
  select %(run_id)s, %(thread)s, t.ns, t.id, coalesce((

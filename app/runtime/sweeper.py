@@ -28,7 +28,7 @@ READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
 _EXPIRED = f"""
-select run_id, thread_id, owner, kind, fence, cancel_action, cancel_reason, stalls, attempt,
+select run_id, thread_id, owner, kind, fence, worker, cancel_action, cancel_reason, stalls, attempt,
   {WORKED} >= %(limit)s as overdue
 from slackwater.runs r
 where status = 'running' and lease_until < now() and run_id <> all(%(here)s::uuid[])
@@ -37,7 +37,8 @@ order by lease_until limit 100 for no key update of r skip locked"""
 # A row that somebody has locked is left alone: whoever waited for it would take it before its owner has renewed it.
 
 _DROP_WRITE = """
-delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and kind = 'write'
+delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s
+  and worker is not distinct from %(worker)s and kind = 'write'
   and lease_until < clock_timestamp()"""
 
 _DELETE = """
@@ -163,7 +164,8 @@ async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None =
 async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
     """Take a run from an owner whose lease has expired: requeue it, or end it as somebody wished."""
     database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
-    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"], "fence": row["fence"]}
+    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
+    whose |= {"fence": row["fence"], "worker": row["worker"]}
     if row["kind"] == "write":
         await database.pipeline((queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose))
         await runtime.refresh_thread(thread_id)

@@ -294,7 +294,8 @@ def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shap
     applies = not writer.input_applied and bool(
         roots or any(writes.root_input for writes in group.writes) or (answers and writer._answer_is_input)
     )
-    params: dict[str, Any] = {"run_id": writer.lease.run_id, "fence": writer.lease.fence}
+    lease = writer.lease
+    params: dict[str, Any] = {"run_id": lease.run_id, "fence": lease.fence, "worker": lease.worker}
     if applies:
         params["input_step"] = writer.input_step
     blobs = {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs}
@@ -319,15 +320,15 @@ def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shap
         columns(params, "i", inserts.values(), WRITE_TYPES)
     if answers:
         params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
-        params["thread"] = str(writer.lease.thread_id)
+        params["thread"] = str(lease.thread_id)
     touched = {(key[1], key[2]) for writes in group.writes for key in writes.rows} & writer._foreign
     if touched:
-        params["thread"] = str(writer.lease.thread_id)
+        params["thread"] = str(lease.thread_id)
         params["base_ns"] = TextArray([ns for ns, _ in touched])
         params["base_id"] = TextArray([cid for _, cid in touched])
         writer._foreign -= touched
     if events:
-        params["thread_id"] = writer.lease.thread_id
+        params["thread_id"] = lease.thread_id
         params |= event_columns(events)
     shape = Shape(
         applies,

@@ -66,6 +66,7 @@ async def handed_over(database: Database, run_id: UUID) -> None:
         thread_id=row["thread_id"],
         owner=row["owner"],
         fence=row["fence"],
+        worker=row["worker"],
         stopped=Stopped.DRAINED,
         reason="SIGTERM",
         events=(),

@@ -22,6 +22,8 @@ OURS = [
     "005_assistant_versions",
     "006_thread_ttl",
     "007_run_timeout",
+    "008_stalls",
+    "009_epochs",
 ]
 EVERYTHING = [*OURS, "langgraph_checkpoints_9", "langgraph_store_3"]
 

@@ -29,7 +29,7 @@ async def owned(database: Database) -> RunSaver:
     run_id, thread_id = uuid7(), uuid7()
     await database.execute(_THREAD, (thread_id,))
     await database.execute(_RUN, (run_id, thread_id, uuid4()))
-    return RunSaver(database, Lease(run_id, thread_id, 1, time.monotonic() + 60), Journal(1))
+    return RunSaver(database, Lease(run_id, thread_id, 1, "w", time.monotonic() + 60), Journal(1))
 
 
 async def test_it_is_a_complete_checkpointer(database: Database) -> None:
@@ -51,11 +51,15 @@ async def put(saver: RunSaver, thread_id: UUID) -> str:
 
 
 TAKEN = "update slackwater.runs set fence = fence + 1 where run_id = %s"
+ANOTHER = "update slackwater.runs set worker = 'x' where run_id = %s"
+"""As after a failover that has forgotten the claim, and its fence with it."""
 ENDED = "update slackwater.runs set status = 'success', holds_thread = false where run_id = %s"
 DELETED = "delete from slackwater.runs where run_id = %s"
 
 
-@pytest.mark.parametrize("what", [TAKEN, ENDED, DELETED], ids=["taken over", "ended", "deleted"])
+@pytest.mark.parametrize(
+    "what", [TAKEN, ANOTHER, ENDED, DELETED], ids=["taken over", "forgotten", "ended", "deleted"]
+)
 async def test_a_stale_owner_writes_no_checkpoint_no_writes_and_no_event(
     database: Database, what: str
 ) -> None:

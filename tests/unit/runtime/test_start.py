@@ -87,7 +87,7 @@ class Story:
             cancel_action=None,
             cancel_reason=None,
             worked_seconds=0.0,
-            lease=Lease(run_id, thread_id, 2, 0.0),
+            lease=Lease(run_id, thread_id, 2, "w", 0.0),
         )
 
     async def go(self, given: Any = None, **options: Any) -> Story:

@@ -1,0 +1,261 @@
+"""A statement whose answer was lost is sent again, perhaps much later: it finds its own work done, and changes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from helm import Helm
+from rig import OWNER, Fleet, Process, fleet_on, new_run
+
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runtime import admission, claims, settlement
+from app.runtime.cancel import CancelAction
+from app.runtime.claims import ClaimedRun
+from app.runtime.hold import ThreadHeld
+from app.runtime.journal import Event, EventId
+from app.runtime.settlement import Settled, ThreadFacts
+from app.runtime.states import RunStatus, Stopped
+from tests.support.proxy import proxied
+
+ASKS = ThreadFacts("interrupted", b'{"log": ["second"]}', {"task": [{"id": "question"}]})
+IDLE = ThreadFacts("idle", b'{"log": ["first"]}')
+
+
+async def claimed(fleet: Fleet, worker: str, **options: Any) -> ClaimedRun:
+    """A run that `worker` has claimed with its admission."""
+    new = new_run("line", **options)
+    admitted = await admission.admit(fleet.database, new, worker=worker, claim=True, lease_seconds=60)
+    assert admitted.claimed is not None
+    return admitted.claimed
+
+
+async def claim(fleet: Fleet, worker: str) -> ClaimedRun:
+    (run,) = await claims.claim(fleet.database, worker=worker, graphs=["line"], limit=1, lease_seconds=60)
+    return run
+
+
+def whose(run: ClaimedRun) -> dict[str, Any]:
+    lease = run.lease
+    who = {"run_id": run.run_id, "thread_id": run.thread_id, "owner": run.owner}
+    return {**who, "fence": lease.fence, "worker": lease.worker}
+
+
+async def end(
+    fleet: Fleet,
+    run: ClaimedRun,
+    facts: ThreadFacts = IDLE,
+    status: RunStatus = RunStatus.SUCCESS,
+    **options: Any,
+) -> Settled:
+    return await settlement.end(
+        fleet.database,
+        **whose(run),
+        status=status,
+        facts=facts,
+        events=[Event(EventId(run.fence, 1), "values", b"{}")],
+        last_event=f"{run.fence}-1",
+        checkpoint_id=None,
+        **options,
+    )
+
+
+async def hand_over(fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DRAINED) -> Settled:
+    return await settlement.hand_over(
+        fleet.database,
+        **whose(run),
+        stopped=stopped,
+        reason="SIGTERM",
+        events=[Event(EventId(run.fence, 1), "values", b"{}")],
+        checkpoint_id=None,
+        max_handovers=1000,
+        nodes="a",
+    )
+
+
+async def everything(fleet: Fleet, thread_id: UUID) -> list[Any]:
+    """All rows of the thread, as they are now."""
+    return [
+        await fleet.database.fetch(
+            f"select * from slackwater.{table} where thread_id = %s order by 1, 2, 3", [thread_id]
+        )
+        for table in ("threads", "runs", "run_events")
+    ]
+
+
+async def unchanged_by(fleet: Fleet, thread_id: UUID, repeat: Callable[[], Awaitable[Settled]]) -> Settled:
+    before = await everything(fleet, thread_id)
+    settled = await repeat()
+    assert await everything(fleet, thread_id) == before
+    return settled
+
+
+async def test_an_end_sent_again_leaves_what_the_next_run_has_shown(fleet: Fleet) -> None:
+    first = await claimed(fleet, "a")
+    await end(fleet, first)
+    second = await claimed(fleet, "b", thread_id=first.thread_id)
+    await end(fleet, second, ASKS)
+    settled = await unchanged_by(fleet, first.thread_id, lambda: end(fleet, first))
+    assert (settled.owned, settled.status) == (True, "success")
+    thread = await fleet.thread(first.thread_id)
+    assert (thread["status"], thread["values"]) == ("interrupted", {"log": ["second"]})
+
+
+async def test_an_end_sent_again_still_tells_that_the_next_run_can_begin(fleet: Fleet) -> None:
+    first = await claimed(fleet, "a")
+    await claims_nothing(fleet, first.thread_id)
+    assert (await end(fleet, first)).next_ready
+    # Whoever hears only of the repetition is the one who has to wake somebody up for it.
+    assert (await unchanged_by(fleet, first.thread_id, lambda: end(fleet, first))).next_ready
+
+
+async def claims_nothing(fleet: Fleet, thread_id: UUID) -> None:
+    """Another run waits on the thread."""
+    new = new_run("line", thread_id=thread_id)
+    await admission.admit(fleet.database, new, worker="a", claim=False, lease_seconds=60)
+
+
+async def test_a_hand_over_sent_again_leaves_the_next_attempt_alone(fleet: Fleet) -> None:
+    first = await claimed(fleet, "a")
+    await hand_over(fleet, first)
+    # Not yet claimed, worked on by the next owner, ended by him: the first one has handed it over, whatever came then.
+    for happens in (None, "claim", "end"):
+        if happens == "claim":
+            second = await claim(fleet, "b")
+        elif happens == "end":
+            await settlement.end(
+                fleet.database,
+                **whose(second),
+                status=RunStatus.ERROR,
+                facts=ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"}),
+                events=(),
+                last_event=None,
+                checkpoint_id=None,
+            )
+        settled = await unchanged_by(fleet, first.thread_id, lambda: hand_over(fleet, first))
+        if happens == "end":  # he has signed it since
+            assert not settled.owned
+        else:
+            assert (settled.owned, settled.status) == (True, "pending")
+    assert (await fleet.row(first.run_id))["handovers"] == 1
+
+
+async def test_a_hand_over_that_a_guard_has_turned_into_an_end_says_so_again(fleet: Fleet) -> None:
+    run = await claimed(fleet, "a")
+    for _ in range(claims.MAX_STALLS - 1):
+        await hand_over(fleet, run, Stopped.CUT)
+        run = await claim(fleet, "a")
+    first = await hand_over(fleet, run, Stopped.CUT)
+    assert first.status == "error"
+    assert first.error is not None
+    assert b"NoProgress" in first.error
+    again = await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run, Stopped.CUT))
+    assert (again.owned, again.status) == (True, "error")
+    assert again.error is not None
+    assert b"NoProgress" in again.error
+
+
+async def test_a_rollback_sent_again_leaves_what_the_next_run_has_shown(
+    fleet: Fleet, process: Process
+) -> None:
+    first = await claimed(fleet, "a")
+    await process.cancel(first.thread_id, first.run_id, action=CancelAction.ROLLBACK)
+
+    async def roll_back() -> Settled:
+        return await end(
+            fleet, first, ThreadFacts("busy", None), RunStatus.INTERRUPTED, reason="cancelled", rollback=True
+        )
+
+    assert (await roll_back()).owned
+    assert await fleet.find(first.run_id) is None
+    second = await claimed(fleet, "b", thread_id=first.thread_id)
+    await end(fleet, second, ASKS)
+    assert (await unchanged_by(fleet, first.thread_id, roll_back)).owned
+
+
+@pytest.mark.parametrize("by", ["end", "hand over"])
+async def test_whose_run_was_taken_over_does_not_find_his_own_work_in_what_others_did(
+    fleet: Fleet, by: str
+) -> None:
+    idle = await fleet.start(max_concurrent_runs=0)
+    run = await claimed(fleet, "a")
+    await fleet.expire(run.run_id)
+    if by == "end":
+        await fleet.database.execute(
+            "update slackwater.runs set cancel_action = 'interrupt', cancel_reason = 'x' where run_id = %s",
+            [run.run_id],
+        )
+    assert await idle.runtime.sweep() == 1
+    repeat = {
+        "end": lambda: end(fleet, run, IDLE, RunStatus.INTERRUPTED),
+        "hand over": lambda: hand_over(fleet, run),
+    }[by]
+    assert not (await unchanged_by(fleet, run.thread_id, repeat)).owned
+
+
+async def test_two_owners_with_one_fence_cannot_end_each_others_run(fleet: Fleet) -> None:
+    # As where no epoch tells a server from the one that it has replaced.
+    run = await claimed(fleet, "a")
+    await fleet.database.execute("update slackwater.runs set worker = 'b' where run_id = %s", [run.run_id])
+    assert not (await unchanged_by(fleet, run.thread_id, lambda: end(fleet, run))).owned
+    assert not (await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run))).owned
+
+
+# Holds
+
+
+@pytest.mark.parametrize("lost", ["insert into slackwater.runs", "delete from slackwater.runs"])
+async def test_a_hold_whose_answer_is_lost_is_held_and_released_all_the_same(
+    fleet: Fleet, database_uri: str, database: Database, lost: str
+) -> None:
+    run = await claimed(fleet, "a")
+    await end(fleet, run)
+    options: dict[str, Any] = {"owner": OWNER, "graph_id": "line", "assistant_id": uuid7()}
+    other = await fleet.start()
+    with proxied(database_uri) as proxy:
+        async with fleet_on(proxy.uri, database) as far:
+            process = await far.start()
+            proxy.lose_answers(lost)
+            async with process.runtime.hold(run.thread_id, **options) as held:
+                with pytest.raises(ThreadHeld):
+                    async with other.runtime.hold(run.thread_id, **options):
+                        pass
+                assert held.lease.fence == (await fleet.thread(run.thread_id))["fence"]
+            assert proxy.lost == 1
+            # THEN nobody has to wait until its lease expires
+            async with other.runtime.hold(run.thread_id, **options):
+                pass
+
+
+# What they leave behind
+
+
+@pytest.mark.parametrize("how", ["cancelled", "displaced", "guard"])
+async def test_no_writes_are_kept_for_a_rollback_that_cannot_come_any_more(
+    fleet: Fleet, helm: Helm, process: Process, how: str
+) -> None:
+    thread_id = uuid7()
+    await fleet.reference(process, "ask", thread_id=thread_id)
+    hold = helm.hold("q_after_0")
+    run = (await process.admit("ask", thread_id=thread_id, command={"resume": "yes"})).row
+    await hold.reached.wait()
+    kept = "select count(*) from slackwater.base_writes where run_id = %s"
+    drained = await process.drain(0.6, drain_reserve=0.4, hard_reserve=0.1)
+    assert drained["runs"][0]["handed_over"]
+    assert await fleet.database.fetch(kept, [run["run_id"]]) == [{"count": 1}]
+    other = await fleet.start(max_concurrent_runs=0)
+    if how == "cancelled":
+        await other.cancel(thread_id, run["run_id"])
+    elif how == "displaced":
+        await other.admit("line", thread_id=thread_id, strategy="interrupt")
+    else:
+        await fleet.database.execute(
+            "update slackwater.runs set stalls = 2 where run_id = %s", [run["run_id"]]
+        )
+        taken = await claims.claim(fleet.database, worker="a", graphs=["ask"], limit=1, lease_seconds=60)
+        assert (await hand_over(fleet, taken[0], Stopped.CUT)).status == "error"
+    assert (await fleet.row(run["run_id"]))["status"] in ("interrupted", "error")
+    assert await fleet.database.fetch(kept, [run["run_id"]]) == [{"count": 0}]
