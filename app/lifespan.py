@@ -109,5 +109,5 @@ async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None)
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     conninfo = await asyncio.to_thread(server.start)
     stack.callback(server.release)
-    await schema.migrate(conninfo, dims)
+    await schema.migrate(conninfo, dims, table_lock_seconds=settings.lease_seconds / 10)
     return conninfo

@@ -122,7 +122,9 @@ async def _migrate() -> list[str]:
             "There is no database: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
         )
     index = store_of(settings.project).index
-    return await schema.migrate(conninfo, index.dims if index else None)
+    return await schema.migrate(
+        conninfo, index.dims if index else None, table_lock_seconds=settings.lease_seconds / 10
+    )
 
 
 async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ async def _migrate(settings: Settings, *, given: bool) -> list[str]:
     dims = index.dims if index else None
     conninfo = conninfo_of(settings, None if given else settings.migration_database_uri)
     if conninfo is not None:
-        return await schema.migrate(conninfo, dims)
+        return await schema.migrate(conninfo, dims, table_lock_seconds=settings.lease_seconds / 10)
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     try:
         return await schema.migrate(await server.astart(), dims)

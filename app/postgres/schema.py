@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -24,12 +26,21 @@ from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = int.from_bytes(b"slackwat")
 LOCK_POLL_SECONDS = 0.1
 LOCK_SECONDS = 300.0
 PROBE_SECONDS = 2.0
 PROBES = 30
+TABLE_LOCK_SECONDS = 3.0
+"""How long a migration waits for a table's lock, and everybody else behind it: a tenth of a lease."""
+TABLE_LOCK_TRIES_SECONDS = 120.0
+"""How long it tries for that, with pauses of the same length in between."""
+CONCURRENTLY = "-- concurrently\n"
+"""Begins a migration that builds indexes while the tables are used: statement by statement, outside of a transaction. Each
+of them may be carried out again. The others must not take longer than the lock that they hold may be held."""
 STATEMENT_SECONDS = 86_400.0  # a migration of a large table takes as long as it takes
 
 BOOTSTRAP = """
@@ -154,10 +165,13 @@ async def is_pooled(conninfo: Conninfo) -> bool:
         return await _is_pooled(connection, conninfo)
 
 
-async def migrate(conninfo: Conninfo, dims: int | None = None) -> list[str]:
+async def migrate(
+    conninfo: Conninfo, dims: int | None = None, *, table_lock_seconds: float = TABLE_LOCK_SECONDS
+) -> list[str]:
     """Bring the schema to this release's version; the names of what was applied, in order.
 
-    With `dims` also a table for the vectors of the store's index, which have so many numbers.
+    With `dims` also a table for the vectors of the store's index, which have so many numbers. Whoever uses a table waits
+    for `table_lock_seconds` at most, time and again: a tenth of the lease that is renewed meanwhile.
     Needs a direct connection. Any number of processes may call this at once: one works, the others wait.
     Raises SchemaError.
     """
@@ -175,23 +189,23 @@ async def migrate(conninfo: Conninfo, dims: int | None = None) -> list[str]:
         await connection.execute("set statement_timeout = 0")
         await connection.execute("set idle_in_transaction_session_timeout = 0")
         async with _lock(connection):
-            return await _migrate(connection, dims)
+            return await _migrate(connection, dims, table_lock_seconds)
 
 
-async def _migrate(connection: BoundedConnection, dims: int | None) -> list[str]:
+async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds: float) -> list[str]:
     await connection.execute(BOOTSTRAP)
     before = await _status(connection)
     if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
         raise refusal
     applied = []
     for name in before.missing:
-        async with connection.transaction():
-            # An index or column waits for the table's users, and everybody else then waits behind it.
-            await connection.execute("set local lock_timeout = '30s'")
-            await connection.execute((FOLDER / f"{name}.sql").read_bytes())
-            await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+        text = (FOLDER / f"{name}.sql").read_text()
+        if text.startswith(CONCURRENTLY):
+            await _apply_concurrently(connection, name, text)
+        else:
+            await _when_unlocked(partial(_apply, connection, name, text, lock_seconds), lock_seconds)
         applied.append(name)
-    applied += await _migrate_langgraph(connection, before)
+    applied += await _migrate_langgraph(connection, before, lock_seconds)
     if dims is not None and await vectors.found(connection) is None:
         await vectors.create(connection, dims)
         applied.append(vectors.NAME)
@@ -201,12 +215,50 @@ async def _migrate(connection: BoundedConnection, dims: int | None) -> list[str]
     return applied
 
 
-async def _migrate_langgraph(connection: BoundedConnection, before: SchemaStatus) -> list[str]:
+async def _apply(connection: BoundedConnection, name: str, text: str, lock_seconds: float) -> None:
+    async with connection.transaction():
+        await connection.execute(
+            "select set_config('lock_timeout', %s, true)", (f"{max(1, round(lock_seconds * 1000))}ms",)
+        )
+        await connection.execute(text.encode())
+        await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+
+
+async def _apply_concurrently(connection: BoundedConnection, name: str, text: str) -> None:
+    await connection.execute("set lock_timeout = 0")  # it waits for old transactions, and nobody waits for it
+    await _drop_invalid_indexes(connection)
+    for statement in text.split(";\n"):
+        if statement.strip():
+            await connection.execute(statement.encode())
+    await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+
+
+async def _when_unlocked(act: Callable[[], Awaitable[T]], lock_seconds: float) -> T:
+    """Do it as soon as a lock can be had within `lock_seconds`; in between whoever has waited behind us goes on."""
+    until = monotonic() + TABLE_LOCK_TRIES_SECONDS
+    while True:
+        try:
+            return await act()
+        except psycopg.errors.LockNotAvailable as error:
+            if monotonic() + 2 * lock_seconds > until:
+                raise
+            logger.info(
+                "a table is in use (%s); the migration tries again",
+                _reason(error),
+                extra={"event": "schema.locked"},
+            )
+            await asyncio.sleep(lock_seconds)
+
+
+async def _migrate_langgraph(
+    connection: BoundedConnection, before: SchemaStatus, lock_seconds: float
+) -> list[str]:
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from langgraph.store.postgres.aio import AsyncPostgresStore
 
-    await connection.execute("set lock_timeout = 0")  # CREATE INDEX CONCURRENTLY waits for old transactions
+    await connection.execute("set lock_timeout = 0")
     await _drop_invalid_indexes(connection)
+    connection.cursor_factory = _patient(lock_seconds)
     applied = []
     if before.checkpoints.found < before.checkpoints.needed:
         await AsyncPostgresSaver(connection).setup()
@@ -224,6 +276,21 @@ async def _migrate_langgraph(connection: BoundedConnection, before: SchemaStatus
     return applied
 
 
+def _patient(lock_seconds: float) -> type[psycopg.AsyncCursor[Any]]:
+    """A cursor that waits for the locks of tables as our own migrations do: LangGraph's set no bound."""
+
+    class Patient(psycopg.AsyncCursor[Any]):
+        async def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            # CREATE INDEX CONCURRENTLY waits for old transactions, and nobody waits for it.
+            seconds = 0 if "concurrently" in str(query).lower() else lock_seconds
+            await super().execute(f"set lock_timeout = {round(seconds * 1000)}".encode())
+            return await _when_unlocked(
+                partial(super().execute, query, *arguments, **options), max(seconds, lock_seconds)
+            )
+
+    return Patient
+
+
 async def _drop_invalid_indexes(connection: BoundedConnection) -> None:
     """Drop what a killed CREATE INDEX CONCURRENTLY left: its IF NOT EXISTS would accept that as done."""
     cursor = await connection.execute("""
@@ -231,7 +298,8 @@ async def _drop_invalid_indexes(connection: BoundedConnection) -> None:
         where not indisvalid and indrelid in (
             to_regclass('checkpoints'), to_regclass('checkpoint_blobs'), to_regclass('checkpoint_writes'),
             to_regclass('store')
-        )
+        ) or not indisvalid and indrelid in (
+            select oid from pg_class where relnamespace = to_regnamespace('slackwater'))
     """)
     for row in await cursor.fetchall():
         await connection.execute(sql.SQL("drop index concurrently {}").format(sql.SQL(row["name"])))

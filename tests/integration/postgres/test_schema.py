@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,17 +17,7 @@ from app.postgres import schema
 from app.postgres.pool import Database
 from app.postgres.schema import Verdict, check, migrate, status
 
-OURS = [
-    "001_gateway",
-    "002_pages",
-    "003_crons",
-    "004_webhooks",
-    "005_assistant_versions",
-    "006_thread_ttl",
-    "007_run_timeout",
-    "008_stalls",
-    "009_epochs",
-]
+OURS = sorted(path.stem for path in schema.FOLDER.glob("*.sql"))
 EVERYTHING = [*OURS, "langgraph_checkpoints_9", "langgraph_store_3"]
 
 
@@ -118,8 +111,6 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(
     empty_database_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     # GIVEN a second migration whose second statement is wrong
-    from pathlib import Path
-
     folder = Path(str(tmp_path))
     (folder / "001_first.sql").write_text("create table slackwater.first (a int)")
     (folder / "002_second.sql").write_text("create table slackwater.second (a int); select 1/0;")
@@ -156,6 +147,107 @@ async def test_an_index_that_a_killed_migration_left_invalid_is_built_again(data
         "select indisvalid from pg_index where indexrelid = 'checkpoints_thread_id_idx'::regclass",
     )
     assert rows == [{"indisvalid": True}]
+
+
+@asynccontextmanager
+async def in_use(uri: str, table: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """A long transaction has read the table. Gives how long another reader has to wait now (s)."""
+    async with (
+        await psycopg.AsyncConnection.connect(uri) as long,
+        await psycopg.AsyncConnection.connect(uri, autocommit=True) as other,
+    ):
+        query = f"select 1 from {table} limit 1"
+        await long.execute(query.encode())
+
+        async def wait() -> float:
+            since = time.monotonic()
+            await other.execute(query.encode())
+            return time.monotonic() - since
+
+        yield wait
+
+
+@pytest.mark.parametrize("whose", ["ours", "langgraph's"])
+async def test_nobody_waits_behind_a_migration_for_longer_than_it_may_lock(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: str
+) -> None:
+    # GIVEN a migration that needs a table which a long transaction has read
+    if whose == "ours":
+        table = "slackwater.runs"
+        (tmp_path / "999_column.sql").write_text("alter table slackwater.runs add column more int")
+        for path in schema.FOLDER.glob("*.sql"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        monkeypatch.setattr(schema, "FOLDER", tmp_path)
+        applied = ["999_column"]
+    else:
+        table = "checkpoint_blobs"
+        await run(database_uri, "delete from checkpoint_migrations where v >= 4")
+        applied = ["langgraph_checkpoints_9"]
+    async with in_use(database_uri, table) as wait:
+        migration = asyncio.create_task(migrate(database_uri, table_lock_seconds=0.2))
+        # WHEN others read it meanwhile
+        waits = []
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            waits.append(await wait())
+            await asyncio.sleep(0.02)
+        # THEN they have waited, and never for long
+        assert not migration.done()
+        assert 0.05 < max(waits) < 1.0
+    # AND when the transaction is over it is carried out
+    assert await asyncio.wait_for(migration, 10) == applied
+
+
+async def test_a_table_that_is_never_free_is_one_sentence(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for path in schema.FOLDER.glob("*.sql"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "999_column.sql").write_text("alter table slackwater.runs add column more int")
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    monkeypatch.setattr(schema, "TABLE_LOCK_TRIES_SECONDS", 0.5)
+    async with in_use(database_uri, "slackwater.runs"):
+        with pytest.raises(SchemaError, match="in use for too long"):
+            await migrate(database_uri, table_lock_seconds=0.1)
+
+
+async def test_an_index_is_built_while_its_table_is_written_to(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # GIVEN a migration that was killed while it built its first index, and a writer that is not done
+    for path in schema.FOLDER.glob("*.sql"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "999_indexes.sql").write_text(
+        "-- concurrently\ncreate index concurrently if not exists one on slackwater.runs (owner);\n"
+        "create index concurrently if not exists two on slackwater.runs (graph_id);\n"
+    )
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    await run(
+        database_uri,
+        "create index one on slackwater.runs (owner)",
+        "update pg_index set indisvalid = false where indexrelid = 'slackwater.one'::regclass",
+    )
+    insert = (
+        "insert into slackwater.threads (thread_id, owner) values (gen_random_uuid(), 'a')",
+        "insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id) "
+        "values (gen_random_uuid(), gen_random_uuid(), 'a', gen_random_uuid(), 'g')",
+    )
+    async with await psycopg.AsyncConnection.connect(database_uri) as writer:
+        await writer.execute(insert[1])
+        migration = asyncio.create_task(migrate(database_uri, table_lock_seconds=0.2))
+        await asyncio.sleep(0.5)
+        # WHEN others write, too, THEN none of them waits
+        async with asyncio.timeout(2):
+            await run(database_uri, *insert)
+        assert not migration.done()
+        await writer.commit()
+    assert await asyncio.wait_for(migration, 10) == ["999_indexes"]
+    rows = await run(
+        database_uri,
+        "select bool_and(indisvalid) as valid, count(*) as number from pg_index "
+        "where indexrelid in (to_regclass('slackwater.one'), to_regclass('slackwater.two'))",
+    )
+    assert rows == [{"valid": True, "number": 2}]
 
 
 async def test_a_role_gets_bounds_for_what_a_vanished_client_leaves(empty_database_uri: str) -> None:
