@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from psycopg import AsyncConnection, OperationalError, ProgrammingError
+from psycopg import AsyncConnection, Connection, OperationalError, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
 
 from app.postgres.trouble import refused_as_read_only
 
 C = TypeVar("C", bound=AsyncConnection[Any])
+B = TypeVar("B", bound=Connection[Any])
 
 READ_WRITE = "read-write"
+IS_READ_ONLY = "show transaction_read_only"
+"""Asks the server itself; `off` where it takes writes."""
 
 
 @runtime_checkable
@@ -80,6 +85,23 @@ async def connect(kind: type[C], conninfo: Conninfo, **arguments: Any) -> C:
         if not await renewed(conninfo, error, since):
             raise
     return await kind.connect(await resolve(conninfo), **arguments)
+
+
+def connect_blocking(kind: type[B], conninfo: str, **arguments: Any) -> B:
+    """What `BoundedConnection.connect` does, for a thread: a server that takes writes if the conninfo asks for one."""
+    try:
+        return kind.connect(conninfo, **arguments)
+    except OperationalError as refusal:
+        if not (refused_as_read_only(refusal) and asks_for_writing(conninfo)):
+            raise
+        for one in whoever_answers(conninfo):
+            with suppress(OperationalError):
+                connection = kind.connect(one, **arguments)
+                cursor = connection.cursor(row_factory=tuple_row).execute(IS_READ_ONLY)
+                if cursor.fetchone() == ("off",):
+                    return connection
+                connection.close()
+        raise
 
 
 def _refused(error: OperationalError) -> bool:

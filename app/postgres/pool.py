@@ -21,7 +21,7 @@ from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
 from app.postgres import jsonb
-from app.postgres.conninfo import Conninfo, asks_for_writing, renewed, resolve, whoever_answers
+from app.postgres.conninfo import IS_READ_ONLY, Conninfo, asks_for_writing, renewed, resolve, whoever_answers
 from app.postgres.gate import Gate
 from app.postgres.trouble import Trouble, Unfit, refused_as_read_only, trouble_of
 from app.telemetry import metrics
@@ -89,7 +89,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
         takes = False
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                cursor = await self.cursor(row_factory=tuple_row).execute("show transaction_read_only")
+                cursor = await self.cursor(row_factory=tuple_row).execute(IS_READ_ONLY)
                 takes = await cursor.fetchone() == ("off",)
             return takes
         finally:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -31,7 +31,7 @@ from psycopg.abc import PQGen
 from psycopg.rows import DictRow, dict_row
 from psycopg.waiting import wait
 
-from app.postgres.conninfo import Conninfo, renewed, resolve
+from app.postgres.conninfo import Conninfo, connect_blocking, for_writing, renewed, resolve
 from app.postgres.pool import KEEPALIVE, StatementTimeout
 from app.runtime import claims
 from app.runtime.attempt import Attempt
@@ -118,7 +118,7 @@ class Renewal:
         answered: Callable[[Sequence[Answer]], None],
     ) -> None:
         self._conninfo = conninfo
-        self._known: str | None = conninfo if isinstance(conninfo, str) else None
+        self._known = for_writing(conninfo) if isinstance(conninfo, str) else None
         self._worker = worker
         self._name = name
         self._leases = leases
@@ -324,14 +324,15 @@ class Renewal:
         if self._known is None:
             raise TimeoutError("the event loop is blocked, and has not said yet how to log in")
         try:
-            return _Connection.connect(
+            return connect_blocking(
+                _Connection,
                 self._known,
                 autocommit=True,
                 prepare_threshold=None,
                 row_factory=dict_row,
                 application_name=f"slackwater {self._name}",
                 connect_timeout=max(2, round(self._pause)),
-                **cast("Any", KEEPALIVE),
+                **KEEPALIVE,
             )
         except psycopg.OperationalError as error:
             with suppress(TimeoutError):

@@ -16,7 +16,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from app.errors import SchemaError
 from app.postgres import schema
-from app.postgres.conninfo import Conninfo, connect
+from app.postgres.conninfo import Conninfo, connect, connect_blocking, for_writing
 from app.postgres.pool import BoundedConnection, Database
 from app.postgres.trouble import DATABASE_TROUBLE, Trouble
 from tests.support.proxy import proxied
@@ -87,9 +87,11 @@ async def test_of_several_hosts_the_one_that_takes_writes_is_used(pair: Replicat
             async with opened(conninfo) as database:
                 await fill(database)
                 assert await write(database, 1) == 1
-            # and so it is for what has a connection of its own: migrations, and who listens
+            # and so it is for what has a connection of its own: migrations, renewals, and who listens
             async with await connect(psycopg.AsyncConnection, conninfo, autocommit=True) as own:
                 await own.execute("insert into t values (2)")
+        with connect_blocking(psycopg.Connection, for_writing(uri), autocommit=True) as in_a_thread:
+            in_a_thread.execute("insert into t values (3)")
 
 
 async def test_a_promotion_moves_the_pool_to_the_other_server(pair: Replication) -> None:
@@ -219,7 +221,11 @@ async def test_a_pooler_that_knows_nothing_of_the_promotion_keeps_nobody_out(
     pooled = pgbouncer(uri=pair.standby.uri())
     with pytest.raises(psycopg.OperationalError, match="read-only"):
         await connect(BoundedConnection, pooled, autocommit=True)
+    with pytest.raises(psycopg.OperationalError, match="read-only"):
+        connect_blocking(psycopg.Connection, for_writing(pooled))
     pair.promote()
+    with connect_blocking(psycopg.Connection, for_writing(pooled), autocommit=True) as in_a_thread:
+        in_a_thread.execute("select 1")
     with pytest.raises(psycopg.OperationalError, match="read-only"):
         await psycopg.AsyncConnection.connect(f"{pooled}?target_session_attrs=read-write")
     async with opened(pooled) as database:
