@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
@@ -21,6 +20,7 @@ from app.runtime.attempt import Attempt
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
 from app.runtime.options import context_of, durability, run_config
 from app.runtime.outcome import CannotBegin
+from app.runtime.pace import Pace
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled
@@ -191,7 +191,7 @@ async def _stream(
     # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
     if bounded and any(True for _ in graph.get_subgraphs()):
-        config["callbacks"] = [_Pace(saver)]
+        config["callbacks"] = [Pace(saver)]
     # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
     drive = graph.astream_events if encoder.plan.use_events else graph.astream
     if encoder.plan.use_events:
@@ -211,16 +211,6 @@ async def _stream(
             raise
     if _out_of_steps(begin, encoder):
         raise GraphRecursionError(start.out_of_steps(start.recursion_limit(kwargs, graph)))
-
-
-class _Pace(AsyncCallbackHandler):
-    """Holds the nodes of subgraphs back until what was done before them is stored: their chunks wait for nobody."""
-
-    def __init__(self, saver: RunSaver) -> None:
-        self._saver = saver
-
-    async def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
-        await self._saver.keep_up()
 
 
 def _out_of_steps(begin: Begin, encoder: Encoder) -> bool:

@@ -6,7 +6,7 @@ Every put of a run goes through the writer's one queue, together with the run's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
@@ -27,12 +27,13 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, _DeltaSna
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
-from app.errors import ForeignThread
+from app.errors import ForeignThread, LeaseLost
 from app.postgres import jsonb
 from app.postgres.pool import Database
 from app.runtime.clock import advance_past
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
+from app.runtime.owning_loop import OwningLoop, from_any_loop
 from app.runtime.serializer import CheckpointSerializer
 from app.runtime.statements import ANSWERED_BY_RUN
 from app.runtime.writer import NULL_TASK_ID, CheckpointPut, Writer, WritesPut
@@ -49,27 +50,98 @@ class _NoLock:
 
 
 class PooledSaver(AsyncPostgresSaver):
-    """A reader of checkpoints over the shared pool, without the stock saver's lock."""
+    """A reader of checkpoints over the shared pool, without the stock saver's lock.
+
+    Works from any thread and any event loop: graphs are invoked in sync nodes, in tools, under `asyncio.run`.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(cast("Any", database.pool), serde=CheckpointSerializer())
         self.database = database
+        self.owning_loop = OwningLoop(self._still_owned)
         self.lock = _NoLock()  # type: ignore[assignment]
+
+    def _still_owned(self) -> None:
+        """Raises what ends the wait of somebody in another thread or loop."""
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self.database.gate.operation(), super()._cursor(pipeline=pipeline) as cursor:
             yield cursor
 
+    @from_any_loop
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         found = await super().aget_tuple(config)
         if found is not None:
             advance_past(found.checkpoint["id"])
         return found
 
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        asked = {"filter": filter, "before": before, "limit": limit}
+        if self.owning_loop.here:
+            async for found in super().alist(config, **cast("Any", asked)):
+                yield found
+        else:
+            # All at once: a connection that waits for a node between two of them would be missed by others.
+            for found in await self.owning_loop.run(lambda: self._listed(config, **asked)):
+                yield found
+
+    async def _listed(self, config: RunnableConfig | None, **asked: Any) -> list[CheckpointTuple]:
+        return [found async for found in self.alist(config, **asked)]
+
+    @from_any_loop
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return await super().aget_delta_channel_history(config=config, channels=channels)
+
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
         # The stock saver takes a thread for this, and keeps its connection meanwhile: it would wait behind sync nodes.
         return PostgresSaver._load_checkpoint_tuple(cast("Any", self), value)
+
+    # The same for sync code: in the thread of a node, or of a graph that one invokes
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self.owning_loop.call(lambda: self.aget_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        asked = {"filter": filter, "before": before, "limit": limit}
+        yield from self.owning_loop.call(lambda: self._listed(config, **asked))
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return self.owning_loop.call(lambda: self.aput(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        self.owning_loop.call(lambda: self.aput_writes(config, writes, task_id, task_path))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return self.owning_loop.call(
+            lambda: self.aget_delta_channel_history(config=config, channels=channels)
+        )
 
 
 class RunSaver(PooledSaver, Writer):
@@ -111,8 +183,13 @@ class RunSaver(PooledSaver, Writer):
         self._fresh = fresh
         self._put: set[str] = set()
 
+    def _still_owned(self) -> None:
+        if self.lease.lost:
+            raise LeaseLost
+
     # What LangGraph calls
 
+    @from_any_loop
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         self._check(config)
         namespace = config["configurable"].get("checkpoint_ns", "")
@@ -134,6 +211,7 @@ class RunSaver(PooledSaver, Writer):
                 self.input_step = found.metadata["step"] + 1
         return found
 
+    @from_any_loop
     async def aput(
         self,
         config: RunnableConfig,
@@ -170,6 +248,7 @@ class RunSaver(PooledSaver, Writer):
             }
         }
 
+    @from_any_loop
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
@@ -227,6 +306,7 @@ class RunSaver(PooledSaver, Writer):
         ]
         return rows, {**checkpoint, "channel_values": values}
 
+    @from_any_loop
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:

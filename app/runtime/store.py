@@ -36,6 +36,7 @@ from app.errors import GraphImportError
 from app.graphs.storage import IndexSpec, StoreSpec
 from app.postgres.patience import patiently
 from app.postgres.pool import Database
+from app.runtime.owning_loop import OwningLoop, from_any_loop
 
 LABEL_BYTES = 200
 
@@ -52,6 +53,7 @@ def open_store(database: Database, spec: StoreSpec, embed: Any) -> GatedStore:
 class GatedStore(AsyncPostgresStore):
     """`AsyncPostgresStore` whose every operation the gate counts, and whose batch task has an end.
 
+    `abatch` works in any event loop, `batch` in any thread but the loop's own.
     What has expired is gone at once, whenever it is swept.
     """
 
@@ -60,6 +62,7 @@ class GatedStore(AsyncPostgresStore):
         if spec.default_ttl is not None:
             ttl["default_ttl"] = spec.default_ttl
         super().__init__(cast("Any", database.pool), index=index, ttl=ttl)
+        self.owning_loop = OwningLoop()
         self._gate = database.gate
         self._patience_seconds = database.statement_seconds
         self._model = self.embeddings
@@ -71,6 +74,10 @@ class GatedStore(AsyncPostgresStore):
         async with self._gate.operation(), super()._cursor(pipeline=pipeline) as cursor:
             yield cursor
 
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        return self.owning_loop.call(lambda: self.abatch(ops))
+
+    @from_any_loop
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         given = list(ops)
         texts = self._texts(given)
