@@ -143,6 +143,12 @@ class NotAGraph(ApiError):
     status = 424
 
 
+class GraphSilent(ApiError):
+    """The graph's factory has not returned in time: what it waits for does not answer."""
+
+    status = 424
+
+
 class StillRunning(ApiError):
     """The run goes on, longer than this server may wait: GET the Location of this answer to go on waiting."""
 

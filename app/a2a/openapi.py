@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.a2a.card import HISTORY_SCOPE
-from app.errors import BadRequest, GraphBroken, NotAGraph, NotFound
+from app.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, NotFound
 from app.openapi import rpc
 from app.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from app.openapi.pieces import Answer, Operation
@@ -43,7 +43,7 @@ id: 1-2
 
 """
 _SAID = {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "What is the tide?"}]}}
-_BROKEN = (NotFound, GraphBroken, NotAGraph)
+_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _ID = {
     "assistant_id": {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
 }

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.errors import BadRequest, Conflict, GraphBroken, NotAGraph, NotFound
+from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound
 from app.openapi.parameters import ASSISTANT, MOMENT
 from app.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
 
@@ -99,7 +99,7 @@ _SCHEMAS = {
 }
 _GIVES = {"assistant_id": "$response.body#/assistant_id"}
 _SHOWN = Answer("The assistant.", Assistant, _ONE, gives=_GIVES)
-_BROKEN = (NotFound, GraphBroken, NotAGraph)
+_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _BY_NAME = {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
 _SUBGRAPHS = Answer(

@@ -80,7 +80,6 @@ class Factory:
 
         Raises NotAGraph, or whatever the project's own code raises.
         """
-        failure: BaseException | None = None
         async with AsyncExitStack() as stack:
             value = self.target
             if self.signature is not None:
@@ -99,15 +98,7 @@ class Factory:
                 raise NotAGraph(
                     f"The factory of graph {self.graph_id!r} returned {_kind(value)}, not a graph."
                 )
-            try:
-                yield value
-            except BaseException as error:
-                failure = error
-                raise
-        # A factory that catches and logs around its `yield` must not turn a failed, drained or cancelled run
-        # into one that ended well.
-        if failure is not None:
-            raise failure
+            yield value
 
     def _arguments(
         self, signature: inspect.Signature, config: RunnableConfig, runtime: ServerRuntime[Any]

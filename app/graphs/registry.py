@@ -7,11 +7,13 @@ import copy
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from app.errors import GraphBroken, GraphImportError, NotFound
 from app.graphs.importer import Imported, import_app, import_embedding, import_graph
+from app.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, Opened
 from app.graphs.project import Project
 from app.imports import in_turn
 
@@ -59,6 +61,7 @@ class Graphs:
         self._specs = {spec.id: spec for spec in project.graphs}
         self._imported: dict[str, Imported] = {}
         self._imports: dict[str, asyncio.Task[Imported]] = {}
+        self._opened: set[Opened] = set()
         self.ids = tuple(self._specs)
         """In the order of `langgraph.json`."""
         self.on_import: Callable[[str], Awaitable[None]] | None = None
@@ -114,21 +117,36 @@ class Graphs:
         checkpointer: BaseCheckpointSaver[Any] | None,
         store: BaseStore | None,
         context: Any = None,
+        scope: Context | None = None,
     ) -> AsyncIterator[Graph]:
         """The graph with this checkpointer and store in place of its own.
 
         A factory runs each time; `config`, `access`, `store` and, for `threads.create_run`, `context` are what
-        it may ask for. What it holds is released at the end. An exception from the body always comes out.
-        Raises NotFound for an unknown id, GraphBroken for one that is imported now and cannot be,
-        `NotAGraph`, and what the factory raises.
+        it may ask for. What it holds is released at the end, which a run does not wait for, and nobody for long. An
+        exception from the body always comes out. `scope` is the caller's context: what the factory sets there, the
+        graph's nodes find.
+        Raises NotFound for an unknown id, GraphBroken for one that is imported now and cannot be, GraphSilent (but not
+        for a run), `NotAGraph`, and what the factory raises.
         """
         self.require(graph_id)
         imported = self._imported.get(graph_id) or await self._import_now(graph_id)
         if imported.graph:
             yield self._bind(imported.graph, graph_id, checkpointer, store)
         elif imported.factory:
-            async with imported.factory.build(access, config, store, context) as graph:
+            is_run = access == "threads.create_run"
+            opened = Opened(graph_id, imported.factory.build(access, config, store, context), scope)
+            self._opened.add(opened)
+            opened.task.add_done_callback(lambda _: self._opened.discard(opened))
+            try:
+                graph = await opened.graph(None if is_run else OPEN_SECONDS)
                 yield self._bind(graph, graph_id, checkpointer, store)
+            except BaseException as error:
+                opened.leave(error)
+                raise
+            finally:
+                opened.leave()
+                if opened.made and not is_run:
+                    await opened.gone(LEAVE_SECONDS)
 
     def _bind(
         self,
@@ -164,9 +182,14 @@ class Graphs:
                 with suppress(GraphBroken):
                     await self._import_now(graph_id)
 
+    async def left(self, timeout: float) -> None:
+        """Wait, `timeout` seconds at most, until what factories hold open is closed."""
+        if self._opened:
+            await asyncio.wait({opened.task for opened in self._opened}, timeout=timeout)
+
     async def close(self, timeout: float) -> None:
-        """Wait for imports that nobody waits for any more, `timeout` seconds at most."""
-        tasks = list(self._imports.values())
+        """End imports, and what factories hold open, which nobody waits for any more; within `timeout` seconds."""
+        tasks = [*self._imports.values(), *(opened.task for opened in self._opened)]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ class Attempt:
     journal: Journal
     control: RunControl
     task: asyncio.Task[None] | None = None
+    scope: Context | None = None
+    """What its task, its factory and its nodes have in common of context variables."""
     begun: bool = False
     """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""
     graph_done: bool = False

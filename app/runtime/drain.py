@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from app.budget import Budget
+from app.graphs.opened import LEAVE_SECONDS
 from app.runtime import engine
 from app.runtime.attempt import Attempt
 from app.runtime.journal import Ending
@@ -34,6 +35,7 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     attempts = await _ask_and_insist(runtime, budget, reason)
     runtime.close_door()
     await _settle(runtime, budget, attempts)
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist()))
     _record(budget, attempts)
     return report(attempts, budget, reason)
 
@@ -47,6 +49,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     runtime.worker.stop_claiming()
     attempts = await _ask_and_insist(runtime, budget, reason)
     await _settle(runtime, budget, attempts)
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist()))
     await runtime.outbox.sent(budget.left_to_insist())
     await runtime.hints.sent(budget.left())
     await runtime.worker.renewal.rest(budget.left())

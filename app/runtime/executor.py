@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -43,15 +43,19 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
     run, error, facts = attempt.run, None, None
     encoder: Encoder | None = None
     config = run_config(attempt)
-    try:
-        async with shop.graphs.open(
-            run.graph_id,
-            config=config,
-            access="threads.create_run",
-            checkpointer=attempt.saver,
-            store=shop.store_of(run.owner),
-            context=run.kwargs.get("context"),
-        ) as graph:
+    async with AsyncExitStack() as opened:
+        try:
+            graph = await opened.enter_async_context(
+                shop.graphs.open(
+                    run.graph_id,
+                    config=config,
+                    access="threads.create_run",
+                    checkpointer=attempt.saver,
+                    store=shop.store_of(run.owner),
+                    context=run.kwargs.get("context"),
+                    scope=attempt.scope,
+                )
+            )
             try:
                 if attempt.wish is not None:
                     raise asyncio.CancelledError  # somebody wanted it stopped before its first turn
@@ -73,12 +77,13 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                 attempt.graph_done = True
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
                 facts = await outcome.facts_of(attempt, graph, config, encoder, error)
-    except BaseException as problem:
-        # The graph's own factory failed, or the state could not be read: the run's outcome, if any, stands.
-        if attempt.outcome is None or not isinstance(problem, Exception):
-            attempt.outcome, error = attempt.outcome or _judge(attempt, problem), error or problem
-        attempt.graph_done = True
-    return await outcome.conclude(attempt, shop, facts, error)
+        except BaseException as problem:
+            # The graph's own factory failed, or the state could not be read: the run's outcome, if any, stands.
+            if attempt.outcome is None or not isinstance(problem, Exception):
+                attempt.outcome, error = attempt.outcome or _judge(attempt, problem), error or problem
+            attempt.graph_done = True
+        # Before what the factory holds is closed: that is user code, and may take for ever.
+        return await outcome.conclude(attempt, shop, facts, error)
 
 
 _STOPPED = {StopWish.CANCEL: Outcome.CANCELLED, StopWish.TIMEOUT: Outcome.TIMED_OUT}

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -295,7 +296,10 @@ class Worker:
         metrics.level(Metric.RUNS_LIVE, len(self.attempts))
         if run.stopped is None:
             metrics.count(Metric.RUNS_STARTED)
-        attempt.task = asyncio.create_task(self._work(attempt), name=f"run:{run.run_id}")
+        attempt.scope = copy_context()
+        attempt.task = asyncio.create_task(
+            self._work(attempt), name=f"run:{run.run_id}", context=attempt.scope
+        )
         if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
             attempt.ask_to_drain(self.runtime.drain_reason)
         if run.cancel_action:

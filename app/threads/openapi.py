@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.errors import BadRequest, Conflict, GraphBroken, NotAGraph, NotFound
+from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound
 from app.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
 from app.openapi.pieces import GONE, PART, Answer, Event, Json, Operation, Shape, header, page
 from app.runtime.hold import ThreadHeld
@@ -208,7 +208,7 @@ _SHOWN = Answer("The thread.", Thread, _ONE, gives=_GIVES)
 _AT = {"thread_id": "$request.path.thread_id", "checkpoint_id": "$response.body#/checkpoint_id"}
 _STATE_SHOWN = Answer("The state.", StatePart, _STATE, gives=_AT)
 _HISTORY = Answer("States, newest first.", list[StatePart], [_STATE])
-_BROKEN = (NotFound, GraphBroken, NotAGraph)
+_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _FIELD = {
     "type": "string",
     "pattern": "^(values|next|tasks|metadata|created_at|checkpoint|parent_checkpoint|interrupts|checkpoint_id"
