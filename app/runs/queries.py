@@ -134,7 +134,7 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
         (queue.PROMOTE, params),
         (queue.NOTIFY, {"hint": queue.HINT_WORK}),
     )
-    return bool(answers[1]), any(row["ready"] and row["due"] for row in answers[-2])
+    return bool(answers[1]), queue.is_due(answers[-2])
 
 
 _READER = """

@@ -64,12 +64,17 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What has been admitted. `row` is the run's row; `claimed` is set when this process owns it already."""
+    """What has been admitted. `row` is the run's row; `claimed` is set when this process owns it already.
+
+    `next_ready`: a run of the thread can be claimed now, and nobody has been told. With a delayed run ahead of it even one
+    that this process had room for.
+    """
 
     row: Mapping[str, Any]
     claimed: ClaimedRun | None
     displaced: Mapping[UUID, CancelWish] = field(default_factory=dict)
     """Running runs that have been told to stop, and what their rows say: an earlier wish wins."""
+    next_ready: bool = False
     repeated: bool = False
     """The run of an earlier request with the same idempotency key."""
 
@@ -191,7 +196,7 @@ async def admit(
         return sending.admitted(sending.rows[0], worker)
     if not answers[0]:
         raise NotFound("Thread or assistant not found.")
-    inserted = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0)]
+    inserted, _, promoted, *_ = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0) :]
     if not inserted:
         # What keeps the thread busy may be what was sent before, or the same request, delivered twice at once.
         if sending.unsure and await sending.look():
@@ -203,7 +208,8 @@ async def admit(
         raise ThreadBusy
     wished = answers[1] if displaces else []
     displaced = {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"}
-    return replace(sending.admitted({**inserted[0], "worker": worker}, worker), displaced=displaced)
+    ours = sending.admitted({**inserted[0], "worker": worker}, worker)
+    return replace(ours, displaced=displaced, next_ready=queue.is_due(promoted))
 
 
 async def admit_batch(
@@ -217,8 +223,14 @@ async def admit_batch(
         statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (queue.PROMOTE, params)]
     sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
     answers = await sending.answers()
-    rows = sending.rows or [{**inserted[0], "worker": worker} for inserted in answers[1::4]]
-    return [sending.admitted(row, worker) for row in rows]
+    if sending.rows:
+        return [sending.admitted(row, worker) for row in sending.rows]
+    return [
+        replace(
+            sending.admitted({**inserted[0], "worker": worker}, worker), next_ready=queue.is_due(promoted)
+        )
+        for inserted, promoted in zip(answers[1::4], answers[3::4], strict=True)
+    ]
 
 
 @dataclass(slots=True)
@@ -274,7 +286,7 @@ class _Sending:
         left = row.get("lease_left", self.lease_seconds)
         ours = row["status"] == "running" and row["worker"] == worker and left > 0
         claimed = ClaimedRun.of(row, worker=worker, lease_from=self.at, lease_seconds=left) if ours else None
-        return Admitted(row, claimed)
+        return Admitted(row, claimed, next_ready=row["status"] == "pending")  # what PROMOTE has said is lost
 
 
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
@@ -283,7 +295,10 @@ async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     _, known, found = await database.pipeline((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
     if known and not found:
         raise RunForgotten
-    return Admitted(found[0], None, repeated=True) if found else None
+    if not found:
+        return None
+    # Delivered again: perhaps whoever was to tell of it was gone before that.
+    return Admitted(found[0], None, next_ready=found[0]["status"] == "pending", repeated=True)
 
 
 def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) -> dict[str, Any]:

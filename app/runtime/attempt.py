@@ -34,6 +34,8 @@ class Attempt:
     """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""
     graph_done: bool = False
     """The graph has ended by itself; what follows is only its settlement, which nobody may cut."""
+    drain_reason: str = ""
+    """Why it was asked to stop at its next boundary; what its row says after the hand-over."""
     wish: StopWish | None = None
     cancel_wish: CancelWish | None = None
     outcome: Outcome | None = None
@@ -49,7 +51,8 @@ class Attempt:
     """LangGraph's own exits that a cancellation left behind."""
 
     def ask_to_drain(self, reason: str) -> None:
-        """Stop at the next superstep boundary."""
+        """Stop at the next superstep boundary. The first reason stands."""
+        self.drain_reason = self.drain_reason or reason
         self.control.request_drain(reason)
 
     def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:

@@ -46,7 +46,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     `deferred` in the runtime's worker then holds those whose node still has a thread: the process must not be frozen
     with them but has to end, as after a drain.
     """
-    runtime.worker.stop_claiming()
+    runtime.worker.stop_claiming(reason)
     attempts = await _ask_and_insist(runtime, budget, reason)
     await _settle(runtime, budget, attempts)
     await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist()))
@@ -86,6 +86,7 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
     late = worker.unfinished
     for attempt in late:
         everyone.setdefault(id(attempt), attempt)
+        attempt.ask_to_drain(reason)
         attempt.stop(StopWish.DRAIN)
     if late:
         await asyncio.wait(_tasks(late), timeout=budget.left_to_insist())

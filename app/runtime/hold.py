@@ -151,7 +151,7 @@ async def _release(database: Database, params: dict[str, Any]) -> bool:
             extra={"event": "hold.unreleased", "thread_id": str(params["thread_id"])},
         )
         return False
-    return any(row["ready"] and row["due"] for row in promoted)
+    return queue.is_due(promoted)
 
 
 async def _patiently(database: Database, ask: Callable[[], Awaitable[T]]) -> T:

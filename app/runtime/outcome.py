@@ -181,7 +181,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
             shop.database,
             **whose,
             stopped=Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
-            reason=shop.drain_reason,
+            reason=attempt.drain_reason or outcome.value,
             max_handovers=shop.max_handovers,
             nodes=pending_names(saver),
         )

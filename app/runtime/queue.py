@@ -6,6 +6,9 @@ come from requests, too, and of another's thread nothing is locked or changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 LOCK = """
 select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
 
@@ -41,6 +44,12 @@ select exists (select 1 from slackwater.runs
 DONE_NOW = "xmin = pg_current_xact_id_if_assigned()::xid"
 """Of a row: this transaction has written it. What follows a compare-and-set holds only if the set took place now: sent again,
 it would overwrite what has happened since."""
+
+
+def is_due(promoted: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether what PROMOTE has returned is a run that can be claimed now: somebody has to be told of it."""
+    return any(row["ready"] and row["due"] for row in promoted)
+
 
 THREAD_BUSY = """exists (
  select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in ('pending', 'running'))"""

@@ -69,7 +69,6 @@ class Runtime:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         """Who holds a lease. Never the same for two processes, nor for two lives of one."""
         self.phase = Phase.STARTING
-        self.drain_reason = ""
         self.max_handovers = settings.max_handovers
         self.threads = NodeThreads()
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
@@ -116,6 +115,11 @@ class Runtime:
         return self.phase in (Phase.DRAINING, Phase.CLOSED)
 
     @property
+    def drain_reason(self) -> str:
+        """Why this process stops, or has been paused last."""
+        return self.worker.stop_reason
+
+    @property
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
@@ -127,8 +131,8 @@ class Runtime:
     def begin_draining(self, reason: str) -> None:
         """Close the door: no new claims, `/ready` says no, readers of runs elsewhere are let go."""
         if not self.draining:
-            self.phase, self.drain_reason = Phase.DRAINING, reason
-            self.worker.stop_claiming()
+            self.phase = Phase.DRAINING
+            self.worker.stop_claiming(reason)
             self.follower.cut_remote()
             self.thread_log.cut()
 
@@ -210,10 +214,8 @@ class Runtime:
             )
             if admitted.claimed is not None:
                 self.worker.begin(admitted.claimed)
-        if admitted.claimed is None:
-            self.worker.wake()
-            if not claim:
-                self.hints.give()
+        if admitted.next_ready:
+            self.worker.offer()
         for run_id, wish in admitted.displaced.items():
             self._stop_here(run_id, wish)
         if new.multitask_strategy in ("interrupt", "rollback"):
@@ -252,10 +254,8 @@ class Runtime:
             for admitted in batch:
                 if admitted.claimed is not None:
                     self.worker.begin(admitted.claimed)
-        if waiting := sum(admitted.claimed is None for admitted in batch):
-            self.worker.wake()
-            if room < len(news):
-                self.hints.give(waiting)
+        if waiting := sum(admitted.next_ready for admitted in batch):
+            self.worker.offer(waiting)
         return batch
 
     async def cancel(

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from app import wire
-from app.postgres.pool import Database, Row
+from app.postgres.pool import Database
 from app.runtime import cancel, queue
 from app.runtime.claims import MAX_STALLS, PROGRESS, WORKED
 from app.runtime.journal import Event
@@ -196,16 +196,12 @@ async def end(
     ended = answers[1][0]
     if ended["now"]:
         _count_end(status)
-        return Settled(True, _due(answers[-1]), status.value)
+        return Settled(True, queue.is_due(answers[-1]), status.value)
     return Settled(ended["before"], await _ready(database, params), status.value)
 
 
-def _due(promoted: Sequence[Row]) -> bool:
-    return any(row["ready"] and row["due"] for row in promoted)
-
-
 async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
-    """As `_due`, after a repetition: it was an earlier transaction that made the thread's next run ready."""
+    """As PROMOTE, after a repetition: it was an earlier transaction that made the thread's next run ready."""
     row = await database.fetch_one(queue.READY, params)
     return bool(row and row["ready"])
 
@@ -263,7 +259,7 @@ async def hand_over(
         status = RunStatus.ERROR if error else RunStatus.PENDING
         ready = await _ready(database, params)
         return Settled(True, ready, status.value, wire.dumps(error) if error else None)
-    ready = _due(promoted)
+    ready = queue.is_due(promoted)
     if stuck:
         _count_end(RunStatus.ERROR)
         return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(stuck[0]["error"]))

@@ -167,7 +167,11 @@ async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
     whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
     whose |= {"fence": row["fence"], "worker": row["worker"]}
     if row["kind"] == "write":
-        await database.pipeline((queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose))
+        _, _, promoted = await database.pipeline(
+            (queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose)
+        )
+        if queue.is_due(promoted):
+            runtime.worker.offer()
         await runtime.refresh_thread(thread_id)
         return True
     if row["cancel_action"]:

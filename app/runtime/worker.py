@@ -65,6 +65,8 @@ class Worker:
         self._claiming = not runtime.settings.on_lambda
         self._taking = bool(self._claiming and runtime.settings.max_concurrent_runs)
         """Something here takes what is ready by itself: nobody else has to be told of it."""
+        self.stop_reason = ""
+        """Why nothing more is claimed, once that is so."""
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
@@ -98,9 +100,10 @@ class Worker:
             for name, loop in loops.items()
         ]
 
-    def stop_claiming(self) -> None:
+    def stop_claiming(self, reason: str) -> None:
         """Take nothing more. What has been claimed until now is in `live` before the next await."""
         self._claiming = self._taking = False
+        self.stop_reason = reason
         self._wake.set()
 
     def open_window(self, deadline: float) -> None:
@@ -226,11 +229,11 @@ class Worker:
         """There may be something to claim."""
         self._wake.set()
 
-    def offer(self) -> None:
-        """There may be something to claim, here or, if nothing here takes it, elsewhere."""
+    def offer(self, runs: int = 1) -> None:
+        """There is something to claim: so many runs, here or, if nothing here takes them or has room, elsewhere."""
         self._wake.set()
-        if not self._taking:
-            self.runtime.hints.give()
+        if not self._taking or self.room < runs:
+            self.runtime.hints.give(runs)
 
     @property
     def has_room(self) -> bool:
@@ -301,7 +304,7 @@ class Worker:
             self._work(attempt), name=f"run:{run.run_id}", context=attempt.scope
         )
         if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
-            attempt.ask_to_drain(self.runtime.drain_reason)
+            attempt.ask_to_drain(self.stop_reason)
         if run.cancel_action:
             attempt.stop(
                 StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), run.cancel_reason or "cancelled")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from helm import Helm
 from psycopg import OperationalError
-from rig import ASSISTANT, OWNER, Fleet, Process
+from rig import ASSISTANT, OWNER, Fleet, Process, new_run
 
 from app.auth.principal import Principal
 from app.runs import service
@@ -190,6 +190,90 @@ async def test_a_run_that_came_during_a_state_update_is_told_of_when_that_is_ove
         assert (await other.admit("line", thread_id=thread_id)).row["status"] == "pending"
     await process.runtime.hints.sent(5)
     assert wakes.count == 1
+
+
+async def test_a_run_that_is_due_behind_a_delayed_one_is_told_of(fleet: Fleet) -> None:
+    process, other = await fleet.start(), await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes()
+    # GIVEN an invocation that has room, and a thread whose next run is due in an hour
+    invocation = open_invocation(process, 30.0)
+    delayed = (await process.admit("line", after_seconds=3600)).row
+    assert wakes.count == 0
+    # WHEN another comes that is due now
+    due = await process.admit("line", thread_id=delayed["thread_id"])
+    assert due.claimed is None
+    assert await invocation.close(hold_seconds=0.0)
+    # THEN another environment is woken, and works on that one only
+    assert wakes.count == 1
+    await open_invocation(other, 30.0).work()
+    assert (await fleet.row(due.row["run_id"]))["status"] == "success"
+    assert (await fleet.row(delayed["run_id"]))["status"] == "pending"
+
+
+@pytest.mark.parametrize("strategy", ["enqueue", "interrupt"])
+async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, strategy: str) -> None:
+    process = await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes()
+    open_invocation(process, 30.0)
+    hold = helm.hold("a")
+    first = await process.admit("line")
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    # WHEN its thread is busy
+    waiting = await process.admit("line", thread_id=first.row["thread_id"], strategy=strategy)
+    hold.let_go()
+    await fleet.ended(first.row["run_id"])
+    await process.runtime.hints.sent(5)
+    # THEN the end of the one before tells of it, once
+    assert wakes.count == 1
+    assert (await fleet.row(waiting.row["run_id"]))["ready"]
+
+
+async def test_of_a_batch_those_that_are_due_are_told_of(fleet: Fleet) -> None:
+    process = await fleet.start(max_concurrent_runs=1)
+    wakes = process.runtime.hints.waker = Wakes()
+    open_invocation(process, 30.0)
+    await process.runtime.admit_batch([new_run("line", after_seconds=3600) for _ in range(3)])
+    await process.runtime.hints.sent(5)
+    assert wakes.count == 0
+    await process.runtime.admit_batch([new_run("line") for _ in range(12)])
+    await process.runtime.hints.sent(5)
+    assert wakes.count == 2  # of eleven runs
+
+
+async def test_a_run_behind_a_writer_that_is_gone_is_told_of(fleet: Fleet) -> None:
+    process, other = await fleet.start(), await fleet.start()
+    wakes = process.runtime.hints.waker = Wakes()
+    open_invocation(other, 30.0)
+    first = await other.admit("line")
+    thread_id = first.row["thread_id"]
+    await fleet.ended(first.row["run_id"])
+    whose: dict[str, Any] = {"owner": OWNER, "graph_id": "line", "assistant_id": ASSISTANT}
+    async with other.runtime.hold(thread_id, **whose) as held:
+        waiting = (await other.admit("line", thread_id=thread_id)).row
+        # WHEN its lease is over and somebody looks
+        await fleet.expire(held.lease.run_id)
+        await process.runtime.sweep()
+        await process.runtime.hints.sent(5)
+        assert (await fleet.row(waiting["run_id"]))["ready"]
+        assert wakes.count == 1
+
+
+@pytest.mark.parametrize("held", ["a", None], ids=["cut", "at a boundary"])
+async def test_a_pause_records_its_reason(fleet: Fleet, helm: Helm, held: str | None) -> None:
+    process = await fleet.start()
+    invocation = open_invocation(process, 1.5)
+    hold = helm.hold("a")
+    run = (await process.admit("line")).row
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    close = asyncio.create_task(invocation.close(hold_seconds=60 if held else 0))
+    if held is None:
+        await asyncio.sleep(0.1)
+        hold.let_go()
+    await close
+    row = await fleet.row(run["run_id"])
+    assert (row["status"], row["stopped"], row["reason"]) == (
+        ("pending", "cut", "deadline") if held else ("pending", "drained", "invocation over")
+    )
 
 
 async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: Helm) -> None:
