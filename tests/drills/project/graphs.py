@@ -20,6 +20,7 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
 from langgraph.types import Send, interrupt
 from typing_extensions import TypedDict
 
@@ -90,7 +91,15 @@ async def blocking_step(state: State, config: RunnableConfig) -> dict:
     return sync_step(state, config)
 
 
+async def keeping_step(state: State, config: RunnableConfig, store: BaseStore) -> dict:
+    """Puts what it has done into the store."""
+    done = await step(state, config)
+    await store.aput((config["configurable"]["thread_id"],), f"step-{done['i']}", {"i": done["i"]})
+    return done
+
+
 line = _looping(step)
+keeper = _looping(keeping_step)
 sync_line = _looping(sync_step)
 blocking_line = _looping(blocking_step)
 
