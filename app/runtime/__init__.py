@@ -5,6 +5,7 @@
 | `runtime.py` | the facade that services call; what lives and dies with the process |
 | `admission.py` | a new run enters: multitask strategy, queue position, first claim, in one transaction |
 | `claims.py` | claim, lease, fence, take-over: compare-and-set statements |
+| `lost_claims.py` | claims whose answers were lost |
 | `engine.py` `execution.py` | everything with LangGraph in it, imported when a run first needs it |
 | `executor.py` `options.py` | one attempt of one run, and what it asks of its graph |
 | `outcome.py` | what the attempt has come to, and how that gets written |

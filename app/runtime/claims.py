@@ -191,6 +191,38 @@ def renewal(
     }
 
 
+_OURS = """
+select run_id, fence from slackwater.runs where worker = %(worker)s and status = 'running' and kind = 'run'"""
+
+_TAKE_UP = f"""
+update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) as lost(run_id, fence)
+where r.run_id = lost.run_id and r.fence = lost.fence and r.worker = %(worker)s and r.status = 'running'
+returning {RUN_COLUMNS}"""
+
+
+async def ours(database: Database, *, worker: str) -> list[tuple[UUID, int]]:
+    """The runs that this process owns, as the database has them, and their fences."""
+    return [(row["run_id"], row["fence"]) for row in await database.fetch(_OURS, {"worker": worker})]
+
+
+async def take_up(
+    database: Database, lost: Sequence[tuple[UUID, int]], *, worker: str, lease_seconds: float
+) -> list[ClaimedRun]:
+    """Those of the claims that are still ours, with a lease that begins now."""
+    sent = time.monotonic()
+    rows = await database.fetch(
+        _TAKE_UP,
+        {
+            "worker": worker,
+            "lease": lease_seconds,
+            "run_ids": [run_id for run_id, _ in lost],
+            "fences": [fence for _, fence in lost],
+        },
+    )
+    return [ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
+
+
 _WISHES = """
 select run_id, fence, cancel_action, cancel_reason from slackwater.runs
 where worker = %(worker)s and status = 'running' and cancel_action is not null"""

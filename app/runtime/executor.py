@@ -162,11 +162,15 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     published = None
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
-        rows = await attempt.saver.patiently(lambda: shop.database.fetch(_PUBLISHED, {"run_id": run.run_id}))
+        told_of = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
+        rows = await attempt.saver.patiently(lambda: shop.database.fetch(told_of, {"run_id": run.run_id}))
         told = ((row["event"], row["data"].encode()) for row in rows)
         published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 
+
+_BOUNDARIES = {"values", "checkpoints"}
+"""The events that each superstep of the root graph ends with, for readers who asked for them."""
 
 _PUBLISHED = """
 with since as (
@@ -176,6 +180,20 @@ select event, data from slackwater.run_events where run_id = %(run_id)s
   and (fence, seq) >= (coalesce((select fence from since), 0), coalesce((select seq from since), 0))
 order by fence, seq"""
 """The last three boundaries, of two events each: `async` durability loses two supersteps at most."""
+
+FIRST_EVENTS, RECENT_EVENTS = 100, 10_000
+
+_SAID = """select fence, seq, event, case when event like 'custom%%' then '' else data end as data
+  from slackwater.run_events where run_id = %(run_id)s"""
+
+_RECENT = f"""
+select event, data from (
+  ({_SAID} order by fence, seq limit {FIRST_EVENTS})
+  union
+  ({_SAID} order by fence desc, seq desc limit {RECENT_EVENTS})) told
+order by fence, seq"""
+"""Where nothing tells supersteps apart: more than two of them say, and not all that a long run has said; and the beginning,
+which opens what is still open (`events`). LangGraph repeats nothing that is `custom`."""
 
 
 async def _stream(

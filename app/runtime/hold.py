@@ -5,17 +5,17 @@ It holds the thread by the same row, lease and fence as a run, so it can neither
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.errors import Conflict, Draining, NotFound
 from app.ids import uuid7
+from app.postgres.patience import patiently
 from app.postgres.pool import Database, Row
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import engine, queue
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from app.runtime.saver import RunSaver
 
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 TRY_SECONDS = 5.0
-TRY_AGAIN_SECONDS = 0.1
-"""How long, and how often, the database is asked again that was away. Then the lease on the thread has to expire."""
+"""How long a database is asked again that was away. Then the lease on the thread has to expire."""
 
 
 class ThreadHeld(Conflict):
@@ -121,7 +118,7 @@ async def _take(database: Database, params: dict[str, Any]) -> Row:
         found, taken, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
     except DATABASE_TROUBLE:
         # Perhaps only the answer was lost: then nobody else could write until the lease expires.
-        row = await _patiently(database, lambda: database.fetch_one(_HELD, params))
+        row = await patiently(lambda: database.fetch_one(_HELD, params), until=time.monotonic() + TRY_SECONDS)
         if row is None:
             raise
         return row
@@ -135,14 +132,14 @@ async def _take(database: Database, params: dict[str, Any]) -> Row:
 async def _release(database: Database, params: dict[str, Any]) -> bool:
     """Whether a run has come meanwhile that can begin now. What was written stands, whether or not this succeeds."""
     try:
-        _, _, promoted, _ = await _patiently(
-            database,
+        _, _, promoted, _ = await patiently(
             lambda: database.pipeline(
                 (queue.LOCK, params),
                 (_RELEASE, params),
                 (queue.PROMOTE, params),
                 (queue.NOTIFY, {"hint": queue.HINT_WORK}),
             ),
+            until=time.monotonic() + TRY_SECONDS,
         )
     except DATABASE_TROUBLE as problem:
         log.warning(
@@ -152,14 +149,3 @@ async def _release(database: Database, params: dict[str, Any]) -> bool:
         )
         return False
     return queue.is_due(promoted)
-
-
-async def _patiently(database: Database, ask: Callable[[], Awaitable[T]]) -> T:
-    until = time.monotonic() + TRY_SECONDS
-    while True:
-        try:
-            return await ask()
-        except DATABASE_TROUBLE:
-            if time.monotonic() > until or database.gate.is_shut:
-                raise
-            await asyncio.sleep(TRY_AGAIN_SECONDS)

@@ -28,6 +28,10 @@ EXPIRES = "(t.updated_at at time zone 'UTC') + t.ttl_minutes * interval '1 minut
 _OVERDUE = f"""t.ttl_minutes is not null and (t.swept_at is null or t.swept_at < t.updated_at)
   and {EXPIRES} < (clock_timestamp() at time zone 'UTC')"""
 
+# Whoever has a cron on a thread means it to be there at the next date. Once there is none, its time is over.
+_AWAITED = """(t.ttl_strategy = 'delete' and exists (select 1 from slackwater.crons c
+    where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null))"""
+
 _IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id
     and a.status in ('pending', 'running'))"""
 
@@ -42,7 +46,7 @@ _MINE_AND_ALL_IDLE = f"""{_MINE} and {_WHOLE} and not exists (select 1 from slac
 
 # Looked at again, under the locks: the time, the strategy and the runs may have changed since the thread was found.
 _EXPIRED = f"""select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s)
-  and t.ttl_strategy = %(strategy)s and {_OVERDUE} and {_IDLE}"""
+  and t.ttl_strategy = %(strategy)s and {_OVERDUE} and {_IDLE} and not {_AWAITED}"""
 
 _LOCK_MINE = f"{_MINE} order by t.thread_id for update"
 _LOCK = "select thread_id from slackwater.threads where thread_id = any(%(threads)s) order by thread_id for update"
@@ -108,10 +112,42 @@ _EXPIRE = {
 }
 
 _OVERDUE_NOW = f"""select t.thread_id, t.ttl_strategy from slackwater.threads t
-where {_OVERDUE} and {_IDLE} order by {EXPIRES} limit %(limit)s"""
+where {_OVERDUE} and {_IDLE} and not {_AWAITED} order by {EXPIRES} limit %(limit)s"""
 
 _BEGIN_ROUND = """update slackwater.rounds set begun_at = clock_timestamp()
 where name = 'thread_ttl' and begun_at < clock_timestamp() - make_interval(secs => %(seconds)s) returning name"""
+
+
+_DUE = """
+select run_id, thread_id from slackwater.runs where delete_at < now() order by delete_at limit %(limit)s"""
+
+# Under the locks, each with a snapshot of its own: another run may have come since the first look.
+_DELETE_DUE = [
+    _LOCK,
+    """with gone as (
+         delete from slackwater.runs where run_id = any(%(runs)s) and delete_at < clock_timestamp() returning run_id
+       ), events_gone as (delete from slackwater.run_events e using gone where e.run_id = gone.run_id),
+       base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
+       select run_id from gone""",
+    """with gone as (
+         delete from slackwater.threads t where t.thread_id = any(%(threads)s) and t.hidden
+           and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id)
+         returning t.thread_id::text as thread_id
+       ), checkpoints_gone as (delete from checkpoints c using gone where c.thread_id = gone.thread_id),
+       blobs_gone as (delete from checkpoint_blobs b using gone where b.thread_id = gone.thread_id),
+       writes_gone as (delete from checkpoint_writes w using gone where w.thread_id = gone.thread_id)
+       select thread_id from gone""",
+]
+
+
+async def delete_due(database: Database, limit: int = 500) -> int:
+    """Delete stateless runs whose time is over, and their threads; how many there were."""
+    due = await database.fetch(_DUE, {"limit": limit})
+    if not due:
+        return 0
+    params = {"runs": [row["run_id"] for row in due], "threads": [row["thread_id"] for row in due]}
+    answers = await database.pipeline(*((statement, params) for statement in _DELETE_DUE))
+    return len(answers[1])
 
 
 async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:

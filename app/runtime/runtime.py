@@ -126,7 +126,7 @@ class Runtime:
     @property
     def taking_on(self) -> bool:
         """Whether a claim or an admission is in flight that may still make a run ours."""
-        return self.worker.claim_in_flight or bool(self._admissions)
+        return self.worker.claim_in_flight or self.worker.lost_claims.in_flight or bool(self._admissions)
 
     def begin_draining(self, reason: str) -> None:
         """Close the door: no new claims, `/ready` says no, readers of runs elsewhere are let go."""

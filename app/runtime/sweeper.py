@@ -41,24 +41,6 @@ delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s
   and worker is not distinct from %(worker)s and kind = 'write'
   and lease_until < clock_timestamp()"""
 
-_DELETE = """
-with locked as (
-  select t.thread_id, r.run_id from slackwater.runs r join slackwater.threads t using (thread_id)
-  where r.delete_at < clock_timestamp() order by r.delete_at limit 500 for update of t skip locked
-), gone as (
-  delete from slackwater.runs r using locked where r.run_id = locked.run_id returning r.run_id, r.thread_id
-), threads_gone as (
-  delete from slackwater.threads t using gone where t.thread_id = gone.thread_id and t.hidden
-    and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id
-      and r.run_id not in (select run_id from gone))
-  returning t.thread_id
-), events_gone as (delete from slackwater.run_events e using gone where e.run_id = gone.run_id),
-base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id),
-checkpoints_gone as (delete from checkpoints c using threads_gone g where c.thread_id = g.thread_id::text),
-blobs_gone as (delete from checkpoint_blobs c using threads_gone g where c.thread_id = g.thread_id::text),
-writes_gone as (delete from checkpoint_writes c using threads_gone g where c.thread_id = g.thread_id::text)
-select 1 from gone"""
-
 # A run's events go all at once: then a reader either finds every one of them, or is told that they are gone.
 _TRIM_EVENTS = f"""
 with old as (
@@ -133,7 +115,7 @@ async def sweep(runtime: Runtime) -> int:
         )
     for row in await database.fetch(_STALE_THREADS, {"graphs": list(runtime.graphs.ids)}):
         await runtime.refresh_thread(row["thread_id"])
-    await database.execute(_DELETE)
+    await pruning.delete_due(database)
     for _ in range(TRIM_ROUNDS):
         seconds = runtime.settings.event_retention_seconds
         if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:

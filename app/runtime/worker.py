@@ -25,6 +25,7 @@ from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
 from app.runtime.lease import Lease
+from app.runtime.lost_claims import LostClaims
 from app.runtime.queue import HINT_CANCEL
 from app.runtime.renewal import Answer, Renewal, Verdict
 from app.runtime.states import StopWish
@@ -71,6 +72,8 @@ class Worker:
         self._reserved = 0
         self._said_stuck = False
         self.claim_in_flight = False
+        self.lost_claims = LostClaims()
+        self._check_claims = asyncio.Event()
         self.renewal = Renewal(
             runtime.database.conninfo,
             worker=runtime.worker_id,
@@ -90,6 +93,7 @@ class Worker:
         loops: dict[str, Callable[[], Awaitable[None]]] = {"watch": self._watch}
         if settings.max_concurrent_runs:
             loops["wishes"] = self._wishes
+            loops["claims"] = self._take_up_lost
         # A Lambda environment is frozen between invocations: a run that it claimed by itself would freeze, too.
         if self._taking:
             loops["claim"] = self._claim
@@ -267,12 +271,53 @@ class Worker:
         """Keep room for runs that a statement in flight may claim."""
         self._reserved += number
         try:
-            yield
+            with self.lost_claims.statement():
+                yield
         finally:
             self._reserved -= number
+            if self.lost_claims.suspected:
+                self._check_claims.set()
+
+    async def _take_up_lost(self) -> None:
+        """Begin the runs that are ours by a claim whose answer was lost."""
+        runtime = self.runtime
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(runtime.settings.lease_seconds / 3):
+                    await self._check_claims.wait()
+            self._check_claims.clear()
+            if not self._claiming:
+                continue  # their leases will expire
+            try:
+                ours = await claims.ours(runtime.database, worker=runtime.worker_id)
+            except DATABASE_TROUBLE:
+                self._check_claims.set()
+                raise
+            self.lost_claims.suspected = False
+            lost = self.lost_claims.judge(ours, [(a.run.run_id, a.run.fence) for a in self.attempts])
+            if not lost or not self._claiming:
+                continue
+            with self.reserve(len(lost)):
+                await engine.load()
+                found = await claims.take_up(
+                    runtime.database, lost, worker=runtime.worker_id, lease_seconds=self.lease_seconds
+                )
+                for run in found:
+                    log.warning(
+                        "the answer to its claim was lost; it begins now",
+                        extra={
+                            "event": "run.found",
+                            "run_id": str(run.run_id),
+                            "thread_id": str(run.thread_id),
+                        },
+                    )
+                    self.begin(run)
 
     def begin(self, run: ClaimedRun) -> Attempt:
-        """Work on a run that this process has just claimed."""
+        """Work on a run that this process has just claimed; once, however often it is heard of."""
+        known = self.live.get(run.run_id)
+        if known is not None and known.run.fence == run.fence:
+            return known
         journal = Journal(run.fence)
         saver = engine.RunSaver(
             self.runtime.database,
@@ -446,6 +491,8 @@ class Worker:
 
     def _forget(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
+        if attempt.settled is None:
+            self.lost_claims.give_up((attempt.run.run_id, attempt.run.fence))
         # Its run may have been claimed again since: only the attempt itself is told by its identity.
         if self.live.get(attempt.run.run_id) is attempt:
             del self.live[attempt.run.run_id]

@@ -11,7 +11,10 @@ import pytest
 from support.api import Api
 
 from app.assistants.service import system_id
+from app.graphs.expiry import ThreadTtl
 from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runtime import pruning
 
 YEARLY = {"assistant_id": "echo", "schedule": "0 5 1 1 *", "input": {"text": "c"}}
 
@@ -251,3 +254,29 @@ async def test_what_another_principal_has_is_not_there(serve: Any) -> None:
             assert (await bob.post("/runs/crons/search", json=query)).json() == []
             assert (await bob.post("/runs/crons/count", json=query)).json() == 0
         assert (await alice.get(path)).json() == hers
+
+
+async def test_a_thread_that_a_cron_waits_for_is_not_deleted_before_its_last_date(
+    http: httpx.AsyncClient, database: Database
+) -> None:
+    made = [(await http.post("/threads", json={"ttl": 1})).json()["thread_id"] for _ in range(4)]
+    waits, disabled, over, trimmed = made
+    body = {"assistant_id": "echo", "schedule": "0 * * * *", "input": {"text": "c"}}
+    crons = {}
+    for thread in made:
+        answer = await http.post(f"/threads/{thread}/runs/crons", json=body)
+        assert answer.status_code == 200, answer.text
+        crons[thread] = answer.json()["cron_id"]
+    assert (await http.patch(f"/runs/crons/{crons[disabled]}", json={"enabled": False})).status_code == 200
+    ended = "update slackwater.crons set next_run_date = null where cron_id = %s"
+    await database.execute(ended, [crons[over]])
+    await http.patch(f"/threads/{trimmed}", json={"ttl": {"ttl": 1, "strategy": "keep_latest"}})
+    await database.execute("update slackwater.threads set updated_at = now() - interval '2 minutes'")
+    assert await pruning.expire(database, ThreadTtl(interval_minutes=-1)) == 3
+    left = {row["thread_id"] for row in (await http.post("/threads/search", json={})).json()}
+    assert left == {waits, trimmed}
+    found = {row["cron_id"] for row in (await http.post("/runs/crons/search", json={})).json()}
+    assert found == {crons[waits], crons[trimmed]}
+    # Its time is over as soon as nothing comes any more.
+    await database.execute(ended, [crons[waits]])
+    assert await pruning.expire(database, ThreadTtl(interval_minutes=-1)) == 1

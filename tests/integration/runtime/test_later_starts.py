@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from langgraph.checkpoint.base import id as generator
 from rig import Fleet, Process, Told
 
 from app.ids import uuid7
+from app.runtime import executor
 
 
 async def reached(hold: object) -> None:
@@ -430,3 +432,37 @@ async def test_a_slow_database_holds_async_runs_back(fleet: Fleet, helm: Helm) -
             await asyncio.sleep(0.001)
         assert row["status"] == "success"
         assert worst <= ahead, graph
+
+
+async def test_a_later_start_reads_no_whole_log_where_nothing_tells_supersteps_apart(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await fleet.start(), await fleet.start()
+    hold = helm.hold("c")
+    run = (await first.admit("line", stream_mode=["custom", "updates"])).row
+    await hold.reached.wait()
+    drained = asyncio.create_task(first.drain(2.0))
+    await asyncio.sleep(0.1)
+    hold.let_go()
+    await drained
+    # GIVEN what a long run has said, which no `values` divide
+    await fleet.database.execute(
+        "insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data) "
+        "select %s, 1, 1000 + n, %s, 'custom', '{\"n\": ' || n || '}' from generate_series(1, 12000) n",
+        [run["run_id"], run["thread_id"]],
+    )
+    read: list[int] = []
+    fetch = second.database.fetch
+
+    async def counted(*arguments: Any) -> list[dict[str, Any]]:
+        rows = await fetch(*arguments)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(second.database, "fetch", counted)
+    await second.claim()
+    await fleet.ended(run["run_id"])
+    # THEN the next attempt reads the last of it, and the beginning
+    assert max(read) == executor.FIRST_EVENTS + executor.RECENT_EVENTS
+    said = [json.loads(row["data"]) for row in await fleet.events(run["run_id"]) if row["event"] == "updates"]
+    assert [next(iter(update)) for update in said] == list("abcd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -202,6 +203,55 @@ async def test_two_owners_with_one_fence_cannot_end_each_others_run(fleet: Fleet
     await fleet.database.execute("update slackwater.runs set worker = 'b' where run_id = %s", [run.run_id])
     assert not (await unchanged_by(fleet, run.thread_id, lambda: end(fleet, run))).owned
     assert not (await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run))).owned
+
+
+# Claims
+
+
+async def test_a_claim_whose_answer_is_lost_is_worked_on_all_the_same(
+    fleet: Fleet, helm: Helm, database_uri: str, database: Database
+) -> None:
+    idle = await fleet.start(max_concurrent_runs=0)
+    runs = [(await idle.admit("line")).row["run_id"] for _ in range(3)]
+    with proxied(database_uri) as proxy:
+        async with fleet_on(proxy.uri, database) as far:
+            process = await far.start(begin=False, lease_seconds=600)
+            await process.runtime.start()
+            proxy.lose_answers("with suspect as")
+            # WHEN the answer of its first claim is lost, which has taken them all
+            for run_id in runs:
+                row = await fleet.ended(run_id)
+                # THEN it works on them without a take-over
+                assert (row["status"], row["attempt"], row["fence"]) == ("success", 1, 1)
+                assert helm.begun_by(run_id) == list("abcd")
+            assert proxy.lost == 1
+
+
+async def test_a_run_that_could_not_be_settled_is_not_begun_again_by_the_process_that_has_given_it_up(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await fleet.start()
+
+    async def never(*_: Any, **__: Any) -> None:
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(settlement, "end", never)
+    run_id = (await process.admit("line")).row["run_id"]
+
+    async def given_up() -> bool:
+        return not process.runtime.worker.attempts
+
+    await fleet.until(given_up)
+    worker = process.runtime.worker
+    worker._check_claims.set()
+
+    async def looked() -> bool:
+        return not worker._check_claims.is_set()
+
+    await fleet.until(looked)
+    await asyncio.sleep(0.5)
+    assert helm.begun_by(run_id) == list("abcd")
+    assert (await fleet.row(run_id))["status"] == "running"
 
 
 # Holds

@@ -15,7 +15,7 @@ from rig import ASSISTANT, OWNER, Fleet, Process
 
 from app.errors import Draining, LeaseLost, NotFound
 from app.ids import uuid7
-from app.runtime import sweeper
+from app.runtime import pruning, sweeper
 from app.runtime.hold import ThreadHeld
 
 
@@ -235,6 +235,34 @@ async def test_keys_go_after_a_day(fleet: Fleet, process: Process) -> None:
     )
     await process.runtime.sweep()
     assert await fleet.database.fetch("select key from slackwater.idempotency_keys") == [{"key": "new"}]
+
+
+async def test_a_thread_on_which_a_run_begins_just_now_is_not_deleted_with_the_last_one(
+    fleet: Fleet, process: Process
+) -> None:
+    run = (await process.admit("line", on_completion="delete")).row
+    await fleet.ended(run["run_id"])
+    await fleet.database.execute("update slackwater.runs set delete_at = now() - interval '1 second'")
+    sweep: asyncio.Task[int] | None = None
+    async with fleet.database.connection() as connection, connection.transaction():
+        # GIVEN a run that is being admitted
+        await connection.execute(
+            "select 1 from slackwater.threads where thread_id = %s for update", [run["thread_id"]]
+        )
+        # WHEN the sweep comes to its thread
+        sweep = asyncio.create_task(pruning.delete_due(process.database))
+        waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%for update%'"
+        await fleet.until(lambda: fleet.database.fetch(waits), what="the sweep waits for the lock")
+        await connection.execute(
+            "insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id) "
+            "values (%s, %s, %s, %s, 'line')",
+            [uuid7(), run["thread_id"], OWNER, ASSISTANT],
+        )
+    # THEN only the run that is over goes
+    assert await sweep == 1
+    assert await fleet.find(run["run_id"]) is None
+    assert (await fleet.thread(run["thread_id"]))["hidden"]
+    assert await fleet.checkpoints(run["thread_id"])
 
 
 async def test_a_hold_whose_process_died_is_dropped_and_the_thread_goes_on(
