@@ -125,6 +125,20 @@ class BodyTooLarge(ApiError):
     status = 413
 
 
+class BodyTooSlow(ApiError):
+    """The request body did not arrive within a minute: send it faster, or less."""
+
+    status = 408
+    headers = {"Connection": "close"}  # noqa: RUF012
+
+
+class Crowded(ApiError):
+    """Too many large requests are being carried out: try again."""
+
+    status = 503
+    headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
 class Invalid(ApiError):
     """The request is not valid."""
 

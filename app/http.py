@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app import wire
-from app.errors import ApiError, BodyTooLarge, DatabaseSilent, Invalid, Unexpected
+from app.bodies import BODY_SECONDS, VALUE_BYTES, values_in
+from app.errors import ApiError, BodyTooLarge, BodyTooSlow, DatabaseSilent, Invalid, Unexpected
 from app.postgres.trouble import DATABASE_TROUBLE
 
 if TYPE_CHECKING:
@@ -43,28 +45,57 @@ CurrentServices = Annotated["Services", Depends(current_services)]
 
 
 class JsonRequest(Request):
-    """A request whose body is bounded and whose JSON is parsed by orjson."""
+    """A request whose body is bounded, in bytes and in time, and whose JSON is parsed by orjson."""
+
+    held = 0
+    """What it takes of the room for bodies."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             limit = self.state.services.settings.max_body_bytes
-            chunks, size = [], 0
-            async for chunk in self.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise BodyTooLarge
-                chunks.append(chunk)
+            declared = self.headers.get("content-length", "")
+            if declared.isdecimal() and int(declared[:20]) > limit:
+                raise BodyTooLarge
+            chunks = []
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    async for chunk in self.stream():
+                        if self.held + len(chunk) > limit:
+                            raise BodyTooLarge
+                        await self._hold(len(chunk))
+                        chunks.append(chunk)
+            except TimeoutError:
+                raise BodyTooSlow from None
             self._body = b"".join(chunks)
         return self._body
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = parse_json(await self.body())
+            text = await self.body()
+            await self._hold(values_in(text) * VALUE_BYTES)
+            self._json = parse_json(text)
         return self._json
+
+    async def _hold(self, size: int) -> None:
+        await self.state.services.bodies.take(self._owner, size)
+        self.held += size
+
+    def forget(self) -> None:
+        """Let go of the body, and of the room that it takes: what was asked for is done, or an answer has begun."""
+        if self.held:
+            self.state.services.bodies.give_back(self._owner, self.held)
+            self.held = 0
+            self._json = self._body = b""
+
+    @property
+    def _owner(self) -> str:
+        owner: str = self.scope["principal"].owner
+        return owner
 
 
 def parse_json(text: bytes) -> Any:
-    """What a caller sends. Raises JSONDecodeError, and Invalid for what cannot be stored."""
+    """What a caller sends. Raises JSONDecodeError, and Invalid for what is too much, or cannot be stored."""
+    values_in(text)
     value = orjson.loads(text)
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
@@ -85,13 +116,16 @@ class JsonRoute(APIRoute):
             # Whatever it calls itself: `curl -d` says that it sends a form.
             headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
             scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
+            bounded = JsonRequest(scope, request.receive)
             try:
-                return await handle(JsonRequest(scope, request.receive))
+                return await handle(bounded)
             except HTTPException as error:
                 # FastAPI turns whatever reading the body raises into a 400 of its own.
                 if isinstance(error.__cause__, ApiError):
                     raise error.__cause__ from None
                 raise
+            finally:
+                bounded.forget()
 
         return handle_json
 

@@ -15,6 +15,7 @@ from app.assistants import service as assistants
 from app.aws.database import conninfo_of
 from app.aws.secrets import with_secret_keys
 from app.aws.wakeups import waker_of
+from app.bodies import Room
 from app.crons.fire import fire_due
 from app.errors import SchemaError, StartError
 from app.front import front
@@ -92,7 +93,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             await schema.check_vectors(database, dims)
         outbox = Deliveries(database, webhooks, webhook_key)
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
-        services = Services(settings, database, graphs, runtime, Stopping(settings, runtime), webhooks)
+        bodies = Room(settings.max_body_bytes)
+        services = Services(
+            settings, database, graphs, runtime, Stopping(settings, runtime), webhooks, bodies
+        )
         runtime.chores.append(partial(fire_due, services))
         await assistants.register(services)
         yield services

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.bodies import Room
 from app.graphs.registry import Graphs
 from app.postgres.pool import Database
 from app.runtime.runtime import Runtime
@@ -22,3 +23,4 @@ class Services:
     runtime: Runtime
     stopping: Stopping
     webhooks: Policy
+    bodies: Room

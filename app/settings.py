@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """A secret with more of them: the same text, or a JSON list of such texts. Read when the process starts."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has checked who calls, and says so in the event. Ignored elsewhere."""
-    max_body_bytes: int = Field(20_000_000, gt=0)
+    max_body_bytes: int = Field(4_000_000, gt=0)
     mount_prefix: str | None = Field(
         None, validation_alias=AliasChoices("mount_prefix", "SLACKWATER_MOUNT_PREFIX", "MOUNT_PREFIX")
     )

@@ -245,7 +245,7 @@ def _whole(value: Any) -> Any:
 
 class GivenMessage(_Request):
     messageId: Annotated[str, Field(min_length=1)]
-    parts: Annotated[list[GivenPart], Field(min_length=1)]
+    parts: Annotated[list[GivenPart], Field(min_length=1, max_length=1000, fail_fast=True)]
     contextId: str | None = None
     taskId: str | None = None
 

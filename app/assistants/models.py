@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, WithJsonSchema
 
-from app.numbers import OFFSET_MAX, WHOLE, Integer
+from app.numbers import MANY, OFFSET_MAX, WHOLE, Integer
 from app.reserved import clean_config, clean_configurable, clean_metadata
 
 
 class _Config(BaseModel, extra="allow"):
-    tags: list[str] = []
+    tags: Annotated[list[str], MANY] = []
     recursion_limit: StrictInt = 25
     configurable: dict[str, Any] = {}
 
@@ -103,4 +103,4 @@ class AssistantSearch(AssistantFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[Field_] | None = None
+    select: Annotated[list[Field_], MANY] | None = None

@@ -19,7 +19,7 @@ from pydantic import (
 
 from app.auth.principal import LOCAL_OWNER
 from app.crons.schedule import MAX_LENGTH
-from app.numbers import OFFSET_MAX, Integer
+from app.numbers import MANY, OFFSET_MAX, Integer
 from app.reserved import clean_config, clean_configurable, clean_metadata
 from app.wire import timestamp
 
@@ -126,7 +126,7 @@ class CronSearch(CronFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[CronField] | None = None
+    select: Annotated[list[CronField], MANY] | None = None
 
 
 def view(row: Mapping[str, Any]) -> dict[str, Any]:

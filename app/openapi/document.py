@@ -13,6 +13,8 @@ from pydantic.json_schema import JsonSchemaMode
 from app.errors import (
     AnswerTooLarge,
     BodyTooLarge,
+    BodyTooSlow,
+    Crowded,
     DatabaseSilent,
     Draining,
     Forbidden,
@@ -120,7 +122,7 @@ def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     if not operation.public:
         yield from (Unauthorized, Forbidden, Draining)
     if "requestBody" in shown:
-        yield BodyTooLarge
+        yield from (BodyTooLarge, BodyTooSlow, Crowded)
     if "requestBody" in shown or "parameters" in shown:
         yield Invalid
     yield from operation.errors

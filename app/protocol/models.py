@@ -7,6 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, StrictStr, ValidationError, field_validator, model_validator
 
+from app.numbers import MANY
+
 STRATEGIES = ("reject", "rollback", "interrupt", "enqueue")
 
 
@@ -63,7 +65,7 @@ class Answer(BaseModel):
 
     interrupt_id: StrictStr
     response: Any = None
-    namespace: list[StrictStr] = []
+    namespace: Annotated[list[StrictStr], MANY] = []
 
 
 class InputRespond(Parameters):
@@ -71,9 +73,11 @@ class InputRespond(Parameters):
 
     interrupt_id: StrictStr | None = None
     response: Any = None
-    namespace: list[StrictStr] = []
-    responses: Annotated[list[Answer], Field(min_length=1, max_length=ANSWERS_MAX)] | None = None
-    update: dict[str, Any] | list[tuple[str, Any]] | None = None
+    namespace: Annotated[list[StrictStr], MANY] = []
+    responses: Annotated[list[Answer], Field(min_length=1, max_length=ANSWERS_MAX, fail_fast=True)] | None = (
+        None
+    )
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
     goto: Any = None
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from app import wire
-from app.numbers import WHOLE, Integer
+from app.numbers import MANY, WHOLE, Integer
 from app.reserved import clean_configurable, clean_metadata
 from app.runtime.states import RunStatus
 from app.threads.models import Checkpoint, CheckpointId, Uuid
@@ -28,7 +28,7 @@ StreamMode = Literal[
 READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
 """What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
 STREAM_MODES_MAX = 100
-Breakpoints = Literal["*"] | list[str]
+Breakpoints = Literal["*"] | Annotated[list[str], MANY]
 Configurable = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 
@@ -36,7 +36,7 @@ Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 class RunConfig(BaseModel):
     """The part of a `RunnableConfig` that a request may set; the rest is ignored."""
 
-    tags: list[str] | None = None
+    tags: Annotated[list[str], MANY] | None = None
     recursion_limit: Integer | None = None
     max_concurrency: Annotated[StrictInt, Field(ge=1), WHOLE] | None = None
     configurable: Configurable | None = None
@@ -54,8 +54,8 @@ class Command(BaseModel):
     """What to do with a thread that has stopped; LangGraph's `Command` as JSON."""
 
     resume: Any = None
-    update: dict[str, Any] | list[tuple[str, Any]] | None = None
-    goto: str | SendTo | list[str | SendTo] | None = None
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
+    goto: str | SendTo | Annotated[list[str | SendTo], MANY] | None = None
 
 
 class RunCreate(BaseModel):
@@ -71,7 +71,9 @@ class RunCreate(BaseModel):
     context: Configurable = {}
     checkpoint: Checkpoint | None = None
     checkpoint_id: CheckpointId | None = None
-    stream_mode: StreamMode | Annotated[list[StreamMode], Field(max_length=STREAM_MODES_MAX)] = "values"
+    stream_mode: (
+        StreamMode | Annotated[list[StreamMode], Field(max_length=STREAM_MODES_MAX, fail_fast=True)]
+    ) = "values"
     stream_subgraphs: StrictBool = False
     stream_resumable: StrictBool = False
     interrupt_before: Breakpoints | None = None
@@ -85,7 +87,7 @@ class RunCreate(BaseModel):
     checkpoint_during: StrictBool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
     """The URL that is told of the run's end."""
-    feedback_keys: list[str] | None = None
+    feedback_keys: Annotated[list[str], MANY] | None = None
 
     @property
     def stream_modes(self) -> list[str]:
@@ -96,7 +98,7 @@ class RunCreate(BaseModel):
 
 BATCH_MAX = 1000
 
-RunBatch = Annotated[list[RunCreate], Field(min_length=1, max_length=BATCH_MAX)]
+RunBatch = Annotated[list[RunCreate], Field(min_length=1, max_length=BATCH_MAX, fail_fast=True)]
 """Requests for runs without a thread."""
 
 
@@ -131,7 +133,10 @@ class Cancel(BaseModel):
 
     status: Literal["pending", "running", "all"] | None = None
     thread_id: Annotated[str, Uuid] | None = None
-    run_ids: Annotated[list[Annotated[str, Uuid]], Field(min_length=1, max_length=CANCEL_MAX)] | None = None
+    run_ids: (
+        Annotated[list[Annotated[str, Uuid]], Field(min_length=1, max_length=CANCEL_MAX, fail_fast=True)]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Cancel:

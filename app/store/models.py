@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from app.errors import BadRequest, Invalid
-from app.numbers import OFFSET_MAX, WHOLE
+from app.numbers import MANY, OFFSET_MAX, WHOLE
 
 MAX_LIMIT = 10_000
 MAX_PLACE_BYTES = 2000
@@ -25,7 +25,9 @@ MAX_PLACE_BYTES = 2000
 
 _POSITIVE = Field(gt=0, le=2**31 - 1)
 Minutes = Annotated[StrictInt, _POSITIVE] | Annotated[StrictFloat, _POSITIVE]
-Paths = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)]
+Paths = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100, fail_fast=True)
+]
 
 
 def check_labels(labels: list[str]) -> list[str]:
@@ -67,9 +69,10 @@ def _no_number(value: Any) -> Any:
 
 
 Label = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[^.\u0000]+$"})]
-Labels = Annotated[list[Label], AfterValidator(check_labels)]
+Labels = Annotated[list[Label], MANY, AfterValidator(check_labels)]
 Namespace = Annotated[
     list[str],
+    MANY,
     AfterValidator(check_labels),
     WithJsonSchema(
         {"type": "array", "items": {"type": "string", "pattern": r"^[^.\u0000]+$"}, "minItems": 1}

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, Wi
 from app.graphs.expiry import MAX_MINUTES
 from app.graphs.snapshot import FIELDS
 from app.ids import parse_uuid
-from app.numbers import OFFSET_MAX, WHOLE, Integer
+from app.numbers import MANY, OFFSET_MAX, WHOLE, Integer
 from app.reserved import clean_metadata
 from app.wire import timestamp
 
@@ -114,9 +114,9 @@ class Ttl(BaseModel):
 class StepCommand(BaseModel):
     """LangGraph's `Command`, as far as a state update can follow it."""
 
-    update: dict[str, Any] | list[tuple[str, Any]] | None = None
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
     resume: Any = None
-    goto: str | dict[str, Any] | list[str | dict[str, Any]] | None = None
+    goto: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], MANY] | None = None
 
 
 class StepUpdate(BaseModel):
@@ -130,7 +130,7 @@ class StepUpdate(BaseModel):
 class Superstep(BaseModel):
     """What several nodes have written at the same time."""
 
-    updates: Annotated[list[StepUpdate], Field(min_length=1)]
+    updates: Annotated[list[StepUpdate], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class ThreadCreate(BaseModel):
@@ -138,7 +138,7 @@ class ThreadCreate(BaseModel):
     metadata: Metadata = {}
     if_exists: Literal["raise", "do_nothing"] = "raise"
     ttl: Minutes | Ttl | None = None
-    supersteps: Annotated[list[Superstep], Field(max_length=1000)] | None = None
+    supersteps: Annotated[list[Superstep], MANY] | None = None
 
 
 class ThreadPatch(BaseModel):
@@ -151,14 +151,14 @@ class ThreadPatch(BaseModel):
 class Prune(BaseModel):
     """Delete threads, or all of them but their newest state."""
 
-    thread_ids: Annotated[list[Annotated[str, Uuid]], Field(max_length=1000)]
+    thread_ids: Annotated[list[Annotated[str, Uuid]], MANY]
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class ThreadFilter(BaseModel):
     """Which threads: `metadata` and `values` by containment."""
 
-    ids: Annotated[list[Annotated[str, Uuid]], Field(max_length=1000)] = []
+    ids: Annotated[list[Annotated[str, Uuid]], MANY] = []
     metadata: dict[str, Any] = {}
     values: dict[str, Any] = {}
     status: Status | None = None
@@ -169,7 +169,7 @@ class ThreadSearch(ThreadFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: list[ThreadField] | None = None
+    select: Annotated[list[ThreadField], MANY] | None = None
     extract: Extract | None = None
 
 
@@ -178,7 +178,7 @@ class Checkpoint(BaseModel):
 
     checkpoint_id: CheckpointId | None = None
     checkpoint_ns: str | None = None
-    checkpoint_map: dict[str, str] | None = None
+    checkpoint_map: Annotated[dict[str, str], Field(max_length=100)] | None = None
 
 
 class CheckpointConfig(BaseModel):
@@ -190,7 +190,7 @@ class CheckpointConfig(BaseModel):
 class StateAt(BaseModel):
     checkpoint: Checkpoint
     subgraphs: StrictBool = False
-    select: list[StateField] = []
+    select: Annotated[list[StateField], MANY] = []
 
 
 class StateUpdate(BaseModel):
@@ -209,7 +209,7 @@ class HistorySearch(BaseModel):
     before: CheckpointId | CheckpointConfig | Checkpoint | None = None
     metadata: dict[str, Any] | None = None
     checkpoint: Checkpoint | None = None
-    select: list[StateField] = []
+    select: Annotated[list[StateField], MANY] = []
 
     @property
     def before_id(self) -> str | None:

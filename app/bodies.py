@@ -1,0 +1,88 @@
+"""What callers send, bounded by bytes before anything is made of it: each body, what it unfolds to, and all of them together."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from contextlib import suppress
+
+from app.errors import Crowded, Invalid
+
+BODY_SECONDS = 60.0
+"""How long a body may take to arrive."""
+
+WAIT_SECONDS = 5.0
+"""How long a body waits for room among the others."""
+
+MAX_VALUES = 250_000
+"""Objects, arrays and their members in one body. Each takes up to a hundred times the two bytes that it is sent as, and all
+of them are parsed in one go, during which nobody else is answered."""
+
+VALUE_BYTES = 64
+"""What a value takes at least, once it is parsed."""
+
+BODIES = 16
+"""How many of the largest bodies there is room for."""
+
+_MARKS = b"{[,"
+_SLICE = 65_536
+_STRING = re.compile(rb'"[^"]*+(?:"|\Z)')
+
+
+class Room:
+    """Bytes of all bodies that are being read and carried out in this process. Nobody gets more than half of it."""
+
+    def __init__(self, largest: int) -> None:
+        """`largest`: bytes of the largest body."""
+        self._total = BODIES * (largest + MAX_VALUES * VALUE_BYTES // 4)
+        self._taken: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+
+    async def take(self, owner: str, size: int) -> None:
+        """Wait until there is room for `size` more bytes of the owner's. Raises Crowded."""
+        if not self._fits(owner, size):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    while not self._fits(owner, size):
+                        await self._changed.wait()
+            if not self._fits(owner, size):
+                raise Crowded
+        self._taken[owner] += size
+
+    def give_back(self, owner: str, size: int) -> None:
+        self._taken[owner] -= size
+        if not self._taken[owner]:
+            del self._taken[owner]
+        # A fresh one, so that whoever still finds no room waits for the next.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _fits(self, owner: str, size: int) -> bool:
+        return self._taken[owner] + size <= self._total // 2 and self._taken.total() + size <= self._total
+
+
+def values_in(text: bytes) -> int:
+    """About how many values a JSON text holds, and not fewer. Raises Invalid where they are too many."""
+    found = _marks(text)
+    if found <= MAX_VALUES:
+        return found
+    # Perhaps they are in strings. Slice by slice, as a copy of all the pieces would take what is to be saved.
+    found, at, inside = 0, 0, False
+    while at < len(text):
+        end = at + _SLICE
+        while text[end - 1 : end] == b"\\":
+            end += 1  # what it escapes belongs to it
+        piece = text[at:end].replace(b"\\\\", b"").replace(b'\\"', b"")
+        quotes = piece.count(b'"')
+        found += _marks(_STRING.sub(b"", b'"' + piece if inside else piece))
+        if found > MAX_VALUES:
+            raise Invalid(f"JSON with more than {MAX_VALUES} values: send less at a time")
+        inside ^= quotes % 2 == 1
+        at = end
+    return found
+
+
+def _marks(text: bytes) -> int:
+    """How many values begin: with a bracket of their own, or after a comma."""
+    return len(text) - len(text.translate(None, _MARKS))

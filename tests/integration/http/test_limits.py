@@ -1,0 +1,110 @@
+"""Memory and time are bounded by bytes, whatever one caller sends or asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from support.api import Api
+
+from app import http as app_http
+from app.bodies import MAX_VALUES
+
+
+def held(api: Api) -> int:
+    return api.services.bodies._taken.total()
+
+
+async def test_a_body_that_unfolds_to_too_much_is_refused(api: Api, subtests: pytest.Subtests) -> None:
+    http = api.client()
+    thread = (await http.post("/threads", json={})).json()["thread_id"]
+    empty = b"{}," * MAX_VALUES + b"{}"
+    for method, path, content in (
+        ("PATCH", f"/threads/{thread}", b'{"metadata":{"a":[' + empty + b"]}}"),
+        ("POST", f"/threads/{thread}/runs", b'{"assistant_id":"echo","input":{"a":[' + empty + b"]}}"),
+        ("PUT", "/store/items", b'{"namespace":["a"],"key":"b","value":{"a":[' + empty + b"]}}"),
+        ("POST", f"/threads/{thread}/commands", b"[" + empty + b"]"),
+        ("POST", "/mcp", b"[" + empty + b"]"),
+    ):
+        with subtests.test(path=path):
+            answer = await http.request(method, path, content=content)
+            assert answer.status_code in (400, 422), answer.text
+            assert "send less at a time" in answer.text
+    assert (await http.get(f"/threads/{thread}")).json()["metadata"] == {}
+    assert (await http.get(f"/threads/{thread}/runs")).json() == []
+    assert held(api) == 0
+
+
+async def test_what_is_wrong_with_a_long_list_is_said_once(api: Api, subtests: pytest.Subtests) -> None:
+    """A sentence for each item would take a second, and half a gigabyte."""
+    wrong = [1] * 900
+    run = {"assistant_id": "echo", "config": {"tags": wrong}}
+    for path, body in (
+        ("/threads/search", {"select": wrong}),
+        ("/threads/search", {"ids": wrong}),
+        ("/threads", {"metadata": {"graph_id": "echo"}, "supersteps": [{"updates": wrong}] * 900}),
+        ("/runs/batch", [run] * 900),
+        ("/runs", {**run, "interrupt_before": wrong, "command": {"goto": wrong, "update": wrong}}),
+        ("/store/items/search", {"namespace_prefix": wrong}),
+        ("/assistants/search", {"select": wrong}),
+    ):
+        with subtests.test(path=path):
+            answer = await api.client().post(path, json=body)
+            assert answer.status_code in (400, 422)
+            assert len(answer.content) < 2000, answer.text[:3000]
+
+
+async def test_a_body_that_is_declared_too_large_is_not_waited_for(api: Api) -> None:
+    read = False
+
+    async def never() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"{}"
+
+    headers = {"content-length": "4000001"}
+    assert (await api.client().post("/threads", content=never(), headers=headers)).status_code == 413
+    assert not read
+
+
+async def test_a_body_that_trickles_in_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_http, "BODY_SECONDS", 0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(10):
+        answer = await api.client().post("/threads", content=trickle())
+    assert answer.status_code == 408
+    assert held(api) == 0
+
+
+async def test_a_caller_who_fills_the_room_for_bodies_leaves_some_to_others(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.bodies.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("app.bodies.MAX_VALUES", 100)
+    async with serve(names=("maria", "lee"), max_body_bytes=10_000) as api:
+        maria, lee = api.client("maria"), api.client("lee")
+        more = asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield b" " * 9000
+            await more.wait()
+            yield b"{}"
+
+        sending = [asyncio.create_task(maria.post("/threads", content=stuck())) for _ in range(10)]
+        while held(api) < 10 * 9000:
+            await asyncio.sleep(0.01)
+        answer = await maria.post("/threads", content=b" " * 9000 + b"{}")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert (await lee.post("/threads", content=b" " * 9000 + b"{}")).status_code == 200
+        assert (await maria.get("/ok")).status_code == 200
+        more.set()
+        assert {answer.status_code for answer in await asyncio.gather(*sending)} == {200}
+        assert (await maria.post("/threads", content=b" " * 9000 + b"{}")).status_code == 200
+        assert held(api) == 0
