@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import telemetry
-from app.errors import ExitCode
+from app.errors import ExitCode, StartError
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 from handler import observation
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+OPEN_SECONDS = 20.0
+"""How long a request waits for the start. Its gateway gives it 29 s; then it is told to come again, and the start goes on."""
 
 START_SECONDS = 8.0
 """Initialisation has ten; what has not been opened by then is tried again by the first invocation."""
@@ -57,6 +60,10 @@ ARRIVAL_SECONDS = 3.0
 
 OVERRUN_SECONDS = 0.05
 """So long after its deadline a drain is given up."""
+
+
+class StillStarting(StartError):
+    """The server has not started yet, and goes on: the next request waits for the same start."""
 
 
 class Environment:
@@ -148,8 +155,20 @@ class Environment:
         telemetry.flush()  # or each copy would say it again
 
     def resume(self) -> None:
-        """After a restore: a life of its own, under a new name."""
-        self.start()
+        """After a restore: a life of its own, under a new name. Raises nothing.
+
+        A restore that fails is repeated, and so is what made it fail: the copies would be restored again and again. Without a
+        database, or with another schema, they answer 503, and each invocation tries again.
+        """
+        try:
+            self.start()
+        except Exception as problem:
+            log.error(
+                "not started after a restore: %s",
+                str(problem) or "it took too long",
+                exc_info=None if isinstance(problem, StartError | TimeoutError) else problem,
+                extra={"event": "start.failed"},
+            )
 
     # Invocations
 
@@ -171,7 +190,10 @@ class Environment:
 
     def open(self, invocation: Invocation) -> None:
         """Open the invocation's window: from now on runs may be worked on. Raises StartError."""
-        self.start(invocation.left() - ANSWER_SECONDS)
+        try:
+            self.start(min(invocation.left() - ANSWER_SECONDS, OPEN_SECONDS))
+        except TimeoutError:
+            raise StillStarting from None
         self.run(self._open(invocation), invocation.left() - ANSWER_SECONDS)
 
     def after(self, request_id: str, deadline: float) -> None:

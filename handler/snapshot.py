@@ -27,7 +27,7 @@ class Suspendable(Protocol):
         """Let go of everything that a copy could not use."""
 
     def resume(self) -> None:
-        """Begin again, as somebody else."""
+        """Begin again, as somebody else; if that cannot be, with the next invocation. Raises nothing."""
 
 
 def is_taken() -> bool:
