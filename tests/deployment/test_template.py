@@ -46,6 +46,20 @@ def test_sam_accepts_the_template(template: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("given", [{}, {"ThrottleRate": 7, "ThrottleBurst": 9}])
+def test_every_stage_has_a_throttle(template: str, given: dict[str, int]) -> None:
+    loaded = load(template)
+    evaluation = Evaluation(loaded, **CLOSED, **given)
+    stages = [each for each in loaded["Resources"].values() if each["Type"].endswith("::Stage")]
+
+    assert stages
+    for stage in stages:
+        settings = evaluation.value(stage["Properties"]["DefaultRouteSettings"])
+        assert settings["ThrottlingRateLimit"] == given.get("ThrottleRate", 200)
+        assert settings["ThrottlingBurstLimit"] == given.get("ThrottleBurst", 400)
+
+
 def without_packaging(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_packaging(item) for key, item in value.items() if key not in PACKAGING}
