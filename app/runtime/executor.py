@@ -28,6 +28,7 @@ from app.runtime.shop import Shop
 from app.runtime.start import Begin, Impossible, Level, Opening, Over
 from app.runtime.states import Outcome, StopWish
 from app.runtime.threads import current_run
+from app.runtime.writer import Refused
 
 if TYPE_CHECKING:
     from app.graphs.registry import Graph
@@ -98,6 +99,9 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     # Whatever came out after the cancellation: many a library turns one into an error of its own.
     if attempt.wish is not None:
         return _STOPPED.get(attempt.wish, Outcome.CUT)
+    refused = isinstance(problem, asyncio.CancelledError) and attempt.saver.database.gate.is_shut
+    if refused or isinstance(problem, Refused):
+        return Outcome.CUT
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
     task = asyncio.current_task()

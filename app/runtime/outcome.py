@@ -12,6 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
 from app import wire
+from app.errors import LeaseLost
 from app.graphs.snapshot import thread_facts
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import settlement, start
@@ -23,6 +24,7 @@ from app.runtime.saver import RunSaver
 from app.runtime.settlement import TIMED_OUT, Settled, ThreadFacts
 from app.runtime.shop import Shop
 from app.runtime.states import Outcome, RunStatus, Stopped
+from app.runtime.writer import Refused
 
 if TYPE_CHECKING:
     from app.graphs.registry import Graph
@@ -90,6 +92,12 @@ async def conclude(
 ) -> Settled:
     """Write what has happened; retried while the lease is ours, since the state of a run is nobody else's to write."""
     attempt.ended = time.monotonic()
+    if attempt.tails:
+        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
+    await attempt.saver.written()
+    proved = _proved(attempt.outcome, attempt.saver.failure)
+    if proved is not attempt.outcome:
+        attempt.outcome, facts, error = proved, None, attempt.saver.failure
     if attempt.outcome is Outcome.FAILED and error is not None:
         error_object = _error_object(attempt, error) or {}
         if facts is None:
@@ -103,9 +111,6 @@ async def conclude(
     elif attempt.outcome is Outcome.TIMED_OUT:
         facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
         log.warning("run has had its time", extra=_extra(attempt))
-    if attempt.tails:
-        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
-    await attempt.saver.written()
     if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:
         attempt.outcome = Outcome.LOST
         attempt.journal.close(Ending.GONE_ON)
@@ -117,6 +122,18 @@ async def conclude(
         attempt.deferred = True
         return Settled(owned=True)
     return await settle(attempt, shop, facts)
+
+
+def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | None:
+    """The outcome, if what it says is stored: a run is at its end, or at a boundary, only with the checkpoint of it.
+
+    LangGraph tells nobody that a put was refused, or has failed while a drain or a breakpoint ended the graph.
+    """
+    if failure is None or outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.CUT, Outcome.LOST):
+        return outcome
+    if isinstance(failure, LeaseLost):
+        return Outcome.LOST
+    return Outcome.CUT if isinstance(failure, Refused) else Outcome.FAILED
 
 
 async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None) -> Settled:
@@ -141,7 +158,8 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
                 return Settled(owned=False)
             asked = lease.lost
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
-    attempt.settled = settled.status if settled.owned else None
+    if settled.owned:
+        attempt.settled = settled.status
     if attempt.settled == RunStatus.PENDING.value:
         shop.hints.give()
     elif settled.owned and attempt.run.kwargs.get("webhook"):

@@ -172,8 +172,6 @@ class RunSaver(PooledSaver, Writer):
             answer_is_input=answer_is_input,
             turn=turn,
         )
-        self.head: Checkpoint | None = None
-        """The newest checkpoint of the root graph, as far as this attempt knows."""
         self.continues = False
         """The attempt goes on in the middle of the run."""
         self._confined = confined
@@ -222,22 +220,26 @@ class RunSaver(PooledSaver, Writer):
         self._check(config)
         configurable = config["configurable"]
         thread_id, namespace = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
-        blobs, stored = self._split(checkpoint, new_versions)
-        item = CheckpointPut(
-            row=(
-                thread_id,
-                namespace,
-                checkpoint["id"],
-                configurable.get("checkpoint_id"),
-                jsonb.dumps(stored),
-                jsonb.dumps(get_serializable_checkpoint_metadata(config, metadata)),
-            ),
-            blobs=[(thread_id, namespace, *blob) for blob in blobs],
-            root=namespace == "" and thread_id == str(self.lease.thread_id),
-        )
+        root = namespace == "" and thread_id == str(self.lease.thread_id)
+        try:
+            blobs, stored = self._split(checkpoint, new_versions)
+            item = CheckpointPut(
+                row=(
+                    thread_id,
+                    namespace,
+                    checkpoint["id"],
+                    configurable.get("checkpoint_id"),
+                    jsonb.dumps(stored),
+                    jsonb.dumps(get_serializable_checkpoint_metadata(config, metadata)),
+                ),
+                blobs=[(thread_id, namespace, *blob) for blob in blobs],
+                head=checkpoint if root else None,
+            )
+        except Exception as error:
+            if root:
+                self._failed(error)
+            raise
         self._put.add(namespace)
-        if item.root:
-            self.head = checkpoint
         self._queue.checkpoints.append(item)
         await self._enqueued()
         return {

@@ -41,13 +41,21 @@ RETRY_SECONDS = (0.05, 1.0)
 """First and longest pause before a group is sent again after a lost connection."""
 
 
+class Refused(Exception):
+    """This process is about to leave, and stores nothing more: the next one goes on from what is stored."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
 @dataclass(slots=True)
 class CheckpointPut:
     """A checkpoint to be stored, and the blobs that it refers to."""
 
     row: tuple[Any, ...]
     blobs: list[tuple[str, str, str, str, str, bytes]]
-    root: bool
+    head: Any | None
+    """The checkpoint itself, if it is the run's own: of its thread's root graph."""
 
 
 @dataclass(slots=True)
@@ -94,7 +102,10 @@ class Writer:
         self.input_applied = input_applied
         self.input_step = -1
         """The step that the run's first own checkpoint has; counts its supersteps over all attempts."""
+        self.head: Any | None = None
+        """The newest checkpoint of the thread's root graph that is stored, as far as this attempt knows."""
         self.failure: Exception | None = None
+        """What the first write that was not stored has failed with: LeaseLost, Refused, or what Postgres says of it."""
         self.on_lost: Callable[[], None] | None = None
         """Called once when a write has shown that the lease is gone."""
         self.on_stored: Callable[[], None] | None = None
@@ -215,7 +226,7 @@ class Writer:
     def _wrote(self, writer: asyncio.Task[None]) -> None:
         self._writer = None
         if writer.cancelled():
-            self.failure = self.failure or LeaseLost()
+            self._failed(Refused())
             for waiter in self._queue.waiting:
                 waiter.cancel()
             self._queue = Group()
@@ -231,11 +242,11 @@ class Writer:
             # The gate is shut: nobody may write any more, and LangGraph drops a cancelled put silently.
             for waiter in group.waiting:
                 waiter.cancel()
-            self.failure = LeaseLost()
+            self._failed(Refused())
             self.journal.written(len(events))
             return
         except Exception as error:
-            self.failure = error
+            self._failed(error)
             self.journal.written(len(events))
             for waiter in group.waiting:
                 if not waiter.done():
@@ -248,11 +259,17 @@ class Writer:
             for checkpoint in group.checkpoints:
                 _, namespace, checkpoint_id = checkpoint.row[:3]
                 self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
+                self.head = checkpoint.head or self.head
             for waiter in group.waiting:
                 if not waiter.done():
                     waiter.set_result(None)
         finally:
             self._caught_up.set()
+
+    def _failed(self, error: Exception) -> None:
+        """Remember it: LangGraph drops what its puts fail with when something else ends the graph, a drain for one."""
+        if self.failure is None:
+            self.failure = LeaseLost() if self.lease.lost else error
 
     async def _send(self, group: Group, events: list[Event]) -> None:
         shape, params = _parameters(self, group, events)
@@ -288,7 +305,7 @@ def gathered(writer: Writer, group: Group) -> tuple[Shape, dict[str, Any]]:
 
 
 def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
-    roots = [checkpoint for checkpoint in group.checkpoints if checkpoint.root]
+    roots = [checkpoint for checkpoint in group.checkpoints if checkpoint.head]
     answers = any(writes.answers for writes in group.writes)
     # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
     applies = not writer.input_applied and bool(
