@@ -292,7 +292,9 @@ class _Sending:
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     """What an earlier request with the same idempotency key has made. Raises RunForgotten."""
     params = {"owner": owner, "key": key}
-    _, known, found = await database.pipeline((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
+    statements = ((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
+    until = time.monotonic() + database.statement_seconds
+    _, known, found = await patiently(lambda: database.pipeline(*statements), until=until)
     if known and not found:
         raise RunForgotten
     if not found:

@@ -16,6 +16,7 @@ from app.postgres.schema import migrate
 from tests.drills.drill import ENDS, PROJECT, Drill, Run, steps
 from tests.support.effects import Effects, Watcher
 from tests.support.proxy import proxied
+from tests.support.receiver import Receiver, receiver
 from tests.support.replication import Replication, replicated
 from tests.support.server import ServerProcess, fleet_of
 
@@ -93,29 +94,36 @@ async def admissions(drill: Drill, server: ServerProcess, until: asyncio.Event) 
     return answers
 
 
-async def readiness(server: ServerProcess, until: asyncio.Event) -> list[int]:
-    """What `/ready` says, again and again, without repetitions."""
-    said: list[int] = []
-    while not until.is_set():
+async def readiness(server: ServerProcess, said: list[int]) -> None:
+    """Write down what `/ready` says, without repetitions."""
+    while True:
         status = await server.answers()
         if said[-1:] != [status]:
             said.append(status)
         await asyncio.sleep(0.05)
-    return said
 
 
 @pytest.mark.drill
 async def test_a_server_that_takes_no_writes_for_two_seconds_fails_nothing(
     drill: Drill, pair: Replication
 ) -> None:
+    async with receiver() as hook:
+        await _without_writes(drill, pair, hook)
+
+
+async def _without_writes(drill: Drill, pair: Replication, hook: Receiver) -> None:
     first, second = await drill.fleet.start(2, env=LONG_LEASE)
-    runs = await drill.begin_many(first, "line", {"n": STEPS, "sleep": 0.1}, 6)
+    crons = drill.client(first).crons
+    cron = await crons.create("deploy", schedule="* * * * * *", input={}, on_run_completed="keep")
+    runs = await drill.begin_many(first, "line", {"n": STEPS, "sleep": 0.1}, 6, webhook=hook.url)
     runs += await drill.begin_many(second, "keeper", {"n": STEPS, "sleep": 0.1}, 4)
     readers = [asyncio.create_task(heard(drill, second, run)) for run in runs]
     over = asyncio.Event()
     asked = asyncio.create_task(admissions(drill, first, over))
-    ready = asyncio.create_task(readiness(first, over))
+    said: list[int] = []
+    ready = asyncio.create_task(readiness(first, said))
     await drill.until_started(runs, 3)
+    await drill.until(lambda: said == [200], what="the server is ready")
     # WHEN the server refuses writes, to those who are connected as well
     pair.primary.set_read_only(True)
     await asyncio.sleep(2.0)
@@ -124,6 +132,8 @@ async def test_a_server_that_takes_no_writes_for_two_seconds_fails_nothing(
     over.set()
     answers = await asked
     await drill.until_over()
+    dates = drill.watcher.query("select revision - 1 as n from slackwater.crons")[0]["n"]
+    await crons.delete(cron["cron_id"])
     # THEN every run has gone on where it was
     for run in runs:
         drill.check_run(run, steps(STEPS))
@@ -137,7 +147,18 @@ async def test_a_server_that_takes_no_writes_for_two_seconds_fails_nothing(
     assert set(answers) <= {200, 503}
     assert answers[200] > 5
     assert drill.admitted("line") == len([run for run in drill.runs if run.graph == "line"])
-    assert await ready == [200, 503, 200]
+    await drill.until(lambda: said == [200, 503, 200], what="what /ready has said")
+    ready.cancel()
+    # what nobody asks for goes on by itself: what is due starts once, who is to be told is told, what was put is there
+    begun = drill.watcher.query(
+        "select run_id::text, thread_id::text from slackwater.runs where graph_id = 'deploy'"
+    )
+    assert dates > 2
+    assert len(begun) in (dates, dates + 1)  # one more may have come before it was deleted
+    await drill.until_over([Run(row["run_id"], row["thread_id"], "deploy") for row in begun])
+    await drill.until(
+        lambda: {run.run_id for run in runs[:6]} <= {got.id for got in hook.got}, what="webhooks"
+    )
     for run in runs[6:]:
         items = await drill.client(first).store.search_items([run.thread_id], limit=100)
         assert {item["key"] for item in items["items"]} == set(steps(STEPS))

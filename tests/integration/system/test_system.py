@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from fastapi import FastAPI
 
@@ -72,6 +74,35 @@ async def test_ready_follows_the_life_of_the_process(http: httpx.AsyncClient, ru
 
     runtime.close_door()
     assert await asked(http, "/ready") == (503, {"status": "draining"})
+
+
+async def test_ready_says_no_while_the_database_takes_no_writes(
+    http: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    await runtime.start()
+    database = runtime.database
+    name = (await database.fetch("select current_database() as name"))[0]["name"]
+    options = "-c default_transaction_read_only=off"
+    async with await psycopg.AsyncConnection.connect(
+        database.conninfo, options=options, autocommit=True
+    ) as control:
+        # WHEN somebody has met a server that takes no writes, and there is no other one yet
+        await control.execute(f"alter database {name} set default_transaction_read_only = on")
+        async with database.connection() as connection:
+            await connection.execute("set default_transaction_read_only = on")
+            with pytest.raises(psycopg.OperationalError):
+                await connection.execute("create table t (n int)")
+        waiting = {"status": "starting", "services": {"database": "unhealthy"}}
+        assert await asked(http, "/ready") == (503, waiting)
+        assert await asked(http, "/health") == (200, {"status": "alive"})
+        # THEN it says so until there is one, whether or not anybody asks for anything meanwhile
+        await asyncio.sleep(0.5)
+        assert await asked(http, "/ready") == (503, waiting)
+        await control.execute(f"alter database {name} reset default_transaction_read_only")
+    async with asyncio.timeout(10):
+        while await asked(http, "/ready") != (200, {"status": "ready"}):
+            await asyncio.sleep(0.05)
+    await database.execute("create table t (n int)")
 
 
 async def test_health_and_ok_do_not_need_the_database(http: httpx.AsyncClient, runtime: Runtime) -> None:
