@@ -226,3 +226,7 @@ class Unexpected(ApiError):
 
 class LeaseLost(SlackwaterError):
     """Another process owns this run now; what this one still computes is not written."""
+
+
+class RunOver(LeaseLost):
+    """The run of this node has ended, or goes on elsewhere: what the node still does is not read or written for it."""

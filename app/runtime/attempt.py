@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from app.runtime.saver import RunSaver
 
 
+UNWIND_SECONDS = {StopWish.CANCEL: 5.0, StopWish.TIMEOUT: 5.0, StopWish.LEASE_LOST: 30.0}
+"""How long the nodes of a run may take to end once they are cancelled. Then it is given up: ended without them.
+
+A run that was lost has nobody here who waits for its end. A drain has its own times."""
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
     """A run that this process is working on."""
@@ -28,6 +35,11 @@ class Attempt:
     journal: Journal
     control: RunControl
     task: asyncio.Task[None] | None = None
+    """What ends with its settlement."""
+    stray: asyncio.Task[None] | None = None
+    """What was its task, when it was given up: a node does not let itself be cancelled."""
+    give_up: Callable[[], None] | None = None
+    """Called when its nodes do not end."""
     scope: Context | None = None
     """What its task, its factory and its nodes have in common of context variables."""
     begun: bool = False
@@ -59,16 +71,23 @@ class Attempt:
         """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
         if wish is StopWish.LEASE_LOST:
             self.saver.abandon()
-            self.journal.close(
-                Ending.GONE_ON
-            )  # however long its nodes unwind: its readers need not wait for that
+            # However long its nodes unwind: its readers need not wait for that.
+            self.journal.close(Ending.GONE_ON)
         if self.wish is not None or self.outcome is not None:
             return
         self.wish, self.cancel_wish = wish, cancel
         # A node that swallows the cancellation must not take the run into its next superstep.
         self.control.request_drain(wish.value)
+        if self.give_up is not None and wish in UNWIND_SECONDS:
+            asyncio.get_running_loop().call_later(UNWIND_SECONDS[wish], self.give_up)
         if self.task is not None and self.begun and not self.graph_done:
             self.task.cancel()
+
+    def end(self, outcome: Outcome) -> None:
+        """The graph has ended, as what: unless the run was ended without it."""
+        self.graph_done = True
+        if self.stray is None:
+            self.outcome = outcome
 
     @property
     def took_ms(self) -> float:

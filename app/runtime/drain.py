@@ -96,7 +96,11 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
 async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt]) -> None:
     worker = runtime.worker
     for attempt in worker.unfinished:
-        if attempt.outcome is None:
+        if attempt.outcome is None and attempt.wish is not StopWish.DRAIN:
+            worker.give_up(
+                attempt
+            )  # whoever wanted it stopped before us has his way, with or without its node
+        elif attempt.outcome is None:
             # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
             # over like one that still has a thread: at the very end.
             attempt.outcome, attempt.deferred = Outcome.CUT, True

@@ -8,7 +8,7 @@ from langgraph.store.base import InvalidNamespaceError
 from app.runtime.clock import advance_past
 from app.runtime.draft import DraftSaver
 from app.runtime.executor import execute
-from app.runtime.outcome import settle
+from app.runtime.outcome import conclude, settle
 from app.runtime.saver import PooledSaver, RunSaver
 from app.runtime.start import command_of, is_one_answer, pending_nodes
 from app.runtime.store import GatedStore, OwnedStore, open_store
@@ -23,6 +23,7 @@ __all__ = [
     "RunSaver",
     "advance_past",
     "command_of",
+    "conclude",
     "execute",
     "is_one_answer",
     "open_store",

@@ -26,7 +26,7 @@ from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled
 from app.runtime.shop import Shop
 from app.runtime.start import Begin, Impossible, Level, Opening, Over
-from app.runtime.states import Outcome, StopWish
+from app.runtime.states import OUTCOME_OF, Outcome, StopWish
 from app.runtime.threads import current_run
 from app.runtime.writer import Refused
 
@@ -52,7 +52,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                     config=config,
                     access="threads.create_run",
                     checkpointer=attempt.saver,
-                    store=shop.store_of(run.owner),
+                    store=shop.store_of(run.owner, attempt.saver.lease),
                     context=run.kwargs.get("context"),
                     scope=attempt.scope,
                 )
@@ -72,22 +72,24 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                     await _say_the_rest(attempt, graph, config, opening, encoder)
                     if isinstance(opening, Impossible):
                         raise CannotBegin(opening.error, opening.message)
-                attempt.outcome, attempt.graph_done = Outcome.FINISHED, True
+                attempt.end(Outcome.FINISHED)
             except BaseException as problem:
-                attempt.outcome, error = _judge(attempt, problem), problem
-                attempt.graph_done = True
+                attempt.end(_judge(attempt, problem))
+                error = problem
+            if attempt.stray is not None:
+                return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
                 facts = await outcome.facts_of(attempt, graph, config, encoder, error)
         except BaseException as problem:
             # The graph's own factory failed, or the state could not be read: the run's outcome, if any, stands.
             if attempt.outcome is None or not isinstance(problem, Exception):
-                attempt.outcome, error = attempt.outcome or _judge(attempt, problem), error or problem
+                attempt.end(attempt.outcome or _judge(attempt, problem))
+                error = error or problem
             attempt.graph_done = True
+            if attempt.stray is not None:
+                return Settled(owned=False)
         # Before what the factory holds is closed: that is user code, and may take for ever.
         return await outcome.conclude(attempt, shop, facts, error)
-
-
-_STOPPED = {StopWish.CANCEL: Outcome.CANCELLED, StopWish.TIMEOUT: Outcome.TIMED_OUT}
 
 
 def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
@@ -98,7 +100,7 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
         return Outcome.LOST
     # Whatever came out after the cancellation: many a library turns one into an error of its own.
     if attempt.wish is not None:
-        return _STOPPED.get(attempt.wish, Outcome.CUT)
+        return OUTCOME_OF[attempt.wish]
     refused = isinstance(problem, asyncio.CancelledError) and attempt.saver.database.gate.is_shut
     if refused or isinstance(problem, Refused):
         return Outcome.CUT
@@ -281,7 +283,7 @@ async def _before_more(saver: RunSaver, bounded: bool) -> None:
     """What has to hold before the graph may go on; between two supersteps it always asks."""
     if bounded:
         await saver.breathe()
-    if not saver.lease.valid() and not await saver.lease.holds():
+    if saver.lease.over or (not saver.lease.valid() and not await saver.lease.holds()):
         # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin
         # before it is known whose run it is.
         raise LeaseLost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 
@@ -29,8 +29,15 @@ class Lease:
     """Compared beside the fence: a failover may forget a claim, and its number with it."""
     deadline: float
     lost: bool = False
+    over: bool = False
+    """Its attempt has ended here: what of it still runs may write nothing more, not even what the fence would let in."""
     keeper: Keeper | None = None
     """Who renews it. Without one it ends with its deadline."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a fenced statement compares."""
+        return {"run_id": self.run_id, "fence": self.fence, "worker": self.worker}
 
     def valid(self) -> bool:
         """Whether this process may act as the owner without asking."""

@@ -16,14 +16,14 @@ from app.errors import LeaseLost
 from app.graphs.snapshot import thread_facts
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import settlement, start
-from app.runtime.attempt import Attempt
+from app.runtime.attempt import UNWIND_SECONDS, Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder
 from app.runtime.journal import Ending
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import TIMED_OUT, Settled, ThreadFacts
 from app.runtime.shop import Shop
-from app.runtime.states import Outcome, RunStatus, Stopped
+from app.runtime.states import Outcome, RunStatus, Stopped, StopWish
 from app.runtime.writer import Refused
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE_RETRY_SECONDS = 0.1
-
-LOST_SECONDS = 30.0
-"""How long a run that was lost is left to others alone because nodes of it have not ended here."""
 
 
 class CannotBegin(Exception):
@@ -111,12 +108,15 @@ async def conclude(
     elif attempt.outcome is Outcome.TIMED_OUT:
         facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
         log.warning("run has had its time", extra=_extra(attempt))
+    elif attempt.outcome is Outcome.CANCELLED and facts is None:
+        facts = ThreadFacts("busy", None, {}, _error_object(attempt, None))
     if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:
         attempt.outcome = Outcome.LOST
         attempt.journal.close(Ending.GONE_ON)
         log.warning("lease lost", extra=_extra(attempt))
-        # Until then the attempt is not over: its run must not begin again beside them, here at least.
-        await shop.threads.idle(attempt.run.run_id, LOST_SECONDS)
+        if attempt.stray is None:
+            # Until then the attempt is not over: its run must not begin again beside them, here at least.
+            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
         return Settled(owned=False)
     if attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
         attempt.deferred = True
@@ -168,7 +168,7 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
-    if over and (facts.status == "busy" or settled.error is not None):
+    if over and (facts.status == "busy" or settled.error is not None or attempt.stray is not None):
         # Before its readers hear of the end: they ask for the thread next.
         await _refresh(attempt, shop)
     attempt.journal.close(Ending.SETTLED if over else Ending.GONE_ON)

@@ -32,6 +32,7 @@ from app.runtime.follow import Follower
 from app.runtime.hints import Hints, Waker
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.lease import Lease
 from app.runtime.outbox import NoOutbox, Outbox
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
@@ -92,9 +93,9 @@ class Runtime:
             self._store = engine.open_store(self.database, self.graphs.store_spec, self.graphs.embedding())
         return self._store
 
-    def store_of(self, owner: str) -> BaseStore:
-        """What an owner's requests and runs see of the store; needs the engine."""
-        return engine.OwnedStore(self.store, owner)
+    def store_of(self, owner: str, lease: Lease | None = None) -> BaseStore:
+        """What an owner's requests see of the store, or one of his runs under its lease; needs the engine."""
+        return engine.OwnedStore(self.store, owner, lease)
 
     # Life
 

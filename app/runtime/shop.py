@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.postgres.pool import Database
 from app.runtime.hints import Hints
+from app.runtime.lease import Lease
 from app.runtime.outbox import Outbox
 from app.runtime.threads import NodeThreads
 
@@ -30,5 +31,5 @@ class Shop(Protocol):
 
     @property
     def draining(self) -> bool: ...
-    def store_of(self, owner: str) -> BaseStore: ...
+    def store_of(self, owner: str, lease: Lease | None = None) -> BaseStore: ...
     async def refresh_thread(self, thread_id: UUID) -> None: ...

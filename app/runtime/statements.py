@@ -60,6 +60,8 @@ _OWNED = f"""owned as (
 _OWNED_INPUT = f"""owned as (
  update slackwater.runs set input_applied = true, input_step = %(input_step)s
  where {_LEASE} returning 1)"""
+REQUIRE_OWNED = f"with {_OWNED} select 1 / count(*) from owned"
+"""Fails, and with it everything of its transaction, when the lease is gone: no round trip to look before."""
 _BASE = """base as (
  insert into slackwater.base_writes (run_id, thread_id, checkpoint_ns, checkpoint_id, writes)
  select %(run_id)s, %(thread)s, t.ns, t.id, coalesce((

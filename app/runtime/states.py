@@ -66,6 +66,15 @@ class Outcome(Enum):
     """The lease went: nothing more may be written by this process."""
 
 
+OUTCOME_OF = {
+    StopWish.CANCEL: Outcome.CANCELLED,
+    StopWish.TIMEOUT: Outcome.TIMED_OUT,
+    StopWish.DRAIN: Outcome.CUT,
+    StopWish.LEASE_LOST: Outcome.LOST,
+}
+"""What an attempt has come to that was stopped from outside, and did not end before."""
+
+
 class Stopped(StrEnum):
     """How the previous attempt of a run stopped, as its row says."""
 

@@ -30,17 +30,23 @@ from langgraph.store.base import (
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from langgraph.store.postgres.base import PostgresIndexConfig
 from psycopg import AsyncCursor
+from psycopg.errors import DivisionByZero, PipelineAborted
 from psycopg.rows import DictRow
 
-from app.errors import GraphImportError
+from app.errors import GraphImportError, RunOver
 from app.graphs.storage import IndexSpec, StoreSpec
 from app.postgres.patience import patiently
 from app.postgres.pool import Database
+from app.runtime.lease import Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
+from app.runtime.statements import REQUIRE_OWNED
 
 LABEL_BYTES = 200
 
 _OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+_lease: ContextVar[Lease | None] = ContextVar("lease", default=None)
+"""What the operation that is carried out has to prove."""
 
 _vectors: ContextVar[Mapping[str, list[float]]] = ContextVar("vectors")
 
@@ -72,10 +78,29 @@ class GatedStore(AsyncPostgresStore):
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with self._gate.operation(), super()._cursor(pipeline=pipeline) as cursor:
+            if (lease := _lease.get()) is not None:
+                await cursor.execute(REQUIRE_OWNED, lease.key)
             yield cursor
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         return self.owning_loop.call(lambda: self.abatch(ops))
+
+    @from_any_loop
+    async def abatch_under(self, lease: Lease, ops: Iterable[Op]) -> list[Result]:
+        """`abatch` for a node of the run that has this lease. Raises RunOver once it is gone, and writes nothing then."""
+        if lease.over or lease.lost:
+            raise RunOver
+        given = list(ops)
+        writes = any(isinstance(op, PutOp) for op in given)
+        before = _lease.set(lease if writes else None)
+        try:
+            return await self.abatch(given)
+        except (DivisionByZero, PipelineAborted):
+            if not writes:
+                raise
+            raise RunOver from None
+        finally:
+            _lease.reset(before)
 
     @from_any_loop
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -144,18 +169,26 @@ class OwnedStore(BaseStore):
 
     supports_ttl = True
 
-    def __init__(self, store: AsyncPostgresStore, owner: str) -> None:
+    def __init__(self, store: GatedStore, owner: str, lease: Lease | None = None) -> None:
+        """With `lease`: for the nodes of that run, which may outlive it. Then every operation may raise RunOver."""
         self._store = store
+        self._lease = lease
         self._label = label_of(owner)
         self.ttl_config = store.ttl_config
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         given = list(ops)
-        return _outside(given, self._store.batch([self._inside(op) for op in given]))
+        return _outside(given, self._store.owning_loop.call(lambda: self._carried_out(given)))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         given = list(ops)
-        return _outside(given, await self._store.abatch([self._inside(op) for op in given]))
+        return _outside(given, await self._carried_out(given))
+
+    async def _carried_out(self, given: list[Op]) -> list[Result]:
+        inside = [self._inside(op) for op in given]
+        if self._lease is None:
+            return await self._store.abatch(inside)
+        return await self._store.abatch_under(self._lease, inside)
 
     def _inside(self, op: Op) -> Op:
         if isinstance(op, GetOp):

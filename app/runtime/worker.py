@@ -11,9 +11,9 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.postgres.conninfo import connect
@@ -28,7 +28,8 @@ from app.runtime.lease import Lease
 from app.runtime.lost_claims import LostClaims
 from app.runtime.queue import HINT_CANCEL
 from app.runtime.renewal import Answer, Renewal, Verdict
-from app.runtime.states import StopWish
+from app.runtime.settlement import Settled
+from app.runtime.states import OUTCOME_OF, StopWish
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 
@@ -71,6 +72,7 @@ class Worker:
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
+        self._strays = 0
         self.claim_in_flight = False
         self.lost_claims = LostClaims()
         self._check_claims = asyncio.Event()
@@ -334,6 +336,7 @@ class Worker:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         attempt = Attempt(run, saver, journal, engine.RunControl())
         run.lease.keeper = self.renewal
+        attempt.give_up = lambda: self.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
@@ -361,10 +364,42 @@ class Worker:
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
+        await self._end(attempt, engine.execute(attempt, self.runtime))
+        if attempt.stray is not None:
+            self._strays -= 1
+            metrics.level(Metric.NODES_LEFT, self._strays)
+
+    def give_up(self, attempt: Attempt) -> None:
+        """End a run without its nodes, which were cancelled and do not end. What they still do is fenced off."""
+        task, wish = attempt.task, attempt.wish
+        if task is None or task.done() or attempt.outcome is not None or wish is None:
+            return
+        attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
+        attempt.saver.lease.over = True
+        self._strays += 1
+        metrics.level(Metric.NODES_LEFT, self._strays)
+        log.error(
+            "a node does not let itself be cancelled: its run is ended without it",
+            extra={
+                "event": "run.given_up",
+                "run_id": str(attempt.run.run_id),
+                "thread_id": str(attempt.run.thread_id),
+                "graph_id": attempt.run.graph_id,
+                "reason": wish.value,
+            },
+        )
+        attempt.task = asyncio.create_task(
+            self._end(attempt, engine.conclude(attempt, self.runtime, None, None)), name=task.get_name()
+        )
+
+    async def _end(self, attempt: Attempt, ending: Coroutine[Any, Any, Settled]) -> None:
+        """Wait for the end of an attempt, and strike it off, unless it was given up meanwhile."""
         settled = None
         try:
-            settled = await engine.execute(attempt, self.runtime)
+            settled = await ending
         except Exception:
+            if attempt.task is not asyncio.current_task():
+                return
             # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
             # over tries again, until the guard ends it.
             attempt.saver.abandon()
@@ -373,28 +408,33 @@ class Worker:
                 extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
             )
         finally:
-            was_full = not self.has_room
-            if not attempt.deferred:
-                attempt.journal.close(Ending.GONE_ON)
-                self.runtime.thread_log.nudge(attempt.run.thread_id)
-                self._forget(attempt)
-                if left := self.runtime.threads.leave(attempt.run.run_id):
-                    log.warning(
-                        "the run is over here, but its sync nodes are not: a thread cannot be cancelled",
-                        extra={
-                            "event": "threads.left",
-                            "run_id": str(attempt.run.run_id),
-                            "graph_id": attempt.run.graph_id,
-                            "threads": left,
-                        },
-                    )
-            if settled is not None and not settled.owned:
-                metrics.count(Metric.LEASE_LOST)
-            # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
-            if was_full or settled is None or not settled.owned or settled.next_ready:
-                self._wake.set()
-            if settled is not None and settled.next_ready and not self._taking:
-                self.runtime.hints.give()
+            if attempt.task is asyncio.current_task():
+                self._strike_off(attempt, settled)
+
+    def _strike_off(self, attempt: Attempt, settled: Settled | None) -> None:
+        was_full = not self.has_room
+        if not attempt.deferred:
+            attempt.saver.lease.over = True
+            attempt.journal.close(Ending.GONE_ON)
+            self.runtime.thread_log.nudge(attempt.run.thread_id)
+            self._forget(attempt)
+            if left := self.runtime.threads.leave(attempt.run.run_id):
+                log.warning(
+                    "the run is over here, but its sync nodes are not: a thread cannot be cancelled",
+                    extra={
+                        "event": "threads.left",
+                        "run_id": str(attempt.run.run_id),
+                        "graph_id": attempt.run.graph_id,
+                        "threads": left,
+                    },
+                )
+        if settled is not None and not settled.owned:
+            metrics.count(Metric.LEASE_LOST)
+        # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
+        if was_full or settled is None or not settled.owned or settled.next_ready:
+            self._wake.set()
+        if settled is not None and settled.next_ready and not self._taking:
+            self.runtime.hints.give()
 
     def _leases(self) -> list[Lease]:
         """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from app.errors import LeaseLost
+from app.errors import LeaseLost, RunOver
 from app.postgres.arrays import TextArray
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
@@ -124,6 +124,8 @@ class Writer:
 
     def publish(self, name: str, data: bytes) -> None:
         """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
+        if self.lease.over:
+            return  # its run was ended without whoever says this
         self.journal.append(name, data)
         if self._flush is None and self._writer is None:
             self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
@@ -199,6 +201,8 @@ class Writer:
     # The task
 
     async def _enqueued(self) -> None:
+        if self.lease.over:
+            raise RunOver
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.waiting.append(done)
         self._start_writer()

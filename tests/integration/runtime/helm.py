@@ -56,6 +56,8 @@ class Helm:
         self.steps: list[Step] = []
         self.hooks: dict[str, Callable[[RunnableConfig], Awaitable[Any]]] = {}
         self.sync_holds: dict[str, SyncHold] = {}
+        self.errors: list[Exception] = []
+        """What nodes were refused."""
 
     def reset(self) -> None:
         for hold in self.sync_holds.values():

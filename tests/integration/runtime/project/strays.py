@@ -1,0 +1,44 @@
+"""Nodes that outlive their attempt, and try to write to the store."""
+
+from __future__ import annotations
+
+from helm import helm, ignore_cancellation
+from langchain_core.runnables import RunnableConfig
+from langgraph.store.base import BaseStore
+from voyage import State, chain
+
+
+async def stubborn_notes(state: State, config: RunnableConfig, *, store: BaseStore) -> dict:
+    await store.aput(("notes",), "before", {"by": "stubborn"})
+    await ignore_cancellation(config)
+    for write in (
+        lambda: store.aput(("notes",), "after", {"by": "stubborn"}),
+        lambda: store.aget(("notes",), "before"),
+        lambda: store.adelete(("notes",), "before"),
+    ):
+        try:
+            await write()
+        except Exception as error:
+            helm.errors.append(error)
+    helm.done("notes", config)
+    return {"log": ["notes"]}
+
+
+def sync_notes(state: State, config: RunnableConfig, *, store: BaseStore) -> dict:
+    store.put(("notes",), "before", {"by": "sync"})
+    helm.begin_sync("s", config)
+    for write in (
+        lambda: store.put(("notes",), "after", {"by": "sync"}),
+        lambda: store.search(("notes",)),
+        lambda: store.delete(("notes",), "before"),
+    ):
+        try:
+            write()
+        except Exception as error:
+            helm.errors.append(error)
+    helm.done("s", config)
+    return {"log": ["notes"]}
+
+
+keeps_notes = chain("notes", "z", notes=stubborn_notes)
+keeps_notes_sync = chain("s", "z", s=sync_notes)
