@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.errors import ExitCode, StartError
+from app.postgres import folders
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/"}
 NEEDED = ("initdb", "pg_ctl", "postgres")
@@ -36,7 +37,7 @@ class Account:
         """Ourselves; under root the owner of `data`, or an account that every system has."""
         if os.geteuid():
             return cls(os.geteuid(), os.getegid())
-        if data.exists() and (owner := data.stat()).st_uid:
+        if data.exists() and (owner := data.lstat()).st_uid:
             return cls(owner.st_uid, owner.st_gid)
         for name in ("postgres", "nobody"):
             try:
@@ -85,11 +86,13 @@ class Account:
             return False
 
     def own(self, folder: Path, mode: int) -> None:
-        """Make the folder if it is missing, and give it to the account."""
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        if self.is_other:
-            os.chown(folder, self.uid, self.gid)
-        folder.chmod(mode)
+        """Make the folder if it is missing, and give it to the account. Raises LinkRefused for one that is neither's."""
+        folder.mkdir(mode=mode, exist_ok=True)
+        # By its descriptor: of a link that takes its place somebody would be given what it leads to.
+        with folders.inside(folder, owners=(os.geteuid(), self.uid), flags=os.O_NOFOLLOW) as descriptor:
+            if self.is_other:
+                os.fchown(descriptor, self.uid, self.gid)
+            os.fchmod(descriptor, mode)
 
 
 def find_binaries(setting: Path | None) -> Path:
@@ -111,7 +114,7 @@ def find_binaries(setting: Path | None) -> Path:
 
 
 def reachable_binaries(bindir: Path, account: Account, home: Path) -> Path:
-    """`bindir`, or a copy of it below `home` when the account may not execute what is there.
+    """`bindir`, or a copy of it below `home`, which only we may write to, when the account may not execute what is there.
 
     Under root a virtual environment often is below a closed home. The permissions of other people's folders are
     not ours to open, so the programs are copied to where the account can reach them.

@@ -3,7 +3,7 @@
 Everything is below one folder. Processes share the server: each holds a shared lock for as long as it uses it, and
 a watchdog process (`postmaster.py`) stops the server when the last one has gone, also after a SIGKILL.
 
-    postgres/data           the cluster (under root possibly a link to /var/lib/slackwater)
+    postgres/data           the cluster (under root possibly a link to /var/lib/slackwater, the only one it follows)
     postgres/users.lock     shared: a process uses the server; exclusive: the watchdog is stopping it
     postgres/start.lock     exclusive: a process is starting it
     postgres/watchdog.lock  exclusive: a watchdog is there
@@ -15,14 +15,14 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from app.postgres import postmaster
+from app.postgres import folders, postmaster
 from app.postgres.binaries import Account, EmbeddedError, find_binaries, major_version, reachable_binaries
 
 CLOSED_HOME = Path("/var/lib/slackwater")
@@ -102,7 +102,22 @@ class EmbeddedPostgres:
 
     @property
     def _data(self) -> Path:
-        return (self.base / "data").resolve()
+        data = self.base / "data"
+        if os.geteuid():
+            return data.resolve()
+        if not data.is_symlink():
+            return data
+        if data.readlink() != self._closed / "data":
+            raise EmbeddedError(
+                f"{data} is a link to {data.readlink()}, which root does not follow: remove it, or set SLACKWATER_DATA_DIR to "
+                "another folder."
+            )
+        return self._closed / "data"
+
+    @property
+    def _closed(self) -> Path:
+        """Where root keeps what does not belong, or cannot be reached, below its own folder."""
+        return CLOSED_HOME / hashlib.sha256(str(self.base).encode()).hexdigest()[:12]
 
     @property
     def _sockets(self) -> Path:
@@ -111,7 +126,7 @@ class EmbeddedPostgres:
         Always the same for one cluster, so that the pools of other processes find a restarted server. A new cluster
         at the old place has another one: its predecessor notices only within a minute that it has been deleted.
         """
-        cluster = f"{self._data}\0{(self._data / 'PG_VERSION').stat().st_mtime_ns}"
+        cluster = f"{self._data}\0{(self._data / 'PG_VERSION').lstat().st_mtime_ns}"
         temporary = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())
         return temporary / f"slackwater-{hashlib.sha256(cluster.encode()).hexdigest()[:12]}"
 
@@ -121,7 +136,8 @@ class EmbeddedPostgres:
 
     def _use(self, bindir: Path, deadline: float) -> None:
         self.base.mkdir(parents=True, exist_ok=True)
-        (self.base / ".gitignore").write_text("*\n")
+        with folders.inside(self.base) as base:
+            folders.note(base, ".gitignore", "*\n")
         # Also waits for a watchdog that is stopping the server at this moment.
         users = _lock(self.base / "users.lock", fcntl.LOCK_SH, deadline)
         try:
@@ -142,7 +158,7 @@ class EmbeddedPostgres:
                 f"{self._data} belongs to another user: run as that user, or set SLACKWATER_DATA_DIR to another folder."
             )
         home = self._home(account)
-        bindir = reachable_binaries(bindir, account, home)
+        bindir = reachable_binaries(bindir, account, self._tools(account, home))
         if not (self._data / "PG_VERSION").exists():
             self._create(bindir, account, home, deadline)
         # The watchdog first: from here on a server that runs is one that somebody stops.
@@ -157,20 +173,25 @@ class EmbeddedPostgres:
 
     def _home(self, account: Account) -> Path:
         """The folder for what the server's account must reach."""
-        if account.can_enter(self.base):
-            return self.base
-        home = CLOSED_HOME / hashlib.sha256(str(self.base).encode()).hexdigest()[:12]
-        home.mkdir(parents=True, exist_ok=True)
-        for folder in (CLOSED_HOME, home):
-            folder.chmod(0o711)
-        return home
+        return self.base if account.can_enter(self.base) else self._open_closed()
+
+    def _tools(self, account: Account, home: Path) -> Path:
+        """The folder for programs that the server's account runs: nobody else may have put them there."""
+        return home if not account.is_other or folders.only_ours(home) else self._open_closed()
+
+    def _open_closed(self) -> Path:
+        self._closed.mkdir(parents=True, exist_ok=True)
+        for folder in (CLOSED_HOME, self._closed):
+            with folders.inside(folder, owners=(os.geteuid(),)) as descriptor:
+                os.fchmod(descriptor, 0o711)
+        return self._closed
 
     def _create(self, bindir: Path, account: Account, home: Path, deadline: float) -> None:
-        unfinished, data, link = home / "data.new", home / "data", self.base / "data"
+        unfinished = home / "data.new"
         # The folder of the user is the truth: without its link what is left in the other place is litter.
-        link.unlink(missing_ok=True)
-        for litter in (unfinished, data):
-            shutil.rmtree(litter, ignore_errors=True)
+        with folders.inside(self.base) as base, folders.inside(home) as place:
+            folders.remove(base, "data")
+            folders.remove(place, "data.new", "data")
         account.own(unfinished, 0o700)
         made = account.run(
             *(bindir / "initdb", "-D", unfinished, "-U", "postgres", "-A", "trust"),
@@ -181,9 +202,11 @@ class EmbeddedPostgres:
             raise EmbeddedError(
                 f"The embedded Postgres could not be set up in {home}:\n{made.stderr[-1500:]}"
             )
-        unfinished.rename(data)  # last: an initdb that was killed leaves no half a cluster behind
-        if link != data:
-            link.symlink_to(data)
+        with folders.inside(self.base) as base, folders.inside(home) as place:
+            # Last: an initdb that was killed leaves no half a cluster behind.
+            os.rename("data.new", "data", src_dir_fd=place, dst_dir_fd=place)
+            if home != self.base:
+                os.symlink(home / "data", "data", dir_fd=base)
 
     def _runs(self, deadline: float) -> bool:
         """True if the server accepts connections. One that is recovering or stopping is waited for."""
@@ -198,20 +221,25 @@ class EmbeddedPostgres:
         return False
 
     def _launch(self, bindir: Path, account: Account, deadline: float) -> None:
-        created, ours = (self._data / "PG_VERSION").read_text().strip(), major_version(bindir, account)
+        created, ours = folders.read(self._data / "PG_VERSION").strip(), major_version(bindir, account)
         if created != ours:
             raise EmbeddedError(
                 f"{self._data} was made by Postgres {created}, and {bindir} is Postgres {ours}: set "
                 f"SLACKWATER_POSTGRES_BIN to the programs of Postgres {created}, or remove {self.base}."
             )
         log = self._data / "server.log"
-        if log.exists() and log.stat().st_size > LOG_BYTES:
-            log.unlink()
+        with folders.inside(self._data, owners=(account.uid,)) as data, suppress(FileNotFoundError):
+            if os.stat(log.name, dir_fd=data, follow_symlinks=False).st_size > LOG_BYTES:
+                os.unlink(log.name, dir_fd=data)
         options = {**self._settings, "unix_socket_directories": self._sockets}
         while True:
             # We hold the start lock and there is no such process: what says otherwise is stale.
-            for stale in (self._data / "postmaster.pid", self._sockets / f".s.PGSQL.{PORT}.lock"):
-                stale.unlink(missing_ok=True)
+            for folder, stale in (
+                (self._data, "postmaster.pid"),
+                (self._sockets, f".s.PGSQL.{PORT}.lock"),
+            ):
+                with folders.inside(folder, owners=(account.uid,)) as descriptor:
+                    folders.remove(descriptor, stale)
             started = account.run(
                 *(bindir / "pg_ctl", "start", "-D", self._data, "-l", log, "-w"),
                 *("-t", str(max(1, int(deadline - time.monotonic())))),
@@ -220,7 +248,7 @@ class EmbeddedPostgres:
             )
             if started.returncode == 0:
                 return
-            tail = log.read_text(errors="replace")[-1500:] if log.exists() else started.stderr
+            tail = folders.read(log)[-1500:] or started.stderr
             # The children of a postmaster that was killed need a moment to notice it.
             if "is still in use" not in tail or time.monotonic() > deadline:
                 raise EmbeddedError(f"The embedded Postgres did not start:\n{tail}")
@@ -228,7 +256,7 @@ class EmbeddedPostgres:
 
     def _watch(self) -> subprocess.Popen[bytes] | None:
         """Start the watchdog, unless one is there."""
-        descriptor = os.open(self.base / "watchdog.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.base / "watchdog.lock", os.O_RDWR | os.O_CREAT | folders.follow(), 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The lock belongs to the open file, which the watchdog inherits.
@@ -249,18 +277,18 @@ class EmbeddedPostgres:
 
 
 def _make_sockets(folder: Path, account: Account) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
     # /tmp is everybody's: a folder or a link that somebody else put there is not ours to use.
-    if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), account.uid):
+    try:
+        account.own(folder, 0o700)
+    except (folders.LinkRefused, FileExistsError, NotADirectoryError) as error:
         raise EmbeddedError(
             f"{folder}, which the embedded Postgres needs for its socket, belongs to another user."
-        )
-    account.own(folder, 0o700)
+        ) from error
 
 
 def _lock(path: Path, kind: int, deadline: float) -> int:
     """The descriptor that holds the lock. Raises EmbeddedError at the deadline."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | folders.follow(), 0o600)
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

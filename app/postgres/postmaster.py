@@ -26,8 +26,10 @@ def find(data: Path) -> int | None:
     of a container, another process. Postgres itself compares only the number and would refuse to start.
     """
     try:
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int(_pid_file(data).split("\n", 1)[0])
     except (OSError, ValueError):
+        return None
+    if not _is_of(pid, data):
         return None
     return pid if f"postgres -D {data} " in _command_line(pid) + " " else None
 
@@ -35,7 +37,7 @@ def find(data: Path) -> int | None:
 def is_ready(data: Path) -> bool:
     """True if the postmaster that wrote the pid file accepts connections."""
     try:
-        return (data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        return _pid_file(data).splitlines()[7].strip() == "ready"
     except (OSError, IndexError):
         return False
 
@@ -63,13 +65,27 @@ def watch(data: Path, sockets: Path, users_lock: Path, own_lock: int) -> None:
         signal.signal(
             signum, signal.SIG_IGN
         )  # whoever signals a whole group means the users; we leave after them
-    users = os.open(users_lock, os.O_RDWR)
+    users = os.open(users_lock, os.O_RDWR | (0 if os.geteuid() else os.O_NOFOLLOW))
     fcntl.flock(users, fcntl.LOCK_EX)
     stop(data)
     shutil.rmtree(sockets, ignore_errors=True)
     # In this order: whoever gets the users' lock next must find that no watchdog is there and start one.
     os.close(own_lock)
     os.close(users)
+
+
+def _pid_file(data: Path) -> str:
+    # Its folder is the server's account's, who may not have root read something else.
+    with open(os.open(data / "postmaster.pid", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)) as file:
+        return file.read(10_000)
+
+
+def _is_of(pid: int, data: Path) -> bool:
+    """Whether the process is of the folder's owner: root ends no other for what stands in a file of his."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.lstat(data).st_uid
+    except FileNotFoundError:
+        return not os.path.exists("/proc/self")  # macOS
 
 
 def _command_line(pid: int) -> str:

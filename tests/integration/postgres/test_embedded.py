@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -385,3 +386,142 @@ def test_root_starts_a_users_cluster_as_that_user(folder: Path) -> None:
     assert Account.for_data(folder / "missing").uid != 0
     os.chown(folder, 12345, 12345)
     assert Account.for_data(folder) == Account(12345, 12345)
+
+
+# Root in a folder that another user may write to
+
+THEM = 12345
+
+
+class Victim:
+    """What links lead to: a folder and a file of root's."""
+
+    def __init__(self, place: Path) -> None:
+        self.folder = place / "victim"
+        self.folder.mkdir(mode=0o750)
+        self.file = self.folder / "secret"
+        self.file.write_text("s3cret")
+        self.file.chmod(0o640)
+        self.before = self.facts()
+
+    def facts(self) -> list[tuple[str, int, int, str]]:
+        paths = sorted([self.folder, *self.folder.rglob("*")])
+        return [
+            (path.name, path.stat().st_uid, path.stat().st_mode, "" if path.is_dir() else path.read_text())
+            for path in paths
+        ]
+
+
+@pytest.fixture
+def theirs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The `postgres` folder below a data folder that belongs to another user."""
+    monkeypatch.setattr(embedded, "CLOSED_HOME", folder / "var")
+    base = folder / "theirs" / "postgres"
+    base.mkdir(parents=True)
+    for each in (base.parent, base):
+        os.chown(each, THEM, THEM)
+    return base
+
+
+def started(base: Path) -> str:
+    """Empty if it has started (and stopped), or why it has not."""
+    server = EmbeddedPostgres(base.parent, throwaway=True)
+    try:
+        assert query(server.start(5), "select 1") == 1
+    except EmbeddedError as error:
+        return error.message
+    server.release()
+    assert server.wait_stopped(GONE_SECONDS)
+    return ""
+
+
+@root_only
+@pytest.mark.parametrize("name", ["data.new", ".gitignore"])
+def test_a_link_where_root_makes_something_is_no_way_elsewhere(folder: Path, theirs: Path, name: str) -> None:
+    victim = Victim(folder)
+    (theirs / name).symlink_to(victim.file if name == ".gitignore" else victim.folder)
+
+    assert started(theirs) == ""
+    assert victim.facts() == victim.before
+
+
+@root_only
+@pytest.mark.parametrize("name", ["users.lock", "start.lock", "watchdog.lock", "data", ""])
+def test_a_link_that_root_would_have_to_follow_is_refused(folder: Path, theirs: Path, name: str) -> None:
+    victim = Victim(folder)
+    if name == "":
+        theirs.rmdir()
+    (theirs / name if name else theirs).symlink_to(
+        victim.folder / "made" if name.endswith(".lock") else victim.folder
+    )
+
+    assert "SLACKWATER_DATA_DIR" in started(theirs)
+    assert victim.facts() == victim.before
+
+
+@root_only
+@pytest.mark.parametrize("name", ["PG_VERSION", "postmaster.pid", "server.log"])
+def test_what_a_link_in_the_cluster_leads_to_is_neither_shown_nor_changed(
+    folder: Path, theirs: Path, name: str
+) -> None:
+    victim = Victim(folder)
+    if name != "PG_VERSION":
+        assert started(theirs) == ""
+    data = theirs / "data"
+    data.mkdir(exist_ok=True)
+    os.chown(data, THEM, THEM)
+    (data / name).unlink(missing_ok=True)
+    (data / name).symlink_to(victim.file)
+
+    assert "s3cret" not in started(theirs)
+    assert victim.facts() == victim.before
+
+
+@root_only
+def test_root_gives_nobody_what_a_link_leads_to(folder: Path) -> None:
+    victim = Victim(folder)
+    (folder / "sockets").symlink_to(victim.folder)
+
+    with pytest.raises(OSError, match="is a link, which is not followed"):
+        Account(THEM, THEM).own(folder / "sockets", 0o777)
+    assert victim.facts() == victim.before
+
+
+@root_only
+def test_root_runs_no_programs_from_a_folder_that_another_user_may_write_to(
+    folder: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN programs that the server's account cannot reach, and a copy of them that somebody else has made up
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "bin").symlink_to(find_binaries(None))
+    victim = Victim(folder)
+    tree = (closed / "bin").resolve().parent
+    planted = theirs / f"binaries-{hashlib.sha256(str(tree).encode()).hexdigest()[:12]}.new"
+    planted.symlink_to(victim.folder)
+    server = EmbeddedPostgres(theirs.parent, bindir=closed / "bin", throwaway=True)
+
+    assert query(server.start(), "select 1") == 1
+    server.release()
+    assert server.wait_stopped(GONE_SECONDS)
+
+    assert victim.facts() == victim.before
+    assert list((folder / "var").glob("*/binaries-*"))
+
+
+@root_only
+def test_a_process_that_a_pid_file_names_is_ended_only_if_it_is_the_servers(folder: Path) -> None:
+    """Root signals what the file says, and who owns the folder writes it."""
+    data = folder / "data"
+    data.mkdir()
+    os.chown(data, THEM, THEM)
+    arguments = ("postgres", "-D", str(data))
+    looks_like_it = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", *arguments])
+    try:
+        (data / "postmaster.pid").write_text(f"{looks_like_it.pid}\n")
+        assert postmaster.find(data) is None
+        os.chown(data, 0, 0)
+        wait_until(lambda: postmaster.find(data) == looks_like_it.pid)
+    finally:
+        looks_like_it.kill()
+        looks_like_it.wait()
