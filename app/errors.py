@@ -145,6 +145,13 @@ class Invalid(ApiError):
     status = 422
 
 
+class TooManyRuns(ApiError):
+    """As many of your runs wait as SLACKWATER_MAX_PENDING_PER_OWNER allows: try again when some have begun, or cancel some."""
+
+    status = 429
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+
 class GraphBroken(ApiError):
     """The graph does not import: the log of this server says why."""
 

@@ -111,6 +111,10 @@ class Settings(BaseSettings):
     """How long a run may be worked on, in all its attempts together; then it ends `timeout`. 0: for ever."""
     max_concurrent_runs: int = Field(64, ge=0)
     """Runs at a time in this process; 0: serve the API only."""
+    max_running_per_owner: int = Field(0, ge=0)
+    """Runs of one owner at a time, in all processes together; the others wait. 0: no limit."""
+    max_pending_per_owner: int = Field(0, ge=0)
+    """Runs of one owner that wait, delayed ones too; one more is refused (429). 0: no limit."""
     handover: Literal["sqs", "invoke", "sweep"] | None = None
     """How others hear of a run that was handed over: see `handover_by`."""
     queue_url: str | None = None

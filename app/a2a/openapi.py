@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.a2a.card import HISTORY_SCOPE
-from app.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, NotFound
+from app.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, NotFound, TooManyRuns
 from app.openapi import rpc
 from app.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from app.openapi.pieces import Answer, Operation
@@ -80,7 +80,7 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
             202: Answer("The message expects no answer."),
         },
-        errors=_BROKEN,
+        errors=(*_BROKEN, TooManyRuns),
         parameters={
             **_ID,
             HISTORY_SCOPE: {

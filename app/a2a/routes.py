@@ -14,7 +14,7 @@ from app.a2a.card import HISTORY_SCOPE
 from app.a2a.models import ListTasks, SendMessage, State, Task, TaskQuery, Version
 from app.a2a.service import Agent
 from app.auth.principal import CurrentPrincipal
-from app.errors import ApiError, BadRequest, Draining, Invalid
+from app.errors import ApiError, BadRequest, Draining, Invalid, TooManyRuns
 from app.http import CurrentServices, JsonRoute, json_response
 from app.jsonrpc import Call, RpcError
 from app.runs.bounds import Bounds, CurrentBounds
@@ -98,7 +98,7 @@ async def message(
         return await _Answer(request, agent, call, bounds, last_event_id).give()
     except RpcError as error:
         return json_response(call.failure(error))
-    except Draining:
+    except (Draining, TooManyRuns):  # a status that says when to try again
         raise
     except ApiError as error:
         return json_response(call.failure(RpcError.of(error)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.errors import BadRequest, NotFound
+from app.errors import BadRequest, NotFound, TooManyRuns
 from app.jsonrpc import INVALID_REQUEST
 from app.openapi import rpc
 from app.openapi.pieces import Answer, Error, Operation, header
@@ -39,6 +39,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 "The body is no message.", RpcAnswer, rpc.failure(INVALID_REQUEST, "method: must be a text")
             ),
         },
+        errors=(TooManyRuns,),
         parameters={
             "Idempotency-Key": {"schema": {"type": "string"}},
             "MCP-Protocol-Version": {

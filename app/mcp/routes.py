@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from app import jsonrpc, wire
 from app.auth.principal import CurrentPrincipal, Principal
-from app.errors import ApiError, BadRequest, Draining, NotFound
+from app.errors import ApiError, BadRequest, Draining, NotFound, TooManyRuns
 from app.http import CurrentServices, JsonRoute, json_response
 from app.jsonrpc import Call, RpcError
 from app.mcp import service
@@ -70,7 +70,7 @@ async def message(
         return json_response(call.result(await _result(services, principal, call, version)))
     except RpcError as error:
         return json_response(call.failure(error))
-    except Draining:
+    except (Draining, TooManyRuns):  # a status that says when to try again
         raise
     except ApiError as error:
         return json_response(call.failure(RpcError.of(error)))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.errors import BadRequest, JoinAgain, NotFound, StillRunning, ThreadBusy
+from app.errors import BadRequest, JoinAgain, NotFound, StillRunning, ThreadBusy, TooManyRuns
 from app.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from app.openapi.pieces import GONE, PART, Answer, ErrorKind, Event, Json, Operation, Shape, header
 from app.runs.models import READABLE, RUN_FIELDS
@@ -113,7 +113,7 @@ _STATELESS_BODIES = {
     "a message": _RUN,
     "in an hour": {**_RUN, "after_seconds": 3600, "on_completion": "keep"},
 }
-_REFUSED: tuple[ErrorKind, ...] = (BadRequest, NotFound, RunForgotten)
+_REFUSED: tuple[ErrorKind, ...] = (BadRequest, NotFound, RunForgotten, TooManyRuns)
 _REFUSED_ON_A_THREAD = (*_REFUSED, ThreadBusy)
 _LATE = StillRunning(f"{_PATH}/join")
 _ACTION = {
@@ -159,7 +159,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /runs/batch": Operation(
         id="create_batch",
         answers={200: Answer("The runs, in the order of the requests.", list[Run], [_ONE])},
-        errors=(BadRequest, NotFound),
+        errors=(BadRequest, NotFound, TooManyRuns),
         bodies={"two": [_RUN, _RUN]},
     ),
     "POST /runs/cancel": Operation(

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from psycopg.errors import DivisionByZero, UniqueViolation
+from psycopg.errors import CheckViolation, DivisionByZero, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from app.errors import Conflict, NotFound, ThreadBusy
+from app.errors import Conflict, NotFound, ThreadBusy, TooManyRuns
 from app.postgres.patience import patiently
 from app.postgres.pool import Database, Row, Statement
 from app.postgres.trouble import DATABASE_TROUBLE
@@ -60,6 +60,19 @@ class NewRun:
     condition: tuple[str, Mapping[str, Any]] | None = None
     """A last statement of the same transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
     It stays carried out when there is no such thread, or the thread is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many runs each owner may have, in all processes together. None is no limit."""
+
+    running: int | None = None
+    """The others wait."""
+    pending: int | None = None
+    """One more that would wait is refused (TooManyRuns). Handed-over runs wait, too, and never are."""
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,8 @@ select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(s
     where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end
 from thread t, active,
   lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
-    %(claim)s and not active.busy as start) s
+    %(claim)s and not active.busy
+      and (%(max_running)s::int is null or slackwater.room_of(%(owner)s, %(max_running)s) > 0) as start) s
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
@@ -133,6 +147,12 @@ update slackwater.threads t set
   epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
+
+# First of all: whoever has it may wait for a thread, and nobody who has a thread waits for it.
+_LOCK_OWNER = "select slackwater.lock_owner(%(owner)s)"
+
+_REQUIRE_ROOM = "select slackwater.require_waiting_room(%(owner)s, %(run_ids)s::uuid[], %(max_pending)s)"
+_PENDING_LIMIT = "runs_pending_per_owner"
 
 _REMEMBER_KEY = """
 insert into slackwater.idempotency_keys (owner, key, run_id)
@@ -154,20 +174,28 @@ where k.owner = %(owner)s and k.key = %(key)s"""
 
 
 async def admit(
-    database: Database, new: NewRun, *, worker: str, claim: bool, lease_seconds: float
+    database: Database,
+    new: NewRun,
+    *,
+    worker: str,
+    claim: bool,
+    lease_seconds: float,
+    limits: Limits = UNLIMITED,
 ) -> Admitted:
     """Insert the run, or answer with the one that the same idempotency key made before.
 
     With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
-    (`multitask_strategy=reject`), NotFound (no such thread of this owner) and Overtaken.
+    (`multitask_strategy=reject`), NotFound (no such thread of this owner), TooManyRuns and Overtaken.
     """
     if new.idempotency_key is not None and (known := await earlier(database, new.owner, new.idempotency_key)):
         return known
     params = _parameters(
-        new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds
+        new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds, limits=limits
     )
-    statements: list[tuple[str, Mapping[str, Any]]] = [
-        (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params)
+    locks, requires = _limited(limits, new.owner, [new.run_id])
+    statements: list[Statement] = [
+        *locks,
+        (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params),
     ]
     displaces = new.multitask_strategy in ("interrupt", "rollback")
     if displaces:
@@ -179,15 +207,18 @@ async def admit(
     if new.condition is not None:
         condition, values = new.condition
         statements += [(_REQUIRE.format(condition=condition), values)]
+    statements += requires
     sending = _Sending(database, statements, [new.run_id], lease_seconds)
     try:
-        answers = await sending.answers()
+        answers = (await sending.answers())[len(locks) :]
     except UniqueViolation:
         if new.idempotency_key is not None and (
             known := await earlier(database, new.owner, new.idempotency_key)
         ):
             return known
         raise
+    except CheckViolation as problem:
+        raise _refusal(problem) from None
     except DivisionByZero:
         if new.condition is None:
             raise
@@ -213,18 +244,33 @@ async def admit(
 
 
 async def admit_batch(
-    database: Database, news: Sequence[NewRun], *, worker: str, claims: int, lease_seconds: float
+    database: Database,
+    news: Sequence[NewRun],
+    *,
+    worker: str,
+    claims: int,
+    lease_seconds: float,
+    limits: Limits = UNLIMITED,
 ) -> list[Admitted]:
-    """Insert runs on new threads of their own, in one transaction; the first `claims` that are due start here at once."""
-    statements: list[tuple[str, Mapping[str, Any]]] = []
+    """Insert runs of one owner, on new threads of their own; the first `claims` that are due start here at once.
+
+    One transaction: all of them, or none. Raises TooManyRuns.
+    """
+    locks, requires = _limited(limits, news[0].owner, [new.run_id for new in news])
+    statements: list[Statement] = []
     for position, new in enumerate(news):
         claim = position < claims and new.after_seconds <= 0
-        params = _parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds)
+        params = _parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds, limits=limits)
         statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (queue.PROMOTE, params)]
+    statements = [*locks, *statements, *requires]
     sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
-    answers = await sending.answers()
+    try:
+        answers = await sending.answers()
+    except CheckViolation as problem:
+        raise _refusal(problem) from None
     if sending.rows:
         return [sending.admitted(row, worker) for row in sending.rows]
+    answers = answers[len(locks) : len(statements) - len(requires)]
     return [
         replace(
             sending.admitted({**inserted[0], "worker": worker}, worker), next_ready=queue.is_due(promoted)
@@ -303,7 +349,20 @@ async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     return Admitted(found[0], None, next_ready=found[0]["status"] == "pending", repeated=True)
 
 
-def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) -> dict[str, Any]:
+def _limited(limits: Limits, owner: str, run_ids: Sequence[UUID]) -> tuple[list[Statement], list[Statement]]:
+    """What an admission does first and last where the owner's runs are limited."""
+    params = {"owner": owner, "run_ids": list(run_ids), "max_pending": limits.pending}
+    locks: list[Statement] = [(_LOCK_OWNER, params)] if limits != UNLIMITED else []
+    return locks, [(_REQUIRE_ROOM, params)] if limits.pending is not None else []
+
+
+def _refusal(problem: CheckViolation) -> Exception:
+    return TooManyRuns() if problem.diag.constraint_name == _PENDING_LIMIT else problem
+
+
+def _parameters(
+    new: NewRun, *, worker: str, claim: bool, lease_seconds: float, limits: Limits
+) -> dict[str, Any]:
     configurable = new.kwargs.get("config", {}).get("configurable", {})
     graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
     return {
@@ -333,6 +392,7 @@ def _parameters(new: NewRun, *, worker: str, claim: bool, lease_seconds: float) 
         "graph_metadata": Jsonb(graph),
         "after": new.after_seconds,
         "claim": claim,
+        "max_running": limits.running,
         "worker": worker,
         "lease": lease_seconds,
         "key": new.idempotency_key,

@@ -6,12 +6,14 @@ Lock order, everywhere: the thread's row first, then the rows of its runs. A che
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
+from app.postgres import shares
 from app.postgres.pool import Database
+from app.postgres.shares import Shares
 from app.runtime.lease import Lease
 from app.runtime.states import Stopped
 
@@ -83,47 +85,67 @@ _SUSPECT = f"stalls >= {MAX_STALLS - 1}"
 """Has one attempt left. Whoever died with a run that kills its process looks just like it, so a process takes such
 runs one after the other: then the last attempt of each shows which one it was."""
 
-_CLAIM = f"""
-with suspect as (
+_DUE: LiteralString = f"""q.ready and q.available_at <= statement_timestamp() and q.graph_id = any(%(graphs)s)
+    and q.thread_id <> all(%(occupied)s::uuid[])
+    and (not q.{_SUSPECT} or q.run_id in (select run_id from suspect))"""
+# The clock would keep the index from being used.
+
+_CLAIM: LiteralString = f"""
+with recursive suspect as (
   select run_id from slackwater.runs
-  where ready and {_SUSPECT} and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
+  where ready and {_SUSPECT} and available_at <= statement_timestamp() and graph_id = any(%(graphs)s)
     and thread_id <> all(%(occupied)s::uuid[]) and not exists (
     select 1 from slackwater.runs o where o.worker = %(worker)s and o.status = 'running' and o.{_SUSPECT}
       and o.claimed_at > clock_timestamp() - make_interval(secs => %(lease)s))
   order by available_at, seq limit 1
-), candidate as (
-  select run_id, thread_id, available_at, seq from slackwater.runs
-  where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)
-    and thread_id <> all(%(occupied)s::uuid[])
-    and (not {_SUSPECT} or run_id in (select run_id from suspect))
-  order by available_at, seq limit %(limit)s * 2 + 4
+), {
+    shares.candidates(
+        table="slackwater.runs",
+        key="run_id, thread_id",
+        age="available_at, seq",
+        first="'-infinity'::timestamptz, 0::bigint",
+        waits="ready",
+        due=_DUE,
+    )
+}, room as (
+  -- In the order in which everybody takes these locks.
+  select owner, slackwater.room_of(owner, %(max_running)s) as room
+  from (select distinct owner from candidate order by owner offset 0) c where %(max_running)s::int is not null
+), ordered as (
+  select c.run_id, c.thread_id from candidate c left join room m on m.owner = c.owner
+  where %(max_running)s::int is null or c.place <= m.room
+  order by c.share, c.turn nulls first, c.available_at, c.seq
 ), locked as (
-  select t.thread_id from slackwater.threads t join candidate c using (thread_id)
-  order by c.available_at, c.seq limit %(limit)s for update of t skip locked
+  select o.run_id, o.thread_id from ordered o cross join lateral (
+    select 1 from slackwater.threads t where t.thread_id = o.thread_id for update skip locked) t limit %(limit)s
 ), mine as (
-  select r.run_id, r.thread_id from slackwater.runs r join candidate c using (run_id)
-  join locked l on l.thread_id = r.thread_id
-  where r.ready and r.status = 'pending' for update of r
+  select l.run_id, l.thread_id from locked l cross join lateral (
+    select 1 from slackwater.runs r
+    where r.run_id = l.run_id and r.ready and r.status = 'pending' for update) r
 ), fenced as (
-  update slackwater.threads t set fence = {NEXT_FENCE}, epoch = slackwater.epoch(), status = 'busy' from mine m
-  where t.thread_id = m.thread_id returning t.thread_id, t.fence
-)
+  update slackwater.threads t set fence = {NEXT_FENCE}, epoch = slackwater.epoch(), status = 'busy'
+  where t.thread_id = any(array(select m.thread_id from mine m)) returning t.thread_id, t.fence
+), claimed as (
 update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
   attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
   base_checkpoint_id = case when r.attempt = 0
     then (select max(k.checkpoint_id) from checkpoints k where k.thread_id = r.thread_id::text and k.checkpoint_ns = '')
     else r.base_checkpoint_id end
-from mine m join fenced f using (thread_id)
-where r.run_id = m.run_id
-returning {RUN_COLUMNS}"""
+from fenced f where r.run_id = any(array(select m.run_id from mine m)) and f.thread_id = r.thread_id
+returning {RUN_COLUMNS}
+)
+select c.*, l.looked_until from (select {
+    shares.LOOKED_UNTIL
+} as looked_until) l left join claimed c on true"""
 # Nothing is locked until the thread's row is; whatever changed between the snapshot and that lock (another process may
 # have claimed the run, and even ended it) is seen by `mine`: Postgres evaluates its WHERE on the newest version of the
-# row that it locks.
+# row that it locks. Rows are looked up one by one, or by an array: whatever the planner believes of how many there are, it
+# reads no table.
 
 
 _ANY_READY = """
 select exists (select 1 from slackwater.runs
-  where ready and available_at <= clock_timestamp() and graph_id = any(%(graphs)s)) as found"""
+  where ready and available_at <= statement_timestamp() and graph_id = any(%(graphs)s)) as found"""
 
 
 async def any_ready(database: Database, *, graphs: Collection[str]) -> bool:
@@ -140,11 +162,17 @@ async def claim(
     limit: int,
     lease_seconds: float,
     occupied: Collection[UUID] = (),
+    share: Shares | None = None,
+    in_hand: Iterable[str] = (),
+    max_running: int | None = None,
 ) -> list[ClaimedRun]:
-    """Take up to `limit` ready runs of the loaded `graphs`, those due longest first.
+    """Take up to `limit` ready runs of the loaded `graphs`, shared out per owner, and of each those due longest first.
 
+    `in_hand` has the owner of each run that is worked on here, and `share` remembers whose turn it was. No owner has more
+    than `max_running` runs in all processes together: None is no limit.
     None of the threads in `occupied`: an attempt of this process still unwinds there, whose lease is gone.
     """
+    share = share or Shares()
     sent = time.monotonic()
     rows = await database.fetch(
         _CLAIM,
@@ -154,9 +182,16 @@ async def claim(
             "limit": limit,
             "lease": lease_seconds,
             "occupied": list(occupied),
+            "max_running": max_running,
+            **share.parameters(in_hand),
         },
     )
-    return [ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds) for row in rows]
+    share.looked(rows[0]["looked_until"])
+    return [
+        ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds)
+        for row in rows
+        if row["run_id"] is not None
+    ]
 
 
 RENEW = """

@@ -26,7 +26,7 @@ from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import admission, cancel, engine, queue, sweeper
 from app.runtime import drain as draining
-from app.runtime.admission import Admitted, NewRun
+from app.runtime.admission import Admitted, Limits, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
 from app.runtime.follow import Follower
 from app.runtime.hints import Hints, Waker
@@ -77,6 +77,7 @@ class Runtime:
         self.outbox = outbox or NoOutbox()
         # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
         self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
+        self._limits = Limits(settings.max_running_per_owner or None, settings.max_pending_per_owner or None)
         self._store: GatedStore | None = None
         self.worker = Worker(self)
         self.follower = Follower(self)
@@ -200,11 +201,13 @@ class Runtime:
         return await asyncio.shield(task)
 
     async def _admit(self, new: NewRun) -> Admitted:
-        if self.worker.has_room and not self.draining:
+        if self.worker.room_for_new and not self.draining:
             await engine.load()  # before the claim: nobody else can take what waits here for an import
         if self.closed:
             raise Draining
-        claim = self.worker.has_room and not self.draining and not self.worker.unwinds_on(new.thread_id)
+        claim = (
+            self.worker.room_for_new > 0 and not self.draining and not self.worker.unwinds_on(new.thread_id)
+        )
         with self.worker.reserve(int(claim)):
             admitted = await admission.admit(
                 self.database,
@@ -212,6 +215,7 @@ class Runtime:
                 worker=self.worker_id,
                 claim=claim,
                 lease_seconds=self.worker.lease_seconds,
+                limits=self._limits,
             )
             if admitted.claimed is not None:
                 self.worker.begin(admitted.claimed)
@@ -239,11 +243,11 @@ class Runtime:
         return await asyncio.shield(task)
 
     async def _admit_batch(self, news: Sequence[NewRun]) -> list[Admitted]:
-        if self.worker.has_room and not self.draining:
+        if self.worker.room_for_new and not self.draining:
             await engine.load()
         if self.closed:
             raise Draining
-        room = 0 if self.draining else min(self.worker.room, len(news))
+        room = 0 if self.draining else min(self.worker.room_for_new, len(news))
         with self.worker.reserve(room):
             batch = await admission.admit_batch(
                 self.database,
@@ -251,6 +255,7 @@ class Runtime:
                 worker=self.worker_id,
                 claims=room,
                 lease_seconds=self.worker.lease_seconds,
+                limits=self._limits,
             )
             for admitted in batch:
                 if admitted.claimed is not None:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from app.postgres.conninfo import connect
 from app.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnection
+from app.postgres.shares import Shares
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import claims, engine
 from app.runtime.attempt import Attempt
@@ -60,6 +61,9 @@ class Worker:
         self.attempts: list[Attempt] = []
         """Every attempt that has not ended here, also one that unwinds although its run is somebody else's by now."""
         self.live: dict[UUID, Attempt] = {}
+        self.shares = Shares()
+        self._crowded = False
+        """The last claim took all that it asked for: more may wait, and what comes now has no right to go first."""
         """The newest of them at each run."""
         self._wake = asyncio.Event()
         self._check_wishes = asyncio.Event()
@@ -135,6 +139,7 @@ class Worker:
                 self._wake.clear()
                 free = min(self.room, CLAIM_BATCH)
                 claimed = await self._take(free) if free > 0 else 0
+                self._crowded = claimed == free
                 if not self.attempts:
                     # A claim passes over a thread whose row somebody holds just now. It is not told of again.
                     tries -= 1
@@ -147,7 +152,7 @@ class Worker:
                 if claimed < free or free <= 0:
                     await self._until_something_happens(min(left, self.runtime.settings.poll_seconds))
         finally:
-            self._taking = False
+            self._taking = self._crowded = False
 
     async def _until_something_happens(self, seconds: float) -> None:
         """Until a run has ended or there may be something to claim, or `seconds` have passed."""
@@ -193,6 +198,7 @@ class Worker:
             self._wake.clear()
             free = min(self.room, CLAIM_BATCH)
             claimed = await self._take(free) if free > 0 else 0
+            self._crowded = claimed == free
             if free > 0 and claimed == free:
                 continue
             # Jitter, so that replicas do not poll in step.
@@ -225,6 +231,9 @@ class Worker:
             graphs=runtime.graphs.ids,
             limit=limit,
             lease_seconds=self.lease_seconds,
+            share=self.shares,
+            in_hand=[attempt.run.owner for attempt in self.attempts],
+            max_running=runtime.settings.max_running_per_owner or None,
             occupied=[attempt.run.thread_id for attempt in self.attempts if attempt.settled is None],
         )
         for run in claimed:
@@ -244,6 +253,11 @@ class Worker:
     @property
     def has_room(self) -> bool:
         return self.room > 0
+
+    @property
+    def room_for_new(self) -> int:
+        """How many runs could begin here now as they are admitted, without going before those that wait."""
+        return 0 if self._crowded else self.room
 
     @property
     def room(self) -> int:
@@ -341,6 +355,7 @@ class Worker:
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.attempts.append(attempt)
+        self.shares.served(run.owner)
         self.live[run.run_id] = attempt
         self.renewal.begin()
         self.runtime.hints.prepare()
@@ -431,9 +446,11 @@ class Worker:
         if settled is not None and not settled.owned:
             metrics.count(Metric.LEASE_LOST)
         # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
-        if was_full or settled is None or not settled.owned or settled.next_ready:
+        # Where an owner's runs are limited, one that waits may begin now although there was room here before.
+        limited = self.runtime.settings.max_running_per_owner > 0
+        if was_full or limited or settled is None or not settled.owned or settled.next_ready:
             self._wake.set()
-        if settled is not None and settled.next_ready and not self._taking:
+        if settled is not None and (settled.next_ready or limited) and not self._taking:
             self.runtime.hints.give()
 
     def _leases(self) -> list[Lease]:

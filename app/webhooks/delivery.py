@@ -10,11 +10,13 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from app.errors import Invalid
 from app.postgres.pool import Database
+from app.postgres.shares import Shares
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.webhooks import address, queries
 from app.webhooks.policy import Policy
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 16
+OF_ONE_OWNER = 8
+"""Of these: a receiver that takes its time keeps others waiting for half of them only."""
 ATTEMPT_SECONDS = 30.0
 """How long a receiver may take."""
 LEASE_SECONDS = ATTEMPT_SECONDS + 15
@@ -49,9 +53,13 @@ class Deliveries:
         self._key = key
         self._tls: SSLContext | None = None
         self._wanted = False
+        self._held_back = False
+        """An owner had as many as one may when the last claim was made: more may be due of theirs."""
         self._stopped = False
         self._taking: asyncio.Task[None] | None = None
-        self._live: set[asyncio.Task[None]] = set()
+        self._live: dict[asyncio.Task[None], str] = {}
+        """What is being sent, and whose it is."""
+        self._shares = Shares()
 
     def nudge(self) -> None:
         """Look for what is due, and send it."""
@@ -79,10 +87,10 @@ class Deliveries:
 
     @property
     def _busy(self) -> set[asyncio.Task[None]]:
-        return self._live | ({self._taking} if self._taking is not None else set())
+        return set(self._live) | ({self._taking} if self._taking is not None else set())
 
     async def _break_off(self, until: float) -> None:
-        self._wanted = False
+        self._wanted = self._held_back = False
         # A claim in flight is waited for: what it brings would otherwise be nobody's until its lease ends.
         if self._taking is not None:
             await asyncio.wait([self._taking], timeout=max(MOMENT_SECONDS, until - time.monotonic()))
@@ -98,12 +106,23 @@ class Deliveries:
         try:
             while self._wanted and (free := AT_A_TIME - len(self._live)) > 0:
                 self._wanted = False
-                rows = await queries.claim(self._database, limit=free, lease_seconds=LEASE_SECONDS)
+                in_hand = list(self._live.values())
+                rows = await queries.claim(
+                    self._database,
+                    limit=free,
+                    lease_seconds=LEASE_SECONDS,
+                    share=self._shares,
+                    in_hand=in_hand,
+                    most=OF_ONE_OWNER,
+                )
                 for row in rows:
                     task = asyncio.create_task(self._deliver(row), name=f"webhook:{row['run_id']}")
-                    self._live.add(task)
+                    self._live[task] = row["owner"]
                     task.add_done_callback(self._done)
                 self._wanted = self._wanted or len(rows) == free
+                # As the claim saw it: some of them may be done by now.
+                owners = Counter([*in_hand, *(row["owner"] for row in rows)])
+                self._held_back = max(owners.values(), default=0) >= OF_ONE_OWNER
         except DATABASE_TROUBLE as problem:
             log.warning(
                 "webhooks: %s; the next sweep sends them", problem, extra={"event": "webhook.trouble"}
@@ -116,8 +135,8 @@ class Deliveries:
             self._taking = None
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._live.discard(task)
-        if self._wanted:
+        self._live.pop(task, None)
+        if self._wanted or self._held_back:
             self.nudge()
 
     async def _deliver(self, row: dict[str, Any]) -> None:
