@@ -514,14 +514,13 @@ def test_a_process_that_a_pid_file_names_is_ended_only_if_it_is_the_servers(fold
     """Root signals what the file says, and who owns the folder writes it."""
     data = folder / "data"
     data.mkdir()
-    os.chown(data, THEM, THEM)
     arguments = ("postgres", "-D", str(data))
     looks_like_it = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", *arguments])
     try:
         (data / "postmaster.pid").write_text(f"{looks_like_it.pid}\n")
-        assert postmaster.find(data) is None
-        os.chown(data, 0, 0)
         wait_until(lambda: postmaster.find(data) == looks_like_it.pid)
+        os.chown(data, THEM, THEM)
+        assert postmaster.find(data) is None
     finally:
         looks_like_it.kill()
         looks_like_it.wait()
