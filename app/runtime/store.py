@@ -196,6 +196,8 @@ class OwnedStore(BaseStore):
         if isinstance(op, PutOp):
             if not op.namespace:
                 raise InvalidNamespaceError("Namespace cannot be empty.")
+            if op.value is not None:
+                _check_value(op)
             # The column counts whole minutes: half of one would be none as soon as somebody reads.
             ttl = None if op.ttl is None else float(max(1, math.ceil(op.ttl)))
             return op._replace(namespace=(self._label, *op.namespace), ttl=ttl)
@@ -216,6 +218,17 @@ class OwnedStore(BaseStore):
                 conditions += [condition, MatchCondition("prefix", (self._label, *depth))]
         depth_inside = None if op.max_depth is None else op.max_depth + 1
         return op._replace(match_conditions=tuple(conditions), max_depth=depth_inside)
+
+
+def _check_value(op: PutOp) -> None:
+    """Raises ValueError, as LangGraph does officially, but one that says what to do."""
+    try:
+        dict(cast("Any", op.value))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"store.put({op.namespace!r}, {op.key!r}, …): a value in the store is a dict, not {type(op.value).__name__}. "
+            'Put it into one, such as {"value": …}.'
+        ) from None
 
 
 def label_of(owner: str) -> str:
