@@ -14,6 +14,7 @@ from collections.abc import Generator
 import uvicorn
 
 from app import telemetry
+from app.connection import Connection
 from app.errors import ExitCode, StartError
 from app.listener import listen
 from app.main import create_app
@@ -86,6 +87,7 @@ def serve(settings: Settings) -> ExitCode:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=Connection,
         ws_max_size=settings.max_body_bytes,
     )
     try:
