@@ -17,7 +17,7 @@ from uuid import UUID
 from app import wire
 from app.postgres.pool import Row
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime.journal import BEGINNING, Ending, Event, EventId
+from app.runtime.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId
 from app.runtime.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ FOLLOW_SECONDS = 0.1
 """How often the table is asked for the readers of runs that are worked on elsewhere: one round trip for all."""
 
 PAGE = 500
+ROUND_BYTES = 4_000_000
+"""How much one look at the table brings for all readers together; who is left out has his turn in the next one."""
 
 
 class StreamCut(Exception):
@@ -47,6 +49,8 @@ class _Remote:
     run_id: UUID
     cursor: EventId
     events: list[Event] = field(default_factory=list)
+    more: bool = False
+    """There are events after these."""
     status: str | None = None
     last_event: str | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,12 +64,17 @@ _STILL_HERE = """
 update slackwater.runs set reader_left_at = null
 where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in ('pending', 'running')"""
 
+# At least one event, however large. The size of a value that is stored elsewhere is known without reading it.
 _EVENTS = f"""
-select c.n, e.fence, e.seq, e.event, e.data
-from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(seqs)s::int[]) with ordinality as c(run_id, fence, seq, n),
-  lateral (select * from slackwater.run_events e where e.run_id = c.run_id and (e.fence, e.seq) > (c.fence, c.seq)
-           order by e.fence, e.seq limit {PAGE}) e
-order by c.n, e.fence, e.seq"""
+select n, fence, seq, event, data, found from (
+  select c.n, e.*, sum(e.size) over (order by c.n, e.fence, e.seq) - e.size as ahead
+  from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(seqs)s::int[]) with ordinality as c(run_id, fence, seq, n),
+    lateral (select * from (
+      select f.*, count(*) over () as found, sum(f.size) over (order by f.fence, f.seq) - f.size as before from (
+        select e.fence, e.seq, e.event, e.data, octet_length(e.data) as size from slackwater.run_events e
+        where e.run_id = c.run_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}
+      ) f) b where before < {BATCH_BYTES}) e
+) a where ahead < {ROUND_BYTES} order by n, fence, seq"""
 
 
 class Follower:
@@ -75,7 +84,8 @@ class Follower:
         self._runtime = runtime
         self.following: Counter[UUID] = Counter()
         """The runs that somebody reads through this process."""
-        self._readers: set[_Remote] = set()
+        self._readers: dict[_Remote, None] = {}
+        """Those that wait for the next look, in the order in which they came."""
         self._task: asyncio.Task[None] | None = None
         self._cut = asyncio.Event()
 
@@ -182,7 +192,7 @@ class Follower:
             if within:
                 yield [*gap(cursor, within[0].id), *within]
                 cursor = within[-1].id
-            if len(within) < PAGE:
+            if len(within) < len(events) or not _is_more(rows):
                 return
 
     async def _remote(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[tuple[list[Event], bool]]:
@@ -191,19 +201,19 @@ class Follower:
             if self._cut.is_set():
                 raise StreamCut
             reader.answered.clear()
-            self._readers.add(reader)
+            self._readers[reader] = None
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._poll(), name="follower")
             try:
                 await reader.answered.wait()
             finally:
-                self._readers.discard(reader)
+                self._readers.pop(reader, None)
             if self._cut.is_set():
                 raise StreamCut
             if reader.status is None:
                 raise RunGone
             events, reader.events = reader.events, []
-            over = reader.status in TERMINAL and len(events) < PAGE
+            over = reader.status in TERMINAL and not reader.more
             if events:
                 found = gap(reader.cursor, events[0].id)
                 reader.cursor = events[-1].id
@@ -223,11 +233,11 @@ class Follower:
 
     async def _poll(self) -> None:
         """Ask the table for all readers until there are none."""
-        first = True
+        at_once = True
         while self._readers:
-            if not first:
+            if not at_once:
                 await asyncio.sleep(FOLLOW_SECONDS)
-            first = False
+            at_once = False
             readers = list(self._readers)
             try:
                 statuses, rows = await self._runtime.database.pipeline(
@@ -242,7 +252,7 @@ class Follower:
                         },
                     ),
                 )
-                self._answer(readers, statuses, rows)
+                at_once = self._answer(readers, statuses, rows)
                 for row in statuses:
                     # Its owner has handed it over, or died, and knew nothing of the reader here. On Lambda the sweep
                     # is elsewhere, and would take him for gone.
@@ -254,18 +264,30 @@ class Follower:
             except Exception:
                 log.exception("events not read; asked again", extra={"event": "follow.failed"})
 
-    def _answer(self, readers: Sequence[_Remote], statuses: Sequence[Row], rows: Sequence[Row]) -> None:
+    def _answer(self, readers: Sequence[_Remote], statuses: Sequence[Row], rows: Sequence[Row]) -> bool:
+        """Whether there is more to read just now."""
         found = {row["run_id"]: row for row in statuses}
-        events: list[list[Event]] = [[] for _ in readers]
+        given: list[list[Row]] = [[] for _ in readers]
         for row in rows:
-            events[row["n"] - 1].append(_event(row))
-        for reader, new in zip(readers, events, strict=True):
+            given[row["n"] - 1].append(row)
+        full = sum(len(row["data"]) for row in rows) >= ROUND_BYTES // 4  # characters of up to four bytes
+        for reader, own in zip(readers, given, strict=True):
+            if full and not own:
+                continue  # perhaps there was no room for his
             run = found.get(reader.run_id)
-            reader.events = new
+            new = reader.events = [_event(row) for row in own]
+            reader.more = _is_more(own)
             reader.status = run["status"] if run else None
             reader.last_event = run["last_event"] if run else None
             if new or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
                 reader.answered.set()
+                self._readers.pop(reader, None)  # or the next look would begin at his old cursor again
+        return full
+
+
+def _is_more(rows: Sequence[Row]) -> bool:
+    """Whether a reader, whose rows these are, has more to read."""
+    return bool(rows) and (rows[0]["found"] > len(rows) or rows[0]["found"] >= PAGE)
 
 
 def gap(cursor: EventId, first: EventId) -> list[Event]:

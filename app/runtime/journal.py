@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from itertools import islice
 from typing import NamedTuple
+
+BATCH_BYTES = 500_000
+"""What a reader gets at a time, and so what waits for a slow one; more if a single event has more."""
 
 KEEP_EVENTS = 4096
 KEEP_BYTES = 8_000_000
@@ -107,12 +111,12 @@ class Journal:
         return len(self._events) > KEEP_EVENTS or self._bytes > KEEP_BYTES
 
     def after(self, cursor: EventId) -> list[Event] | None:
-        """The events after `cursor`; None when memory no longer reaches back that far."""
+        """The next events after `cursor`, a batch of them; None when memory no longer reaches back that far."""
         if cursor.fence > self.fence:
             return []
         seq = cursor.seq if cursor.fence == self.fence else 0
         skipped = seq + 1 - self.oldest.seq
-        return None if skipped < 0 else list(islice(self._events, skipped, None))
+        return None if skipped < 0 else _batch(islice(self._events, skipped, None))
 
     def close(self, ending: Ending) -> None:
         """No more events come."""
@@ -128,3 +132,13 @@ class Journal:
         # A fresh Event per change: whoever waits on the old one wakes, whoever comes later waits for the next.
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _batch(events: Iterable[Event]) -> list[Event]:
+    taken, size = [], 0
+    for event in events:
+        if size >= BATCH_BYTES:
+            break
+        taken.append(event)
+        size += len(event.data)
+    return taken

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime.follow import FOLLOW_SECONDS, PAGE, RunGone, StreamCut, gap
-from app.runtime.journal import BEGINNING, EventId
+from app.runtime.follow import FOLLOW_SECONDS, PAGE, ROUND_BYTES, RunGone, StreamCut, gap
+from app.runtime.journal import BATCH_BYTES, BEGINNING, EventId
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -62,17 +62,24 @@ select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
  where r.thread_id = c.thread_id and r.kind = 'run' and r.fence > 0 and r.fence >= c.fence
    and r.status in ('success', 'error', 'timeout', 'interrupted') and (r.fence, x.last + 1) > (c.fence, c.seq)"""
 
+# At least one entry for each, however large, but for those that come after what one look brings.
 _READ = f"""
+select * from (
 select c.n, t.created_at as born, l.fence, l.seq, l.event, l.data, l.run_id, l.status, g.graph_id,
-  (extract(epoch from l.at) * 1000)::bigint as at
+  (extract(epoch from l.at) * 1000)::bigint as at, l.found,
+  sum(coalesce(l.size, 0)) over (order by c.n, l.fence, l.seq) - coalesce(l.size, 0) as ahead
   from unnest(%(threads)s::uuid[], %(owners)s::text[], %(fences)s::bigint[], %(seqs)s::int[])
        with ordinality as c(thread_id, owner, fence, seq, n)
   left join slackwater.threads t on t.thread_id = c.thread_id and t.owner = c.owner
   left join lateral (
-    select * from (({_LOG}) union all ({_ENDS} order by 1 limit {PAGE})) a order by fence, seq limit {PAGE}
+    select * from (
+      select f.*, count(*) over () as found, sum(f.size) over (order by f.fence, f.seq) - f.size as before from (
+        select a.*, octet_length(a.data) as size from (({_LOG}) union all ({_ENDS} order by 1 limit {PAGE})) a
+         order by fence, seq limit {PAGE}) f) b
+     where before < {BATCH_BYTES}
   ) l on t.thread_id is not null
   left join slackwater.runs g on g.run_id = l.run_id
- order by c.n, l.fence, l.seq"""
+) r where ahead < {ROUND_BYTES} order by n, fence, seq"""
 
 _NEWEST = f"""
 select c.fence, coalesce(a.seq, 0) as seq from (
@@ -91,6 +98,8 @@ class _Reader:
     patient: bool
     """Waits for a thread that is not there yet, and stays until this process takes no more requests."""
     entries: list[Entry] = field(default_factory=list)
+    more: bool = False
+    """There are entries after these."""
     born: datetime | None = None
     """When the thread was made, once it is there: another one may be made under its id."""
     gone: bool = False
@@ -102,7 +111,8 @@ class ThreadLog:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._readers: set[_Reader] = set()
+        self._readers: dict[_Reader, None] = {}
+        """Those that wait for the next look, in the order in which they came."""
         self._followed: Counter[UUID] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._nudged = asyncio.Event()
@@ -168,21 +178,21 @@ class ThreadLog:
     async def _follow(self, reader: _Reader) -> AsyncGenerator[list[Entry]]:
         while True:
             reader.answered.clear()
-            self._readers.add(reader)
+            self._readers[reader] = None
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._poll(), name="thread-log")
             try:
                 if not self._has_cut(reader):
                     await reader.answered.wait()
             finally:
-                self._readers.discard(reader)
+                self._readers.pop(reader, None)
             entries, reader.entries = reader.entries, []
             if entries:
                 batch: list[Entry] = []
                 for entry in entries:
                     batch += [*(Entry(*missing) for missing in gap(reader.cursor, entry.id)), entry]
                     reader.cursor = entry.id
-                if len(entries) >= PAGE:
+                if reader.more:
                     self._nudged.set()
                 yield batch
             elif self._has_cut(reader):
@@ -221,12 +231,19 @@ class ThreadLog:
             except Exception:
                 log.exception("events not read; asked again", extra={"event": "follow.failed"})
             else:
-                _answer(readers, rows)
+                left_out = _answer(readers, rows)
+                for reader in readers:
+                    if reader.answered.is_set():
+                        self._readers.pop(reader, None)
+                if left_out:
+                    self._nudged.set()
+                    last = False  # somebody was not told yet
             if last:
                 self._let_go()
 
 
-def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> None:
+def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether somebody had to be left out."""
     for row in rows:
         reader = readers[row["n"] - 1]
         reader.born = reader.born or row["born"]
@@ -243,5 +260,7 @@ def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> None:
                     row["status"],
                 )
             )
+            reader.more = row["found"] > len(reader.entries) or row["found"] >= PAGE
         if reader.entries or reader.gone:
             reader.answered.set()
+    return len({row["n"] for row in rows}) < len(readers)
