@@ -116,6 +116,7 @@ _DELETE = tuple(
              and r.run_id <> %(run_id)s)""",
         "delete from slackwater.run_events where run_id = %(run_id)s and FOUND",
         "delete from slackwater.base_writes where run_id = %(run_id)s and FOUND",
+        queue.SHOW_GRAPH.replace("GONE", f"(select d.run_id from {_DOOMED})"),
         f"delete from {_DOOMED} returning d.run_id",
     )
 )

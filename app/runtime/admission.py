@@ -137,11 +137,15 @@ from thread t, active,
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
-# `config` is what the thread's state is read with, where the graph is built anew for each reader. Runs do not inherit it.
+# A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
+# only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
 _OCCUPY = """
 update slackwater.threads t set
-  metadata = case when t.status = 'busy' then t.metadata else t.metadata || %(graph_metadata)s end,
-  config = jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb),
+  metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
+    then t.metadata || %(graph_metadata)s else t.metadata end,
+  config = case when r.status = 'running' or not t.metadata ? 'graph_id'
+    then jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb)
+    else t.config end,
   status = 'busy', updated_at = clock_timestamp(),
   fence = case when r.status = 'running' then r.fence else t.fence end,
   epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end
@@ -380,7 +384,9 @@ def _parameters(
         "metadata": Jsonb({**new.metadata, "assistant_id": str(new.assistant_id)}),
         "assistant_metadata": Jsonb(new.assistant_metadata),
         "assistant_configurable": Jsonb(new.assistant_configurable),
-        "kwargs": Jsonb(new.kwargs),
+        "kwargs": Jsonb(
+            {**new.kwargs, "of_the_request": sorted(new.of_the_request)} if new.of_the_request else new.kwargs
+        ),
         "thread_metadata": Jsonb({**new.metadata, **graph}),
         "thread_configurable": Jsonb(
             {

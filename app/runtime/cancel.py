@@ -105,6 +105,7 @@ ROLLBACK = tuple(
              and c.checkpoint_ns = b.checkpoint_ns and c.checkpoint -> 'channel_versions' ->> b.channel = b.version)""",
         "delete from slackwater.base_writes where run_id in (select run_id from DOOMED as x)",
         "delete from slackwater.run_events where run_id in (select run_id from DOOMED as x)",
+        queue.SHOW_GRAPH.replace("GONE", "DOOMED"),
         "delete from slackwater.runs where run_id in (select run_id from DOOMED as x)",
     )
 )

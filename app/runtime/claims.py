@@ -123,8 +123,12 @@ with recursive suspect as (
     select 1 from slackwater.runs r
     where r.run_id = l.run_id and r.ready and r.status = 'pending' for update) r
 ), fenced as (
-  update slackwater.threads t set fence = {NEXT_FENCE}, epoch = slackwater.epoch(), status = 'busy'
-  where t.thread_id = any(array(select m.thread_id from mine m)) returning t.thread_id, t.fence
+  update slackwater.threads t set fence = {NEXT_FENCE}, epoch = slackwater.epoch(), status = 'busy',
+    metadata = t.metadata || jsonb_build_object('graph_id', r.graph_id, 'assistant_id', r.assistant_id),
+    config = case when r.attempt = 0 then slackwater.thread_config(r.kwargs) else t.config end
+  from slackwater.runs r where r.run_id = any(array(select m.run_id from mine m)) and t.thread_id = r.thread_id
+    and t.thread_id = any(array(select m.thread_id from mine m))
+  returning t.thread_id, t.fence
 ), claimed as (
 update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
   attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
