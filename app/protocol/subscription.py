@@ -51,7 +51,8 @@ class Subscription:
 
     def wants(self, event: Envelope) -> bool:
         """Whether the event is for this reader."""
-        if event.channel not in self.channels:
+        name = event.extension
+        if event.channel not in self.channels and (name is None or f"{_NAMED}{name}" not in self.channels):
             return False
         if self.namespaces is None:
             return True

@@ -47,6 +47,12 @@ class Envelope:
         """The channel by which it is asked for."""
         return "input" if self.method == "input.requested" else self.method
 
+    @property
+    def extension(self) -> str | None:
+        """The name by which one of `custom` is asked for: `custom:<name>`, an SDK's `thread.extensions[name]`."""
+        name = self.data.get("name") if self.method == "custom" and isinstance(self.data, dict) else None
+        return name if isinstance(name, str) and name else None
+
     def dumps(self) -> bytes:
         """Its JSON."""
         data = (
@@ -69,6 +75,9 @@ class Envelope:
             }
         )
 
+
+_OF_A_MODEL = ("ls_model_type", "ls_provider", "ls_model_name")
+"""What LangChain says of a message's model. One that does not stream says its message in one piece."""
 
 _STATES = frozenset({"values", "updates"})
 
@@ -165,7 +174,7 @@ class Translator:
             case "messages" if entry.data.startswith(b"["):
                 self._message(ns, *orjson.loads(entry.data))
             case "custom":
-                self._say("custom", ns, {"payload": orjson.Fragment(entry.data)})
+                self._custom(ns, entry.data)
             case "tasks":
                 self._task(ns, orjson.loads(entry.data))
             case "checkpoints":
@@ -212,6 +221,12 @@ class Translator:
         if values:
             self._say("updates", ns, values, node=node)
 
+    def _custom(self, ns: Namespace, data: bytes) -> None:
+        """What a node wrote to the stream. With a `name` it is an event of that extension as it stands, as officially."""
+        written = orjson.loads(data) if data.startswith(b"{") else None
+        named = isinstance(written, dict) and isinstance(written.get("name"), str) and written["name"]
+        self._say("custom", ns, written if named else {"payload": orjson.Fragment(data)})
+
     def _ask(self, ns: Namespace, interrupts: Any) -> None:
         """Questions that the run has stopped with. One comes up through every graph around it, and is asked once."""
         run, asked = self._known, False
@@ -235,6 +250,8 @@ class Translator:
         message_id = message.get("id") or place
         if kind not in ("AIMessageChunk", "ai") or message_id in run.said:
             return
+        if kind == "ai" and not any(key in metadata for key in _OF_A_MODEL):
+            return  # a node has returned it: it is in `values`, and officially nowhere else
         if kind == "ai":
             run.said.add(message_id)
             for data in whole(message, message_id):

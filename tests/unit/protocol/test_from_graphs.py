@@ -65,10 +65,32 @@ async def test_the_tools_of_langchain_say_when_they_begin_and_end() -> None:
     data = [e.data for e in events if e.method == "tools"]
     assert len(data) == 2
     messages = [(e.namespace, e.data) for e in events if e.method == "messages"]
-    # The call comes whole, and so does what the tool has answered.
+    # What the tool has answered comes whole. The call, which no model has said, is in the state only.
     assert [(ns, d["content"]) for ns, d in messages if d["event"] == "content-block-finish"] == [
-        ((), {"type": "tool_call", "name": "add", "args": {"a": 2, "b": 3}, "id": "call-1"}),
         (("tools:call-1",), {"type": "text", "text": "5"}),
+    ]
+
+
+class Whole(BaseChatModel):
+    """Does not stream."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "whole"
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        call = {"name": "add", "args": {"a": 2, "b": 3}, "id": "call-1"}
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("", tool_calls=[call], id="m"))])
+
+
+async def test_a_model_that_does_not_stream_says_its_message_once() -> None:
+    async def ask(state: State) -> dict[str, Any]:
+        return {"messages": [await Whole().ainvoke("x"), AIMessage("made up by the node")]}
+
+    graph = StateGraph(State).add_node("ask", ask).add_edge(START, "ask").compile()
+    data = [e.data for e in await told(graph, {"messages": []}) if e.method == "messages"]
+    assert [d["content"] for d in data if d["event"] == "content-block-finish"] == [
+        {"type": "tool_call", "name": "add", "args": {"a": 2, "b": 3}, "id": "call-1"}
     ]
 
 

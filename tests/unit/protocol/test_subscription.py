@@ -51,6 +51,22 @@ def test_a_question_is_on_the_channel_of_input() -> None:
     assert not Subscription.of({"channels": ["values", "custom:x"]}).wants(event("input.requested"))
 
 
+@pytest.mark.parametrize(
+    ("channels", "named", "nameless"),
+    [
+        (["custom"], True, True),
+        (["custom:progress"], True, False),
+        (["custom:other"], False, False),
+        (["values"], False, False),
+    ],
+)
+def test_an_extension_is_asked_for_by_its_name(channels: list[str], named: bool, nameless: bool) -> None:
+    wanted = Subscription.of({"channels": channels})
+
+    assert wanted.wants(Envelope(1, "1-1", "custom", (), 0, {"name": "progress", "n": 1})) is named
+    assert wanted.wants(Envelope(1, "1-1", "custom", (), 0, {"payload": {"n": 1}})) is nameless
+
+
 def test_channels_that_there_are_not() -> None:
     known = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"]
     assert unknown_channels([*known, "custom:mine"]) == []

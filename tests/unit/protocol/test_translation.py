@@ -56,6 +56,25 @@ def question(interrupt_id: str = "q") -> dict[str, Any]:
     return {"value": {"ask": interrupt_id}, "id": interrupt_id, "response_schema": None}
 
 
+def test_what_a_node_writes_with_a_name_is_that_extensions() -> None:
+    written = [
+        {"name": "progress", "step": 1},
+        {"name": "progress", "payload": [2]},
+        {"name": ""},
+        {"name": 7},
+        {},
+    ]
+    log = log_of(start(), *(("custom", data) for data in written))
+
+    customs = [event for event in translate(log) if event.method == "custom"]
+
+    assert [event.extension for event in customs] == ["progress", "progress", None, None, None]
+    assert [said([event])[0][2] for event in customs] == [
+        *written[:2],
+        *({"payload": data} for data in written[2:]),
+    ]
+
+
 def test_a_run_begins_says_its_states_and_ends() -> None:
     log = log_of(
         start(), ("values", {}), ("values", {"a": 1}), ("updates", {"node": {"a": 2}}), ("custom", [1])
@@ -203,12 +222,20 @@ def test_messages_that_are_said_at_the_same_time_are_told_apart() -> None:
     assert finished["message_id"] == finished["run_id"] == "one"
 
 
-def test_a_finished_message_comes_whole_unless_it_was_streamed() -> None:
-    def done(message_id: str, kind: str = "ai") -> Line:
+def test_a_model_that_does_not_stream_says_its_message_whole_and_a_node_says_none() -> None:
+    def done(message_id: str, kind: str = "ai", **model: str) -> Line:
         message = {"type": kind, "content": "Hi", "id": message_id, "tool_calls": []}
-        return ("messages", [message, {"langgraph_node": "n"}])
+        return ("messages", [message, {"langgraph_node": "n", **model}])
 
-    log = log_of(start(), token("Hi", "m", True), done("m"), done("w"), done("h", "human"), done("t", "tool"))
+    log = log_of(
+        start(),
+        token("Hi", "m", True),
+        done("m", ls_model_type="chat"),
+        done("w", ls_model_type="chat"),
+        done("returned"),
+        done("h", "human"),
+        done("t", "tool"),
+    )
     starts = [
         d["id"]
         for e in translate(log)
