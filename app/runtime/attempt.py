@@ -9,14 +9,14 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from app.runtime.bodies import Bodies
 from app.runtime.cancel import CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
 from app.runtime.states import Outcome, StopWish
 
 if TYPE_CHECKING:
-    from langgraph.runtime import RunControl
-
+    from app.runtime.control import Control
     from app.runtime.saver import RunSaver
 
 
@@ -33,7 +33,8 @@ class Attempt:
     run: ClaimedRun
     saver: RunSaver
     journal: Journal
-    control: RunControl
+    control: Control
+    bodies: Bodies
     task: asyncio.Task[None] | None = None
     """What ends with its settlement."""
     stray: asyncio.Task[None] | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from langgraph.runtime import RunControl
 from langgraph.store.base import InvalidNamespaceError
 
 from app.runtime.clock import advance_past
+from app.runtime.control import Control
 from app.runtime.draft import DraftSaver
 from app.runtime.executor import execute
 from app.runtime.outcome import conclude, settle
@@ -14,12 +14,12 @@ from app.runtime.start import command_of, is_one_answer, pending_nodes
 from app.runtime.store import GatedStore, OwnedStore, open_store
 
 __all__ = [
+    "Control",
     "DraftSaver",
     "GatedStore",
     "InvalidNamespaceError",
     "OwnedStore",
     "PooledSaver",
-    "RunControl",
     "RunSaver",
     "advance_past",
     "command_of",

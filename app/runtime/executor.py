@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,8 @@ from app.errors import LeaseLost
 from app.graphs.topology import subgraph_at
 from app.runtime import outcome, start
 from app.runtime.attempt import Attempt
+from app.runtime.bodies import current_bodies
+from app.runtime.control import is_drain
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
 from app.runtime.options import context_of, durability, run_config
 from app.runtime.outcome import CannotBegin
@@ -32,6 +35,13 @@ from app.runtime.writer import Refused
 
 if TYPE_CHECKING:
     from app.graphs.registry import Graph
+
+
+UNWIND_SECONDS = 5.0
+"""What a node has begun and left behind gets so long to end, if no drain bounds it."""
+
+THREAD_SECONDS = 0.5
+"""A thread whose result is known counts for a moment longer."""
 
 
 async def execute(attempt: Attempt, shop: Shop) -> Settled:
@@ -67,6 +77,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                         "metadata", wire.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
                     )
                 if isinstance(opening, Begin):
+                    current_bodies.set(attempt.bodies)
                     await _stream(attempt, graph, config, opening, encoder)
                 else:
                     await _say_the_rest(attempt, graph, config, opening, encoder)
@@ -74,8 +85,8 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                         raise CannotBegin(opening.error, opening.message)
                 attempt.end(Outcome.FINISHED)
             except BaseException as problem:
-                attempt.end(_judge(attempt, problem))
                 error = problem
+                attempt.end(await _with_its_bodies(attempt, shop, problem))
             if attempt.stray is not None:
                 return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
@@ -106,10 +117,58 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
         return Outcome.CUT
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
+    if is_drain(problem):
+        return Outcome.CUT  # a task group cancels what stands beside the first graph that stops
     task = asyncio.current_task()
     if isinstance(problem, asyncio.CancelledError) and task is not None and task.cancelling():
         return Outcome.CUT
     return Outcome.FAILED  # a node that raises CancelledError though nobody has cancelled it fails, too
+
+
+async def _with_its_bodies(attempt: Attempt, shop: Shop, problem: BaseException) -> Outcome:
+    """What an exception out of the graph means, when nothing that its nodes have started runs here any more.
+
+    A run at a boundary of its own is at one. Inside a node the first of several graphs that stops ends the run, for
+    LangGraph; then those beside it, and whatever else the node has begun, are cut.
+    """
+    ended = _judge(attempt, problem)
+    if ended is not Outcome.DRAINED:
+        # Decided: what comes now does not change it. Graphs without a run are ended, and get a moment.
+        attempt.end(ended)
+        handed_over = ended is Outcome.CUT
+        await _end_bodies(attempt, everything=handed_over, bounded=not (handed_over and attempt.drain_reason))
+        return ended
+    if attempt.bodies.at_boundary:
+        return ended
+    cut = await _end_bodies(attempt, everything=True, bounded=not attempt.drain_reason)
+    ended = _judge(attempt, problem)
+    if ended is Outcome.DRAINED and (cut or not await shop.threads.idle(attempt.run.run_id, THREAD_SECONDS)):
+        return Outcome.CUT
+    return ended
+
+
+async def _end_bodies(attempt: Attempt, *, everything: bool, bounded: bool) -> bool:
+    """Cancel, once each, what the attempt's nodes have left open, and wait for it; whether there was anything to cut.
+
+    A graph that stores where it has stopped is left to do so, until the drain insists. `bounded`: there is none.
+    """
+    bodies, told, insisted = attempt.bodies, set[asyncio.Task[Any]](), False
+    cut, deadline = bodies.cut, time.monotonic() + UNWIND_SECONDS
+    while left := bodies.open if everything else bodies.open_graphs:
+        for task in bodies.outermost(left) - told:
+            if insisted or not bodies.stops(task):
+                told.add(task)
+                cut = True
+                task.cancel()
+        timeout = max(0.0, deadline - time.monotonic()) if bounded else None
+        try:
+            done, _ = await asyncio.wait(left, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            insisted = True
+        else:
+            if not done:
+                return True  # what ignores its cancellation is fenced
+    return cut
 
 
 async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> Opening:

@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from app.graphs.snapshot import thread_facts
 from app.imports import late
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import admission, cancel, engine, queue, sweeper
+from app.runtime import admission, bodies, cancel, engine, queue, sweeper
 from app.runtime import drain as draining
 from app.runtime.admission import Admitted, Limits, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
@@ -91,7 +92,10 @@ class Runtime:
     def store(self) -> GatedStore:
         """The store of all owners; needs the engine. Raises GraphImportError if its embedding does not import."""
         if self._store is None:
-            self._store = engine.open_store(self.database, self.graphs.store_spec, self.graphs.embedding())
+            # Its task works for no run, not even for the one that asks for it first.
+            self._store = Context().run(
+                lambda: engine.open_store(self.database, self.graphs.store_spec, self.graphs.embedding())
+            )
         return self._store
 
     def store_of(self, owner: str, lease: Lease | None = None) -> BaseStore:
@@ -103,6 +107,7 @@ class Runtime:
     async def start(self) -> None:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
+        bodies.watch(asyncio.get_running_loop())
         if not late():
             await engine.load()
             if self.graphs.store_spec.index:

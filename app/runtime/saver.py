@@ -31,6 +31,7 @@ from app.errors import ForeignThread, LeaseLost
 from app.postgres import jsonb
 from app.postgres.pool import Database
 from app.runtime.clock import advance_past
+from app.runtime.control import is_drain
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
@@ -259,6 +260,8 @@ class RunSaver(PooledSaver, Writer):
             # A node that was cancelled between its end and its edges (langgraph 1.2.22, modes custom and messages):
             # stored, its writes would count as finished, and what its edges lead to would be lost without a word.
             return
+        if any(channel == ERROR and is_drain(value) for channel, value in writes):
+            return  # a task group whose graphs were drained has not failed
         configurable = config["configurable"]
         key = (
             str(configurable["thread_id"]),

@@ -22,6 +22,7 @@ from app.postgres.shares import Shares
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import claims, engine
 from app.runtime.attempt import Attempt
+from app.runtime.bodies import Bodies
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
@@ -348,7 +349,8 @@ class Worker:
         )
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
-        attempt = Attempt(run, saver, journal, engine.RunControl())
+        bodies = Bodies()
+        attempt = Attempt(run, saver, journal, engine.Control(bodies), bodies)
         run.lease.keeper = self.renewal
         attempt.give_up = lambda: self.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.

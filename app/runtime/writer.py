@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -118,6 +119,8 @@ class Writer:
         self._worked_from: dict[str, str] = {}
         self._stored: dict[str, str] = {}
         self._caught_up = asyncio.Event()
+        self._context = copy_context()
+        """Not that of a node whose put comes first: the writer works for none of them."""
         self._flush: asyncio.TimerHandle | None = None
 
     # What its owner calls
@@ -213,7 +216,9 @@ class Writer:
             self._flush.cancel()
             self._flush = None
         if self._writer is None:
-            self._writer = asyncio.create_task(self._write(), name=f"writer:{self.lease.run_id}")
+            self._writer = asyncio.create_task(
+                self._write(), name=f"writer:{self.lease.run_id}", context=self._context
+            )
             # Not a `finally` of its own: a task that is cancelled before its first turn never gets there.
             self._writer.add_done_callback(self._wrote)
 

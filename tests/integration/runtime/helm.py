@@ -58,6 +58,8 @@ class Helm:
         self.sync_holds: dict[str, SyncHold] = {}
         self.errors: list[Exception] = []
         """What nodes were refused."""
+        self.kept: list[asyncio.Task[Any]] = []
+        """What nodes have started and left running."""
 
     def reset(self) -> None:
         for hold in self.sync_holds.values():

@@ -208,3 +208,71 @@ def remembers(state: State) -> dict:
 
 
 storing = around(remembers)
+
+
+# Side by side in one node
+
+left = chain(walk("l_1"), walk("l_2"), walk("l_3"))
+right = chain(walk("r_1"), walk("r_2"), walk("r_3"))
+
+
+async def gathers_two(state: State) -> dict:
+    one, two = await asyncio.gather(left.ainvoke(EMPTY), right.ainvoke(EMPTY))
+    return {"log": one["log"] + two["log"]}
+
+
+async def groups_two(state: State) -> dict:
+    async with asyncio.TaskGroup() as group:
+        one, two = group.create_task(left.ainvoke(EMPTY)), group.create_task(right.ainvoke(EMPTY))
+    return {"log": one.result()["log"] + two.result()["log"]}
+
+
+async def gathers_plain(state: State, config: RunnableConfig) -> dict:
+    """A graph beside what is none."""
+
+    async def plain() -> list:
+        await helm.begin("plain", config)
+        helm.done("plain", config)
+        return ["plain"]
+
+    one, two = await asyncio.gather(left.ainvoke(EMPTY), plain())
+    return {"log": [*one["log"], *two]}
+
+
+async def gathers_thread(state: State) -> dict:
+    one, two = await asyncio.gather(left.ainvoke(EMPTY), asyncio.to_thread(steps.invoke, EMPTY))
+    return {"log": one["log"] + two["log"]}
+
+
+async def fails_beside(state: State) -> dict:
+    async def fail() -> dict:
+        await asyncio.sleep(0.05)
+        raise ValueError("boom")
+
+    await asyncio.gather(right.ainvoke(EMPTY), fail())
+    return {}
+
+
+async def groups_error(state: State) -> dict:
+    async def fail() -> None:
+        try:
+            await asyncio.sleep(20)
+        finally:
+            raise ValueError("boom")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.ainvoke(EMPTY))
+        group.create_task(fail())
+    return {}
+
+
+async def opens(state: State) -> dict:
+    """Leaves a task behind, as a library does that keeps a connection."""
+    helm.kept.append(asyncio.create_task(asyncio.sleep(3600)))
+    return {"log": ["opens"]}
+
+
+two_gathered, two_grouped = around(gathers_two), around(groups_two)
+gathered_plain, gathered_thread = around(gathers_plain), around(gathers_thread)
+failing_beside, grouped_error = around(fails_beside), around(groups_error)
+keeping = chain(opens, walk("b"), walk("c"))
