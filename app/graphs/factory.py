@@ -22,6 +22,7 @@ from langgraph_sdk.runtime import AccessContext, ServerRuntime, _ExecutionRuntim
 from pydantic import BaseModel
 
 from app.errors import NotAGraph
+from app.graphs.context import fitted, ids_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Factory:
         async with AsyncExitStack() as stack:
             value = self.target
             if self.signature is not None:
-                runtime = self._server_runtime(access, store, context)
+                runtime = self._server_runtime(access, config, store, context)
                 arguments = self._arguments(self.signature, config, runtime)
                 value = value(*arguments.args, **arguments.kwargs)
             if inspect.isawaitable(value):
@@ -108,14 +109,13 @@ class Factory:
         return inspect.BoundArguments(signature, OrderedDict(in_order))
 
     def _server_runtime(
-        self, access: AccessContext, store: BaseStore | None, context: Any
+        self, access: AccessContext, config: RunnableConfig, store: BaseStore | None, context: Any
     ) -> ServerRuntime[Any]:
         # Its type says that there is a store; for introspection there is none.
         some_store: Any = store
         if access != "threads.create_run":
             return _ReadRuntime(access_context=access, store=some_store)
-        if isinstance(context, dict) and self.context_type is not None:
-            context = self.context_type(**context)
+        context = fitted(self.context_type, context, ids_of(config))
         return _ExecutionRuntime(access_context=access, store=some_store, context=context)
 
 

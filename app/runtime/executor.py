@@ -15,13 +15,14 @@ from langgraph.types import Command, StateSnapshot
 
 from app import wire
 from app.errors import LeaseLost
+from app.graphs.context import fitted, ids_of
 from app.graphs.topology import subgraph_at
 from app.runtime import outcome, start
 from app.runtime.attempt import Attempt
 from app.runtime.bodies import current_bodies
 from app.runtime.control import is_drain
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
-from app.runtime.options import context_of, durability, run_config
+from app.runtime.options import durability, run_config
 from app.runtime.outcome import CannotBegin
 from app.runtime.pace import Pace
 from app.runtime.resumption import Published
@@ -272,7 +273,7 @@ async def _stream(
         "subgraphs": encoder.plan.subgraphs,
         "durability": durability(kwargs, graph),
         "control": attempt.control,
-        "context": context_of(graph, kwargs),
+        "context": fitted(graph.context_schema, kwargs.get("context"), ids_of(config)),
         "interrupt_before": before,
         "interrupt_after": after,
     }
@@ -323,7 +324,7 @@ async def _say_the_rest(
         "subgraphs": encoder.plan.subgraphs,
         "durability": "async",
         "control": nothing_more,
-        "context": context_of(graph, attempt.run.kwargs),
+        "context": fitted(graph.context_schema, attempt.run.kwargs.get("context"), ids_of(config)),
     }
     with suppress(GraphDrained):
         async with aclosing(cast("Any", graph.astream)(None, config, **options)) as said:

@@ -1,4 +1,4 @@
-"""What a run asks of its graph, and what its graph gets: config, durability, context."""
+"""What a run asks of its graph, and what its graph gets: config, durability."""
 
 from __future__ import annotations
 
@@ -51,15 +51,3 @@ def durability(kwargs: Mapping[str, Any], graph: Graph) -> str:
         )
         return "async"
     return asked
-
-
-def context_of(graph: Graph, kwargs: Mapping[str, Any]) -> Any:
-    """The run's context, without the keys that the graph's context schema does not declare."""
-    context = kwargs.get("context")
-    schema = graph.context_schema
-    if not context or schema is None or not isinstance(context, dict):
-        return context or None
-    declared = getattr(schema, "model_fields", None) or getattr(schema, "__annotations__", None)
-    if declared is None:
-        return context
-    return {key: value for key, value in context.items() if key in declared}

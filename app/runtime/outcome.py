@@ -13,6 +13,7 @@ from langgraph.pregel import Pregel
 
 from app import wire
 from app.errors import LeaseLost
+from app.graphs.context import ContextMismatch
 from app.graphs.snapshot import thread_facts
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import settlement, start
@@ -76,7 +77,11 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
     if attempt.outcome is Outcome.TIMED_OUT:
         return TIMED_OUT
     if attempt.outcome is Outcome.FAILED and error is not None:
-        return error.error if isinstance(error, CannotBegin) else wire.error_object(error)
+        if isinstance(error, CannotBegin):
+            return error.error
+        if isinstance(error, ContextMismatch):
+            return {"error": error.error, "message": str(error)}
+        return wire.error_object(error)
     return None
 
 
