@@ -133,13 +133,11 @@ async def _with_its_bodies(attempt: Attempt, shop: Shop, problem: BaseException)
     LangGraph; then those beside it, and whatever else the node has begun, are cut.
     """
     ended = _judge(attempt, problem)
-    if ended is not Outcome.DRAINED:
-        # Decided: what comes now does not change it. Graphs without a run are ended, and get a moment.
-        attempt.end(ended)
-        handed_over = ended is Outcome.CUT
-        await _end_bodies(attempt, everything=handed_over, bounded=not (handed_over and attempt.drain_reason))
+    if ended not in (Outcome.DRAINED, Outcome.CUT):
+        attempt.end(ended)  # decided: what comes now does not change it
+        await _end_bodies(attempt, everything=False, bounded=True)
         return ended
-    if attempt.bodies.at_boundary:
+    if ended is Outcome.DRAINED and attempt.bodies.at_boundary:
         return ended
     cut = await _end_bodies(attempt, everything=True, bounded=not attempt.drain_reason)
     ended = _judge(attempt, problem)
@@ -151,7 +149,8 @@ async def _with_its_bodies(attempt: Attempt, shop: Shop, problem: BaseException)
 async def _end_bodies(attempt: Attempt, *, everything: bool, bounded: bool) -> bool:
     """Cancel, once each, what the attempt's nodes have left open, and wait for it; whether there was anything to cut.
 
-    A graph that stores where it has stopped is left to do so, until the drain insists. `bounded`: there is none.
+    `everything`: not only graphs. One that stores where it has stopped is left to do so, until the drain insists.
+    `bounded`: there is no drain whose budget bounds it.
     """
     bodies, told, insisted = attempt.bodies, set[asyncio.Task[Any]](), False
     cut, deadline = bodies.cut, time.monotonic() + UNWIND_SECONDS

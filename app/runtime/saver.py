@@ -183,7 +183,7 @@ class RunSaver(PooledSaver, Writer):
         self._put: set[str] = set()
 
     def _still_owned(self) -> None:
-        if self.lease.lost:
+        if self.lease.lost or self.lease.over:
             raise LeaseLost
 
     # What LangGraph calls
