@@ -45,22 +45,24 @@ async def lifespan(app: Application) -> AsyncIterator[State]:
     try:
         settings = app.state.settings or Settings.load()
         telemetry.configure(settings)
-        async with open_services(settings) as services, front.opened(app, services) as opened:
-            # Not before: what the project's own application sets up is there when its graphs run.
-            await services.runtime.start()
-            if not late():
-                await services.graphs.warm()
-            app.state.stopping = services.stopping
+        with StopSignals() as signals:
+            async with open_services(settings) as services, front.opened(app, services) as opened:
+                # Not before: what the project's own application sets up is there when its graphs run.
+                await services.runtime.start()
+                if not late():
+                    await services.graphs.warm()
+                app.state.stopping = services.stopping
 
-            async def stop(reason: str) -> None:
-                await services.stopping.stop(reason)
-                opened.dismiss()
+                async def stop(reason: str) -> None:
+                    services.stopping.leaves = True
+                    await services.stopping.stop(reason)
+                    opened.dismiss()
 
-            try:
-                with StopSignals(stop):
+                signals.started(stop)
+                try:
                     yield {"services": services}
-            finally:
-                await services.stopping.finish(opened.leave)
+                finally:
+                    await services.stopping.finish(opened.leave)
     except StartError as error:
         app.state.start_error = error  # the server only knows that the start has failed
         telemetry.start_failed(error, log_it=app.state.settings is None)

@@ -3,11 +3,14 @@
 Under stock uvicorn the listeners close 0.1 s after SIGTERM, and `lifespan.shutdown` comes only when every connection has
 closed: one open stream would postpone the drain until SIGKILL. So the handlers that the server has installed
 are wrapped, and called when the drain is over.
+
+While the process still starts nothing has to be drained: then it leaves at once, however long an import takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -18,15 +21,30 @@ from typing import Any
 from app import telemetry
 from app.errors import ExitCode
 
+log = logging.getLogger(__name__)
+
 HANDLED = (signal.SIGTERM, signal.SIGINT)
+
+START_SECONDS = 1.0
+"""How long a start that is given up may take to let go of what it has opened."""
+
+
+def leave_at_once() -> None:
+    """Until the server has handlers of its own SIGTERM ends the process: as the first of a container it has no default."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.CLEAN))
 
 
 class StopSignals:
-    """Wraps the installed handlers. Entered in the loop's thread, which has to be the main thread to matter."""
+    """Wraps the installed handlers. Entered in the loop's thread, which has to be the main thread to matter.
 
-    def __init__(self, stop: Callable[[str], Coroutine[Any, Any, object]]) -> None:
-        self._stop = stop
+    Its task is the one that starts; once it has, it says with `started` how to stop.
+    """
+
+    def __init__(self) -> None:
+        self._stop: Callable[[str], Coroutine[Any, Any, object]] | None = None
+        self._given_up = False
         self._loop = asyncio.get_running_loop()
+        self._owner = asyncio.current_task()
         self._previous: dict[int, Any] = {}
         self._task: asyncio.Task[None] | None = None
         self._received: list[int] = []
@@ -34,9 +52,21 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in HANDLED}
+            server = getattr(self._previous[signal.SIGTERM], "__self__", None)
+            if getattr(server, "should_exit", False):  # one came before us, and uvicorn has made a note of it
+                self._handle(signal.SIGTERM, None)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._given_up:
+            self._leave()
+        self._restore()
+
+    def started(self, stop: Callable[[str], Coroutine[Any, Any, object]]) -> None:
+        """From now on a signal calls `stop` with its name."""
+        self._stop = stop
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -50,15 +80,33 @@ class StopSignals:
             self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
-        self._task = asyncio.create_task(self._drain(number), name="stop")
+        name = signal.Signals(number).name
+        if self._stop is None:
+            self._give_up(name)
+        else:
+            self._task = asyncio.create_task(self._drain(number, self._stop(name)), name="stop")
 
-    async def _drain(self, number: int) -> None:
+    def _give_up(self, name: str) -> None:
+        """Nothing has begun: leave what is being opened, and go. An import goes on in its thread, and is not waited for."""
+        log.info("stopped while it was starting", extra={"event": "start.given_up", "reason": name})
+        self._given_up = True
+        timer = threading.Timer(START_SECONDS, self._leave)
+        timer.daemon = True
+        timer.start()
+        if self._owner is not None:
+            self._owner.cancel()
+
+    def _leave(self) -> None:
+        telemetry.flush()
+        os._exit(ExitCode.CLEAN)
+
+    async def _drain(self, number: int, stopping: Coroutine[Any, Any, object]) -> None:
         try:
-            await self._stop(signal.Signals(number).name)
+            await stopping
         finally:
             handler = self._previous.get(number)
             if callable(handler):
                 handler(number, None)
             elif handler == signal.SIG_DFL:
-                self.__exit__()
+                self._restore()
                 signal.raise_signal(number)

@@ -20,7 +20,7 @@ from app.telemetry.metrics import Metric
 
 log = logging.getLogger(__name__)
 
-OVERRUN_SECONDS = 0.25
+OVERRUN_SECONDS = 0.1
 """How long after the deadline a process that still has not left is made to."""
 
 
@@ -34,6 +34,9 @@ class Stopping:
         self.budget: Budget | None = None
         self.report: dict[str, Any] | None = None
         self.exit_code = ExitCode.CLEAN
+        self._released = False
+        self.leaves = False
+        """The process ends with this stop, whatever its server still waits for."""
         self._timer: threading.Timer | None = None
 
     async def stop(self, reason: str, seconds: float | None = None) -> None:
@@ -73,13 +76,19 @@ class Stopping:
                     await leave(self.budget.left_to_leave())
         finally:
             await self._release()
-            if self._timer is not None:
+            self._released = True
+            # Or else it sees to it that nothing keeps the process: not its server, nor the end of its event loop.
+            if self._timer is not None and not self.leaves:
                 self._timer.cancel()
 
     async def _drain(self, budget: Budget, reason: str) -> None:
         self.report = await self._runtime.drain(budget, reason)
-        if any(run["outcome"] == "left" for run in self.report["runs"]):
+        if self._runs_left:
             self.exit_code = ExitCode.RUNS_LEFT
+
+    @property
+    def _runs_left(self) -> bool:
+        return self.report is None or any(run["outcome"] == "left" for run in self.report["runs"])
 
     async def _release(self) -> None:
         budget, runtime = self.budget, self._runtime
@@ -94,6 +103,8 @@ class Stopping:
             self._leave()
         await self._runtime.database.close(budget.left())
         self._log_report()
+        if self.leaves and (runtime.worker.strays or runtime.graphs.held):
+            self._leave()  # what does not let itself be cancelled would keep the event loop from ending
 
     def _log_report(self, *, deferred: bool = False) -> None:
         report = self.report
@@ -103,14 +114,15 @@ class Stopping:
             final = draining.report(self._runtime.worker.attempts, self.budget, report["reason"])
             settled = {run["run_id"]: run for run in final["runs"]}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
-            if not any(run["outcome"] == "left" for run in report["runs"]):
+            if not self._runs_left:
                 self.exit_code = ExitCode.CLEAN
         report["took_ms"] = round(self.budget.spent_ms(), 1)
         level = logging.INFO if self.exit_code is ExitCode.CLEAN else logging.WARNING
         log.log(level, "drained", extra={"event": "drain.report", **report})
 
     def _watch(self, budget: Budget) -> None:
-        """A node that blocks the event loop cannot push the stop past its deadline: then the process just leaves."""
+        """A node that blocks the event loop cannot push the stop past its deadline, nor can whatever else does not end:
+        then the process just leaves."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._timer = threading.Timer(budget.left() + OVERRUN_SECONDS, self._overrun)
@@ -119,9 +131,11 @@ class Stopping:
         self._timer.start()
 
     def _overrun(self) -> None:
-        metrics.count(Metric.DRAIN_OVERRUN)
-        log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
-        self.exit_code = ExitCode.RUNS_LEFT
+        if self._runs_left:
+            self.exit_code = ExitCode.RUNS_LEFT
+        if not self._released:
+            metrics.count(Metric.DRAIN_OVERRUN)
+            log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
         self._leave()
 
     def _leave(self) -> None:

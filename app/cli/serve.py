@@ -36,7 +36,9 @@ def serve(
     Nothing is reloaded when a file changes: restart it, and its runs go on.
     """
     from app.settings import Settings
+    from app.signals import leave_at_once
 
+    leave_at_once()
     settings = Settings.load(project=project, host=host, port=port, database_uri=database_uri)
     settings.check_bind(settings.host)
 

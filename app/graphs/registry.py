@@ -182,6 +182,11 @@ class Graphs:
                 with suppress(GraphBroken):
                     await self._import_now(graph_id)
 
+    @property
+    def held(self) -> bool:
+        """Whether a factory still holds something open."""
+        return bool(self._opened)
+
     async def left(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until what factories hold open is closed."""
         if self._opened:

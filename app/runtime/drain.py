@@ -35,7 +35,7 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     attempts = await _ask_and_insist(runtime, budget, reason)
     runtime.close_door()
     await _settle(runtime, budget, attempts)
-    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist()))
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
     _record(budget, attempts)
     return report(attempts, budget, reason)
 
@@ -49,7 +49,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     runtime.worker.stop_claiming(reason)
     attempts = await _ask_and_insist(runtime, budget, reason)
     await _settle(runtime, budget, attempts)
-    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist()))
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
     await runtime.outbox.sent(budget.left_to_insist())
     await runtime.hints.sent(budget.left())
     await runtime.worker.renewal.rest(budget.left())

@@ -77,7 +77,8 @@ class Worker:
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
-        self._strays = 0
+        self.strays = 0
+        """Nodes that go on although their run was ended without them."""
         self.claim_in_flight = False
         self.lost_claims = LostClaims()
         self._check_claims = asyncio.Event()
@@ -383,8 +384,8 @@ class Worker:
     async def _work(self, attempt: Attempt) -> None:
         await self._end(attempt, engine.execute(attempt, self.runtime))
         if attempt.stray is not None:
-            self._strays -= 1
-            metrics.level(Metric.NODES_LEFT, self._strays)
+            self.strays -= 1
+            metrics.level(Metric.NODES_LEFT, self.strays)
 
     def give_up(self, attempt: Attempt) -> None:
         """End a run without its nodes, which were cancelled and do not end. What they still do is fenced off."""
@@ -393,8 +394,8 @@ class Worker:
             return
         attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
         attempt.saver.lease.over = True
-        self._strays += 1
-        metrics.level(Metric.NODES_LEFT, self._strays)
+        self.strays += 1
+        metrics.level(Metric.NODES_LEFT, self.strays)
         log.error(
             "a node does not let itself be cancelled: its run is ended without it",
             extra={
