@@ -99,7 +99,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         services = Services(
             settings, database, graphs, runtime, Stopping(settings, runtime), webhooks, bodies
         )
-        runtime.chores.append(partial(fire_due, services))
+        runtime.sweeper.chores["crons"] = partial(fire_due, services)
         await assistants.register(services)
         yield services
 

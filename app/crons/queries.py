@@ -47,7 +47,7 @@ ABANDONED_SECONDS = 300
 _DUE: LiteralString = f"""
 select c.*, a.graph_id, clock_timestamp() as now
   from slackwater.crons c join slackwater.assistants a using (assistant_id)
- where c.enabled and c.next_run_date <= clock_timestamp() and a.owner in (c.owner, %(system)s)
+ where c.enabled and c.next_run_date <= now() and a.owner in (c.owner, %(system)s)
    and (a.graph_id = any(%(graphs)s)
         or c.next_run_date < clock_timestamp() - interval '{ABANDONED_SECONDS} seconds')
  order by c.next_run_date limit %(limit)s"""

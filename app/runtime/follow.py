@@ -68,13 +68,15 @@ where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in ('pendi
 _EVENTS = f"""
 select n, fence, seq, event, data, found from (
   select c.n, e.*, sum(e.size) over (order by c.n, e.fence, e.seq) - e.size as ahead
-  from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(seqs)s::int[]) with ordinality as c(run_id, fence, seq, n),
+  from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(seqs)s::int[]) with ordinality as c(run_id, fence, seq, n)
+  join slackwater.runs r on r.run_id = c.run_id and r.trimmed is null,
     lateral (select * from (
       select f.*, count(*) over () as found, sum(f.size) over (order by f.fence, f.seq) - f.size as before from (
         select e.fence, e.seq, e.event, e.data, octet_length(e.data) as size from slackwater.run_events e
         where e.run_id = c.run_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}
       ) f) b where before < {BATCH_BYTES}) e
 ) a where ahead < {ROUND_BYTES} order by n, fence, seq"""
+# A run that is trimmed has no events any more, however many of them are still to be deleted.
 
 
 class Follower:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.postgres.pool import Database
+from app.runtime.batch import Batch
 
 if TYPE_CHECKING:
     from app.graphs.expiry import ThreadTtl
@@ -26,14 +27,15 @@ BATCH = 50
 EXPIRES = "(t.updated_at at time zone 'UTC') + t.ttl_minutes * interval '1 minute'"
 
 _OVERDUE = f"""t.ttl_minutes is not null and (t.swept_at is null or t.swept_at < t.updated_at)
-  and {EXPIRES} < (clock_timestamp() at time zone 'UTC')"""
+  and {EXPIRES} < (now() at time zone 'UTC')"""
 
 # Whoever has a cron on a thread means it to be there at the next date. Once there is none, its time is over.
 _AWAITED = """(t.ttl_strategy = 'delete' and exists (select 1 from slackwater.crons c
     where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null))"""
 
-_IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id
-    and a.status in ('pending', 'running'))"""
+# What is running holds its thread; each is one look at an index, however many runs a thread has had.
+_IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status = 'pending')
+  and not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.holds_thread)"""
 
 # LangGraph reads a delta channel from the checkpoints before the newest one: there is no past to take away.
 _WHOLE = """not exists (select 1 from checkpoints d where d.thread_id = t.thread_id::text
@@ -119,15 +121,16 @@ where name = 'thread_ttl' and begun_at < clock_timestamp() - make_interval(secs 
 
 
 _DUE = """
-select run_id, thread_id from slackwater.runs where delete_at < now() order by delete_at limit %(limit)s"""
+select run_id, thread_id from slackwater.runs where delete_at < now() and trimmed = 'gone'
+order by delete_at limit %(limit)s"""
+# Its events have been deleted before, see `retention`: there may be any number of them.
 
 # Under the locks, each with a snapshot of its own: another run may have come since the first look.
 _DELETE_DUE = [
     _LOCK,
     """with gone as (
          delete from slackwater.runs where run_id = any(%(runs)s) and delete_at < clock_timestamp() returning run_id
-       ), events_gone as (delete from slackwater.run_events e using gone where e.run_id = gone.run_id),
-       base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
+       ), base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
        select run_id from gone""",
     """with gone as (
          delete from slackwater.threads t where t.thread_id = any(%(threads)s) and t.hidden
@@ -141,7 +144,7 @@ _DELETE_DUE = [
 
 
 async def delete_due(database: Database, limit: int = 500) -> int:
-    """Delete stateless runs whose time is over, and their threads; how many there were."""
+    """Delete stateless runs whose time is over and whose events are gone, and their threads; how many there were."""
     due = await database.fetch(_DUE, {"limit": limit})
     if not due:
         return 0
@@ -172,7 +175,7 @@ async def keep_latest(database: Database, owner: str, threads: Collection[UUID])
     return Kept(0, busy[0]["thread_id"]) if busy else Kept(len(found), None)
 
 
-async def expire(database: Database, ttl: ThreadTtl) -> int:
+async def expire(database: Database, ttl: ThreadTtl, batch: Batch | None = None) -> int:
     """One round over the threads whose time is over; how many there were.
 
     Of all processes one does it, once in each interval. Two at the same time would do no harm.
@@ -180,18 +183,18 @@ async def expire(database: Database, ttl: ThreadTtl) -> int:
     seconds = ttl.interval_minutes * 60
     if await database.fetch_one(_BEGIN_ROUND, {"seconds": seconds}) is None:
         return 0
-    gone = 0
-    left = ttl.limit
+    gone, left, batch = 0, ttl.limit, batch or Batch(BATCH, BATCH)
     while left > 0:
-        rows = await database.fetch(_OVERDUE_NOW, {"limit": min(left, BATCH)})
+        with batch.sized() as limit:
+            rows = await database.fetch(_OVERDUE_NOW, {"limit": min(left, limit)})
+            for strategy, statements in _EXPIRE.items():
+                threads = [row["thread_id"] for row in rows if row["ttl_strategy"] == strategy]
+                if threads:
+                    params: dict[str, Any] = {"threads": threads, "strategy": strategy}
+                    answers = await database.pipeline(*((statement, params) for statement in statements))
+                    gone += len(answers[-1])
         if not rows:
             break
-        for strategy, statements in _EXPIRE.items():
-            threads = [row["thread_id"] for row in rows if row["ttl_strategy"] == strategy]
-            if threads:
-                params: dict[str, Any] = {"threads": threads, "strategy": strategy}
-                answers = await database.pipeline(*((statement, params) for statement in statements))
-                gone += len(answers[-1])
         left -= len(rows)
     if gone:
         log.info("threads whose time was over", extra={"event": "threads.expired", "threads": gone})

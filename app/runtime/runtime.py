@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from app.graphs.snapshot import thread_facts
 from app.imports import late
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import admission, bodies, cancel, engine, queue, sweeper
+from app.runtime import admission, bodies, cancel, engine, queue, takeover
 from app.runtime import drain as draining
 from app.runtime.admission import Admitted, Limits, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
@@ -37,6 +36,7 @@ from app.runtime.lease import Lease
 from app.runtime.outbox import NoOutbox, Outbox
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import Phase, StopWish
+from app.runtime.sweeper import Sweeper
 from app.runtime.threadlog import ThreadLog
 from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
@@ -52,6 +52,10 @@ log = logging.getLogger(__name__)
 
 OUTBOX_SECONDS = 1.0
 """What a process that leaves gives to receivers who are just being told of a run."""
+
+
+class _NotOpened(Exception):
+    """A graph cannot be opened. Its cause may look like trouble of the database, and is its factory's."""
 
 
 class Runtime:
@@ -83,9 +87,7 @@ class Runtime:
         self.worker = Worker(self)
         self.follower = Follower(self)
         self.thread_log = ThreadLog(self)
-        self.chores: list[Callable[[], Awaitable[object]]] = []
-        """What else each sweep does; each has to be safe in any number of processes at once."""
-        self._sweeper: asyncio.Task[None] | None = None
+        self.sweeper = Sweeper(self)
         self._admissions: set[asyncio.Task[Any]] = set()
 
     @property
@@ -114,7 +116,7 @@ class Runtime:
                 self._store = self.store  # what is wrong with its embedding is said at the start
         self.worker.start()
         if not self.settings.on_lambda:  # there the schedule sweeps
-            self._sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+            self.sweeper.start()
         self.phase = Phase.READY
 
     @property
@@ -171,14 +173,10 @@ class Runtime:
 
     async def release(self, budget: Budget) -> None:
         """End what this object has started, and shut the gate: after this nobody uses the pool."""
-        tasks = [task for task in (self._sweeper,) if task is not None]
-        for task in tasks:
-            task.cancel()
+        await self.sweeper.stop(budget.left() / 2)
         await self.worker.stop(budget.left())
         await self.follower.stop(budget.left())
         await self.thread_log.stop(budget.left())
-        if tasks:
-            await asyncio.wait(tasks, timeout=budget.left())
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
         if self._store is not None:
@@ -284,7 +282,7 @@ class Runtime:
         for run_id, wish in cancelled.live.items():
             self._stop_here(run_id, wish)
         if cancelled.orphans:
-            await sweeper.take_over_expired(self, cancelled.orphans)
+            await takeover.take_over_expired(self, cancelled.orphans)
         if cancelled.ended:
             self.outbox.nudge()
             await self.refresh_thread(thread_id)
@@ -338,7 +336,8 @@ class Runtime:
                 facts, known = await self._read_thread(thread_id, row), True
             except DATABASE_TROUBLE:
                 raise
-            except Exception as problem:  # its graph's factory, or a class that is no longer there
+            except Exception as failure:  # its graph's factory, or a class that is no longer there
+                problem = (isinstance(failure, _NotOpened) and failure.__cause__) or failure
                 log.exception(
                     "the state of a thread cannot be read",
                     extra={"event": "thread.unreadable", "thread_id": str(thread_id)},
@@ -367,37 +366,29 @@ class Runtime:
             stored={"configurable": of_a_thread(row["configurable"])},
         )
         await engine.load()
-        async with self.graphs.open(
+        graph_of = self.graphs.open(
             row["graph_id"],
             config=config,
             access="threads.read",
             checkpointer=engine.PooledSaver(self.database),
             store=self.store_of(row["owner"]),
-        ) as graph:
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                graph = await stack.enter_async_context(graph_of)
+            except Exception as problem:
+                raise _NotOpened from problem
             status, values, interrupts = thread_facts(await graph.aget_state(config))
         return ThreadFacts(status, wire.dumps(values) if values is not None else None, interrupts)
 
     # The sweep
 
     async def sweep(self) -> int:
-        """One round of the sweep, now; how many runs were taken over."""
-        try:
-            return await sweeper.sweep(self)
-        finally:
-            for chore in self.chores:
-                await chore()
+        """All that sweeps do, now and once; how many runs were taken over.
 
-    async def _sweep(self) -> None:
-        seconds = self.settings.sweep_seconds
-        while not self.draining:
-            # Jitter, so that replicas share the work instead of meeting over it.
-            await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
-            try:
-                await self.sweep()
-            except DATABASE_TROUBLE as problem:
-                log.warning("sweep: %s", problem, extra={"event": "sweep.trouble"})
-            except Exception:
-                log.exception("sweep failed; the next one tries again", extra={"event": "sweep.failed"})
+        Raises, when all the rest is done, what has gone wrong first.
+        """
+        return await self.sweeper.sweep()
 
 
 _HEAD = """(select max(k.checkpoint_id) from checkpoints k

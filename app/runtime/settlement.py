@@ -95,11 +95,7 @@ update slackwater.threads t set
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
 where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 
-_HAND_OVER = f"""
-with now as (
-  select r.run_id, {PROGRESS} as progress from slackwater.runs r where r.run_id = %(run_id)s
-), owned as (
-  update slackwater.runs r set status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
+GIVEN_BACK = f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
     handovers = handovers + 1, stopped = %(stopped)s, reason = %(reason)s,
     worked_seconds = {WORKED},
     -- Its reader has lost its connection with us, and has some time to come back to whoever goes on.
@@ -109,7 +105,14 @@ with now as (
     -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
     -- Nor what was lost with a process whose event loop another run has blocked.
     stalls = case when r.progress is distinct from now.progress then 0 else r.stalls end
-      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null,
+      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null"""
+"""What becomes of run `r` that goes on elsewhere; needs `now`, with its `progress`."""
+
+_HAND_OVER = f"""
+with now as (
+  select r.run_id, {PROGRESS} as progress from slackwater.runs r where r.run_id = %(run_id)s
+), owned as (
+  update slackwater.runs r set {GIVEN_BACK},
     {_SIGN}
   from now where r.run_id = now.run_id and {_OURS}
   returning r.run_id

@@ -1,18 +1,26 @@
-"""What nobody else looks after: runs of dead processes, runs to delete, old events, readers that did not return."""
+"""What nobody else looks after: runs of dead processes, runs to delete, old events, readers that did not return.
+
+Two loops: one takes over what has expired, until nothing is left; the other does the chores, one after the other. Each
+chore is bounded in its time and in what one statement of it takes on, and what goes wrong with it concerns no other one.
+All of it is safe in any number of processes at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import engine, pruning, queue, settlement
+from app.runtime import pruning, retention, takeover
+from app.runtime.batch import Batch
+from app.runtime.bounded import bounded
 from app.runtime.cancel import READER_GONE, CancelAction
-from app.runtime.claims import MAX_STALLS, WORKED
-from app.runtime.settlement import ThreadFacts
-from app.runtime.states import RunStatus, Stopped
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 
@@ -21,68 +29,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRIM_RUNS = 200
-TRIM_ROUNDS = 50
+CHORE_STATEMENTS = 2
+"""How long one chore may take, in times of a statement. What it has not come to is there the next time."""
+
+UNWIND_SECONDS = 1.0
+"""How long a chore that has had its time has for its way out; user code in it may not let itself be cancelled."""
+
+WINDOW_SHARE = 0.5
+"""Of an invocation's time, for its sweep. The rest is for the runs that have become ready."""
 
 READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
 
-_EXPIRED = f"""
-select run_id, thread_id, owner, kind, fence, worker, cancel_action, cancel_reason, stalls, attempt,
-  {WORKED} >= %(limit)s as overdue
-from slackwater.runs r
-where status = 'running' and lease_until < now() and run_id <> all(%(here)s::uuid[])
-  and (%(run_ids)s::uuid[] is null or run_id = any(%(run_ids)s::uuid[]))
-order by lease_until limit 100 for no key update of r skip locked"""
-# A row that somebody has locked is left alone: whoever waited for it would take it before its owner has renewed it.
-
-_DROP_WRITE = """
-delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s
-  and worker is not distinct from %(worker)s and kind = 'write'
-  and lease_until < clock_timestamp()"""
-
-# A run's events go all at once: then a reader either finds every one of them, or is told that they are gone.
-_TRIM_EVENTS = f"""
-with old as (
-  select distinct e.run_id from slackwater.run_events e join slackwater.runs r using (run_id)
-  where e.created_at < clock_timestamp() - make_interval(secs => %(seconds)s)
-    and r.ended_at < clock_timestamp() - make_interval(secs => %(seconds)s) limit {TRIM_RUNS}
-), mine as (
-  select r.run_id from slackwater.runs r join old using (run_id) for update of r skip locked
-), gone as (
-  delete from slackwater.run_events e using mine where e.run_id = mine.run_id
-)
-select run_id from mine"""
-
-# They belong to no run.
-_TRIM_STATES = """
-delete from slackwater.run_events where event = 'state_update'
-  and created_at < clock_timestamp() - make_interval(secs => %(seconds)s)"""
-
-_TRIM_KEYS = (
-    "delete from slackwater.idempotency_keys where created_at < clock_timestamp() - interval '24 hours'"
-)
-
-_TRIM_ITEMS = """
-with old as (
-  select prefix, key from store where expires_at < now() limit 1000 for update skip locked
-)
-delete from store s using old where s.prefix = old.prefix and s.key = old.key"""
-
 _READERS_GONE = f"""
 select run_id, thread_id, owner from slackwater.runs
-where status in ('pending', 'running') and reader_left_at < clock_timestamp() - interval '{READER_SECONDS} seconds'
-  and cancel_action is null limit 100"""
+where status in ('pending', 'running') and cancel_action is null
+  and reader_left_at < now() - interval '{READER_SECONDS} seconds' order by reader_left_at limit %(limit)s"""
 
 _READERS_HERE = """
 update slackwater.runs set reader_left_at = null
 where run_id = any(%(run_ids)s::uuid[]) and reader_left_at is not null and status in ('pending', 'running')"""
 
-_STALE_THREADS = """
-select t.thread_id from slackwater.threads t where t.status = 'busy'
-  and (t.metadata ->> 'graph_id' is null or t.metadata ->> 'graph_id' = any(%(graphs)s)) and not exists (
-  select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running')) limit 100"""
+# Some of the busy threads, and which of them nobody works for. A run that is running holds its thread.
+_BUSY_THREADS = """
+select t.thread_id, (t.graph_id is null or t.graph_id = any(%(graphs)s))
+  and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.holds_thread)
+  and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status = 'pending') as stale
+from (
+  select thread_id, metadata ->> 'graph_id' as graph_id from slackwater.threads
+  where status = 'busy' and thread_id > %(after)s order by thread_id limit %(limit)s) t
+order by t.thread_id"""
 
+_FIRST = UUID(int=0)
 
 STUCK_LEASE_SECONDS = 5
 """A run whose lease has expired is taken over within this time, or nobody sweeps often enough."""
@@ -93,143 +71,212 @@ STUCK_WAIT_SECONDS = 60
 _STUCK = f"""
 select count(*) as runs from (
   (select 1 from slackwater.runs where status = 'running'
-    and lease_until < clock_timestamp() - interval '{STUCK_LEASE_SECONDS} seconds' limit 1000)
+    and lease_until < now() - interval '{STUCK_LEASE_SECONDS} seconds' limit 1000)
   union all
   (select 1 from slackwater.runs where ready
-    and available_at < clock_timestamp() - interval '{STUCK_WAIT_SECONDS} seconds' limit 1000)) stuck"""
+    and available_at < now() - interval '{STUCK_WAIT_SECONDS} seconds' limit 1000)) stuck"""
 
 
-async def sweep(runtime: Runtime) -> int:
-    """One round; how many runs were taken over. Safe to do in any number of processes at once."""
-    database = runtime.database
-    # Before anything is done about them, and whether or not it succeeds.
-    for row in await database.fetch(_STUCK):
-        metrics.level(Metric.RUNS_STUCK, row["runs"])
-    taken = await take_over_expired(runtime)
-    if readers := list(runtime.follower.following):
-        # A run may have been handed over while its reader was, and still is, connected to this process.
-        await database.execute(_READERS_HERE, {"run_ids": readers})
-    for row in await database.fetch(_READERS_GONE):
-        await runtime.cancel(
-            row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, READER_GONE
-        )
-    for row in await database.fetch(_STALE_THREADS, {"graphs": list(runtime.graphs.ids)}):
-        await runtime.refresh_thread(row["thread_id"])
-    await pruning.delete_due(database)
-    for _ in range(TRIM_ROUNDS):
-        seconds = runtime.settings.event_retention_seconds
-        if len(await database.fetch(_TRIM_EVENTS, {"seconds": seconds})) < TRIM_RUNS:
-            break
-    await database.execute(_TRIM_STATES, {"seconds": runtime.settings.event_retention_seconds})
-    await database.execute(_TRIM_KEYS)
-    await pruning.expire(database, runtime.graphs.thread_ttl)
-    await database.execute(_TRIM_ITEMS)
-    await runtime.outbox.sweep()
-    return taken
+class SweepFailed(Exception):
+    """A part of a sweep has failed, and is in the log. The other parts are done."""
+
+    def __init__(self, problem: BaseException) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
 
 
-async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID] | None = None) -> int:
-    """Take over the runs (of `run_ids`, or all) whose lease has expired; how many there were."""
-    params = {
-        "run_ids": None if run_ids is None else list(run_ids),
-        # What is worked on here its own renewal asks for first.
-        "here": [a.run.run_id for a in runtime.worker.attempts if not a.saver.lease.lost],
-        "limit": runtime.settings.run_timeout_seconds or float("inf"),
-    }
-    rows = await runtime.database.fetch(_EXPIRED, params)
-    taken = 0
-    for row in rows:
-        taken += await take_over(runtime, row)
-    return taken
+class Sweeper:
+    """The sweeps of one process."""
 
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.chores: dict[str, Callable[[], Awaitable[object]]] = {
+            "readers": self._readers,
+            "threads": self._threads,
+            "events": self._events,
+            "runs": self._runs,
+            "keys": self._keys,
+            "ttl": self._ttl,
+            "items": self._items,
+            "webhooks": runtime.outbox.sweep,
+        }
+        """By name. Others may be added: each has to be safe in any number of processes at once."""
+        self.tasks: list[asyncio.Task[None]] = []
+        self._left: dict[str, asyncio.Task[object]] = {}
+        """Chores that have not let themselves be cancelled."""
+        self._after = _FIRST
+        self._batches = {
+            "take over": Batch(100, 500),
+            "readers": Batch(100, 100),
+            "threads": Batch(500, 1000),
+            "events": Batch(1000, 10_000),
+            "runs": Batch(200, 500),
+            "keys": Batch(1000, 10_000),
+            "ttl": Batch(pruning.BATCH, pruning.BATCH),
+            "items": Batch(1000, 10_000),
+        }
 
-async def take_over(runtime: Runtime, row: dict[str, Any]) -> bool:
-    """Take a run from an owner whose lease has expired: requeue it, or end it as somebody wished."""
-    database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
-    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
-    whose |= {"fence": row["fence"], "worker": row["worker"]}
-    if row["kind"] == "write":
-        _, _, promoted = await database.pipeline(
-            (queue.LOCK, whose), (_DROP_WRITE, whose), (queue.PROMOTE, whose)
-        )
-        if queue.is_due(promoted):
-            runtime.worker.offer()
-        await runtime.refresh_thread(thread_id)
-        return True
-    if row["cancel_action"]:
-        rollback = row["cancel_action"] == CancelAction.ROLLBACK.value
-        error = (
-            None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
-        )
-        settled = await settlement.end(
-            database,
-            **whose,
-            status=RunStatus.INTERRUPTED,
-            facts=ThreadFacts("busy" if rollback else "interrupted", None, {}, error),
-            events=(),
-            last_event=None,
-            checkpoint_id=None,
-            reason=row["cancel_reason"],
-            rollback=rollback,
-            expired=True,
-        )
-        await runtime.refresh_thread(thread_id)
-    elif row["overdue"]:
-        settled = await settlement.end(
-            database,
-            **whose,
-            status=RunStatus.TIMEOUT,
-            facts=ThreadFacts("error", None, {}, settlement.TIMED_OUT),
-            events=(),
-            last_event=None,
-            checkpoint_id=None,
-            expired=True,
-        )
-        await runtime.refresh_thread(thread_id)
-    else:
-        nodes = await _pending_names(runtime, thread_id) if row["stalls"] >= MAX_STALLS - 1 else ""
-        settled = await settlement.hand_over(
-            database,
-            **whose,
-            stopped=Stopped.LOST,
-            reason="lease_expired",
-            events=(),
-            checkpoint_id=None,
-            max_handovers=runtime.settings.max_handovers,
-            nodes=nodes,
-            expired=True,
-        )
-    if settled.error is not None:
-        await runtime.refresh_thread(thread_id)
-    if settled.owned:
-        runtime.hints.give()
-        log.warning(
-            "took over a run whose process is gone",
-            extra={
-                "event": "run.taken_over",
-                "run_id": str(run_id),
-                "thread_id": str(thread_id),
-                "attempt": row["attempt"],
-                "fence": row["fence"],
-                "reason": "lease_expired",
-                "status": settled.status,
-            },
-        )
-        runtime.worker.wake()
-    return settled.owned
+    # The loops
 
+    def start(self) -> None:
+        """Start the loops."""
+        self.tasks = [
+            asyncio.create_task(self._forever(act), name=f"sweeper:{name}")
+            for name, act in (("take-over", self.take_over), ("chores", self.do_chores))
+        ]
 
-async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
-    await engine.load()
-    try:
-        head = await engine.PooledSaver(runtime.database).aget_tuple(
-            {"configurable": {"thread_id": str(thread_id)}}
+    async def stop(self, timeout: float) -> None:
+        """End the loops, and what is left of chores, within `timeout` seconds."""
+        tasks = [*self.tasks, *self._left.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    async def _forever(self, act: Callable[[], Awaitable[object]]) -> None:
+        seconds = self._runtime.settings.sweep_seconds
+        while not self._runtime.draining:
+            # Jitter, so that replicas share the work instead of meeting over it.
+            await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+            with suppress(SweepFailed):  # it is in the log
+                await act()
+
+    async def sweep(self) -> int:
+        """All of it, once; how many runs were taken over. In an invocation within half of what is left of it.
+
+        Raises, when all the rest is done, what has gone wrong first.
+        """
+        now = time.monotonic()
+        until = now + (self._runtime.worker.deadline - now) * WINDOW_SHARE
+        taken, failures = 0, []
+        for part in (self.take_over, self.do_chores):
+            try:
+                taken += await part(until) or 0
+            except SweepFailed as failure:
+                failures.append(failure.problem)
+        if failures:
+            raise failures[0]
+        return taken
+
+    async def take_over(self, until: float = float("inf")) -> int:
+        """Take over what has expired, until nothing is left, or `until` (monotonic seconds); how many there were.
+
+        Raises SweepFailed, and so does `do_chores`.
+        """
+        taken = 0
+
+        async def act() -> None:
+            nonlocal taken
+            # Before anything is done about them, and whether or not it succeeds.
+            for row in await self._runtime.database.fetch(_STUCK):
+                metrics.level(Metric.RUNS_STUCK, row["runs"])
+            taken = await takeover.take_over_all(self._runtime, self._batches["take over"])
+
+        if problem := await self._do("take over", act, until):
+            raise SweepFailed(problem)
+        return taken
+
+    async def do_chores(self, until: float = float("inf")) -> None:
+        """Each chore once, as far as there is time for it."""
+        problems = [await self._do(name, act, until) for name, act in list(self.chores.items())]
+        for problem in filter(None, problems):
+            raise SweepFailed(problem)
+
+    async def _do(
+        self, name: str, act: Callable[[], Awaitable[object]], until: float
+    ) -> BaseException | None:
+        """One chore, within its time; what has gone wrong with it."""
+        seconds = min(CHORE_STATEMENTS * self._runtime.database.statement_seconds, until - time.monotonic())
+        if seconds <= 0 or name in self._left:
+            log.warning(
+                "no time for %s; the next sweep has", name, extra={"event": "sweep.late", "chore": name}
+            )
+            return None
+        task = asyncio.ensure_future(act())
+        task.set_name(f"sweep:{name}")
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if late := not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=UNWIND_SECONDS)
+                if not task.done():
+                    self._left[name] = task
+                    task.add_done_callback(lambda _: self._left.pop(name, None))
+        if late:
+            log.warning(
+                "%s has had its %g s; the next sweep goes on%s",
+                name,
+                seconds,
+                " when it has ended" if name in self._left else "",
+                extra={"event": "sweep.late", "chore": name},
+            )
+        elif problem := task.exception():
+            self._report(name, problem)
+            return problem
+        return None
+
+    def _report(self, name: str, problem: BaseException) -> None:
+        trouble = isinstance(problem, DATABASE_TROUBLE)
+        log.log(
+            logging.WARNING if trouble else logging.ERROR,
+            "%s: %s; the next sweep tries again",
+            name,
+            problem,
+            exc_info=None if trouble else problem,
+            extra={"event": "sweep.trouble" if trouble else "sweep.failed", "chore": name},
         )
-    except DATABASE_TROUBLE:
-        raise
-    except Exception:  # a class that is no longer there: it keeps nobody from ending the run
-        log.exception(
-            "checkpoint not readable", extra={"event": "sweep.unreadable", "thread_id": str(thread_id)}
-        )
-        return ""
-    return ", ".join(sorted(engine.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""
+
+    # The chores
+
+    async def _readers(self) -> None:
+        runtime = self._runtime
+        if readers := list(runtime.follower.following):
+            # A run may have been handed over while its reader was, and still is, connected to this process.
+            await runtime.database.execute(_READERS_HERE, {"run_ids": readers})
+        with self._batches["readers"].sized() as limit:
+            rows = await runtime.database.fetch(_READERS_GONE, {"limit": limit})
+        for row in rows:
+            cancel = runtime.cancel(
+                row["owner"], row["thread_id"], [row["run_id"]], CancelAction.INTERRUPT, READER_GONE
+            )
+            try:
+                await bounded(cancel, takeover.READ_SECONDS, None)
+            except DATABASE_TROUBLE as problem:
+                self._report("readers", problem)
+
+    async def _threads(self) -> None:
+        """Let the threads show their state that whoever has ended their last run did not live to read."""
+        begun = self._after
+        while True:
+            with self._batches["threads"].sized() as limit:
+                rows = await self._runtime.database.fetch(
+                    _BUSY_THREADS,
+                    {"after": self._after, "limit": limit, "graphs": list(self._runtime.graphs.ids)},
+                )
+            for row in rows:
+                # Not at the end: what hangs with one thread is not met first by the next sweep, too.
+                self._after = row["thread_id"]
+                if row["stale"]:
+                    await takeover.read_again(self._runtime, row["thread_id"])
+            if len(rows) < limit:
+                wrapped, self._after = begun != _FIRST, _FIRST
+                if not wrapped:
+                    return
+                begun = _FIRST
+
+    async def _events(self) -> None:
+        seconds = self._runtime.settings.event_retention_seconds
+        await retention.trim_events(self._runtime.database, seconds, self._batches["events"])
+
+    async def _runs(self) -> None:
+        await retention.delete_runs(self._runtime.database, self._batches["runs"], self._batches["events"])
+
+    async def _keys(self) -> None:
+        await retention.trim_keys(self._runtime.database, self._batches["keys"])
+
+    async def _ttl(self) -> None:
+        await pruning.expire(self._runtime.database, self._runtime.graphs.thread_ttl, self._batches["ttl"])
+
+    async def _items(self) -> None:
+        await retention.trim_items(self._runtime.database, self._batches["items"])

@@ -50,7 +50,8 @@ class Entry(NamedTuple):
 # In one snapshot: a run that is seen to have ended is seen with all its events.
 _LOG = f"""
 select e.fence, e.seq, e.event, e.data, e.run_id, e.created_at as at, null::text as status from slackwater.run_events e
- where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}"""
+ where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq)
+   and not exists (select 1 from slackwater.runs x where x.run_id = e.run_id and x.trimmed is not null) order by e.fence, e.seq limit {PAGE}"""
 
 _ENDS = f"""
 select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data, r.run_id,

@@ -132,6 +132,11 @@ class Worker:
         left = self._deadline - time.monotonic() + LEASE_AFTER_DEADLINE_SECONDS
         return min(self.runtime.settings.lease_seconds, max(left, LEASE_AFTER_DEADLINE_SECONDS))
 
+    @property
+    def deadline(self) -> float:
+        """The end of the invocation whose window was opened last (monotonic seconds); infinite where there is none."""
+        return self._deadline
+
     async def work(self, until: float) -> None:
         """Claim and work, several runs at a time, until nothing is left to claim, or `until` (monotonic seconds)."""
         self._taking = True

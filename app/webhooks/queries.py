@@ -63,7 +63,7 @@ where {_MINE}"""
 
 _TRIM = f"""
 delete from slackwater.webhooks where run_id in (
-  select run_id from slackwater.webhooks where given_up_at < clock_timestamp() - interval '{KEPT_DAYS} days'
+  select run_id from slackwater.webhooks where given_up_at < statement_timestamp() - interval '{KEPT_DAYS} days'
   limit 1000 for update skip locked)"""
 
 

@@ -233,7 +233,7 @@ class Process:
         assert self.link is not None, "a process that is to die needs a link"
         self.link.cut()
         worker = self.runtime.worker
-        loops = [*worker._tasks, *([self.runtime._sweeper] if self.runtime._sweeper else [])]
+        loops = [*worker._tasks, *self.runtime.sweeper.tasks]
         attempts = [attempt for attempt in worker.attempts if attempt.task is not None]
         for attempt in attempts:
             attempt.saver.lease.lost = True

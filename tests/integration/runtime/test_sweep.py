@@ -15,7 +15,7 @@ from rig import ASSISTANT, OWNER, Fleet, Process
 
 from app.errors import Draining, LeaseLost, NotFound
 from app.ids import uuid7
-from app.runtime import pruning, sweeper
+from app.runtime import pruning, retention
 from app.runtime.hold import ThreadHeld
 
 
@@ -201,8 +201,9 @@ async def test_a_hidden_thread_stays_while_another_run_of_it_does(fleet: Fleet, 
 async def test_the_events_of_a_run_go_all_at_once_and_not_before_it_is_old(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "TRIM_RUNS", 2)
-    monkeypatch.setattr(sweeper, "_TRIM_EVENTS", sweeper._TRIM_EVENTS.replace("limit 200", "limit 2"))
+    monkeypatch.setattr(retention, "RUNS", 2)
+    for name in ("_MARK_OLD", "_WIPE"):
+        monkeypatch.setattr(retention, name, getattr(retention, name).replace("limit 200", "limit 2"))
     process = await fleet.start(event_retention_seconds=100)
     hold = helm.hold("z")
     live = (await process.admit("nest")).row["run_id"]
@@ -242,7 +243,9 @@ async def test_a_thread_on_which_a_run_begins_just_now_is_not_deleted_with_the_l
 ) -> None:
     run = (await process.admit("line", on_completion="delete")).row
     await fleet.ended(run["run_id"])
-    await fleet.database.execute("update slackwater.runs set delete_at = now() - interval '1 second'")
+    await fleet.database.execute(
+        "update slackwater.runs set delete_at = now() - interval '1 second', trimmed = 'gone'"
+    )
     sweep: asyncio.Task[int] | None = None
     async with fleet.database.connection() as connection, connection.transaction():
         # GIVEN a run that is being admitted
@@ -286,30 +289,29 @@ async def test_a_hold_whose_process_died_is_dropped_and_the_thread_goes_on(
     assert await fleet.database.fetch("select 1 from slackwater.runs where kind = 'write'") == []
 
 
-async def test_the_sweep_goes_on_after_trouble(
-    fleet: Fleet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
+async def test_the_sweep_goes_on_after_trouble(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     process = await fleet.start(begin=False, sweep_seconds=0.02)
+    calls: list[str] = []
 
-    async def sweep(runtime: object) -> int:
-        calls.append(1)
-        if len(calls) == 1:
-            raise TimeoutError("slow")
-        if len(calls) == 2:
-            raise InvalidTextRepresentation("strange")
-        return 0
+    async def slow() -> None:
+        calls.append("slow")
+        raise TimeoutError("slow")
 
-    monkeypatch.setattr(sweeper, "sweep", sweep)
+    async def strange() -> None:
+        calls.append("strange")
+        raise InvalidTextRepresentation("strange")
+
+    process.runtime.sweeper.chores = {"slow": slow, "strange": strange}
     await process.runtime.start()
 
     async def thrice() -> bool:
-        return len(calls) > 2
+        return len(calls) > 5
 
     await fleet.until(thrice)
-    assert [r.event for r in caplog.records if r.levelno >= logging.WARNING] == [  # type: ignore[attr-defined]
-        "sweep.trouble",
-        "sweep.failed",
+    assert calls[:4] == ["slow", "strange"] * 2
+    assert [(r.event, r.chore) for r in caplog.records if r.levelno >= logging.WARNING][:2] == [  # type: ignore[attr-defined]
+        ("sweep.trouble", "slow"),
+        ("sweep.failed", "strange"),
     ]
 
 

@@ -187,3 +187,9 @@ async def goes_wrong(state: State, config: RunnableConfig) -> dict:
 
 
 flaky = chain("a", "goes_wrong", "z", goes_wrong=goes_wrong)
+
+
+async def made(config: RunnableConfig) -> CompiledStateGraph:
+    """A factory, which a test can let fail or hang."""
+    await helm.begin("factory", config)
+    return line
