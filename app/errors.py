@@ -201,6 +201,12 @@ class AnswerTooLarge(ApiError):
         )
 
 
+class PageTooLarge(ApiError):
+    """The answer would have more than 20 MB: ask for less at a time (`limit`, `select`)."""
+
+    status = 422
+
+
 class EventTooLarge(SlackwaterError):
     """An event is too large for any page of a stream."""
 

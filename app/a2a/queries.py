@@ -88,7 +88,7 @@ async def list_(
         "limit": limit,
         "offset": offset,
     }
-    return await database.fetch(_LIST, params)
+    return await database.fetch_page(_LIST, params, limit)
 
 
 _VALUES = """
@@ -98,5 +98,5 @@ where run_id = any(%(run_ids)s::uuid[]) and event = 'values' order by run_id, fe
 
 async def last_values(database: Database, run_ids: list[UUID]) -> dict[UUID, str]:
     """What runs have come to, as JSON, as long as their logs are kept: for those after which others have come."""
-    rows = await database.fetch(_VALUES, {"run_ids": run_ids}) if run_ids else []
+    rows = await database.fetch_page(_VALUES, {"run_ids": run_ids}, len(run_ids)) if run_ids else []
     return {row["run_id"]: row["data"] for row in rows}

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound
+from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound, PageTooLarge
 from app.openapi.parameters import ASSISTANT, MOMENT
 from app.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
 
@@ -131,7 +131,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /assistants/search": Operation(
         id="search_assistants",
         answers={200: page(AssistantPart, _ONE)},
-        errors=(NotFound,),
+        errors=(NotFound, PageTooLarge),
         bodies={"by metadata": {"metadata": {"created_by": "system"}, "limit": 10, "sort_by": "name"}},
     ),
     "POST /assistants/count": Operation(
@@ -169,7 +169,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 [{name: value for name, value in _ONE.items() if name != "updated_at"}],
             )
         },
-        errors=(NotFound,),
+        errors=(NotFound, PageTooLarge),
         bodies={"the newest": {"limit": 1}},
     ),
     "POST /assistants/{assistant_id}/latest": Operation(

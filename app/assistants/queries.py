@@ -132,10 +132,11 @@ async def search(
     """One page and, where there is more, the first row of the next one."""
     order = _ORDER[query.sort_by or "created_at"]
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
-    rows = await database.fetch(
+    rows = await database.fetch_page(
         f"select {_COLUMNS} from slackwater.assistants where {_FILTER} "
         f"order by {order} {direction}, assistant_id {direction} limit %(limit)s offset %(offset)s",
         {**_filter(owner, graphs, query), "limit": query.limit + 1, "offset": query.offset},
+        query.limit,
     )
     return [AssistantRow(**row) for row in rows]
 
@@ -187,7 +188,7 @@ async def versions(
     database: Database, owner: str, assistant_id: UUID, metadata: dict[str, Any], *, limit: int, offset: int
 ) -> list[AssistantRow]:
     """The versions of the owner's or the system's assistant, newest first; `metadata` by containment."""
-    rows = await database.fetch(
+    rows = await database.fetch_page(
         """
         select v.assistant_id, v.owner, v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version,
                v.created_at, v.created_at as updated_at
@@ -203,6 +204,7 @@ async def versions(
             "limit": limit,
             "offset": offset,
         },
+        limit,
     )
     return [AssistantRow(**row) for row in rows]
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.errors import BadRequest, Conflict, NotFound
+from app.errors import BadRequest, Conflict, NotFound, PageTooLarge
 from app.openapi.parameters import ASSISTANT, CRON, MOMENT, THREAD
 from app.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
 
@@ -80,6 +80,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="search_crons",
         answers={200: page(CronPart, _ONE)},
         bodies={"of a thread": {"thread_id": THREAD, "sort_by": "next_run_date", "sort_order": "asc"}},
+        errors=(PageTooLarge,),
     ),
     "POST /runs/crons/count": Operation(
         id="count_crons",

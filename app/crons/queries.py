@@ -95,7 +95,7 @@ async def search(database: Database, owner: str, query: CronSearch) -> list[Row]
     """One page and, where there is more, the first row of the next one."""
     order = _ORDER[query.sort_by or "created_at"]
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
-    return await database.fetch(
+    return await database.fetch_page(
         f"select {_NAMES} from slackwater.crons where {_FILTER} "
         "and (%(enabled)s::boolean is null or enabled = %(enabled)s) "
         f"order by {order} {direction} nulls last, cron_id {direction} limit %(limit)s offset %(offset)s",
@@ -105,6 +105,7 @@ async def search(database: Database, owner: str, query: CronSearch) -> list[Row]
             "limit": query.limit + 1,
             "offset": query.offset,
         },
+        query.limit,
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from psycopg import AsyncConnection, Error, OperationalError, errors
@@ -20,6 +20,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool
 
+from app.errors import PageTooLarge
 from app.postgres import jsonb
 from app.postgres.conninfo import IS_READ_ONLY, Conninfo, asks_for_writing, renewed, resolve, whoever_answers
 from app.postgres.gate import Gate
@@ -38,6 +39,9 @@ Statement: TypeAlias = tuple[QueryNoTemplate, Params]
 CONNECT_SECONDS = 5
 CANCEL_SECONDS = 0.25  # for each of the two steps of ending a statement that nobody waits for any more
 MIN_SIZE = 2
+
+PAGE_BYTES = 20_000_000
+"""How much the rows of one page may have."""
 
 # A socket that died without a FIN is noticed after ~10 s instead of after the kernel's 15 minutes.
 KEEPALIVE = {
@@ -346,6 +350,27 @@ class Database:
 
         return await self._carry_out(send, only_reads=_only_reads(sql))
 
+    async def fetch_page(self, sql: QueryNoTemplate, params: Params, limit: int) -> list[Row]:
+        """The rows of a `select` for a page of `limit`, and those that it finds beyond, which say that there is more.
+
+        They are read one by one, so that no more of them is ever in memory than may be answered. Raises PageTooLarge; a
+        single row may be larger.
+        """
+
+        async def send(connection: BoundedConnection) -> list[Row]:
+            rows: list[Row] = []
+            size = 0
+            cursor = connection.cursor()
+            async with aclosing(cursor.stream(sql, params)) as stream:  # type: ignore[type-var]
+                async for row in stream:
+                    size += _size_of(cursor.pgresult)
+                    if 0 < len(rows) < limit and size > PAGE_BYTES:
+                        raise PageTooLarge
+                    rows.append(row)
+            return rows
+
+        return await self._carry_out(send, only_reads=True)
+
     async def fetch_one(self, sql: QueryNoTemplate, params: Params = None) -> Row | None:
         """The first row of one statement, or None."""
         rows = await self.fetch(sql, params)
@@ -411,6 +436,12 @@ def _dropped(connection: AsyncConnection[Any]) -> bool:
 def _lost(connection: BoundedConnection, error: OperationalError) -> bool:
     """True if the statement failed because the session has ended. A late answer is not that."""
     return connection.trouble is not None and not isinstance(error, StatementTimeout)
+
+
+def _size_of(row: PGresult | None) -> int:
+    """The bytes of a row as the server has sent it."""
+    assert row is not None
+    return sum(len(row.get_value(0, column) or b"") for column in range(row.nfields))
 
 
 def _only_reads(sql: QueryNoTemplate) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.errors import BadRequest, JoinAgain, NotFound, StillRunning, ThreadBusy, TooManyRuns
+from app.errors import BadRequest, JoinAgain, NotFound, PageTooLarge, StillRunning, ThreadBusy, TooManyRuns
 from app.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from app.openapi.pieces import GONE, PART, Answer, ErrorKind, Event, Json, Operation, Shape, header
 from app.runs.models import READABLE, RUN_FIELDS
@@ -175,7 +175,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /threads/{thread_id}/runs": Operation(
         id="list_runs",
         answers={200: Answer("They, newest first.", list[RunPart], [_ONE])},
-        errors=(NotFound,),
+        errors=(NotFound, PageTooLarge),
         parameters={
             "status": {"description": "Only those in this status."},
             "select": {"schema": {"type": "array", "items": {"type": "string", "enum": list(RUN_FIELDS)}}},

@@ -56,8 +56,9 @@ async def list_(
 ) -> list[Row] | None:
     """The thread's runs, newest first; None if there is no such thread."""
     params = {"owner": owner, "thread_id": thread_id, "status": status, "limit": limit, "offset": offset}
-    thread, rows = await database.pipeline((_THREAD, params), (_LIST, params))
-    return rows if thread else None
+    if not await database.fetch(_THREAD, params):
+        return None
+    return await database.fetch_page(_LIST, params, limit)
 
 
 _ACTIVE = """

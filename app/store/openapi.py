@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.errors import BadRequest
+from app.errors import BadRequest, PageTooLarge
 from app.openapi.parameters import MOMENT
 from app.openapi.pieces import GONE, Answer, Operation, Shape
 
@@ -86,7 +86,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /store/items/search": Operation(
         id="search_items",
         answers={200: Answer("The items.", ItemsFound, {"items": [{**_ONE, "score": None}]})},
-        errors=(BadRequest,),
+        errors=(BadRequest, PageTooLarge),
         bodies={
             "by value": {"namespace_prefix": ["users"], "filter": {"age": {"$gte": 18}}, "limit": 5},
             "by meaning": {"namespace_prefix": ["users", "maria"], "query": "what she eats"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.auth.principal import Principal
 from app.errors import BadRequest, Draining
+from app.pieces import Pieces
 from app.runtime import engine
 from app.store.models import ItemDelete, ItemPut, ItemSearch, NamespaceList, check_key
 from app.wire import timestamp
@@ -47,18 +48,27 @@ async def delete(services: Services, principal: Principal, body: ItemDelete) -> 
         await store.adelete(tuple(body.namespace), body.key)
 
 
-async def search(services: Services, principal: Principal, body: ItemSearch) -> list[dict[str, Any]]:
-    """The last written first or, with a query and an index, the most similar. Raises BadRequest."""
+async def search(services: Services, principal: Principal, body: ItemSearch) -> list[Any]:
+    """The last written first or, with a query and an index, the most similar, as JSON.
+
+    Raises BadRequest and PageTooLarge.
+    """
+    pieces = Pieces(body.limit)
     async with _store(services, principal) as store:
-        items = await store.asearch(
-            tuple(body.namespace_prefix or ()),
-            query=body.query,
-            filter=_checked(body.filter),
-            limit=body.limit,
-            offset=body.offset,
-            refresh_ttl=body.refresh_ttl,
-        )
-    return [{**_view(item), "score": item.score} for item in items]
+        while asked := pieces.wanted:
+            items = await store.asearch(
+                tuple(body.namespace_prefix or ()),
+                query=body.query,
+                filter=_checked(body.filter),
+                limit=asked,
+                offset=body.offset + len(pieces.found),
+                refresh_ttl=body.refresh_ttl,
+            )
+            for item in items:
+                pieces.add({**_view(item), "score": item.score})
+            if len(items) < asked:
+                break
+    return pieces.found
 
 
 async def namespaces(

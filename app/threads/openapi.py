@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound
+from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound, PageTooLarge
 from app.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
 from app.openapi.pieces import GONE, PART, Answer, Event, Json, Operation, Shape, header, page
 from app.runtime.hold import ThreadHeld
@@ -244,6 +244,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "what waits for people": {"status": "interrupted", "select": ["thread_id", "interrupts"]},
             "the last words": {"metadata": {"customer": "4711"}, "extract": {"last": "values.messages[-1]"}},
         },
+        errors=(PageTooLarge,),
     ),
     "POST /threads/count": Operation(
         id="count_threads",
@@ -369,7 +370,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /threads/{thread_id}/history": Operation(
         id="get_history",
         answers={200: _HISTORY},
-        errors=_BROKEN,
+        errors=(*_BROKEN, PageTooLarge),
         parameters={
             "before": {
                 "description": "The id of a checkpoint: only those before it.",
@@ -382,7 +383,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/history": Operation(
         id="search_history",
         answers={200: _HISTORY},
-        errors=_BROKEN,
+        errors=(*_BROKEN, PageTooLarge),
         bodies={"the last ten": {"limit": 10, "select": ["checkpoint_id", "values.messages"]}},
     ),
 }

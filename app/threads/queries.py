@@ -183,11 +183,12 @@ async def search(database: Database, owner: str, ids: Sequence[UUID], query: Thr
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
     # Where nothing can be null, `nulls last` would only keep the index from being used.
     nulls: LiteralString = "nulls last" if sort_by == "state_updated_at" else ""
-    return await database.fetch(
+    return await database.fetch_page(
         f"select {columns}{extracted} from slackwater.threads where {_FILTER} "
         f"order by {_NAMES[sort_by]} {direction} {nulls}, thread_id {direction} "
         "limit %(limit)s offset %(offset)s",
         {**_filter(owner, ids, query), **paths, "limit": query.limit + 1, "offset": query.offset},
+        query.limit,
     )
 
 

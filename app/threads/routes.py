@@ -210,5 +210,4 @@ async def post_history(
     thread_id: str, body: HistorySearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """A thread's states, newest first, those that fit."""
-    found = await state.history(services, principal, parse_uuid(thread_id, "thread"), body)
-    return json_response([select_from(one, body.select) for one in found])
+    return json_response(await state.history(services, principal, parse_uuid(thread_id, "thread"), body))

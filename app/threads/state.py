@@ -15,6 +15,7 @@ from app.auth.principal import Principal
 from app.errors import BadRequest, Draining, Invalid, LeaseLost
 from app.graphs import snapshot
 from app.graphs.config import config_of, of_a_thread
+from app.pieces import Pieces
 from app.runtime import engine
 from app.runtime.hold import ThreadHeld
 from app.threads import queries
@@ -77,20 +78,32 @@ async def read(
 
 async def history(
     services: Services, principal: Principal, thread_id: UUID, query: HistorySearch
-) -> Sequence[Mapping[str, Any]]:
-    """`ThreadState`s, newest first. Raises NotFound."""
+) -> Sequence[Any]:
+    """What was selected of `ThreadState`s, newest first, as JSON. Raises NotFound and PageTooLarge."""
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
         return []
-    before = cast("RunnableConfig", {"configurable": {"checkpoint_id": query.before_id}})
+    pieces, before = Pieces(query.limit), query.before_id
     async with _open_to_read(services, thread) as graph:
-        states = graph.aget_state_history(
-            thread.config(query.checkpoint or HEAD),
-            filter=query.metadata,
-            before=before if query.before_id else None,
-            limit=query.limit,
-        )
-        return [snapshot.thread_state(state) async for state in states]
+        while asked := pieces.wanted:
+            states = [
+                found
+                async for found in graph.aget_state_history(
+                    thread.config(query.checkpoint or HEAD),
+                    filter=query.metadata,
+                    before=cast("RunnableConfig", {"configurable": {"checkpoint_id": before}})
+                    if before
+                    else None,
+                    limit=asked,
+                )
+            ]
+            for found in states:
+                whole = snapshot.thread_state(found)
+                pieces.add(snapshot.select_from(whole, query.select), whole if query.select else None)
+            if len(states) < asked:
+                break
+            before = states[-1].config["configurable"]["checkpoint_id"]
+    return pieces.found
 
 
 async def update(
