@@ -150,6 +150,32 @@ async def test_writes_wait_while_the_server_takes_none_and_are_carried_out_once(
     assert len([r for r in caplog.records if getattr(r, "event", "") == "database.read_only"]) == 1
 
 
+async def test_what_was_made_since_is_not_made_anew_for_those_who_meet_it_late(pair: Replication) -> None:
+    async with opened(pair.primary.uri()) as database:
+        taken = [await database.pool.getconn() for _ in range(4)]
+        seen = set()
+        for connection in taken:
+            # WHEN one after the other finds out what the first one has found out
+            await connection.execute("set default_transaction_read_only = on")
+            with pytest.raises(psycopg.OperationalError, match="read-only"):
+                await connection.execute("insert into t values (1)")
+            await database.pool.putconn(connection)
+            rows = await database.fetch("select pg_backend_pid() as pid")
+            seen.add(rows[0]["pid"])
+            await asyncio.sleep(0.1)
+        # THEN the first that was made instead is still there
+        assert len(await pids(database)) <= 4
+        assert seen <= await pids(database)
+
+
+async def pids(database: Database) -> set[int]:
+    """Of the sessions that the pool has now."""
+    rows = await asyncio.gather(
+        *(database.fetch("select pg_backend_pid() as pid, pg_sleep(0.2)") for _ in range(4))
+    )
+    return {row[0]["pid"] for row in rows}
+
+
 async def test_an_address_that_still_leads_to_the_old_server_costs_time_and_nothing_else(
     pair: Replication,
 ) -> None:
@@ -238,3 +264,21 @@ async def test_a_pooler_that_knows_nothing_of_the_promotion_keeps_nobody_out(
         pair.primary.set_read_only(False)
         assert await writing == 1
     assert numbers(pair.primary) == [1, 2]
+
+
+@pytest.mark.pgbouncer
+async def test_a_pooler_that_knows_nothing_of_a_server_that_takes_no_writes_is_not_believed(
+    pair: Replication, pgbouncer: Callable[..., str]
+) -> None:
+    # GIVEN a PgBouncer that says of its server what was true when it was first asked: that it takes writes
+    async with opened(pgbouncer(uri=pair.primary.uri())) as database:
+        await fill(database)
+        pair.primary.set_read_only(True)
+        writing = asyncio.create_task(write(database, 1))
+        await until(lambda: database.trouble is Trouble.READ_ONLY, "what the pool has learned")
+        # THEN nobody gets a connection with which he could not write
+        await asyncio.sleep(1.5)
+        assert not writing.done()
+        assert database.trouble is Trouble.READ_ONLY
+        pair.primary.set_read_only(False)
+        assert await writing == 1
