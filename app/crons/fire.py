@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from app.crons import queries
 from app.errors import ApiError, Draining, Invalid, NotFound
 from app.graphs.surface import Group
+from app.postgres.shares import Shares
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.admission import Overtaken
 
@@ -35,8 +36,9 @@ async def fire_due(services: Services) -> int:
     if Group.RUNS in services.graphs.http.disabled:
         return 0
     fired = 0
+    share = Shares()
     for _ in range(ROUNDS):
-        rows = await queries.due(services.database, services.graphs.ids, BATCH)
+        rows = await queries.due(services.database, services.graphs.ids, BATCH, share)
         # Several who look at once should not all wait for one another's first, nor all behind a thread that is locked.
         random.shuffle(rows)
         for row in rows:

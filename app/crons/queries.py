@@ -14,7 +14,9 @@ from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
 from app.auth.principal import SYSTEM_OWNER
+from app.postgres import shares
 from app.postgres.pool import Database, Row
+from app.postgres.shares import Shares
 
 if TYPE_CHECKING:
     from app.crons.models import CronFilter, CronSearch, SortBy
@@ -44,13 +46,26 @@ _ORDER: dict[SortBy, LiteralString] = {
 ABANDONED_SECONDS = 300
 """So long a cron whose graph is not served here is left to others: during a deployment they may know it."""
 
+_IS_DUE: LiteralString = f"""q.enabled and q.next_run_date <= statement_timestamp() and exists (
+    select 1 from slackwater.assistants a
+     where a.assistant_id = q.assistant_id and a.owner in (q.owner, %(system)s)
+       and (a.graph_id = any(%(graphs)s)
+            or q.next_run_date < statement_timestamp() - interval '{ABANDONED_SECONDS} seconds'))"""
+
 _DUE: LiteralString = f"""
-select c.*, a.graph_id, clock_timestamp() as now
-  from slackwater.crons c join slackwater.assistants a using (assistant_id)
- where c.enabled and c.next_run_date <= now() and a.owner in (c.owner, %(system)s)
-   and (a.graph_id = any(%(graphs)s)
-        or c.next_run_date < clock_timestamp() - interval '{ABANDONED_SECONDS} seconds')
- order by c.next_run_date limit %(limit)s"""
+with recursive {
+    shares.candidates(
+        table="slackwater.crons",
+        key="cron_id",
+        age="next_run_date",
+        first="'-infinity'::timestamptz",
+        waits="enabled",
+        due=_IS_DUE,
+    )
+}
+select c.*, a.graph_id, clock_timestamp() as now, {shares.LOOKED_UNTIL} as looked_until
+  from candidate d join slackwater.crons c using (cron_id) join slackwater.assistants a using (assistant_id)
+ order by d.share, d.turn nulls first, d.next_run_date limit %(limit)s"""
 
 _ADVANCE: LiteralString = """
 update slackwater.crons set next_run_date = %(next)s, revision = revision + 1
@@ -140,9 +155,15 @@ async def delete(database: Database, owner: str, cron_id: UUID) -> bool:
     )
 
 
-async def due(database: Database, graphs: Sequence[str], limit: int) -> list[Row]:
-    """What is due now, of every owner: those that have waited longest, with `graph_id` and the database's time `now`."""
-    return await database.fetch(_DUE, {"graphs": list(graphs), "system": SYSTEM_OWNER, "limit": limit})
+async def due(database: Database, graphs: Sequence[str], limit: int, share: Shares) -> list[Row]:
+    """What is due now, shared out per owner, and of each what has waited longest; with `graph_id`, and the database's time
+    as `now`."""
+    params = {"graphs": list(graphs), "system": SYSTEM_OWNER, "limit": limit, **share.parameters(())}
+    rows = await database.fetch(_DUE, params)
+    for row in rows:
+        share.served(row["owner"])
+        share.looked(row["looked_until"])
+    return rows
 
 
 def step(cron: Mapping[str, Any], following: datetime | None) -> tuple[str, dict[str, Any]]:

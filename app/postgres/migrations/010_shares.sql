@@ -1,10 +1,3 @@
--- Claims are shared out per owner: who comes next in the index, and what is ready of them.
-create index runs_ready_owner on slackwater.runs (owner, available_at, seq) where ready;
-create index webhooks_due_owner on slackwater.webhooks (owner, due_at) where given_up_at is null;
-
--- How many runs of an owner wait, and how many are worked on.
-create index runs_active on slackwater.runs (owner, status) where status in ('pending', 'running');
-
 -- Where the runs of an owner are limited, whoever admits or claims some does so one after the other.
 create function slackwater.lock_owner(whose text) returns void language sql volatile as $$
     select pg_advisory_xact_lock(hashtextextended('slackwater.runs of ' || whose, 0))

@@ -386,3 +386,24 @@ async def test_a_cron_acts_for_whoever_made_it(serve: Any) -> None:
         assert (run["owner"], run["assistant_id"]) == ("alice", UUID(assistant))
         path = f"/threads/{thread}/runs/{run['run_id']}"
         assert ((await alice.get(path)).status_code, (await bob.get(path)).status_code) == (200, 404)
+
+
+async def test_one_owners_crowd_of_crons_keeps_no_other_waiting(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fire, "BATCH", 4)
+    monkeypatch.setattr(fire, "ROUNDS", 1)
+    async with serve(names=("alice", "bob")) as api:
+        for name, count, minutes in (("alice", 30, 60), ("bob", 1, 1)):
+            for _ in range(count):
+                cron = {"assistant_id": "echo", "input": {"text": name}, "schedule": "0 5 1 1 *"}
+                assert (await api.client(name).post("/runs/crons", json=cron)).status_code == 200
+            await api.database.execute(
+                "update slackwater.crons set next_run_date = now() - %s * interval '1 minute' where owner = %s",
+                [minutes, name],
+            )
+
+        assert await fire_due(api.services) == 4
+
+        started = await api.database.fetch("select owner from slackwater.runs order by owner")
+        assert [row["owner"] for row in started] == ["alice"] * 3 + ["bob"]
