@@ -30,8 +30,9 @@ _OVERDUE = f"""t.ttl_minutes is not null and (t.swept_at is null or t.swept_at <
   and {EXPIRES} < (now() at time zone 'UTC')"""
 
 # Whoever has a cron on a thread means it to be there at the next date. Once there is none, its time is over.
-_AWAITED = """(t.ttl_strategy = 'delete' and exists (select 1 from slackwater.crons c
-    where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null))"""
+_AWAITED = """(t.ttl_strategy = 'delete' and coalesce((select true from slackwater.crons c
+    where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null limit 1), false))"""
+# Not `exists`, which within an `and` is answered for all crons at once.
 
 # What is running holds its thread; each is one look at an index, however many runs a thread has had.
 _IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status = 'pending')

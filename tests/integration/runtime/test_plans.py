@@ -1,0 +1,175 @@
+"""What every sweep and every claim reads, however much there is: a few rows by an index, and never a table.
+
+The statements are those that a process really sends. The planner is told that there are three million events and a million
+runs and threads; so many rows as are examined could not be fewer with all of them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from rig import Fleet
+
+from app.crons import queries as crons
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.postgres.shares import Shares
+from app.runtime import claims, retention
+from app.runtime.lease import Lease
+from app.webhooks import queries as webhooks
+
+THREADS = 20_000
+MOST_ROWS = 4000
+"""A statement may look at so many rows, a fifth of the smallest table here: it is bounded by its limit, not by a table."""
+
+BELIEVED = {
+    "slackwater.run_events": 3_000_000,
+    "slackwater.runs": 1_000_000,
+    "slackwater.threads": 1_000_000,
+    "slackwater.idempotency_keys": 1_000_000,
+    "slackwater.webhooks": 100_000,
+    "slackwater.crons": 100_000,
+    "public.checkpoints": 3_000_000,
+    "public.store": 1_000_000,
+}
+
+LOAD = f"""
+insert into slackwater.assistants (assistant_id, owner, graph_id, name)
+  values ('00000000-0000-4000-8000-000000000001', 'a', 'line', 'line');
+insert into slackwater.threads (thread_id, owner, status, updated_at, ttl_minutes, ttl_strategy)
+  select gen_random_uuid(), 'owner ' || n % 20, 'idle', now() - n * interval '1 second', case when n % 3 = 0 then 1e6 end,
+    case when n % 3 = 0 then 'delete' end from generate_series(1, {THREADS}) n;
+-- Nearly all runs have ended, half of them longer ago than their events are kept.
+insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, status, kwargs, ended_at, trimmed)
+  select gen_random_uuid(), thread_id, owner, '00000000-0000-4000-8000-000000000001', 'line', 'success', '{{}}',
+    case when n % 2 = 0 then now() - interval '30 days' else now() - interval '1 hour' end, case when n % 2 = 0 then 'gone' end
+  from (select *, row_number() over () as n from slackwater.threads) t;
+-- Some are worked on, some were, some wait, and many are not due yet.
+update slackwater.runs r set ended_at = null, trimmed = null, fence = 1, worker = 'w',
+    status = case when n <= 200 then 'running' else 'pending' end, holds_thread = n <= 200, ready = n > 200,
+    claimed_at = now() - interval '1 minute',
+    lease_until = case when n <= 200 then now() + (n - 50) * interval '1 second' end,
+    available_at = case when n <= 400 then now() - interval '2 minutes' else now() + interval '1 day' end,
+    reader_left_at = case when n % 10 = 0 then now() - n * interval '1 second' end
+  from (select run_id, row_number() over () as n from slackwater.runs where trimmed is null limit 5000) x
+  where r.run_id = x.run_id;
+update slackwater.runs set delete_at = ended_at + interval '1 day' where trimmed is null and ended_at is not null
+  and get_byte(uuid_send(run_id), 15) < 64;
+update slackwater.threads t set status = 'busy' from slackwater.runs r
+  where r.thread_id = t.thread_id and r.status in ('pending', 'running');
+insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data, created_at)
+  select run_id, 1, s, thread_id, case when s = 3 then 'updates' else 'values' end, repeat('y', 50), created_at
+  from slackwater.runs, generate_series(1, 3) s where trimmed is distinct from 'gone';
+insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
+  select gen_random_uuid(), 1, 1, thread_id, 'state_update', '{{}}' from slackwater.threads limit 8000;
+insert into slackwater.idempotency_keys (owner, key, run_id, created_at)
+  select 'a', n::text, gen_random_uuid(), now() - n * interval '1 second' from generate_series(1, 20000) n;
+insert into store (prefix, key, value, expires_at)
+  select 'a', n::text, '{{}}', case when n % 2 = 0 then now() + interval '1 day' end from generate_series(1, 20000) n;
+insert into slackwater.webhooks (run_id, thread_id, owner, url, run, due_at, given_up_at)
+  select gen_random_uuid(), gen_random_uuid(), 'owner ' || n % 20, 'http://x', '{{}}', now() + n * interval '1 second',
+    case when n % 2 = 0 then now() - interval '1 day' end from generate_series(1, 20000) n;
+insert into slackwater.crons (cron_id, owner, assistant_id, schedule, next_run_date)
+  select gen_random_uuid(), 'a', '00000000-0000-4000-8000-000000000001', '* * * * *', now() + n * interval '1 second'
+  from generate_series(1, 20000) n;
+insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
+  select thread_id::text, '', n::text, '{{}}', '{{}}' from slackwater.threads, generate_series(1, 2) n;
+analyze;
+"""
+
+Sent = dict[str, Mapping[str, Any]]
+
+
+async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """The statements of a whole sweep, and of whoever looks for work, with their parameters."""
+    process = await fleet.start(begin=False)
+    sent: Sent = {}
+    fetch, execute, pipeline = Database.fetch, Database.execute, Database.pipeline
+
+    async def fetching(self: Database, sql: Any, params: Any = None) -> Any:
+        sent[sql] = params or {}
+        return await fetch(self, sql, params)
+
+    async def executing(self: Database, sql: Any, params: Any = None) -> Any:
+        sent[sql] = params or {}
+        return await execute(self, sql, params)
+
+    async def pipelining(self: Database, *statements: Any) -> Any:
+        sent.update({sql: params or {} for sql, params in statements})
+        return await pipeline(self, *statements)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "fetch", fetching)
+        patch.setattr(Database, "execute", executing)
+        patch.setattr(Database, "pipeline", pipelining)
+        await process.runtime.sweep()
+        await process.claim(4)
+        await claims.any_ready(process.database, graphs=["line"])
+        await claims.wishes(process.database, worker="w")
+        await webhooks.claim(process.database, limit=16, lease_seconds=45, share=Shares(), in_hand=(), most=4)
+        await webhooks.trim(process.database)
+        await crons.due(process.database, ["line"], 100)
+        process.runtime.follower.following[uuid7()] = 1
+        await process.runtime.sweeper._readers()
+    process.runtime.follower.following.clear()
+    await process.stop(1)
+    return sent
+
+
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def examined(plan: Mapping[str, Any]) -> float:
+    """How many rows its scans have looked at."""
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(
+        sum(node.get(name, 0) for name in names) * node["Actual Loops"]
+        for node in nodes(plan)
+        if "Scan" in node["Node Type"] and "Relation Name" in node
+    )
+
+
+async def test_no_statement_of_a_sweep_or_a_claim_reads_more_than_it_needs(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = await sent_by_a_process(fleet, monkeypatch)
+    async with fleet.database.connection() as connection:
+        for statement in LOAD.split(";\n"):
+            await connection.execute(statement)  # type: ignore[arg-type]
+        for table, rows in BELIEVED.items():
+            schema, name = table.split(".")
+            await connection.execute(
+                "select pg_restore_relation_stats('schemaname', %s::text, 'relname', %s::text, 'relpages', relpages, 'reltuples', %s::real) "
+                "from pg_class where oid = %s::regclass",
+                [schema, name, rows, table],
+            )
+        mine = await (
+            await connection.execute(
+                "select run_id, thread_id, fence from slackwater.runs where worker = 'w' limit 50"
+            )
+        ).fetchall()
+        leases = [Lease(row["run_id"], row["thread_id"], row["fence"], "w", 0.0) for row in mine]
+        sent[claims.RENEW] = claims.renewal(leases, worker="w", lease_seconds=30)
+        sent[retention._WIPED] = {"runs": [lease.run_id for lease in leases]}
+        assert len(sent) > 20
+        bad = []
+        for statement, params in sent.items():
+            async with connection.transaction(force_rollback=True):
+                cursor = await connection.execute(f"explain (analyze, format json) {statement}", params)  # type: ignore[arg-type]
+                row = await cursor.fetchone()
+            assert row is not None
+            plan = row["QUERY PLAN"][0]["Plan"]
+            whole = [
+                node["Relation Name"]
+                for node in nodes(plan)
+                if node["Node Type"] == "Seq Scan"
+                and f"{node.get('Schema', 'slackwater')}.{node['Relation Name']}" in BELIEVED
+            ]
+            if whole or examined(plan) > MOST_ROWS:
+                bad.append(f"{examined(plan):.0f} rows, whole {whole}:\n{statement}")
+    assert not bad, "\n\n".join(bad)
