@@ -427,7 +427,7 @@ def started(base: Path) -> str:
     """Empty if it has started (and stopped), or why it has not."""
     server = EmbeddedPostgres(base.parent, throwaway=True)
     try:
-        assert query(server.start(5), "select 1") == 1
+        assert query(server.start(30), "select 1") == 1
     except EmbeddedError as error:
         return error.message
     server.release()

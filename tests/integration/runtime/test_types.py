@@ -34,7 +34,7 @@ async def test_the_classes_of_a_projects_state_survive_a_hand_over(fleet: Fleet,
     await fleet.ended(run["run_id"])
 
     values = (await fleet.thread(run["thread_id"]))["values"]
-    assert values["seen"] == ["Hold", "Crate", "Colour", "Port", "Crate", "HumanMessage"]
+    assert values["seen"] == ["Hold", "Crate", "Colour", "Port", "Crate", "HumanMessage", "SafeUUID"]
 
 
 def stored(module: str, name: str, argument: Any) -> bytes:
@@ -94,5 +94,5 @@ async def test_functions_of_the_project_are_no_data(
 ) -> None:
     module = next(iter(Graphs.load(Path(TYPED))._imported.values())).graph.builder.state_schema.__module__  # type: ignore[union-attr]
 
-    assert saver.serde.loads_typed(("msgpack", stored(module, "chained", "x"))) == "x"
+    assert saver.serde.loads_typed(("msgpack", stored(module, "scuttle", "x"))) == "x"
     assert saver.serde.loads_typed(("msgpack", stored(module, "Colour", "red"))).name == "RED"

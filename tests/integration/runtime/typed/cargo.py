@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
+from uuid import SafeUUID
 
 from helm import helm
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -38,7 +39,14 @@ class State(TypedDict, total=False):
     anything: Any
     """Nobody declares what is in it."""
     messages: list[AnyMessage]
+    kind: SafeUUID
+    """Not the project's own, but declared."""
     seen: list[str]
+
+
+def scuttle(name: str) -> str:
+    """Is no data."""
+    return f"{name} is gone"
 
 
 async def load(state: State, config: RunnableConfig) -> State:
@@ -47,13 +55,21 @@ async def load(state: State, config: RunnableConfig) -> State:
         "hold": Hold([Crate(colour=Colour.RED, weight=3)]),
         "anything": [Port("Hull"), Crate(colour=Colour.RED, weight=1)],
         "messages": [HumanMessage("aye")],
+        "kind": SafeUUID.safe,
     }
 
 
 async def unload(state: State, config: RunnableConfig) -> State:
     await helm.begin("unload", config)
     hold = state["hold"]
-    values = (hold, *hold.crates, hold.crates[0].colour, *state["anything"], *state["messages"])
+    values = (
+        hold,
+        *hold.crates,
+        hold.crates[0].colour,
+        *state["anything"],
+        *state["messages"],
+        state["kind"],
+    )
     return {"seen": [type(value).__name__ for value in values]}
 
 

@@ -1,0 +1,253 @@
+"""What each statement and each clock compares: small things that decide who owns a run, and that no larger test needs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from helm import Helm
+from psycopg.errors import LockNotAvailable
+from rig import Fleet, Process
+
+from app.budget import Budget
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runtime import claims, executor, outcome, settlement
+from app.runtime.cancel import CancelAction, CancelWish
+from app.runtime.lease import Lease
+from app.runtime.statements import REQUIRE_OWNED
+from app.runtime.states import Stopped, StopWish
+
+DELAY = 0.3
+
+THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
+RUNNING = """
+insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, status, holds_thread, worker, fence, lease_until)
+values (%s, %s, 'me', %s, 'line', 'running', true, 'w', 1, clock_timestamp() + interval '1 minute')"""
+
+
+async def running(database: Database) -> UUID:
+    """A run that worker `w` owns by fence 1."""
+    run_id, thread_id = uuid7(), uuid7()
+    await database.execute(THREAD, (thread_id,))
+    await database.execute(RUNNING, (run_id, thread_id, uuid4()))
+    return run_id
+
+
+@pytest.mark.parametrize(("worker", "found"), [("w", 1), ("another", 0)])
+async def test_a_renewal_finds_only_what_its_own_worker_holds(
+    database: Database, worker: str, found: int
+) -> None:
+    lease = Lease(await running(database), uuid7(), 1, worker=worker, deadline=time.monotonic() + 60)
+
+    parameters = claims.renewal([lease], worker=worker, lease_seconds=60)
+
+    assert len(await database.fetch(claims.RENEW, parameters)) == found
+
+
+async def test_a_lease_that_was_claimed_counts_from_before_the_statement(fleet: Fleet) -> None:
+    other, process = await fleet.start(max_concurrent_runs=0), await fleet.start(linked=True)
+    await other.admit("line")
+    assert process.link is not None
+    process.link.delay = DELAY
+
+    (run,) = await claims.claim(process.database, worker="w", graphs=["line"], limit=1, lease_seconds=60)
+
+    # Sent so long ago at least: whoever counts from the answer believes in a lease that another may have taken.
+    assert run.lease.deadline <= time.monotonic() - DELAY + 60
+
+
+async def test_a_lease_that_was_renewed_counts_from_before_the_statement(fleet: Fleet, helm: Helm) -> None:
+    process = await fleet.start(linked=True, lease_seconds=60.0)
+    hold = helm.hold("a")
+    await process.admit("line")
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    (attempt,) = process.runtime.worker.live.values()
+    before = attempt.saver.lease.deadline
+    assert process.link is not None
+    process.link.delay = DELAY
+
+    await process.runtime.worker.renew_now()
+
+    assert before < attempt.saver.lease.deadline <= time.monotonic() - DELAY + 60
+    process.link.delay = 0
+    hold.let_go()
+
+
+async def test_a_wish_for_a_later_attempt_does_not_stop_an_earlier_one(
+    fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = helm.hold("a")
+    run = (await process.admit("line")).row
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    (attempt,) = process.runtime.worker.live.values()
+    heard = asyncio.Event()
+
+    async def wishes(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        heard.set()
+        return [{"run_id": run["run_id"], "fence": 2, "cancel_action": "interrupt", "cancel_reason": "x"}]
+
+    monkeypatch.setattr(claims, "wishes", wishes)
+    process.runtime.worker._check_wishes.set()
+    await asyncio.wait_for(heard.wait(), 5)
+    await asyncio.sleep(0)
+
+    assert attempt.wish is None
+    hold.let_go()
+    assert (await fleet.ended(run["run_id"]))["status"] == "success"
+
+
+async def test_a_suspect_that_has_outlived_a_lease_lets_the_next_one_begin(fleet: Fleet) -> None:
+    other = await fleet.start(max_concurrent_runs=0)
+    for _ in range(3):
+        await other.admit("line")
+    await fleet.database.execute("update slackwater.runs set stalls = 2")
+
+    async def take() -> int:
+        found = await claims.claim(fleet.database, worker="w", graphs=["line"], limit=5, lease_seconds=60)
+        return len(found)
+
+    # One after the other, so that the one that kills its process is known by that
+    assert (await take(), await take()) == (1, 0)
+    await fleet.database.execute(
+        "update slackwater.runs set claimed_at = claimed_at - interval '61 seconds' where status = 'running'"
+    )
+    assert (await take(), await take()) == (1, 0)
+
+
+async def test_nobody_takes_a_run_over_in_the_middle_of_a_fenced_write(database: Database) -> None:
+    run_id = await running(database)
+    async with database.connection() as writer, writer.transaction():
+        await writer.execute(REQUIRE_OWNED, {"run_id": run_id, "fence": 1, "worker": "w"})
+        async with database.connection() as taker:
+            await taker.execute("set lock_timeout = '100ms'")
+            with pytest.raises(LockNotAvailable):
+                await taker.execute(
+                    "update slackwater.runs set fence = 2, worker = 'x' where run_id = %s", (run_id,)
+                )
+            await taker.execute("reset lock_timeout")
+
+
+async def test_who_takes_over_needs_a_lease_that_is_over(fleet: Fleet, process: Process, helm: Helm) -> None:
+    hold = helm.hold("a")
+    run = (await process.admit("line")).row
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    (attempt,) = process.runtime.worker.live.values()
+
+    settled = await settlement.hand_over(
+        fleet.database,
+        run_id=run["run_id"],
+        thread_id=run["thread_id"],
+        owner=run["owner"],
+        fence=attempt.run.fence,
+        worker=process.runtime.worker_id,
+        stopped=Stopped.LOST,
+        reason="lease_expired",
+        events=(),
+        checkpoint_id=None,
+        max_handovers=1000,
+        nodes="",
+        expired=True,
+    )
+
+    assert not settled.owned
+    assert (await fleet.row(run["run_id"]))["status"] == "running"
+    hold.let_go()
+
+
+async def test_a_thread_is_not_read_again_while_a_run_is_on_it(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row
+    await asyncio.wait_for(hold.reached.wait(), 5)
+
+    await process.runtime.refresh_thread(run["thread_id"])
+
+    assert (await fleet.thread(run["thread_id"]))["status"] == "busy"
+    hold.let_go()
+
+
+async def test_the_first_wish_stands(process: Process, helm: Helm) -> None:
+    hold = helm.hold("a")
+    await process.admit("line")
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    (attempt,) = process.runtime.worker.live.values()
+    first = CancelWish(CancelAction.INTERRUPT, "first")
+
+    attempt.stop(StopWish.CANCEL, first)
+    attempt.stop(StopWish.CANCEL, CancelWish(CancelAction.ROLLBACK, "second"))
+    attempt.stop(StopWish.TIMEOUT)
+
+    assert (attempt.wish, attempt.cancel_wish) == (StopWish.CANCEL, first)
+
+
+async def test_a_claim_in_flight_has_its_room(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or an admission that comes meanwhile begins one run too many."""
+    process = await fleet.start(max_concurrent_runs=5)
+    left: list[int] = []
+
+    async def claim(*args: Any, **kwargs: Any) -> list[Any]:
+        left.append(process.runtime.worker.room)
+        return []
+
+    monkeypatch.setattr(claims, "claim", claim)
+    await process.claim(3)
+
+    assert left == [2]
+    assert process.runtime.worker.room == 5
+
+
+async def test_runs_that_end_together_leave_connections_to_others(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await fleet.start(pool_size=4, pool_max_size=4)
+    now, most = 0, 0
+    write = outcome._write
+
+    async def counted(*args: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            await asyncio.sleep(0.02)
+            return await write(*args)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(outcome, "_write", counted)
+    runs = [(await process.admit("line")).row["run_id"] for _ in range(6)]
+    for run_id in runs:
+        await fleet.ended(run_id)
+
+    assert most == 1  # of four, of which two are the writers' and one is a hint's
+
+
+async def test_a_process_that_leaves_has_shut_the_gate(fleet: Fleet) -> None:
+    process = await fleet.start()
+
+    await process.runtime.release(Budget.of(3.0, drain_reserve=1.0, hard_reserve=0.3))
+
+    assert process.database.gate.is_shut
+
+
+async def test_a_run_ends_after_what_langgraph_still_does_of_it(
+    fleet: Fleet, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def cut(attempt: Any, *args: Any) -> None:
+        async def leave() -> None:
+            await asyncio.sleep(0.2)
+            seen.append((await fleet.row(attempt.run.run_id))["status"])
+
+        raise asyncio.CancelledError(asyncio.create_task(leave(), name="leave"))
+
+    monkeypatch.setattr(executor, "_stream", cut)
+    run = (await process.admit("line")).row
+    await fleet.ended(run["run_id"])
+
+    assert seen == ["running"]
