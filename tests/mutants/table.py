@@ -148,7 +148,7 @@ MUTANTS = (
         "app/runtime/pruning.py",
         "_LOCK, *_delete(_EXPIRED)]",
         "*_delete(_EXPIRED)]",
-        _in("sweep.py"),
+        _in("compared.py"),
     ),
     # An attempt that unwinds
     Mutant(

@@ -13,9 +13,10 @@ from psycopg.errors import LockNotAvailable
 from rig import Fleet, Process
 
 from app.budget import Budget
+from app.graphs.expiry import ThreadTtl
 from app.ids import uuid7
 from app.postgres.pool import Database
-from app.runtime import claims, executor, outcome, settlement
+from app.runtime import claims, executor, outcome, pruning, settlement
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.lease import Lease
 from app.runtime.statements import REQUIRE_OWNED
@@ -251,3 +252,38 @@ async def test_a_run_ends_after_what_langgraph_still_does_of_it(
     await fleet.ended(run["run_id"])
 
     assert seen == ["running"]
+
+
+async def test_a_thread_that_gets_a_run_just_now_does_not_expire(fleet: Fleet, process: Process) -> None:
+    run = (await process.admit("line")).row
+    await fleet.ended(run["run_id"])
+    thread_id = run["thread_id"]
+    before = await fleet.checkpoints(thread_id)
+    for statement in (
+        "update slackwater.threads set ttl_minutes = 1, ttl_strategy = 'delete', updated_at = updated_at - interval '1 day'",
+        "update slackwater.rounds set begun_at = '-infinity'",
+    ):
+        await fleet.database.execute(statement)
+    # GIVEN an admission that has locked the thread and is not committed yet
+    async with fleet.database.connection() as connection, connection.transaction():
+        await connection.execute(
+            "select 1 from slackwater.threads where thread_id = %s for update", (thread_id,)
+        )
+        await connection.execute(
+            "insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id) values (%s, %s, %s, %s, 'line')",
+            (uuid7(), thread_id, run["owner"], run["assistant_id"]),
+        )
+        # WHEN the sweep finds the thread overdue meanwhile
+        expiring = asyncio.create_task(pruning.expire(fleet.database, ThreadTtl()))
+        await fleet.until(lambda: waiting(fleet), what="the sweep waits for the admission")
+    await expiring
+    # THEN nothing of it is gone
+    assert await fleet.checkpoints(thread_id) == before
+    assert (await fleet.thread(thread_id))["thread_id"] == thread_id
+
+
+async def waiting(fleet: Fleet) -> bool:
+    row = await fleet.database.fetch_one(
+        "select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    return row is not None and row["n"] > 0
