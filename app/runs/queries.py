@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from app.postgres.pool import Database
-from app.runtime import queue
+from app.runtime import cancel, queue
 
 Row = dict[str, Any]
 
@@ -97,8 +98,19 @@ async def told(database: Database, run_id: UUID) -> list[Row]:
     return await database.fetch(_TOLD, {"run_id": run_id})
 
 
-_DOOMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(thread_id)s and d.owner = %(owner)s
+_NAMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(thread_id)s and d.owner = %(owner)s
   and d.kind = 'run'"""
+
+# The same for each statement of the transaction, whenever the lease ends.
+_LIVE = "(d.status = 'running' and d.lease_until > now())"
+
+_DOOMED = f"{_NAMED} and not {_LIVE}"
+
+# It wins over an earlier wish.
+_WISH = f"""
+update slackwater.runs r set cancel_action = 'rollback', cancel_reason = %(reason)s, updated_at = clock_timestamp(),
+  cancel_at = coalesce(r.cancel_at, clock_timestamp())
+from (select d.run_id from {_NAMED} and {_LIVE}) w where r.run_id = w.run_id returning r.run_id"""
 
 # A write in flight holds its run's row, is waited for here, and what it wrote is seen by the statements below.
 _FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
@@ -123,20 +135,34 @@ _DELETE = tuple(
 )
 
 
-async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> tuple[bool, bool]:
-    """Delete the run, its checkpoints and its events. A process that works on it finds its fence gone and stops.
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a wish to delete a run has found."""
 
-    Whether there was one, and whether another run of the thread can begin now.
+    found: bool
+    live: bool
+    """It is still there: its owner has to end it first, and then deletes it."""
+    next_ready: bool
+    """Another run of the thread can begin now."""
+
+
+async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> Deleted:
+    """Delete the run, its checkpoints and its events; one that is worked on as soon as its owner has ended it.
+
+    The wish is durable. An owner that is gone does not carry it out; whoever takes the run over does.
     """
-    params = {"owner": owner, "thread_id": thread_id, "run_id": run_id}
+    params = {"owner": owner, "thread_id": thread_id, "run_id": run_id, "reason": cancel.DELETED}
     answers = await database.pipeline(
         (queue.LOCK, params),
+        (_WISH, params),
         (_FIND_DOOMED, params),
         *((statement, params) for statement in _DELETE),
         (queue.PROMOTE, params),
         (queue.NOTIFY, {"hint": queue.HINT_WORK}),
+        (queue.NOTIFY, {"hint": queue.HINT_CANCEL}),
     )
-    return bool(answers[1]), queue.is_due(answers[-2])
+    live = bool(answers[1])
+    return Deleted(live or bool(answers[2]), live, queue.is_due(answers[-3]))
 
 
 _READER = """

@@ -74,6 +74,8 @@ class Attempt:
             self.saver.abandon()
             # However long its nodes unwind: its readers need not wait for that.
             self.journal.close(Ending.GONE_ON)
+        if self.wish is StopWish.CANCEL and cancel is not None and cancel.deletes and self.outcome is None:
+            self.cancel_wish = cancel
         if self.wish is not None or self.outcome is not None:
             return
         self.wish, self.cancel_wish = wish, cancel

@@ -35,12 +35,20 @@ class CancelWish:
     action: CancelAction
     reason: str
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it is to be as if the run had never been."""
+        return self.action is CancelAction.ROLLBACK and self.reason == DELETED
+
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> CancelWish:
         return cls(CancelAction(row["cancel_action"]), row["cancel_reason"] or "cancelled")
 
 
 CANCEL_REASON = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
+
+DELETED = "deleted by its owner"
+"""Why a live run is rolled back that somebody has deleted: whoever reads it is told that it is gone."""
 
 READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 

@@ -176,7 +176,8 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     if over and (facts.status == "busy" or settled.error is not None or attempt.stray is not None):
         # Before its readers hear of the end: they ask for the thread next.
         await _refresh(attempt, shop)
-    attempt.journal.close(Ending.SETTLED if over else Ending.GONE_ON)
+    deleted = attempt.cancel_wish is not None and attempt.cancel_wish.deletes
+    attempt.journal.close(Ending.SETTLED if over and not deleted else Ending.GONE_ON)
     return settled
 
 

@@ -154,6 +154,16 @@ async def delete_due(database: Database, limit: int = 500) -> int:
     return len(answers[1])
 
 
+_LIVE = """select distinct thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
+  and kind = 'run' and status = 'running' and lease_until > clock_timestamp()"""
+
+
+async def live(database: Database, owner: str, threads: Collection[UUID]) -> list[UUID]:
+    """Those of `threads` on which somebody works on a run of the owner's."""
+    rows = await database.fetch(_LIVE, {"threads": list(threads), "owner": owner})
+    return [row["thread_id"] for row in rows]
+
+
 async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:
     """Delete those of `threads` that are the owner's, whatever runs on them; how many."""
     params = {"threads": list(threads), "owner": owner}

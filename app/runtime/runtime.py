@@ -294,11 +294,14 @@ class Runtime:
         if attempt is not None:
             attempt.stop(StopWish.CANCEL, wish)
 
-    def forget(self, run_id: UUID) -> None:
-        """The run was deleted: stop working on it at once, if this process does."""
+    async def forget(self, run_id: UUID, timeout: float) -> None:
+        """The run is deleted: stop working on it, if this process does. Waits `timeout` seconds at most for its end."""
         attempt = self.worker.live.get(run_id)
-        if attempt is not None:
-            attempt.stop(StopWish.LEASE_LOST)
+        if attempt is None or attempt.task is None:
+            await asyncio.sleep(timeout)
+            return
+        attempt.stop(StopWish.CANCEL, CancelWish(CancelAction.ROLLBACK, cancel.DELETED))
+        await asyncio.wait({attempt.task}, timeout=timeout)
 
     def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncGenerator[list[Event]]:
         """The run's events after `cursor`, until its end. See `Follower.follow`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+import time
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.ids import parse_uuid, uuid7
 from app.postgres.pool import Row
 from app.runtime import pruning
+from app.runtime.cancel import DELETED, CancelAction
 from app.runtime.hold import ThreadHeld
 from app.threads import queries
 from app.threads.models import Prune, ThreadCreate, ThreadFilter, ThreadPatch, ThreadSearch, Ttl, view
@@ -18,6 +21,11 @@ from app.threads.models import Prune, ThreadCreate, ThreadFilter, ThreadPatch, T
 if TYPE_CHECKING:
     from app.services import Services
 
+
+END_SECONDS = 10.0
+"""How long whoever deletes a thread waits for what runs on it: a node that does not listen has half of it."""
+
+END_AGAIN_SECONDS = 0.05
 
 Draft = Callable[
     ["Services", Principal, UUID, ThreadCreate, queries.Lifetime], Coroutine[Any, Any, Row | None]
@@ -84,10 +92,11 @@ async def patch(services: Services, principal: Principal, thread_id: UUID, body:
 
 
 async def delete(services: Services, principal: Principal, thread_id: UUID) -> None:
-    """Delete a thread, whatever runs on it: a process that still works for it may write nothing more.
+    """Delete a thread. What runs on it is ended first; a process that does not answer may write nothing more.
 
     Raises NotFound.
     """
+    await _end_runs(services, principal, {thread_id})
     if not await pruning.delete(services.database, principal.owner, [thread_id]):
         raise not_found(thread_id)
 
@@ -99,11 +108,24 @@ async def prune(services: Services, principal: Principal, body: Prune) -> int:
     """
     threads = {parse_uuid(text, "thread") for text in body.thread_ids}
     if body.strategy == "delete":
+        await _end_runs(services, principal, threads)
         return await pruning.delete(services.database, principal.owner, threads)
     kept = await pruning.keep_latest(services.database, principal.owner, threads)
     if kept.busy is not None:
         raise ThreadHeld(f"Thread {kept.busy} is busy: nothing was pruned. Wait for its run, or cancel it.")
     return kept.count
+
+
+async def _end_runs(services: Services, principal: Principal, threads: Collection[UUID]) -> None:
+    """End what runs on the threads, and wait for it, but not for ever."""
+    until, pause = time.monotonic() + END_SECONDS, END_AGAIN_SECONDS
+    live = await pruning.live(services.database, principal.owner, threads)
+    for thread_id in live:
+        await services.runtime.cancel(principal.owner, thread_id, None, CancelAction.ROLLBACK, DELETED)
+    while live and time.monotonic() < until:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 10 * END_AGAIN_SECONDS)
+        live = await pruning.live(services.database, principal.owner, live)
 
 
 async def storage(services: Services, principal: Principal, thread_id: UUID) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
+from app.runtime.states import StopWish
+
 IN = ["in_1", "in_2", "in_3"]
 
 INVOKED = {
@@ -103,7 +105,7 @@ async def test_a_thread_that_waits_for_the_writer_is_let_go_when_the_lease_is_lo
     await asyncio.sleep(0.3)
     assert process.runtime.threads.busy(run["run_id"])
     # WHEN the run is no longer this process's
-    process.runtime.forget(run["run_id"])
+    attempt.stop(StopWish.LEASE_LOST)
     await asyncio.wait({attempt.task}, timeout=8)
     # THEN neither the run nor its thread waits on
     assert attempt.task.done()

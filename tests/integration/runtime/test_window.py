@@ -277,11 +277,12 @@ async def test_a_pause_records_its_reason(fleet: Fleet, helm: Helm, held: str | 
 
 
 async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: Helm) -> None:
-    process, other = await fleet.start(), await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes()
+    process, other = await fleet.start(), await fleet.start(poll_seconds=0.1)
+    wakes = process.runtime.hints.waker = other.runtime.hints.waker = Wakes()
     open_invocation(other, 30.0)
     helm.hold("a")
     first = await other.admit("line")
+    other.runtime.worker._taking = False
     thread_id = first.row["thread_id"]
     await other.admit("line", thread_id=thread_id)
     services: Any = SimpleNamespace(database=process.database, runtime=process.runtime)
