@@ -1,4 +1,7 @@
-"""What callers send, bounded by bytes before anything is made of it: each body, what it unfolds to, and all of them together."""
+"""What callers send, bounded by bytes before anything is made of it: each body, what it unfolds to, and all of them together.
+
+And what they are sent, as long as they have not read it.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,40 @@ VALUE_BYTES = 64
 BODIES = 16
 """How many of the largest bodies there is room for."""
 
+LARGE_BYTES = 5_000_000
+"""Answers with more have a room of their own. What changes something never has: it would be refused after it was done."""
+
+ANSWERS_BYTES = 120_000_000
+"""How much of them there may be."""
+
+ANSWER_SECONDS = 120.0
+"""How long one of them may take to be read."""
+
+PIECE_BYTES = 262_144
+"""How much of an answer a server gets at a time, which keeps what its client does not read."""
+
 _MARKS = b"{[,"
 _SLICE = 65_536
 _STRING = re.compile(rb'"[^"]*+(?:"|\Z)')
 
 
-class Room:
-    """Bytes of all bodies that are being read and carried out in this process. Nobody gets more than half of it."""
+def room_for_bodies(largest: int) -> Room:
+    """For what is being read and carried out; `largest`: bytes of the largest body."""
+    return Room(BODIES * (largest + MAX_VALUES * VALUE_BYTES // 4))
 
-    def __init__(self, largest: int) -> None:
-        """`largest`: bytes of the largest body."""
-        self._total = BODIES * (largest + MAX_VALUES * VALUE_BYTES // 4)
+
+class Room:
+    """Bytes that this process has for something, over all requests. Nobody gets more than half of it."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._taken: Counter[str] = Counter()
         self._changed = asyncio.Event()
+
+    @property
+    def share(self) -> int:
+        """How much one owner gets at most."""
+        return self._total // 2
 
     async def take(self, owner: str, size: int) -> None:
         """Wait until there is room for `size` more bytes of the owner's. Raises Crowded."""
@@ -59,7 +83,7 @@ class Room:
         self._changed = asyncio.Event()
 
     def _fits(self, owner: str, size: int) -> bool:
-        return self._taken[owner] + size <= self._total // 2 and self._taken.total() + size <= self._total
+        return self._taken[owner] + size <= self.share and self._taken.total() + size <= self._total
 
 
 def values_in(text: bytes) -> int:

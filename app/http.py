@@ -12,11 +12,13 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app import wire
-from app.bodies import BODY_SECONDS, VALUE_BYTES, values_in
-from app.errors import ApiError, BodyTooLarge, BodyTooSlow, DatabaseSilent, Invalid, Unexpected
+from app.bodies import ANSWER_SECONDS, BODY_SECONDS, LARGE_BYTES, PIECE_BYTES, VALUE_BYTES, values_in
+from app.errors import ApiError, BodyTooLarge, BodyTooSlow, Crowded, DatabaseSilent, Invalid, Unexpected
 from app.postgres.trouble import DATABASE_TROUBLE
+from app.scope import services_of
 
 if TYPE_CHECKING:
     from app.services import Services
@@ -32,7 +34,37 @@ MAX_DEPTH = 200
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as compact JSON."""
-    return Response(wire.dumps(value), status, headers, "application/json")
+    body = wire.dumps(value)
+    kind = LargeResponse if len(body) > LARGE_BYTES else Response
+    return kind(body, status, headers, "application/json")
+
+
+class LargeResponse(Response):
+    """Sent in pieces: a server keeps whatever it is given until its client has read it, and here nobody has to wait for that.
+
+    It takes of the room for large answers meanwhile, and is broken off when its client is too slow.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        room, owner = services_of(scope).answers, scope["principal"].owner
+        size = min(len(self.body), room.share)  # one that is larger goes out alone
+        try:
+            await room.take(owner, size)
+        except Crowded as error:
+            await refusal(error)(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                for at in range(0, len(self.body), PIECE_BYTES):
+                    more, piece = at + PIECE_BYTES < len(self.body), self.body[at : at + PIECE_BYTES]
+                    await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            log.info("a client did not read its answer", extra={"event": "answer.unread"})
+        finally:
+            room.give_back(owner, size)
 
 
 def current_services(request: Request) -> Services:

@@ -15,7 +15,7 @@ from app.assistants import service as assistants
 from app.aws.database import conninfo_of
 from app.aws.secrets import with_secret_keys
 from app.aws.wakeups import waker_of
-from app.bodies import Room
+from app.bodies import ANSWERS_BYTES, Room, room_for_bodies
 from app.crons.fire import fire_due
 from app.errors import SchemaError, StartError
 from app.front import front
@@ -95,9 +95,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             await schema.check_vectors(database, dims)
         outbox = Deliveries(database, webhooks, webhook_key)
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
-        bodies = Room(settings.max_body_bytes)
+        bodies = room_for_bodies(settings.max_body_bytes)
         services = Services(
-            settings, database, graphs, runtime, Stopping(settings, runtime), webhooks, bodies
+            settings,
+            database,
+            graphs,
+            runtime,
+            Stopping(settings, runtime),
+            webhooks,
+            bodies,
+            Room(ANSWERS_BYTES),
         )
         runtime.sweeper.chores["crons"] = partial(fire_due, services)
         await assistants.register(services)

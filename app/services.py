@@ -24,3 +24,4 @@ class Services:
     stopping: Stopping
     webhooks: Policy
     bodies: Room
+    answers: Room

@@ -19,6 +19,7 @@ from app.errors import (
     Draining,
     Forbidden,
     Invalid,
+    PageTooLarge,
     Unauthorized,
     Unexpected,
 )
@@ -126,6 +127,8 @@ def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     if "requestBody" in shown or "parameters" in shown:
         yield Invalid
     yield from operation.errors
+    if PageTooLarge in operation.errors:
+        yield Crowded
     if any(answer.shape is not None for answer in operation.answers.values()) and not operation.public:
         yield _TOO_LARGE
     if operation.stored:

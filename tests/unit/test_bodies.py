@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app import bodies
-from app.bodies import MAX_VALUES, Room, values_in
+from app.bodies import MAX_VALUES, room_for_bodies, values_in
 from app.errors import Crowded, Invalid
 
 STRINGS = ['"', "\\", "\\\\", '\\"', '{["', ",,,", "é", "\\\\\\", "x" * 30]
@@ -58,7 +58,7 @@ def test_a_long_string_is_one_value() -> None:
 
 async def test_nobody_gets_more_than_half_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "WAIT_SECONDS", 0.05)
-    room = Room(1_000_000)
+    room = room_for_bodies(1_000_000)
     half = room._total // 2
     await room.take("maria", half)
     with pytest.raises(Crowded):
@@ -71,7 +71,7 @@ async def test_nobody_gets_more_than_half_of_the_room(monkeypatch: pytest.Monkey
 
 
 async def test_room_is_waited_for() -> None:
-    room = Room(1_000_000)
+    room = room_for_bodies(1_000_000)
     half = room._total // 2
     await room.take("maria", half)
     waiting = [asyncio.create_task(room.take("maria", half // 2)) for _ in range(3)]
@@ -94,4 +94,4 @@ async def test_room_is_waited_for() -> None:
 
 def test_the_largest_body_has_room() -> None:
     for largest in (1, 1000, 4_000_000, 300_000_000):
-        assert Room(largest)._total // 2 >= largest + MAX_VALUES * bodies.VALUE_BYTES
+        assert room_for_bodies(largest)._total // 2 >= largest + MAX_VALUES * bodies.VALUE_BYTES

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from app.assistants import service
 from app.assistants.routes import router
 from app.auth.principal import LOCAL_OWNER, Principal
-from app.bodies import Room
+from app.bodies import room_for_bodies
 from app.graphs.registry import Graphs
 from app.http import install_error_handlers
 from app.postgres.pool import Database
@@ -77,7 +77,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[s
 def replica(database: Database) -> Callable[[Graphs], Any]:
     """What a started process that has these graphs offers to its routes."""
     return lambda graphs: SimpleNamespace(
-        settings=Settings.load(), database=database, graphs=graphs, bodies=Room(1_000_000)
+        settings=Settings.load(), database=database, graphs=graphs, bodies=room_for_bodies(1_000_000)
     )
 
 

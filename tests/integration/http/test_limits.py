@@ -108,3 +108,55 @@ async def test_a_caller_who_fills_the_room_for_bodies_leaves_some_to_others(
         assert {answer.status_code for answer in await asyncio.gather(*sending)} == {200}
         assert (await maria.post("/threads", content=b" " * 9000 + b"{}")).status_code == 200
         assert held(api) == 0
+
+
+async def test_large_answers_that_nobody_reads_have_a_room_of_their_own(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.bodies.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(app_http, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(app_http, "LARGE_BYTES", 10_000)
+    monkeypatch.setattr(app_http, "PIECE_BYTES", 1000)
+    async with serve(names=("maria", "lee")) as api:
+        api.services.answers._total = 60_000
+        for name in ("maria", "lee"):
+            await api.client(name).post("/threads", json={"metadata": {"big": "x" * 12_000}})
+        sent: list[int] = []
+
+        async def search(name: str, *, reads: bool) -> int:
+            """The status of the answer, of which at most two pieces are taken."""
+            body = iter([{"type": "http.request", "body": b"{}"}])
+            status = 0
+
+            async def receive() -> Any:
+                return next(body, None) or await asyncio.sleep(60)
+
+            async def send(message: Any) -> None:
+                nonlocal status
+                status = message.get("status", status)
+                sent.append(len(message.get("body", b"")))
+                if not reads and message.get("more_body"):
+                    await asyncio.sleep(60)
+
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": "/threads/search",
+                "query_string": b"",
+                "headers": [(b"x-api-key", api.secrets[name].encode())],
+                "state": dict(api.state),
+            }
+            await api.app(scope, receive, send)
+            return status
+
+        stuck = [asyncio.create_task(search("maria", reads=False)) for _ in range(2)]
+        while api.services.answers._taken.total() < 24_000:
+            await asyncio.sleep(0.01)
+        assert await search("maria", reads=True) == 503
+        assert await search("lee", reads=True) == 200
+        assert max(sent) <= 1000
+        assert await asyncio.gather(*stuck) == [200, 200]  # and broken off
+        assert api.services.answers._taken.total() == 0
+        # AND one that is larger than all of it goes out alone
+        api.services.answers._total = 6_000
+        assert await search("maria", reads=True) == 200

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from app.assistants.service import system_id
 from app.auth.principal import LOCAL_OWNER, Principal
-from app.bodies import Room
+from app.bodies import room_for_bodies
 from app.budget import Budget
 from app.graphs.registry import Graphs
 from app.http import install_error_handlers
@@ -63,7 +63,7 @@ async def client(runtime: Runtime) -> AsyncIterator[Callable[..., httpx.AsyncCli
     install_error_handlers(app)
     app.include_router(router)
     services = SimpleNamespace(
-        bodies=Room(1_000_000),
+        bodies=room_for_bodies(1_000_000),
         settings=runtime.settings,
         database=runtime.database,
         graphs=runtime.graphs,
