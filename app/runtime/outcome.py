@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import InvalidUpdateError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
@@ -20,6 +22,7 @@ from app.runtime import settlement, start
 from app.runtime.attempt import UNWIND_SECONDS, Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder
+from app.runtime.failing_node import failing_node
 from app.runtime.journal import Ending
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import TIMED_OUT, Settled, ThreadFacts
@@ -81,8 +84,15 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
             return error.error
         if isinstance(error, ContextMismatch):
             return {"error": error.error, "message": str(error)}
-        return wire.error_object(error)
+        node = _node_of(attempt, error)
+        return wire.error_object(error) | ({"node": node} if node else {})
     return None
+
+
+def _node_of(attempt: Attempt, error: BaseException) -> str | None:
+    """The node that an error comes from, or those of the superstep that could not be finished as a whole."""
+    whole = isinstance(error, TimeoutError | InvalidUpdateError) or error is attempt.saver.failure
+    return failing_node(error) or (pending_names(attempt.saver) if whole else None) or None
 
 
 def _streams_its_state(graph: Pregel[Any, Any, Any, Any]) -> bool:
@@ -104,15 +114,17 @@ async def conclude(
         error_object = _error_object(attempt, error) or {}
         if facts is None:
             facts = ThreadFacts("error", None, {}, error_object)
+        elif facts.error is not None:
+            facts = replace(facts, error=error_object)
         attempt.saver.publish("error", wire.dumps(error_object))
         log.warning(
             "run failed",
             exc_info=error if not isinstance(error, CannotBegin) else None,
-            extra=_extra(attempt),
+            extra=_extra(attempt) | {"node": error_object.get("node")},
         )
     elif attempt.outcome is Outcome.TIMED_OUT:
         facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
-        log.warning("run has had its time", extra=_extra(attempt))
+        log.warning("run has had its time", extra=_extra(attempt) | {"node": pending_names(attempt.saver)})
     elif attempt.outcome is Outcome.CANCELLED and facts is None:
         facts = ThreadFacts("busy", None, {}, _error_object(attempt, None))
     if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:
