@@ -96,6 +96,14 @@ DELIBERATE: tuple[Deliberate, ...] = (
         ),
     ),
     Deliberate(
+        "an error that comes from a node says so",
+        (
+            At("*error].data.node", ABSENT),
+            At("*: body.error.node", ABSENT),
+            At("*: body.__error__.node", ABSENT),
+        ),
+    ),
+    Deliberate(
         "`/wait` and `/join` are made of the whole log",
         (
             At("runs.wait.modes / * stateless wait *: body.*", ABSENT),
