@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
@@ -20,6 +22,7 @@ from app.graphs.topology import subgraph_at
 from app.runtime import outcome, start
 from app.runtime.attempt import Attempt
 from app.runtime.bodies import current_bodies
+from app.runtime.callbacks import Last
 from app.runtime.control import is_drain
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
 from app.runtime.options import durability, run_config
@@ -43,6 +46,12 @@ UNWIND_SECONDS = 5.0
 
 THREAD_SECONDS = 0.5
 """A thread whose result is known counts for a moment longer."""
+
+
+log = logging.getLogger(__name__)
+
+REST_SECONDS = 10.0
+"""How long a graph may take to say again where it stands."""
 
 
 async def execute(attempt: Attempt, shop: Shop) -> Settled:
@@ -278,14 +287,20 @@ async def _stream(
     }
     # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
+    ours: list[BaseCallbackHandler] = []
     if bounded and any(True for _ in graph.get_subgraphs()):
-        config["callbacks"] = [Pace(saver)]
+        ours.append(Pace(saver))
+    last = asyncio.timeout(None)
+    if (graph.config or {}).get("callbacks"):
+        ours.append(Last(last))
+    if ours:
+        config["callbacks"] = [*ours]
     # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.
     drive = graph.astream_events if encoder.plan.use_events else graph.astream
     if encoder.plan.use_events:
         options["version"] = "v2"
     try:
-        async with aclosing(cast("Any", drive)(begin.input, config, **options)) as said:
+        async with last, aclosing(cast("Any", drive)(begin.input, config, **options)) as said:
             async for item in said:
                 if encoder.plan.use_events:
                     _publish(saver, encoder.feed_event(item))
@@ -297,6 +312,14 @@ async def _stream(
     except GraphDrained:
         if not _out_of_steps(begin, encoder):
             raise
+    except TimeoutError:
+        if not last.expired():
+            raise
+        log.warning(
+            "the callbacks of graph '%s' do not end: its run ends without them",
+            attempt.run.graph_id,
+            extra={"event": "graph.callbacks_left", "run_id": str(attempt.run.run_id)},
+        )
     if _out_of_steps(begin, encoder):
         raise GraphRecursionError(start.out_of_steps(start.recursion_limit(kwargs, graph)))
 
@@ -325,8 +348,12 @@ async def _say_the_rest(
         "control": nothing_more,
         "context": fitted(graph.context_schema, attempt.run.kwargs.get("context"), ids_of(config)),
     }
-    with suppress(GraphDrained):
-        async with aclosing(cast("Any", graph.astream)(None, config, **options)) as said:
+    # Not for ever: its callbacks are user code, and what the run has come to is known.
+    with suppress(GraphDrained, TimeoutError):
+        async with (
+            asyncio.timeout(REST_SECONDS),
+            aclosing(cast("Any", graph.astream)(None, config, **options)) as said,
+        ):
             async for item in said:
                 _publish(attempt.saver, encoder.feed(*encoder.plan.chunk(item)))
     if isinstance(over, Over) and over.held:

@@ -203,5 +203,23 @@ async def test_a_run_uses_the_store_as_ever(fleet: Fleet, helm: Helm) -> None:
     assert helm.errors == []
 
 
+async def test_a_run_ends_without_the_callbacks_of_its_graph_that_do_not(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.runtime.callbacks.LAST_SECONDS", 0.3)
+    process = await fleet.start(project=PROJECT)
+    hook = helm.hold("hook")
+    run = (await process.admit("hooked")).row
+    await reached(hook)
+    told = await fleet.told(process, run["run_id"], run["thread_id"])
+    assert told.face[:3] == ("success", "idle", {"log": ["a"]})
+    assert "'hooked'" in caplog.text
+    # and one that ends in time is waited for
+    helm.hooks.clear()
+    again = (await process.admit("hooked")).row["run_id"]
+    assert (await fleet.ended(again))["status"] == "success"
+    assert [step.node for step in helm.steps].count("hook") == 2
+
+
 def test_a_drain_has_times_of_its_own() -> None:
     assert module.UNWIND_SECONDS.keys() == set(StopWish) - {StopWish.DRAIN}

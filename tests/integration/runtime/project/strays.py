@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from helm import helm, ignore_cancellation
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 from voyage import State, chain
@@ -42,3 +45,14 @@ def sync_notes(state: State, config: RunnableConfig, *, store: BaseStore) -> dic
 
 keeps_notes = chain("notes", "z", notes=stubborn_notes)
 keeps_notes_sync = chain("s", "z", s=sync_notes)
+
+
+class Hook(AsyncCallbackHandler):
+    """Is called when the graph has ended, and can be held then."""
+
+    async def on_chain_end(self, outputs: Any, *, parent_run_id: Any = None, **kwargs: Any) -> None:
+        if parent_run_id is None:
+            await helm.begin("hook", {})
+
+
+hooked = chain("a").with_config(callbacks=[Hook()])
