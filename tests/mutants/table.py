@@ -77,7 +77,7 @@ MUTANTS = (
         "        if run.base_checkpoint_id is not None:\n            engine.advance_past(run.base_checkpoint_id)"
         "  # a fork reads an older checkpoint only\n",
         "",
-        _in("later_starts.py", "saver.py"),
+        _in("later_starts.py::test_a_fork_by_a_process_whose_clock_is_behind_becomes_the_head"),
     ),
     # The end of a run, and what is sent twice
     Mutant(
@@ -163,28 +163,28 @@ MUTANTS = (
         "app/runtime/outcome.py",
         "    await attempt.saver.written()\n    proved =",
         "    proved =",
-        _in("unstored.py", "unwinding.py"),
+        _in("compared.py"),
     ),
     Mutant(
         "judge_lost",
         "app/runtime/executor.py",
         " or attempt.saver.lease.lost or isinstance(problem, LeaseLost)",
         " or isinstance(problem, LeaseLost)",
-        _in("unwinding.py", "unstored.py"),
+        _in("compared.py"),
     ),
     Mutant(
         "before_more",
         "app/runtime/executor.py",
         "    if saver.lease.over or (not saver.lease.valid() and not await saver.lease.holds()):\n",
         "    if False:\n",
-        _in("leases.py", "unwinding.py"),
+        _in("compared.py"),
     ),
     Mutant(
         "on_lost",
         "app/runtime/worker.py",
         "        saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)\n",
         "",
-        _in("unwinding.py", "unstored.py"),
+        _in("compared.py"),
     ),
     Mutant(
         "wish_first",

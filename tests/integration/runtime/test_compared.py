@@ -8,19 +8,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from helm import Helm
+from helm import Helm, Hold
 from psycopg.errors import LockNotAvailable
 from rig import Fleet, Process
 
 from app.budget import Budget
+from app.errors import LeaseLost
 from app.graphs.expiry import ThreadTtl
 from app.ids import uuid7
 from app.postgres.pool import Database
 from app.runtime import claims, executor, outcome, pruning, settlement
+from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.lease import Lease
 from app.runtime.statements import REQUIRE_OWNED
-from app.runtime.states import Stopped, StopWish
+from app.runtime.states import Outcome, Stopped, StopWish
 
 DELAY = 0.3
 
@@ -159,17 +161,15 @@ async def test_who_takes_over_needs_a_lease_that_is_over(fleet: Fleet, process: 
     hold.let_go()
 
 
-async def test_a_thread_is_not_read_again_while_a_run_is_on_it(
-    fleet: Fleet, process: Process, helm: Helm
-) -> None:
-    hold = helm.hold("b")
-    run = (await process.admit("line")).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+async def test_a_thread_is_not_read_again_while_a_run_is_on_it(fleet: Fleet, process: Process) -> None:
+    other = await fleet.start(max_concurrent_runs=0)
+    first = (await process.admit("line")).row
+    await fleet.ended(first["run_id"])
+    await other.admit("line", thread_id=first["thread_id"])
 
-    await process.runtime.refresh_thread(run["thread_id"])
+    await other.runtime.refresh_thread(first["thread_id"])
 
-    assert (await fleet.thread(run["thread_id"]))["status"] == "busy"
-    hold.let_go()
+    assert (await fleet.thread(first["thread_id"]))["status"] == "busy"
 
 
 async def test_the_first_wish_stands(process: Process, helm: Helm) -> None:
@@ -287,3 +287,70 @@ async def waiting(fleet: Fleet) -> bool:
         "select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     )
     return row is not None and row["n"] > 0
+
+
+async def held(process: Process, helm: Helm) -> tuple[Attempt, Hold]:
+    """A run that is in its first node."""
+    hold = helm.hold("a")
+    await process.admit("line")
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    (attempt,) = process.runtime.worker.live.values()
+    return attempt, hold
+
+
+async def test_a_write_that_is_refused_stops_its_run_at_once(process: Process, helm: Helm) -> None:
+    """LangGraph looks at its puts only on its way out."""
+    attempt, hold = await held(process, helm)
+
+    assert attempt.saver.on_lost is not None
+    attempt.saver.on_lost()
+
+    assert attempt.wish is StopWish.LEASE_LOST
+    hold.let_go()
+
+
+async def test_what_comes_out_of_a_graph_without_a_lease_is_no_end_of_its_run(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    attempt, hold = await held(process, helm)
+    attempt.saver.lease.lost = True
+
+    assert executor._judge(attempt, ValueError("a node's own")) is Outcome.LOST
+    attempt.saver.lease.lost = False
+    hold.let_go()
+    await fleet.ended(attempt.run.run_id)
+
+
+async def test_no_superstep_begins_after_the_attempt_is_over(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    attempt, hold = await held(process, helm)
+    attempt.saver.lease.over = True
+
+    with pytest.raises(LeaseLost):
+        await executor._before_more(attempt.saver, False)
+    attempt.saver.lease.over = False
+    hold.let_go()
+    await fleet.ended(attempt.run.run_id)
+
+
+async def test_a_run_is_at_its_end_only_when_its_writer_is(
+    process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the last put was taken is known when it is answered, not when the graph has ended."""
+    attempt, hold = await held(process, helm)
+    written = attempt.saver.written
+
+    async def at_last() -> None:
+        await written()
+        if attempt.graph_done:
+            attempt.saver.failure = LeaseLost()
+
+    monkeypatch.setattr(attempt.saver, "written", at_last)
+    hold.let_go()
+    assert attempt.task is not None
+    await asyncio.wait({attempt.task}, timeout=10)
+
+    assert attempt.outcome is Outcome.LOST
+    attempt.saver.take_events()
+    await written()
