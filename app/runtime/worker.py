@@ -101,7 +101,7 @@ class Worker:
         loops: dict[str, Callable[[], Awaitable[None]]] = {"watch": self._watch}
         if settings.max_concurrent_runs:
             loops["wishes"] = self._wishes
-            loops["claims"] = self._take_up_lost
+            loops["claims"] = self._claims
         # A Lambda environment is frozen between invocations: a run that it claimed by itself would freeze, too.
         if self._taking:
             loops["claim"] = self._claim
@@ -241,7 +241,7 @@ class Worker:
             share=self.shares,
             in_hand=[attempt.run.owner for attempt in self.attempts],
             max_running=runtime.settings.max_running_per_owner or None,
-            occupied=[attempt.run.thread_id for attempt in self.attempts if attempt.settled is None],
+            occupied=self._occupied,
         )
         for run in claimed:
             self.begin(run)
@@ -301,46 +301,44 @@ class Worker:
             if self.lost_claims.suspected:
                 self._check_claims.set()
 
-    async def _take_up_lost(self) -> None:
-        """Begin the runs that are ours by a claim whose answer was lost."""
-        runtime = self.runtime
+    async def _claims(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(runtime.settings.lease_seconds / 3):
+                async with asyncio.timeout(self.runtime.settings.lease_seconds / 3):
                     await self._check_claims.wait()
             self._check_claims.clear()
-            if not self._claiming:
-                continue  # their leases will expire
             try:
-                ours = await claims.ours(runtime.database, worker=runtime.worker_id)
+                await self.take_up_lost()
             except DATABASE_TROUBLE:
                 self._check_claims.set()
                 raise
-            self.lost_claims.suspected = False
-            lost = self.lost_claims.judge(ours, [(a.run.run_id, a.run.fence) for a in self.attempts])
-            if not lost or not self._claiming:
-                continue
-            with self.reserve(len(lost)):
-                await engine.load()
-                found = await claims.take_up(
-                    runtime.database, lost, worker=runtime.worker_id, lease_seconds=self.lease_seconds
-                )
-                for run in found:
-                    log.warning(
-                        "the answer to its claim was lost; it begins now",
-                        extra={
-                            "event": "run.found",
-                            "run_id": str(run.run_id),
-                            "thread_id": str(run.thread_id),
-                        },
-                    )
-                    self.begin(run)
 
-    def begin(self, run: ClaimedRun) -> Attempt:
-        """Work on a run that this process has just claimed; once, however often it is heard of."""
-        known = self.live.get(run.run_id)
-        if known is not None and known.run.fence == run.fence:
-            return known
+    async def take_up_lost(self) -> None:
+        """Begin the runs that are ours by a claim whose answer was lost."""
+        runtime = self.runtime
+        if not self._claiming:
+            return  # their leases will expire
+        ours = await claims.ours(runtime.database, worker=runtime.worker_id)
+        self.lost_claims.suspected = False
+        lost = self.lost_claims.judge(ours)
+        if not lost or not self._claiming:
+            return
+        with self.reserve(len(lost)):
+            await engine.load()
+            found = await claims.take_up(
+                runtime.database, lost, worker=runtime.worker_id, lease_seconds=self.lease_seconds
+            )
+            for run in found:
+                log.warning(
+                    "the answer to its claim was lost; it begins now",
+                    extra={"event": "run.found", "run_id": str(run.run_id), "thread_id": str(run.thread_id)},
+                )
+                self.begin(run)
+
+    def begin(self, run: ClaimedRun) -> Attempt | None:
+        """Work on a run that this process has just claimed; None if it has begun before, and was only heard of again."""
+        if not self.lost_claims.begin((run.run_id, run.fence)):
+            return None
         journal = Journal(run.fence)
         saver = engine.RunSaver(
             self.runtime.database,
@@ -554,10 +552,13 @@ class Worker:
             if attempt.settled is None and not attempt.saver.lease.valid()
         )
 
+    @property
+    def _occupied(self) -> list[UUID]:
+        """The threads on which nothing of a run has to begin that is claimed now: nodes may still run there, of ours."""
+        return [attempt.run.thread_id for attempt in self.attempts if attempt.settled is None]
+
     def _forget(self, attempt: Attempt) -> None:
         self.attempts.remove(attempt)
-        if attempt.settled is None:
-            self.lost_claims.give_up((attempt.run.run_id, attempt.run.fence))
         # Its run may have been claimed again since: only the attempt itself is told by its identity.
         if self.live.get(attempt.run.run_id) is attempt:
             del self.live[attempt.run.run_id]

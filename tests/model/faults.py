@@ -1,0 +1,66 @@
+"""Faults that were there once, to be put back: the model has to find each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.runtime import settlement, statements
+from app.runtime.attempt import Attempt
+from app.runtime.worker import Worker
+from tests.model.world import World
+
+Patch = Callable[[Any, str, Any], None]
+"""`monkeypatch.setattr`."""
+
+
+def replaced(patch: Patch, module: Any, name: str, old: str, new: str) -> None:
+    statement = getattr(module, name)
+    assert old in statement, f"{name} has no {old!r} any more"
+    patch(module, name, statement.replace(old, new))
+
+
+def two_owners_with_one_fence(world: World, patch: Patch) -> None:
+    """A failover forgets a claim; the next one takes the same number, and nothing else tells its owner apart."""
+    world.run(world.database.execute("update model.epoch set stands_still = true"))
+    replaced(patch, statements, "_OWNED", "and worker = %(worker)s ", "")
+    replaced(patch, statements, "_OWNED_INPUT", "and worker = %(worker)s ", "")
+    for name in ("_END", "_HAND_OVER"):
+        replaced(patch, settlement, name, "and r.worker is not distinct from %(worker)s", "")
+    statements.statement.cache_clear()
+
+
+def an_attempt_forgets_its_successor(world: World, patch: Patch) -> None:
+    """The books of a process are kept by run: an attempt that ends late takes the next one at the same run out of them."""
+
+    def forget(worker: Worker, attempt: Attempt) -> None:
+        worker.live.pop(attempt.run.run_id, None)
+        worker.attempts[:] = [a for a in worker.attempts if a.run.run_id != attempt.run.run_id]
+
+    patch(Worker, "_forget", forget)
+    # Nothing keeps the process from claiming a run of which an attempt still unwinds here.
+    patch(Worker, "_occupied", property(lambda worker: []))
+
+
+def an_end_that_is_sent_again_is_shown_again(world: World, patch: Patch) -> None:
+    """What follows the compare-and-set holds whenever the run has ended so, not only when it has ended just now."""
+    now = "e.xmin = pg_current_xact_id_if_assigned()::xid"
+    replaced(patch, settlement, "_THREAD", now, "e.fence = %(fence)s")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How it is put back, and what the model then says."""
+
+    put_back: Callable[[World, Patch], None]
+    shows: str
+    only: tuple[str, ...]
+    """What it takes, so that it is found soon. All of the model finds it, too, in hundreds of examples."""
+
+
+FAULTS = {
+    "A2": Fault(two_owners_with_one_fence, "one id, two contents", ("claim", "replicate", "fail_over")),
+    "A4": Fault(an_attempt_forgets_its_successor, "forgotten", ("claim", "drain")),
+    "A6": Fault(an_end_that_is_sent_again_is_shown_again, "the thread shows", ()),
+}
