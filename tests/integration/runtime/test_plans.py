@@ -110,7 +110,7 @@ async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Se
         await claims.wishes(process.database, worker="w")
         await webhooks.claim(process.database, limit=16, lease_seconds=45, share=Shares(), in_hand=(), most=4)
         await webhooks.trim(process.database)
-        await crons.due(process.database, ["line"], 100)
+        await crons.due(process.database, ["line"], 100, Shares())
         process.runtime.follower.following[uuid7()] = 1
         await process.runtime.sweeper._readers()
     process.runtime.follower.following.clear()
