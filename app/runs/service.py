@@ -237,7 +237,8 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
     if not deleted.found:
         raise NotFound("Run not found")
     while deleted.live and time.monotonic() < until:
-        await services.runtime.forget(run, pause)
+        services.runtime.forget(run)
+        await services.runtime.ended(run, pause)
         pause = min(2 * pause, 10 * DELETE_AGAIN_SECONDS)
         deleted = await queries.delete(services.database, principal.owner, thread, run)
     if deleted.next_ready:

@@ -294,14 +294,17 @@ class Runtime:
         if attempt is not None:
             attempt.stop(StopWish.CANCEL, wish)
 
-    async def forget(self, run_id: UUID, timeout: float) -> None:
-        """The run is deleted: stop working on it, if this process does. Waits `timeout` seconds at most for its end."""
+    def forget(self, run_id: UUID) -> None:
+        """The run is deleted: stop working on it, if this process does."""
+        self._stop_here(run_id, CancelWish(CancelAction.ROLLBACK, cancel.DELETED))
+
+    async def ended(self, run_id: UUID, timeout: float) -> None:
+        """Wait `timeout` seconds, or until the run has ended here if this process works on it."""
         attempt = self.worker.live.get(run_id)
-        if attempt is None or attempt.task is None:
+        if attempt is not None and attempt.task is not None:
+            await asyncio.wait({attempt.task}, timeout=timeout)
+        else:
             await asyncio.sleep(timeout)
-            return
-        attempt.stop(StopWish.CANCEL, CancelWish(CancelAction.ROLLBACK, cancel.DELETED))
-        await asyncio.wait({attempt.task}, timeout=timeout)
 
     def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncGenerator[list[Event]]:
         """The run's events after `cursor`, until its end. See `Follower.follow`."""

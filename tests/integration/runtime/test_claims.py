@@ -497,7 +497,7 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
                         )
                         for row in rows:
                             await queries.delete(process.database, OWNER, thread, row["run_id"])
-                            await process.runtime.forget(row["run_id"], 0.01)
+                            process.runtime.forget(row["run_id"])
                     case 5:
                         await process.runtime.worker.renew_now()
                         await process.runtime.sweep()

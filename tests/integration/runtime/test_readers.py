@@ -233,7 +233,7 @@ async def test_a_run_that_is_deleted_while_it_is_read_is_gone(fleet: Fleet, helm
     readers = [asyncio.create_task(each.read(run["run_id"])) for each in (process, other)]
     await asyncio.sleep(0.05)
     assert (await queries.delete(other.database, OWNER, run["thread_id"], run["run_id"])).live
-    await process.runtime.forget(run["run_id"], 5)
+    process.runtime.forget(run["run_id"])
     for reader in readers:
         with pytest.raises(RunGone):
             await reader
