@@ -361,12 +361,21 @@ class Database:
             rows: list[Row] = []
             size = 0
             cursor = connection.cursor()
-            async with aclosing(cursor.stream(sql, params)) as stream:  # type: ignore[type-var]
-                async for row in stream:
-                    size += _size_of(cursor.pgresult)
-                    if 0 < len(rows) < limit and size > PAGE_BYTES:
-                        raise PageTooLarge
-                    rows.append(row)
+            try:
+                async with aclosing(cursor.stream(sql, params)) as stream:  # type: ignore[type-var]
+                    async for row in stream:
+                        size += _size_of(cursor.pgresult)
+                        if 0 < len(rows) < limit and size > PAGE_BYTES:
+                            raise PageTooLarge
+                        rows.append(row)
+            except PageTooLarge:
+                await connection.execute("")
+                raise
+            except BaseException:
+                connection.pgconn.finish()  # it may still be in the middle of the rows
+                raise
+            # libpq gives rows one by one until a statement outside of a pipeline begins, and the next one may be in one.
+            await connection.execute("")
             return rows
 
         return await self._carry_out(send, only_reads=True)
