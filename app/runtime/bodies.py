@@ -27,6 +27,10 @@ class Bodies:
     def __init__(self) -> None:
         self.at_boundary = False
         """The root graph itself was told to stop: no node of it is in the middle of anything."""
+        self.stopped_inside: dict[str, str] = {}
+        """When a graph was told to stop, by its namespace: that of the node it is in."""
+        self.swallowed = False
+        """A node has gone on although a graph inside it was stopped: what it makes of that is not its result."""
         self._creators: weakref.WeakKeyDictionary[Task, weakref.ref[Task] | None] = (
             weakref.WeakKeyDictionary()
         )

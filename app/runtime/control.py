@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import UTC, datetime
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphDrained
@@ -26,10 +28,15 @@ class Control(RunControl):
     @property
     def drain_requested(self) -> bool:
         stops = super().drain_requested
-        if namespace():
-            self._bodies.graph_steps(stops=stops)
+        here, bodies = namespace(), self._bodies
+        if here:
+            bodies.graph_steps(stops=stops)
+            if stops and _asked_by_langgraph():
+                bodies.stopped_inside.setdefault(here, datetime.now(UTC).isoformat())
         else:
-            self._bodies.superstep(stops=stops)
+            # The error of a graph that was stopped ends the graphs around it, unless a node catches it.
+            bodies.swallowed = bool(bodies.stopped_inside)
+            bodies.superstep(stops=stops)
         return stops
 
 
@@ -37,6 +44,11 @@ def namespace() -> str:
     """Where the running code is: `node:<task id>|inner:<task id>`, or nothing in no node."""
     config = var_child_runnable_config.get() or {}
     return str((config.get("configurable") or {}).get("checkpoint_ns") or "")
+
+
+def _asked_by_langgraph() -> bool:
+    """Not by a node that wants to know, and ends by itself."""
+    return sys._getframe(2).f_globals.get("__name__") == "langgraph.pregel._loop"
 
 
 def is_drain(problem: object) -> bool:

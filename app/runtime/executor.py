@@ -122,8 +122,8 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     # Whatever came out after the cancellation: many a library turns one into an error of its own.
     if attempt.wish is not None:
         return OUTCOME_OF[attempt.wish]
-    refused = isinstance(problem, asyncio.CancelledError) and attempt.saver.database.gate.is_shut
-    if refused or isinstance(problem, Refused):
+    refused = attempt.saver.database.gate.is_shut or isinstance(attempt.saver.failure, Refused)
+    if isinstance(problem, Refused) or (refused and isinstance(problem, asyncio.CancelledError)):
         return Outcome.CUT
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
@@ -287,6 +287,7 @@ async def _stream(
     }
     # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
+    saver.stores_at_exit = options["durability"] == "exit"
     ours: list[BaseCallbackHandler] = []
     if bounded and any(True for _ in graph.get_subgraphs()):
         ours.append(Pace(saver))

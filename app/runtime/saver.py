@@ -30,6 +30,7 @@ from psycopg.rows import DictRow
 from app.errors import ForeignThread, LeaseLost
 from app.postgres import jsonb
 from app.postgres.pool import Database
+from app.runtime.bodies import Bodies
 from app.runtime.clock import advance_past
 from app.runtime.control import is_drain
 from app.runtime.journal import Journal
@@ -37,7 +38,7 @@ from app.runtime.lease import Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
 from app.runtime.serializer import CheckpointSerializer
 from app.runtime.statements import ANSWERED_BY_RUN
-from app.runtime.writer import NULL_TASK_ID, CheckpointPut, Writer, WritesPut
+from app.runtime.writer import NULL_TASK_ID, CheckpointPut, Refused, Writer, WritesPut
 
 _RESUMING = "__pregel_resuming"
 
@@ -175,6 +176,10 @@ class RunSaver(PooledSaver, Writer):
         )
         self.continues = False
         """The attempt goes on in the middle of the run."""
+        self.bodies: Bodies | None = None
+        """Those of its attempt."""
+        self.stores_at_exit = False
+        """Durability `exit`."""
         self._confined = confined
         self._base_id = base_id
         self._keep_base = keep_base
@@ -221,6 +226,9 @@ class RunSaver(PooledSaver, Writer):
         self._check(config)
         configurable = config["configurable"]
         thread_id, namespace = str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+        if self._after_a_swallowed_drain(namespace, checkpoint):
+            self._failed(Refused())
+            raise asyncio.CancelledError  # which LangGraph drops
         root = namespace == "" and thread_id == str(self.lease.thread_id)
         try:
             blobs, stored = self._split(checkpoint, new_versions)
@@ -262,6 +270,11 @@ class RunSaver(PooledSaver, Writer):
             return
         if any(channel == ERROR and is_drain(value) for channel, value in writes):
             return  # a task group whose graphs were drained has not failed
+        if self._has_swallowed_a_drain(task_id) and all(
+            channel not in WRITES_IDX_MAP for channel, _ in writes
+        ):
+            self._failed(Refused())
+            return
         configurable = config["configurable"]
         key = (
             str(configurable["thread_id"]),
@@ -290,6 +303,26 @@ class RunSaver(PooledSaver, Writer):
             self._worked_from[key[1]] = max(self._worked_from.get(key[1], ""), key[2])
         self._queue.writes.append(item)
         await self._enqueued()
+
+    def _has_swallowed_a_drain(self, task_id: str) -> bool:
+        """Whether a graph inside the task, which has ended all the same, was stopped by a drain: it did not finish."""
+        stopped = self.bodies.stopped_inside if self.bodies is not None else {}
+        return any(f":{task_id}|" in f"{namespace}|" for namespace in stopped)
+
+    def _after_a_swallowed_drain(self, namespace: str, checkpoint: Checkpoint) -> bool:
+        """Whether a superstep is to be stored in which a task has swallowed a drain.
+
+        With durability `exit` the last one before it is stored no sooner; then only the next boundary tells.
+        """
+        if self.bodies is None:
+            return False
+        if self.stores_at_exit:
+            return self.bodies.swallowed
+        inside = f"{namespace}|" if namespace else ""
+        return any(
+            stopped.startswith(inside) and at < checkpoint["ts"]
+            for stopped, at in list(self.bodies.stopped_inside.items())
+        )
 
     def _split(
         self, checkpoint: Checkpoint, new_versions: ChannelVersions

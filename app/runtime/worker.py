@@ -353,7 +353,7 @@ class Worker:
         )
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
-        bodies = Bodies()
+        saver.bodies = bodies = Bodies()
         attempt = Attempt(run, saver, journal, engine.Control(bodies), bodies)
         run.lease.keeper = self.renewal
         attempt.give_up = lambda: self.give_up(attempt)

@@ -30,11 +30,13 @@ class Body(Hold):
             self.inside = False
 
 
-async def begun(process: Process, helm: Helm, graph: str, *nodes: str) -> tuple[UUID, dict[str, Body]]:
+async def begun(
+    process: Process, helm: Helm, graph: str, *nodes: str, **options: Any
+) -> tuple[UUID, dict[str, Body]]:
     """A run of the graph that is inside `nodes`."""
     bodies = {node: Body() for node in nodes}
     helm.hooks.update(bodies)
-    run = (await process.admit(graph, {"log": []})).row
+    run = (await process.admit(graph, {"log": []}, **options)).row
     for body in bodies.values():
         await asyncio.wait_for(body.reached.wait(), 5)
     return run["run_id"], bodies
@@ -176,3 +178,26 @@ async def test_what_an_earlier_node_has_left_behind_is_not_part_of_the_run(
     finally:
         helm.kept.pop().cancel()
     await finished(fleet, helm, run_id)
+
+
+@pytest.mark.parametrize("durability", ["async", "sync", "exit"])
+@pytest.mark.parametrize("graph", ["swallowing", "falling_back"])
+async def test_a_node_that_takes_a_drain_for_an_error_of_its_graph_has_no_result(
+    fleet: Fleet, process: Process, helm: Helm, graph: str, durability: str
+) -> None:
+    run_id, bodies = await begun(process, helm, graph, "l_2", durability=durability)
+    assert await stopped(process, bodies["l_2"]) == [("cancelled", True)]
+    row = await finished(fleet, helm, run_id)
+    log = (await fleet.thread(row["thread_id"]))["values"]["log"]
+    beside = ["r_1", "r_2", "r_3"] if graph == "swallowing" else []
+    assert log == ["a", "l_1", "l_2", "l_3", *beside, "z"]
+
+
+async def test_a_node_that_asks_for_a_drain_and_ends_has_its_result(
+    fleet: Fleet, process: Process, helm: Helm
+) -> None:
+    run = (await process.admit("ending_early", {"log": []})).row
+    await asyncio.sleep(0.3)
+    assert await stopped(process) == [("drained", True)]
+    await finished(fleet, helm, run["run_id"])
+    assert (await fleet.thread(run["thread_id"]))["values"]["log"] == ["a", "early", "z"]

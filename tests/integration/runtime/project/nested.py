@@ -14,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_config, get_store
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 
@@ -272,6 +273,27 @@ async def opens(state: State) -> dict:
     return {"log": ["opens"]}
 
 
+async def gathers_exceptions(state: State) -> dict:
+    """Takes an error of one for a result: that of a drain, too."""
+    found = await asyncio.gather(left.ainvoke(EMPTY), right.ainvoke(EMPTY), return_exceptions=True)
+    return {"log": [name for each in found if isinstance(each, dict) for name in each["log"]]}
+
+
+async def falls_back(state: State) -> dict:
+    try:
+        return {"log": (await left.ainvoke(EMPTY))["log"]}
+    except Exception:
+        return {"log": ["fallback"]}
+
+
+async def ends_early(state: State, runtime: Runtime) -> dict:
+    """Asks by itself whether it is to stop, and ends."""
+    while not runtime.drain_requested:
+        await asyncio.sleep(0.01)
+    return {"log": ["early"]}
+
+
+swallowing, falling_back, ending_early = around(gathers_exceptions), around(falls_back), around(ends_early)
 two_gathered, two_grouped = around(gathers_two), around(groups_two)
 gathered_plain, gathered_thread = around(gathers_plain), around(gathers_thread)
 failing_beside, grouped_error = around(fails_beside), around(groups_error)
