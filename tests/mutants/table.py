@@ -77,7 +77,7 @@ MUTANTS = (
         "        if run.base_checkpoint_id is not None:\n            engine.advance_past(run.base_checkpoint_id)"
         "  # a fork reads an older checkpoint only\n",
         "",
-        _in("later_starts.py::test_a_fork_by_a_process_whose_clock_is_behind_becomes_the_head"),
+        _in("compared.py"),
     ),
     # The end of a run, and what is sent twice
     Mutant(

@@ -17,7 +17,7 @@ from app.errors import LeaseLost
 from app.graphs.expiry import ThreadTtl
 from app.ids import uuid7
 from app.postgres.pool import Database
-from app.runtime import claims, executor, outcome, pruning, settlement
+from app.runtime import claims, execution, executor, outcome, pruning, settlement
 from app.runtime.attempt import Attempt
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.lease import Lease
@@ -354,3 +354,19 @@ async def test_a_run_is_at_its_end_only_when_its_writer_is(
     assert attempt.outcome is Outcome.LOST
     attempt.saver.take_events()
     await written()
+
+
+async def test_ids_of_a_run_come_after_the_head_that_it_found(
+    fleet: Fleet, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork reads an older checkpoint only, and would not know."""
+    first = (await process.admit("line")).row
+    await fleet.ended(first["run_id"])
+    head = (await fleet.row(first["run_id"]))["last_checkpoint_id"]
+    passed: list[str] = []
+    monkeypatch.setattr(execution, "advance_past", passed.append)
+
+    second = (await process.admit("line", thread_id=first["thread_id"])).row
+
+    assert passed == [head]
+    await fleet.ended(second["run_id"])
