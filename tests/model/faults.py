@@ -61,6 +61,6 @@ class Fault:
 
 FAULTS = {
     "A2": Fault(two_owners_with_one_fence, "one id, two contents", ("claim", "replicate", "fail_over")),
-    "A4": Fault(an_attempt_forgets_its_successor, "forgotten", ("claim", "drain")),
+    "A4": Fault(an_attempt_forgets_its_successor, "forgotten", ("claim", "drain", "take_up_lost_claims")),
     "A6": Fault(an_end_that_is_sent_again_is_shown_again, "the thread shows", ()),
 }

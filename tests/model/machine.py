@@ -133,7 +133,7 @@ class Runs(RuleBasedStateMachine):
         action=st.sampled_from(list(CancelAction)),
         mostly=st.sampled_from([True, True, False]),
         stubborn=SELDOM,
-        lose=st.sampled_from([Lose.NOTHING, Lose.SETTLEMENT, Lose.NOTHING, Lose.WRITE]),
+        lose=st.sampled_from([Lose.NOTHING, Lose.SETTLEMENT, Lose.NOTHING, Lose.SETTLEMENT, Lose.WRITE]),
     )
     def happens(self, choice: int, **details: Any) -> None:
         """One of what is possible now. Not rules with preconditions: those must not depend on what is out of our hands."""
@@ -152,10 +152,10 @@ class Runs(RuleBasedStateMachine):
         databases = [self.world.of(runtime) for runtime in self.world.processes]
         some = self.active or bool(self.ended)
         weights: list[tuple[Callable[..., None], object, int]] = [
-            (self.admit, True, 5),
-            (self.claim, self.active, 3),
-            (self.step, gates.waiting, 9),
-            (self.drain, self.attempts, 1),
+            (self.admit, True, 4),
+            (self.claim, self.active, 4),
+            (self.step, gates.waiting, 7),
+            (self.drain, self.attempts, 3),
             (self.answer_is_lost, self.held, 3),
             (self.renew, self.attempts, 2),
             (self.take_up_lost_claims, any(r.worker.lost_claims.suspected for r in self.world.processes), 2),

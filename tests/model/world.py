@@ -286,7 +286,8 @@ class World:
             for runtime in self.processes:
                 for held in self.of(runtime).held:
                     held.set()
-            if not any(r.worker.attempts for r in self.processes) and all(t.done() for t in self.pending):
+            busy = gates.waiting or any(runtime.worker.attempts for runtime in self.processes)
+            if not busy and all(task.done() for task in self.pending):
                 break
             await asyncio.sleep(0.002)
         else:
@@ -297,6 +298,7 @@ class World:
         self.pending.clear()
         for runtime in self.processes:
             runtime.worker.live.clear()
+            runtime.worker.lost_claims.suspected = False
         statements: list[Statement] = [(f"delete from {table}", None) for table in TABLES]
         statements += [(f"delete from model.{_shadow(table)}", None) for table in TABLES]
         await self.database.pipeline(*statements, ("update model.epoch set now = 0", None))
