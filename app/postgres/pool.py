@@ -24,7 +24,14 @@ from app.errors import PageTooLarge
 from app.postgres import jsonb
 from app.postgres.conninfo import IS_READ_ONLY, Conninfo, asks_for_writing, renewed, resolve, whoever_answers
 from app.postgres.gate import Gate
-from app.postgres.trouble import Trouble, Unfit, refused_as_read_only, trouble_of
+from app.postgres.trouble import (
+    LimitExceeded,
+    Trouble,
+    Unfit,
+    exceeds_a_limit,
+    refused_as_read_only,
+    trouble_of,
+)
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 
@@ -115,6 +122,8 @@ class BoundedConnection(AsyncConnection[DictRow]):
         except Error as error:
             found = trouble_of(error, broken=self.pgconn.status == ConnStatus.BAD)
             self.trouble = self.trouble or found
+            if exceeds_a_limit(error):
+                raise LimitExceeded(error) from None
             if found is None or isinstance(error, OperationalError):
                 raise
             # What callers catch as trouble of the database: no caller can forget it, LangGraph's savers included.

@@ -12,6 +12,7 @@ READ_ONLY_SQL_TRANSACTION = "25006"
 SESSION_ENDED = ("57P", "25P03", "25P04", "53300")
 """Operator intervention (a shutdown, a crash, `cannot connect now`), limits of transactions, too many sessions."""
 CONNECTION_EXCEPTION = "08"
+PROGRAM_LIMIT_EXCEEDED = "54"
 
 
 class Trouble(Enum):
@@ -32,6 +33,17 @@ class Unfit(psycopg.OperationalError):
         super().__init__(str(error))
         self.sqlstate = error.sqlstate
         self.trouble = trouble
+
+
+class LimitExceeded(psycopg.DataError):
+    """The statement has something that is larger than Postgres takes: a key of an index, a row, a document.
+
+    For psycopg this is an OperationalError. Taken for trouble of the database it would be sent again, for ever.
+    """
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.sqlstate = error.sqlstate
 
 
 DATABASE_TROUBLE = (
@@ -56,6 +68,11 @@ def trouble_of(error: psycopg.Error, *, broken: bool) -> Trouble | None:
     if state.startswith(CONNECTION_EXCEPTION) or (broken and not state):
         return Trouble.LOST
     return Trouble.ENDED if broken else None
+
+
+def exceeds_a_limit(error: psycopg.Error) -> bool:
+    """Whether it is the statement that is too large, for any server and at any time."""
+    return (error.sqlstate or "").startswith(PROGRAM_LIMIT_EXCEEDED)
 
 
 def refused_as_read_only(error: psycopg.OperationalError) -> bool:

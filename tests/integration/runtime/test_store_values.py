@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from secrets import token_hex
 from typing import Any
 
 import pytest
 from rig import Fleet
+
+from app.postgres.trouble import LimitExceeded
 
 
 @pytest.mark.parametrize("value", ["a string", 7, ["a"], True])
@@ -24,3 +27,12 @@ async def test_what_is_no_object_is_refused_with_a_sentence_and_nothing_is_store
 
     (item,) = await store.asearch(("notes",))
     assert item.value == {"before": 1}
+
+
+async def test_a_key_that_is_too_long_is_no_trouble_of_the_database(fleet: Fleet) -> None:
+    """It would be sent again until a statement's time is over, and be told as a database that is away."""
+    store = (await fleet.start()).runtime.store_of("alice")
+
+    with pytest.raises(LimitExceeded, match="index row"):
+        async with asyncio.timeout(5):
+            await store.aput(("notes",), token_hex(5_000), {"before": 1})

@@ -47,21 +47,26 @@ async def test_a_run_whose_last_checkpoint_was_refused_goes_on_elsewhere(
 
 REFUSING = """
 create function refuse() returns trigger language plpgsql as $$ begin
-  raise exception 'this value is too much' using errcode = '22000';
+  raise exception 'this value is too much' using errcode = '{state}';
 end $$;
 create trigger refuse before insert on checkpoints for each row when ((new.metadata ->> 'step')::int = {step})
 execute function refuse()"""
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [("22000", "DataException"), ("54000", "LimitExceeded")],
+    ids=["a value", "larger than an index or a document may be"],
+)
 async def test_a_run_whose_checkpoint_the_database_does_not_take_fails_at_its_boundary_too(
-    fleet: Fleet, process: Process, helm: Helm, durability: str
+    fleet: Fleet, process: Process, helm: Helm, state: str, error: str, durability: str
 ) -> None:
     hold, run, attempt = await stopped_at(process, helm, "b", durability)
-    await fleet.database.execute(REFUSING.format(step=2))
+    await fleet.database.execute(REFUSING.format(step=2, state=state))
     attempt.ask_to_drain("SIGTERM")
     hold.let_go()
     row = await fleet.ended(run["run_id"])
-    assert (row["status"], row["error"]["error"]) == ("error", "DataException")
+    assert (row["status"], row["error"]["error"]) == ("error", error)
     assert (await fleet.thread(run["thread_id"]))["status"] == "error"
     assert [event.name for event in await process.read(run["run_id"])][-1] == "error"
