@@ -286,7 +286,8 @@ class Runs(RuleBasedStateMachine):
                 return
             deleted = await queries.delete(runtime.database, owner, thread_id, run_id)
             if deleted.live:  # its owner ends it, or whoever takes it over
-                await runtime.forget(run_id, 0.001)
+                runtime.forget(run_id)
+                await runtime.ended(run_id, 0.001)
                 await queries.delete(runtime.database, owner, thread_id, run_id)
             await runtime.refresh_thread(thread_id)
 
