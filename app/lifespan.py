@@ -48,9 +48,10 @@ async def lifespan(app: Application) -> AsyncIterator[State]:
         with StopSignals() as signals:
             async with open_services(settings) as services, front.opened(app, services) as opened:
                 # Not before: what the project's own application sets up is there when its graphs run.
-                await services.runtime.start()
                 if not late():
                     await services.graphs.warm()
+                # From here on there may be runs to drain: nothing is awaited until it is known how to stop.
+                await services.runtime.start()
                 app.state.stopping = services.stopping
 
                 async def stop(reason: str) -> None:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 OVERRUN_SECONDS = 0.1
 """How long after the deadline a process that still has not left is made to."""
 
+SAY_SECONDS = 0.1
+"""How long its last words may take."""
+
 
 class Stopping:
     """The stop of the process: happens once, whoever asks for it first, and is waited for by all."""
@@ -133,10 +136,17 @@ class Stopping:
     def _overrun(self) -> None:
         if self._runs_left:
             self.exit_code = ExitCode.RUNS_LEFT
+        # That may hang, too: whoever writes to a pipe that nobody reads holds the lock of the log.
+        saying = threading.Thread(target=self._say_overrun, name="overrun", daemon=True)
+        saying.start()
+        saying.join(SAY_SECONDS)
+        os._exit(self.exit_code)
+
+    def _say_overrun(self) -> None:
         if not self._released:
             metrics.count(Metric.DRAIN_OVERRUN)
             log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
-        self._leave()
+        telemetry.flush()
 
     def _leave(self) -> None:
         telemetry.flush()

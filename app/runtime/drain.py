@@ -79,18 +79,29 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         round_seconds = min(budget.left_to_ask(), ROUND_SECONDS)
         if round_seconds <= 0:
             break
-        if running:
-            await asyncio.wait(running, timeout=round_seconds)
-        else:
-            await asyncio.sleep(round_seconds)
-    late = worker.unfinished
-    for attempt in late:
-        everyone.setdefault(id(attempt), attempt)
-        attempt.ask_to_drain(reason)
-        attempt.stop(StopWish.DRAIN)
-    if late:
-        await asyncio.wait(_tasks(late), timeout=budget.left_to_insist())
+        await _wait(running, round_seconds)
+    while True:
+        for attempt in (late := worker.unfinished):
+            everyone.setdefault(id(attempt), attempt)
+            attempt.ask_to_drain(reason)
+            attempt.stop(StopWish.DRAIN)
+        # A claim that hung until now may still bring runs.
+        seconds = budget.left_to_insist()
+        if runtime.taking_on:
+            seconds = min(seconds, ROUND_SECONDS)
+        elif not late:
+            break
+        if seconds <= 0:
+            break
+        await _wait(_tasks(late), seconds)
     return list(everyone.values())
+
+
+async def _wait(running: set[asyncio.Task[None]], seconds: float) -> None:
+    if running:
+        await asyncio.wait(running, timeout=seconds)
+    else:
+        await asyncio.sleep(seconds)
 
 
 async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt]) -> None:

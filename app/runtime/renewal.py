@@ -248,7 +248,9 @@ class Renewal:
         if time.monotonic() >= self._next and not self._said_dead:
             self._asked = False
             self._renew(leases)
-        self._sleep(max(0.0, min(self._next - time.monotonic(), LOOK_SECONDS, self._late_seconds / 4)))
+        look = min(LOOK_SECONDS, self._late_seconds / 4)
+        # Of a dead loop nothing is renewed, however long it has been due.
+        self._sleep(look if self._said_dead else max(0.0, min(self._next - time.monotonic(), look)))
 
     @property
     def _next(self) -> float:

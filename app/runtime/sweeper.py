@@ -211,7 +211,7 @@ class Sweeper:
                 " when it has ended" if name in self._left else "",
                 extra={"event": "sweep.late", "chore": name},
             )
-        elif problem := task.exception():
+        elif problem := _problem(task):
             self._report(name, problem)
             return problem
         return None
@@ -280,3 +280,8 @@ class Sweeper:
 
     async def _items(self) -> None:
         await retention.trim_items(self._runtime.database, self._batches["items"])
+
+
+def _problem(task: asyncio.Task[object]) -> BaseException | None:
+    """What a chore has failed with. User code in it may raise CancelledError, and nobody has cancelled the sweep."""
+    return asyncio.CancelledError("cancelled by itself") if task.cancelled() else task.exception()

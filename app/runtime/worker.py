@@ -62,10 +62,10 @@ class Worker:
         self.attempts: list[Attempt] = []
         """Every attempt that has not ended here, also one that unwinds although its run is somebody else's by now."""
         self.live: dict[UUID, Attempt] = {}
+        """The newest of them at each run."""
         self.shares = Shares()
         self._crowded = False
         """The last claim took all that it asked for: more may wait, and what comes now has no right to go first."""
-        """The newest of them at each run."""
         self._wake = asyncio.Event()
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -385,10 +385,12 @@ class Worker:
         return attempt
 
     async def _work(self, attempt: Attempt) -> None:
-        await self._end(attempt, engine.execute(attempt, self.runtime))
-        if attempt.stray is not None:
-            self.strays -= 1
-            metrics.level(Metric.NODES_LEFT, self.strays)
+        try:
+            await self._end(attempt, engine.execute(attempt, self.runtime))
+        finally:
+            if attempt.stray is not None:
+                self.strays -= 1
+                metrics.level(Metric.NODES_LEFT, self.strays)
 
     def give_up(self, attempt: Attempt) -> None:
         """End a run without its nodes, which were cancelled and do not end. What they still do is fenced off."""
@@ -454,10 +456,10 @@ class Worker:
         # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
         # Where an owner's runs are limited, one that waits may begin now although there was room here before.
         limited = self.runtime.settings.max_running_per_owner > 0
-        if was_full or limited or settled is None or not settled.owned or settled.next_ready:
+        if settled is not None and (settled.next_ready or limited):
+            self.offer()
+        elif was_full or settled is None or not settled.owned:
             self._wake.set()
-        if settled is not None and (settled.next_ready or limited) and not self._taking:
-            self.runtime.hints.give()
 
     def _leases(self) -> list[Lease]:
         """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""

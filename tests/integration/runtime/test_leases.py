@@ -260,3 +260,32 @@ async def test_there_is_no_thread_before_the_first_run_no_connection_without_one
     await process.stop(1.0)
     await fleet.until(over, timeout=0.5)
     await fleet.until(none)
+
+
+async def test_nothing_is_busy_about_an_event_loop_that_stays_dead(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node that blocks it may be computing: a thread that turns without a pause takes the interpreter from it."""
+    monkeypatch.setattr(renewal, "LOOP_LEASES", 1)
+    process = await fleet.start(**SHORT)
+    kept, turns = process.runtime.worker.renewal, [0]
+    turn = kept._turn
+
+    def counted() -> None:
+        turns[0] += 1
+        turn()
+
+    monkeypatch.setattr(kept, "_turn", counted)
+    seen: list[tuple[bool, int]] = []
+
+    async def block(config: object) -> None:
+        time.sleep(2.5)  # noqa: ASYNC251
+        turns[0] = 0
+        time.sleep(0.5)  # noqa: ASYNC251
+        seen.append((kept._said_dead, turns[0]))
+
+    helm.hooks["b"] = block
+    await fleet.ended((await process.admit("line")).row["run_id"])
+    ((dead, number),) = seen
+    assert dead
+    assert 0 < number < 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -352,3 +353,55 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
     time.sleep(0.3)  # noqa: ASYNC251
     assert codes == [ExitCode.RUNS_LEFT]
     await stopping.finish()
+
+
+async def test_a_run_whose_claim_hung_until_the_drain_insists_is_handed_over_too(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, process = await fleet.start(max_concurrent_runs=0), await fleet.start(begin=False)
+    run = (await full.admit("line")).row
+    helm.hold("a")
+    real, answered = claims.claim, asyncio.Event()
+
+    async def hanging(*arguments: Any, **options: Any) -> Any:
+        claimed = await real(*arguments, **options)
+        await answered.wait()
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", hanging)
+    claim = asyncio.create_task(process.claim())
+
+    async def taken() -> bool:
+        return bool((await fleet.row(run["run_id"]))["status"] == "running")
+
+    await fleet.until(taken)
+    # WHEN the answer comes after the time for asking is over
+    drain = asyncio.create_task(process.drain(1.6, drain_reserve=1.2, hard_reserve=0.3))
+    await asyncio.sleep(0.6)
+    answered.set()
+    assert await claim == 1
+    # THEN the run is one of those that the stop hands over
+    assert outcomes(await drain) == {str(run["run_id"]): ("cancelled", True)}
+    assert (await fleet.row(run["run_id"]))["status"] == "pending"
+
+
+def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, free = threading.Event(), threading.Event()
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        left.set()
+
+    monkeypatch.setattr("app.stopping.os._exit", leave)
+    # Its pipe is full: who writes to it, and who wants to, waits for its reader.
+    monkeypatch.setattr("app.stopping.log.error", lambda *_, **__: free.wait(10))
+    stopping = Stopping(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    thread = threading.Thread(target=stopping._overrun)
+    thread.start()
+    try:
+        assert left.wait(2)
+        assert codes == [ExitCode.RUNS_LEFT]
+    finally:
+        free.set()
+        thread.join()

@@ -315,6 +315,32 @@ async def test_the_sweep_goes_on_after_trouble(fleet: Fleet, caplog: pytest.LogC
     ]
 
 
+async def test_a_chore_that_cancels_itself_is_not_the_end_of_all_sweeps(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = await fleet.start(begin=False, sweep_seconds=0.02)
+    calls: list[str] = []
+
+    async def cancelled() -> None:
+        calls.append("cancelled")
+        raise asyncio.CancelledError  # as a factory's library may, with a scope of its own
+
+    async def other() -> None:
+        calls.append("other")
+
+    process.runtime.sweeper.chores = {"cancelled": cancelled, "other": other}
+    await process.runtime.start()
+
+    async def twice() -> bool:
+        return len(calls) > 3
+
+    await fleet.until(twice)
+    assert calls[:4] == ["cancelled", "other"] * 2
+    assert ("sweep.failed", "cancelled") in {
+        (getattr(r, "event", ""), getattr(r, "chore", "")) for r in caplog.records
+    }
+
+
 async def test_a_loop_that_fails_is_logged_and_starts_again(
     fleet: Fleet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
