@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
-from psycopg import AsyncConnection, Error, OperationalError, errors
+from psycopg import AsyncConnection, AsyncCursor, Error, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.generators import fetch_many, send
 from psycopg.pq import ConnStatus, TransactionStatus
@@ -367,25 +367,7 @@ class Database:
         """
 
         async def send(connection: BoundedConnection) -> list[Row]:
-            rows: list[Row] = []
-            size = 0
-            cursor = connection.cursor()
-            try:
-                async with aclosing(cursor.stream(sql, params)) as stream:  # type: ignore[type-var]
-                    async for row in stream:
-                        size += _size_of(cursor.pgresult)
-                        if 0 < len(rows) < limit and size > PAGE_BYTES:
-                            raise PageTooLarge
-                        rows.append(row)
-            except PageTooLarge:
-                await connection.execute("")
-                raise
-            except BaseException:
-                connection.pgconn.finish()  # it may still be in the middle of the rows
-                raise
-            # libpq gives rows one by one until a statement outside of a pipeline begins, and the next one may be in one.
-            await connection.execute("")
-            return rows
+            return await read_page(connection.cursor(), sql, params, limit)
 
         return await self._carry_out(send, only_reads=True)
 
@@ -454,6 +436,28 @@ def _dropped(connection: AsyncConnection[Any]) -> bool:
 def _lost(connection: BoundedConnection, error: OperationalError) -> bool:
     """True if the statement failed because the session has ended. A late answer is not that."""
     return connection.trouble is not None and not isinstance(error, StatementTimeout)
+
+
+async def read_page(cursor: AsyncCursor[Row], sql: QueryNoTemplate, params: Params, limit: int) -> list[Row]:
+    """What `Database.fetch_page` says, by a cursor that is in no pipeline."""
+    rows: list[Row] = []
+    size = 0
+    try:
+        async with aclosing(cursor.stream(sql, params)) as stream:  # type: ignore[type-var]
+            async for row in stream:
+                size += _size_of(cursor.pgresult)
+                if 0 < len(rows) < limit and size > PAGE_BYTES:
+                    raise PageTooLarge
+                rows.append(row)
+    except PageTooLarge:
+        await cursor.connection.execute("")
+        raise
+    except BaseException:
+        cursor.connection.pgconn.finish()  # it may still be in the middle of the rows
+        raise
+    # libpq gives rows one by one until a statement outside of a pipeline begins, and the next one may be in one.
+    await cursor.connection.execute("")
+    return rows
 
 
 def _size_of(row: PGresult | None) -> int:

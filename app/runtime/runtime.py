@@ -42,10 +42,8 @@ from app.runtime.threads import NodeThreads
 from app.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from langgraph.store.base import BaseStore
-
     from app.graphs.registry import Graphs
-    from app.runtime.store import GatedStore
+    from app.runtime.store import GatedStore, OwnedStore
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,7 +98,7 @@ class Runtime:
             )
         return self._store
 
-    def store_of(self, owner: str, lease: Lease | None = None) -> BaseStore:
+    def store_of(self, owner: str, lease: Lease | None = None) -> OwnedStore:
         """What an owner's requests see of the store, or one of his runs under its lease; needs the engine."""
         return engine.OwnedStore(self.store, owner, lease)
 

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, LiteralString, cast
 from urllib.parse import quote
 
 from langchain_core.embeddings import Embeddings
@@ -23,6 +23,7 @@ from langgraph.store.base import (
     Op,
     PutOp,
     Result,
+    SearchItem,
     SearchOp,
     TTLConfig,
     ensure_embeddings,
@@ -36,7 +37,7 @@ from psycopg.rows import DictRow
 from app.errors import GraphImportError, RunOver
 from app.graphs.storage import IndexSpec, StoreSpec
 from app.postgres.patience import patiently
-from app.postgres.pool import Database
+from app.postgres.pool import Database, read_page
 from app.runtime.lease import Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
 from app.runtime.statements import REQUIRE_OWNED
@@ -49,6 +50,9 @@ _lease: ContextVar[Lease | None] = ContextVar("lease", default=None)
 """What the operation that is carried out has to prove."""
 
 _vectors: ContextVar[Mapping[str, list[float]]] = ContextVar("vectors")
+
+_bounded: ContextVar[bool] = ContextVar("bounded", default=False)
+"""Whether what a search finds is read row by row, as far as a page may be."""
 
 
 def open_store(database: Database, spec: StoreSpec, embed: Any) -> GatedStore:
@@ -77,6 +81,7 @@ class GatedStore(AsyncPostgresStore):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        pipeline = pipeline and not _bounded.get()  # where rows do not come one by one
         async with self._gate.operation(), super()._cursor(pipeline=pipeline) as cursor:
             if (lease := _lease.get()) is not None:
                 await cursor.execute(REQUIRE_OWNED, lease.key)
@@ -124,6 +129,17 @@ class GatedStore(AsyncPostgresStore):
         until = time.monotonic() + self._patience_seconds
         return await patiently(lambda: super(GatedStore, self).abatch(given), until=until)
 
+    async def _batch_search_ops(
+        self, search_ops: Sequence[tuple[int, SearchOp]], results: list[Result], cur: Any
+    ) -> None:
+        if not _bounded.get():
+            await super()._batch_search_ops(search_ops, results, cur)
+            return
+        for number, op in search_ops:
+            found: list[Result] = [None]
+            await super()._batch_search_ops([(0, op)], found, _Page(cur, op.limit))  # type: ignore[arg-type]
+            results[number] = found[0]
+
     def _texts(self, ops: list[Op]) -> list[str]:
         """What has to become vectors."""
         if not self.index_config:
@@ -160,6 +176,21 @@ class GatedStore(AsyncPostgresStore):
             await asyncio.wait({task}, timeout=timeout)
 
 
+class _Page:
+    """A cursor for one search, whose rows are read as those of a page are."""
+
+    def __init__(self, cursor: AsyncCursor[DictRow], limit: int) -> None:
+        self._cursor = cursor
+        self._limit = limit
+        self._rows: list[DictRow] = []
+
+    async def execute(self, query: LiteralString, params: Sequence[Any]) -> None:
+        self._rows = await read_page(self._cursor, query, params, self._limit)
+
+    async def fetchall(self) -> list[DictRow]:
+        return self._rows
+
+
 class OwnedStore(BaseStore):
     """What one owner sees of the store: the clients that have a key, and the nodes of the runs that they start.
 
@@ -183,6 +214,17 @@ class OwnedStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         given = list(ops)
         return _outside(given, await self._carried_out(given))
+
+    async def asearch_page(self, *namespace_prefix: Any, **options: Any) -> list[SearchItem]:
+        """`asearch`, of which no more is in memory than may be answered. Raises PageTooLarge; a single item may be larger.
+
+        One statement reads the page: between two of them others write, and rows of one age have no order.
+        """
+        before = _bounded.set(True)
+        try:
+            return await self.asearch(*namespace_prefix, **options)
+        finally:
+            _bounded.reset(before)
 
     async def _carried_out(self, given: list[Op]) -> list[Result]:
         inside = [self._inside(op) for op in given]

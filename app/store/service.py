@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from app.auth.principal import Principal
 from app.errors import BadRequest, Draining
-from app.pieces import Pieces
 from app.runtime import engine
 from app.store.models import ItemDelete, ItemPut, ItemSearch, NamespaceList, check_key
 from app.wire import timestamp
 
 if TYPE_CHECKING:
-    from langgraph.store.base import BaseStore, Item
+    from langgraph.store.base import Item
 
+    from app.runtime.store import OwnedStore
     from app.services import Services
 
 
@@ -48,27 +48,18 @@ async def delete(services: Services, principal: Principal, body: ItemDelete) -> 
         await store.adelete(tuple(body.namespace), body.key)
 
 
-async def search(services: Services, principal: Principal, body: ItemSearch) -> list[Any]:
-    """The last written first or, with a query and an index, the most similar, as JSON.
-
-    Raises BadRequest and PageTooLarge.
-    """
-    pieces = Pieces(body.limit)
+async def search(services: Services, principal: Principal, body: ItemSearch) -> list[dict[str, Any]]:
+    """The last written first or, with a query and an index, the most similar. Raises BadRequest and PageTooLarge."""
     async with _store(services, principal) as store:
-        while asked := pieces.wanted:
-            items = await store.asearch(
-                tuple(body.namespace_prefix or ()),
-                query=body.query,
-                filter=_checked(body.filter),
-                limit=asked,
-                offset=body.offset + len(pieces.found),
-                refresh_ttl=body.refresh_ttl,
-            )
-            for item in items:
-                pieces.add({**_view(item), "score": item.score})
-            if len(items) < asked:
-                break
-    return pieces.found
+        items = await store.asearch_page(
+            tuple(body.namespace_prefix or ()),
+            query=body.query,
+            filter=_checked(body.filter),
+            limit=body.limit,
+            offset=body.offset,
+            refresh_ttl=body.refresh_ttl,
+        )
+    return [{**_view(item), "score": item.score} for item in items]
 
 
 async def namespaces(
@@ -86,7 +77,7 @@ async def namespaces(
 
 
 @asynccontextmanager
-async def _store(services: Services, principal: Principal) -> AsyncIterator[BaseStore]:
+async def _store(services: Services, principal: Principal) -> AsyncIterator[OwnedStore]:
     """The principal's store. Raises Draining, and BadRequest for a namespace that nothing may be put under."""
     await engine.load()
     try:

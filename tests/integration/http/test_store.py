@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph.store.base import PutOp
 from support.api import Api
 
+from app.auth.principal import LOCAL_OWNER
 from app.errors import SettingsError
 from app.runtime.store import label_of
 
@@ -299,3 +301,24 @@ def project(folder: Any, store: Any) -> Any:
         json.dumps({"graphs": {"agent": "./agent.py:graph"}, "store": store})
     )
     return folder
+
+
+async def test_each_item_of_one_age_is_found_once(api: Api) -> None:
+    """What a node puts in one batch has one time."""
+    store = api.services.runtime.store_of(LOCAL_OWNER)
+    everything = {f"{number:03}" for number in range(300)}
+    await store.abatch([PutOp(("notes",), key, {"n": key}) for key in everything])
+
+    seen = await keys(api.client(), ["notes"], limit=300)
+
+    assert len(seen) == 300
+    assert set(seen) == everything
+
+
+async def test_a_page_that_is_too_large_is_refused_and_nothing_of_it_stays(http: httpx.AsyncClient) -> None:
+    for number in range(7):
+        await put(http, ["large"], str(number), {"text": "x" * 3_500_000})
+    answer = await http.post("/store/items/search", json={"namespace_prefix": ["large"], "limit": 10})
+    assert (answer.status_code, "limit" in answer.json()["detail"]) == (422, True)
+    for _ in range(12):  # every connection of the pool serves as before
+        assert await keys(http, ["large"], limit=2) == ["6", "5"]

@@ -175,3 +175,22 @@ async def test_a_provider_without_langchain_stops_the_start(
     ):
         async with serve(project=project(embed="openai:text-embedding-3-small")):
             pass
+
+
+async def test_a_search_finds_all_that_it_may_however_large_they_are(api: Api) -> None:
+    alice, calls = api.client("alice"), []
+    embed = api.services.runtime.store._model.func  # type: ignore[union-attr]
+    api.services.runtime.store._model.func = lambda texts: calls.append(texts) or embed(texts)  # type: ignore[union-attr]
+    for number in range(20):
+        body = {
+            "namespace": ["docs"],
+            "key": f"{number:02}",
+            "value": {"text": "a" + "b" * number, "large": "x" * 300_000},
+        }
+        assert (await alice.put("/store/items", json=body)).status_code == 204
+    calls.clear()
+
+    every = [f"{number:02}" for number in range(20)]
+    assert [key for key, _ in await found(alice, "aaa", limit=20)] == every
+    # AND what is looked for is made a vector once
+    assert calls == [["aaa"]]
