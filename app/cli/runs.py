@@ -79,8 +79,9 @@ def list_(
     for row in rows:
         age = _age((now - row["created_at"]).total_seconds())
         table.add_row(str(row["run_id"]), row["graph_id"], printable(row["principal"]), age, describe(row))
-    # Into a file or a pipe goes one line for each run, however long.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    # Into a file or a pipe goes one line for each run, however long. What an error says is no markup.
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     console.print(table if rows else "No runs.")
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from psycopg.types.json import Jsonb
 from support.command import Answer
 from support.server import LEASE_SECONDS, fleet_of
 
@@ -286,3 +287,17 @@ async def _slow_run(url: str) -> dict[str, Any]:
                 if state["values"].get("i"):
                     return run
                 await asyncio.sleep(0.05)
+
+
+async def test_what_an_error_says_is_shown_as_it_is(command: Slackwater, database: Database) -> None:
+    run_id = await admitted(database)
+    said = {"error": "ValueError", "message": "[/] ends no [red]tag[/red] :smile:"}
+    await database.execute(
+        "update slackwater.runs set status = 'error', ready = false, ended_at = now(), error = %s where run_id = %s",
+        [Jsonb(said), run_id],
+    )
+
+    listed = await command("runs", "list")
+
+    assert listed.code == 0, listed.err
+    assert said["message"] in listed.out

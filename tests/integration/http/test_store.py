@@ -7,12 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from langgraph.store.base import PutOp
+from langgraph.store.base import PutOp, SearchOp
 from support.api import Api
 
-from app.auth.principal import LOCAL_OWNER
 from app.errors import SettingsError
-from app.runtime.store import label_of
+from app.runtime.store import GatedStore, label_of
 
 PLACE = {"namespace": ["docs", "a"], "key": "k"}
 
@@ -303,16 +302,22 @@ def project(folder: Any, store: Any) -> Any:
     return folder
 
 
-async def test_each_item_of_one_age_is_found_once(api: Api) -> None:
-    """What a node puts in one batch has one time."""
-    store = api.services.runtime.store_of(LOCAL_OWNER)
-    everything = {f"{number:03}" for number in range(300)}
-    await store.abatch([PutOp(("notes",), key, {"n": key}) for key in everything])
+async def test_a_page_is_whole_while_others_write(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [f"{number:02}" for number in range(30)]
+    for key in every:
+        await put(http, ["notes"], key, {"n": key})
+    carried_out = GatedStore._carried_out
 
-    seen = await keys(api.client(), ["notes"], limit=300)
+    async def before_a_put(self: GatedStore, given: list[Any]) -> list[Any]:
+        results = await carried_out(self, given)
+        if isinstance(given[0], SearchOp):
+            await carried_out(self, [PutOp(given[0].namespace_prefix, "later", {})])
+        return results
 
-    assert len(seen) == 300
-    assert set(seen) == everything
+    monkeypatch.setattr(GatedStore, "_carried_out", before_a_put)
+    assert await keys(http, ["notes"], limit=30) == every[::-1]
 
 
 async def test_a_page_that_is_too_large_is_refused_and_nothing_of_it_stays(http: httpx.AsyncClient) -> None:
