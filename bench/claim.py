@@ -156,6 +156,7 @@ async def _end(database: Database, run: ClaimedRun) -> None:
         database,
         run_id=run.run_id,
         thread_id=run.thread_id,
+        owner=OWNER,
         fence=run.fence,
         worker=run.lease.worker,
         status=RunStatus.SUCCESS,

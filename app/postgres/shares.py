@@ -74,10 +74,21 @@ LOOKED_UNTIL: LiteralString = "(select o.owner from owners o order by o.number d
 """The owner after whom the next claim looks; null, if nobody had to be looked up."""
 
 
+def alone(*, table: LiteralString, waits: LiteralString) -> LiteralString:
+    """The condition that all who wait are one owner, or that nobody does: then nothing has to be shared out."""
+    first, last = (
+        f"(select f.owner from {table} f where {waits} order by f.owner {way} limit 1)"
+        for way in ("asc", "desc")
+    )
+    return f"{first} is not distinct from {last}"
+
+
 class Shares:
     """What a process knows of whose turn it is."""
 
     def __init__(self) -> None:
+        self.alone = True
+        """At the last claim no more than one owner's rows were waiting, as far as is known."""
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._number = 0
         self._after = ""

@@ -83,13 +83,14 @@ async def test_the_longest_due_is_taken_first_and_none_before_it_is_due(fleet: F
     assert (await fleet.row(late))["status"] == "pending"
 
 
+@pytest.mark.parametrize("statement", [claims._CLAIM, claims._CLAIM_ALONE], ids=["shared", "alone"])
 async def test_a_claim_that_another_one_has_overtaken_leaves_the_thread_alone(
-    fleet: Fleet, process: Process
+    fleet: Fleet, process: Process, statement: str
 ) -> None:
     # GIVEN a claim that has chosen its run, and waits
     idle = await fleet.start(max_concurrent_runs=0)
     run = (await idle.admit("line")).row
-    slow = claims._CLAIM.replace("), mine as (", "), pause as (select pg_sleep(0.4) from locked), mine as (")
+    slow = statement.replace("), mine as (", "), pause as (select pg_sleep(0.4) from locked), mine as (")
     slow = slow.replace(
         "from locked l", "from (select * from locked where (select count(*) from pause) > 0 offset 0) l"
     )

@@ -101,6 +101,26 @@ async def test_what_nobody_else_wants_one_owner_gets(database: Database) -> None
     assert owners_of(await take(database, 16, Shares(), in_hand=["alice"] * 9)) == {"alice": 16}
 
 
+async def test_who_waits_alone_is_not_shared_out_until_somebody_else_comes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = Shares()
+    with monkeypatch.context() as broken:
+        # Sharing costs as much as the claim itself: where there is nothing to share nothing is asked for it.
+        broken.setattr(claims, "_CLAIM", "this is not asked")
+        assert await take(database, 1, share) == []
+        await waiting(database, "alice", 20)
+        assert owners_of(await take(database, 16, share, in_hand=["alice"])) == {"alice": 16}
+
+    await waiting(database, "bob", 2)
+    assert owners_of(await take(database, 2, share)) == {"alice": 1, "bob": 1}
+    assert owners_of(await take(database, 2, share)) == {"alice": 1, "bob": 1}
+    assert owners_of(await take(database, 1, share)) == {"alice": 1}
+
+    monkeypatch.setattr(claims, "_CLAIM", "this is not asked")
+    assert owners_of(await take(database, 5, share)) == {"alice": 1}
+
+
 async def test_behind_many_owners_who_have_nothing_due_each_is_found(database: Database) -> None:
     """Those who are looked up at once are few; the next claim goes on after them."""
     await crowd(database, ["alice"], 200)
@@ -153,18 +173,20 @@ async def test_a_new_run_does_not_go_before_those_that_wait(fleet: Fleet, helm: 
 
 
 @pytest.mark.parametrize("limit", [1, 16])
-async def test_a_claim_reads_no_more_however_long_the_queue_is(database: Database, limit: int) -> None:
+@pytest.mark.parametrize("others", [20, 0])
+async def test_a_claim_reads_no_more_however_long_the_queue_is(
+    database: Database, limit: int, others: int
+) -> None:
     read = []
     for more in (1_000, 19_000):
         await crowd(database, ["alice"], more)
-        await crowd(database, [f"owner-{number}" for number in range(20)], 2)
+        await crowd(database, [f"owner-{number}" for number in range(others)], 2)
         async with database.connection() as connection:
             await connection.execute("analyze slackwater.runs, slackwater.threads")
             params = {"worker": "w", "graphs": ["line"], "limit": limit, "lease": 60.0, "occupied": []}
             params |= {"max_running": None, **Shares().parameters(["alice"])}
-            cursor = await connection.execute(
-                f"explain (analyze, buffers, format json) {claims._CLAIM}", params
-            )
+            statement = claims._CLAIM if others else claims._CLAIM_ALONE
+            cursor = await connection.execute(f"explain (analyze, buffers, format json) {statement}", params)
             row = await cursor.fetchone()
             assert row is not None
             plan = row["QUERY PLAN"][0]["Plan"]
