@@ -4,7 +4,7 @@ it up.
 The thread lives from the first run of a process on, has a connection only while there are leases to renew, and does
 nothing while there are none. What it hears is told to the loop, where the attempts are.
 
-A run whose node blocks the event loop stops every other run of its process. Their leases are kept meanwhile, for a
+A run whose node blocks the event loop (`blocked_loop`) stops every other run of its process. Their leases are kept meanwhile, for a
 while, and the run is named: in the log, and in the rows, so that it is not they whose stalls are counted. Code that holds
 the interpreter's lock (an extension written in C) stops this thread, too: then the leases expire.
 """
@@ -14,14 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from types import FrameType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -34,10 +32,9 @@ from psycopg.waiting import wait
 from app.postgres.conninfo import Conninfo, connect_blocking, for_writing, renewed, resolve
 from app.postgres.pool import KEEPALIVE, StatementTimeout
 from app.runtime import claims
-from app.runtime.attempt import Attempt
+from app.runtime.blocked_loop import LoopWatch
 from app.runtime.cancel import CancelWish
 from app.runtime.lease import Lease
-from app.runtime.threads import current_run
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +45,6 @@ AGAIN_SECONDS = 0.2
 
 LOOK_SECONDS = 0.5
 """How often the thread looks whether the event loop is alive."""
-
-LATE_SECONDS = 2.0
-"""An event loop that has not had a turn for so long is blocked. Nothing of ours takes a tenth of it."""
-
-LOOP_LEASES = 3
-"""For so many leases those of a blocked event loop are renewed. A node that computes for minutes gets through; one that
-never ends does not keep its neighbours for ever, who go on elsewhere."""
 
 SILENT_SECONDS = 2.0
 """A database that has not answered for so long, when a lease is about to end, is not waited for any more."""
@@ -125,8 +115,7 @@ class Renewal:
         self._lease_seconds = lease_seconds
         self._answered = answered
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._loop_thread = 0
+        self._watch: LoopWatch
         self._ended = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         # Set by one side and read by the other: each is one reference, which needs no lock.
@@ -134,22 +123,17 @@ class Renewal:
         self._stopping = self._resting = self._idle = self._asked = False
         self._since: float | None = None
         """Since when an answer has been waited for."""
-        self._probed: float | None = None
-        """When the loop was asked for a sign of life that it has not given yet."""
         # Of the thread alone.
         self._connection: _Connection | None = None
         self._due = 0.0
         self._last = 0.0
-        self._seen: UUID | None = None
-        self._stalled_by: UUID | None = None
-        self._said_blocked = self._said_dead = False
 
     # In the loop
 
     def begin(self) -> None:
         """There is a lease to renew."""
         if self._thread is None:
-            self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+            self._watch = LoopWatch(self._lease_seconds)
             self._due = time.monotonic() + self._pause
             self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
             self._thread.start()
@@ -185,7 +169,7 @@ class Renewal:
         return not lease.lost
 
     async def _next_answer(self, timeout: float | None = None) -> None:
-        heard: asyncio.Future[None] = self._loop.create_future()
+        heard: asyncio.Future[None] = self._watch.loop.create_future()
         self._waiting.append(heard)
         await asyncio.wait({heard}, timeout=self._patience if timeout is None else timeout)
 
@@ -210,9 +194,6 @@ class Renewal:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
 
-    def _beat(self) -> None:
-        self._probed = None
-
     def _deliver(self, answers: Sequence[Answer]) -> None:
         waiting, self._waiting = self._waiting, []
         try:
@@ -233,24 +214,25 @@ class Renewal:
                 self._drop()
                 self._sleep(self._again)
         self._drop()
-        self._tell(self._ended.set)
+        self._watch.tell(self._ended.set)
 
     def _turn(self) -> None:
         if self._resting:
             self._drop()
             self._resting = False
-            self._tell(self._deliver, ())
+            self._watch.tell(self._deliver, ())
         leases = self._leases()
         if not leases:
             self._sleep_until_there_is_one()
             return
-        self._look_at_the_loop()
-        if time.monotonic() >= self._next and not self._said_dead:
+        if self._watch.look():
+            self._due = time.monotonic()
+        if time.monotonic() >= self._next and not self._watch.dead:
             self._asked = False
             self._renew(leases)
-        look = min(LOOK_SECONDS, self._late_seconds / 4)
+        look = min(LOOK_SECONDS, self._watch.late_seconds / 4)
         # Of a dead loop nothing is renewed, however long it has been due.
-        self._sleep(look if self._said_dead else max(0.0, min(self._next - time.monotonic(), look)))
+        self._sleep(look if self._watch.dead else max(0.0, min(self._next - time.monotonic(), look)))
 
     @property
     def _next(self) -> float:
@@ -258,9 +240,9 @@ class Renewal:
 
     def _sleep_until_there_is_one(self) -> None:
         self._drop()
-        self._since = self._probed = self._stalled_by = self._seen = None
-        self._asked = self._said_blocked = self._said_dead = False
-        self._tell(self._deliver, ())
+        self._since, self._asked = None, False
+        self._watch.rest()
+        self._watch.tell(self._deliver, ())
         self._idle = True
         # Looked at again, after it was said: `begin` may have come just before.
         if not (self._leases() or self._stopping or self._resting):
@@ -275,7 +257,7 @@ class Renewal:
             self._wake.clear()
         if time.monotonic() - since > seconds + OVERSLEPT_SECONDS:
             self._drop()
-            self._probed = None
+            self._watch.forgive()
 
     def _renew(self, leases: Sequence[Lease]) -> None:
         sent, seconds = time.monotonic(), self._lease_seconds()
@@ -290,7 +272,7 @@ class Renewal:
             self._drop()
             # What was open may have been dead for long: then another one at once.
             self._due = time.monotonic() + (self._again if fresh else 0)
-            self._tell(self._deliver, ())
+            self._watch.tell(self._deliver, ())
             return
         else:
             answers = [_answer(lease, rows.get((lease.run_id, lease.fence))) for lease in leases]
@@ -300,7 +282,7 @@ class Renewal:
         self._since = None
         locked = any(answer.verdict is Verdict.LOCKED for answer in answers)
         self._due = (time.monotonic() + self._again) if locked else (sent + self._pause)
-        self._tell(self._deliver, answers)
+        self._watch.tell(self._deliver, answers)
 
     def _fetch(self, leases: Sequence[Lease], seconds: float) -> dict[tuple[UUID, int], DictRow]:
         connection = self._connection
@@ -308,7 +290,7 @@ class Renewal:
             connection = self._connection = self._connect()
         connection.bound = max(1.0, min(STATEMENT_SECONDS, seconds / 3))
         params = claims.renewal(
-            leases, worker=self._worker, lease_seconds=seconds, stalled_by=self._stalled_by
+            leases, worker=self._worker, lease_seconds=seconds, stalled_by=self._watch.stalled_by
         )
         # One transaction and one round trip; of a session nothing is set, which a pooler would give to others.
         lock_timeout = f"{round(min(LOCK_SECONDS, seconds / 6) * 1000)}ms"
@@ -342,9 +324,9 @@ class Renewal:
             raise
 
     def _in_loop(self, coroutine: Any) -> Any:
-        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        asked = asyncio.run_coroutine_threadsafe(coroutine, self._watch.loop)
         try:
-            return asked.result(self._late_seconds)
+            return asked.result(self._watch.late_seconds)
         except TimeoutError:
             asked.cancel()
             raise
@@ -353,10 +335,6 @@ class Renewal:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def _tell(self, what: Callable[..., object], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(what, *arguments)
 
     @property
     def _pause(self) -> float:
@@ -367,52 +345,6 @@ class Renewal:
     def _again(self) -> float:
         return min(AGAIN_SECONDS, self._lease_seconds() / 20)
 
-    @property
-    def _late_seconds(self) -> float:
-        return min(LATE_SECONDS, self._lease_seconds() / 3)
-
-    # Whether the loop is alive
-
-    def _look_at_the_loop(self) -> None:
-        now, probed = time.monotonic(), self._probed
-        if probed is None:
-            self._probed = now
-            self._tell(self._beat)
-            if self._stalled_by is not None:
-                self._due = now  # the rows still say whose fault it was
-            self._stalled_by = self._seen = None
-            self._said_blocked = self._said_dead = False
-            return
-        late = now - probed
-        if late < self._late_seconds / 2:
-            return
-        run_id, node = what_runs_in(self._loop, self._loop_thread)
-        # Seen twice: a loop that is merely slow is in some run's code at any time.
-        culprit, self._seen = (run_id if run_id == self._seen else None), run_id
-        if late > self._late_seconds and not self._said_blocked:
-            self._said_blocked = True
-            log.warning(
-                "the event loop has been blocked for %.1f s%s: nothing else of this process goes on. Give what blocks to "
-                "a thread (a node that is no coroutine has one), or await it",
-                late,
-                f" by node {node}" if node else "",
-                extra={
-                    "event": "worker.loop.blocked",
-                    "run_id": str(run_id) if run_id else None,
-                    "node": node,
-                },
-            )
-        if late > self._late_seconds and culprit != self._stalled_by:
-            self._stalled_by = culprit
-            self._due = now  # it may be killed for it at any moment
-        if late > LOOP_LEASES * self._lease_seconds() and not self._said_dead:
-            self._said_dead = True
-            log.error(
-                "the event loop has been blocked for %.0f s: its runs are left to others",
-                late,
-                extra={"event": "worker.loop.dead", "run_id": str(run_id) if run_id else None, "node": node},
-            )
-
 
 def _answer(lease: Lease, row: DictRow | None) -> Answer:
     if row is None:
@@ -420,25 +352,3 @@ def _answer(lease: Lease, row: DictRow | None) -> Answer:
     if not row["kept"]:
         return Answer(lease, Verdict.LOCKED)
     return Answer(lease, Verdict.KEPT, CancelWish.of(row) if row["cancel_action"] else None)
-
-
-def what_runs_in(loop: asyncio.AbstractEventLoop, thread_id: int) -> tuple[UUID | None, str | None]:
-    """The run, and its node, whose code the loop's thread is executing at this moment.
-
-    Read from the frames of the thread and, from Python 3.12 on, the context of its task: tasks that a node has made
-    itself are the run's, too.
-    """
-    run_id, node = None, None
-    frame: FrameType | None = sys._current_frames().get(thread_id)
-    while frame is not None and run_id is None:
-        if str(frame.f_globals.get("__name__")).startswith("langgraph."):
-            config: Any = frame.f_locals.get("config")
-            with suppress(Exception):  # another one's local variable
-                run_id, node = UUID(config["metadata"]["run_id"]), config["metadata"].get("langgraph_node")
-        elif isinstance(attempt := frame.f_locals.get("attempt"), Attempt):
-            run_id = attempt.run.run_id
-        frame = frame.f_back
-    with suppress(Exception):
-        context = asyncio.current_task(loop).get_context()  # type: ignore[union-attr]
-        run_id = run_id or context.get(current_run)
-    return run_id, node

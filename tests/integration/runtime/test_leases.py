@@ -17,7 +17,7 @@ from helm import Helm
 from psycopg.rows import dict_row
 from rig import BRISK, Fleet, Process
 
-from app.runtime import renewal
+from app.runtime import blocked_loop
 from app.runtime.states import Outcome
 
 SHORT = {**BRISK, "lease_seconds": 1.2}
@@ -95,7 +95,7 @@ async def test_a_node_that_blocks_the_event_loop_costs_no_lease_and_is_named(
 async def test_an_event_loop_that_stays_dead_does_not_keep_its_runs(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(renewal, "LOOP_LEASES", 1)
+    monkeypatch.setattr(blocked_loop, "LOOP_LEASES", 1)
     process = await fleet.start(**SHORT)
     seen: list[dict[str, Any]] = []
 
@@ -266,7 +266,7 @@ async def test_nothing_is_busy_about_an_event_loop_that_stays_dead(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node that blocks it may be computing: a thread that turns without a pause takes the interpreter from it."""
-    monkeypatch.setattr(renewal, "LOOP_LEASES", 1)
+    monkeypatch.setattr(blocked_loop, "LOOP_LEASES", 1)
     process = await fleet.start(**SHORT)
     kept, turns = process.runtime.worker.renewal, [0]
     turn = kept._turn
@@ -282,7 +282,7 @@ async def test_nothing_is_busy_about_an_event_loop_that_stays_dead(
         time.sleep(2.5)  # noqa: ASYNC251
         turns[0] = 0
         time.sleep(0.5)  # noqa: ASYNC251
-        seen.append((kept._said_dead, turns[0]))
+        seen.append((kept._watch.dead, turns[0]))
 
     helm.hooks["b"] = block
     await fleet.ended((await process.admit("line")).row["run_id"])
