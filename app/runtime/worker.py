@@ -1,4 +1,4 @@
-"""The loops of a process that works: claim, watch, listen. Each is a named task with an end.
+"""The loops of a process that works: claim, watch, look for wishes. Each is a named task with an end.
 
 What they share is `Worker.attempts`, those of this process. A run is in it from the statement that claimed it on, until
 no code of it runs here any more, whoever owns it by then.
@@ -13,11 +13,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from app.postgres.conninfo import connect
-from app.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnection
 from app.postgres.shares import Shares
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import claims, engine
@@ -27,8 +26,8 @@ from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
 from app.runtime.journal import Ending, Journal
 from app.runtime.lease import Lease
+from app.runtime.listening import listen
 from app.runtime.lost_claims import LostClaims
-from app.runtime.queue import HINT_CANCEL
 from app.runtime.renewal import Answer, Renewal, Verdict
 from app.runtime.settlement import Settled
 from app.runtime.states import OUTCOME_OF, StopWish
@@ -46,9 +45,6 @@ SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 
 PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
 """How often, and how soon, an invocation tries again to claim what is ready."""
-
-LISTEN_SECONDS = 5.0
-"""How soon who listens leaves a server that the pool has left."""
 
 LEASE_AFTER_DEADLINE_SECONDS = 2.0
 """How long a lease may outlive the deadline of the invocation in which its run is worked on."""
@@ -106,7 +102,9 @@ class Worker:
         if self._taking:
             loops["claim"] = self._claim
         if settings.wake == "listen" and not settings.on_lambda:
-            loops["listen"] = self._listen
+            loops["listen"] = partial(
+                listen, self.runtime.database, work=self._wake.set, wishes=self._check_wishes.set
+            )
         self._tasks = [
             asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
             for name, loop in loops.items()
@@ -515,29 +513,6 @@ class Worker:
                     attempt = self.live.get(row["run_id"])
                     if attempt is not None and attempt.run.fence == row["fence"]:
                         attempt.stop(StopWish.CANCEL, CancelWish.of(row))
-
-    async def _listen(self) -> None:
-        """Hear hints from other processes, on a connection of its own. They may be lost: polling is what counts."""
-        database = self.runtime.database
-        while True:
-            connected = time.monotonic()
-            connection = await connect(
-                BoundedConnection,
-                database.conninfo,
-                autocommit=True,
-                application_name="slackwater listen",
-                connect_timeout=CONNECT_SECONDS,
-                **KEEPALIVE,
-            )
-            async with connection:
-                await connection.execute("listen slackwater")
-                # Whoever has become a replica lets us listen on, and nobody speaks there.
-                while not database.made_anew_since(connected):
-                    async for hint in connection.notifies(timeout=LISTEN_SECONDS):
-                        if hint.payload == HINT_CANCEL:
-                            self._check_wishes.set()
-                        else:
-                            self._wake.set()
 
     # Others
 

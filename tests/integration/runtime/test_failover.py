@@ -12,7 +12,7 @@ from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process, new_run
 
 from app.postgres.trouble import DATABASE_TROUBLE, Trouble
-from app.runtime import worker
+from app.runtime import listening
 from app.runtime.admission import Overtaken
 from tests.support.proxy import Proxy, proxied
 
@@ -244,13 +244,13 @@ async def test_the_store_gives_up_on_a_database_that_stays_away(database_uri: st
 async def test_who_listens_leaves_a_server_that_the_pool_has_left(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "LISTEN_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "LISTEN_SECONDS", 0.1)
     process = await fleet.start(wake="listen")
-    listening = """select pid from pg_stat_activity where application_name = 'slackwater listen'
+    listeners = """select pid from pg_stat_activity where application_name = 'slackwater listen'
         and datname = current_database() and query = 'listen slackwater'"""
 
     async def who() -> int | None:
-        row = await fleet.database.fetch_one(listening)
+        row = await fleet.database.fetch_one(listeners)
         return row["pid"] if row else None
 
     before = await fleet.until(who, what="somebody listens")
