@@ -106,7 +106,7 @@ class Stopping:
             self._leave()
         await self._runtime.database.close(budget.left())
         self._log_report()
-        if self.leaves and (runtime.worker.strays or runtime.graphs.held):
+        if self.leaves and (runtime.worker.endings.strays or runtime.graphs.held):
             self._leave()  # what does not let itself be cancelled would keep the event loop from ending
 
     def _log_report(self, *, deferred: bool = False) -> None:

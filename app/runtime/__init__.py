@@ -16,7 +16,7 @@
 | `settlement.py` | the state a run ends or is handed over in |
 | `outbox.py` | who is told of the ends of runs |
 | `cancel.py` | durable cancel and rollback |
-| `worker.py` `attempt.py` `bodies.py` | the attempts of this process, and the loops that claim and watch them |
+| `worker.py` `attempt.py` `ending.py` `bodies.py` | the attempts of this process, and the loops that claim and watch them |
 | `listening.py` `hints.py` | wake-ups from and to other processes |
 | `renewal.py` `blocked_loop.py` | leases are renewed, whatever the event loop does |
 | `sweeper.py` `takeover.py` `retention.py` `pruning.py` | what nobody else looks after |

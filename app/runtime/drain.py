@@ -108,9 +108,8 @@ async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt])
     worker = runtime.worker
     for attempt in worker.unfinished:
         if attempt.outcome is None and attempt.wish is not StopWish.DRAIN:
-            worker.give_up(
-                attempt
-            )  # whoever wanted it stopped before us has his way, with or without its node
+            # Whoever wanted it stopped before us has their way, with or without its node.
+            worker.endings.give_up(attempt)
         elif attempt.outcome is None:
             # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
             # over like one that still has a thread: at the very end.

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app.postgres.shares import Shares
@@ -24,13 +24,13 @@ from app.runtime.attempt import Attempt
 from app.runtime.bodies import Bodies
 from app.runtime.cancel import CancelAction, CancelWish
 from app.runtime.claims import ClaimedRun
-from app.runtime.journal import Ending, Journal
+from app.runtime.ending import Endings
+from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.listening import listen
 from app.runtime.lost_claims import LostClaims
 from app.runtime.renewal import Answer, Renewal, Verdict
-from app.runtime.settlement import Settled
-from app.runtime.states import OUTCOME_OF, StopWish
+from app.runtime.states import StopWish
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
 
@@ -73,8 +73,7 @@ class Worker:
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
-        self.strays = 0
-        """Nodes that go on although their run was ended without them."""
+        self.endings = Endings(self)
         self.claim_in_flight = False
         self.lost_claims = LostClaims()
         self._check_claims = asyncio.Event()
@@ -354,7 +353,7 @@ class Worker:
         saver.bodies = bodies = Bodies()
         attempt = Attempt(run, saver, journal, engine.Control(bodies), bodies)
         run.lease.keeper = self.renewal
-        attempt.give_up = lambda: self.give_up(attempt)
+        attempt.give_up = lambda: self.endings.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
@@ -368,7 +367,7 @@ class Worker:
             metrics.count(Metric.RUNS_STARTED)
         attempt.scope = copy_context()
         attempt.task = asyncio.create_task(
-            self._work(attempt), name=f"run:{run.run_id}", context=attempt.scope
+            self.endings.work(attempt), name=f"run:{run.run_id}", context=attempt.scope
         )
         if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
             attempt.ask_to_drain(self.stop_reason)
@@ -381,83 +380,6 @@ class Worker:
             if run.worked_seconds >= limit:  # no node may start any more
                 attempt.stop(StopWish.TIMEOUT)
         return attempt
-
-    async def _work(self, attempt: Attempt) -> None:
-        try:
-            await self._end(attempt, engine.execute(attempt, self.runtime))
-        finally:
-            if attempt.stray is not None:
-                self.strays -= 1
-                metrics.level(Metric.NODES_LEFT, self.strays)
-
-    def give_up(self, attempt: Attempt) -> None:
-        """End a run without its nodes, which were cancelled and do not end. What they still do is fenced off."""
-        task, wish = attempt.task, attempt.wish
-        if task is None or task.done() or attempt.outcome is not None or wish is None:
-            return
-        attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
-        attempt.saver.lease.over = True
-        self.strays += 1
-        metrics.level(Metric.NODES_LEFT, self.strays)
-        log.error(
-            "a node does not let itself be cancelled: its run is ended without it",
-            extra={
-                "event": "run.given_up",
-                "run_id": str(attempt.run.run_id),
-                "thread_id": str(attempt.run.thread_id),
-                "graph_id": attempt.run.graph_id,
-                "reason": wish.value,
-            },
-        )
-        attempt.task = asyncio.create_task(
-            self._end(attempt, engine.conclude(attempt, self.runtime, None, None)), name=task.get_name()
-        )
-
-    async def _end(self, attempt: Attempt, ending: Coroutine[Any, Any, Settled]) -> None:
-        """Wait for the end of an attempt, and strike it off, unless it was given up meanwhile."""
-        settled = None
-        try:
-            settled = await ending
-        except Exception:
-            if attempt.task is not asyncio.current_task():
-                return
-            # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
-            # over tries again, until the guard ends it.
-            attempt.saver.abandon()
-            log.exception(
-                "run not settled; its lease will expire",
-                extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
-            )
-        finally:
-            if attempt.task is asyncio.current_task():
-                self._strike_off(attempt, settled)
-
-    def _strike_off(self, attempt: Attempt, settled: Settled | None) -> None:
-        was_full = not self.has_room
-        if not attempt.deferred:
-            attempt.saver.lease.over = True
-            attempt.journal.close(Ending.GONE_ON)
-            self.runtime.thread_log.nudge(attempt.run.thread_id)
-            self._forget(attempt)
-            if left := self.runtime.threads.leave(attempt.run.run_id):
-                log.warning(
-                    "the run is over here, but its sync nodes are not: a thread cannot be cancelled",
-                    extra={
-                        "event": "threads.left",
-                        "run_id": str(attempt.run.run_id),
-                        "graph_id": attempt.run.graph_id,
-                        "threads": left,
-                    },
-                )
-        if settled is not None and not settled.owned:
-            metrics.count(Metric.LEASE_LOST)
-        # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
-        # Where an owner's runs are limited, one that waits may begin now although there was room here before.
-        limited = self.runtime.settings.max_running_per_owner > 0
-        if settled is not None and (settled.next_ready or limited):
-            self.offer()
-        elif was_full or settled is None or not settled.owned:
-            self._wake.set()
 
     def _leases(self) -> list[Lease]:
         """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""
@@ -534,7 +456,8 @@ class Worker:
         """The threads on which nothing of a run has to begin that is claimed now: nodes may still run there, of ours."""
         return [attempt.run.thread_id for attempt in self.attempts if attempt.settled is None]
 
-    def _forget(self, attempt: Attempt) -> None:
+    def forget(self, attempt: Attempt) -> None:
+        """No code of it runs here any more."""
         self.attempts.remove(attempt)
         # Its run may have been claimed again since: only the attempt itself is told by its identity.
         if self.live.get(attempt.run.run_id) is attempt:

@@ -38,7 +38,7 @@ def an_attempt_forgets_its_successor(world: World, patch: Patch) -> None:
         worker.live.pop(attempt.run.run_id, None)
         worker.attempts[:] = [a for a in worker.attempts if a.run.run_id != attempt.run.run_id]
 
-    patch(Worker, "_forget", forget)
+    patch(Worker, "forget", forget)
     # Nothing keeps the process from claiming a run of which an attempt still unwinds here.
     patch(Worker, "_occupied", property(lambda worker: []))
 
