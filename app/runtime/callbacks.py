@@ -13,21 +13,27 @@ LAST_SECONDS = 5.0
 
 
 class Last(AsyncCallbackHandler):
-    """Begins to count when the graph has ended."""
+    """Begins to count when the graph has ended: what began first, since nodes may call others with this handler alone."""
 
     def __init__(self, bound: asyncio.Timeout) -> None:
         self._bound = bound
+        self._graph: UUID | None = None
+
+    async def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        self._graph = self._graph or run_id
 
     async def on_chain_end(
         self, outputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        self._count(parent_run_id)
+        self._count(run_id)
 
     async def on_chain_error(
         self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        self._count(parent_run_id)
+        self._count(run_id)
 
-    def _count(self, parent_run_id: UUID | None) -> None:
-        if parent_run_id is None and self._bound.when() is None:
+    def _count(self, ended: UUID) -> None:
+        if ended == self._graph and self._bound.when() is None:
             self._bound.reschedule(asyncio.get_running_loop().time() + LAST_SECONDS)

@@ -203,22 +203,43 @@ async def test_a_run_uses_the_store_as_ever(fleet: Fleet, helm: Helm) -> None:
     assert helm.errors == []
 
 
+@pytest.mark.parametrize("durability", ["async", "exit"])
 async def test_a_run_ends_without_the_callbacks_of_its_graph_that_do_not(
-    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fleet: Fleet,
+    helm: Helm,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    durability: str,
 ) -> None:
     monkeypatch.setattr("app.runtime.callbacks.LAST_SECONDS", 0.3)
     process = await fleet.start(project=PROJECT)
     hook = helm.hold("hook")
-    run = (await process.admit("hooked")).row
+    run = (await process.admit("hooked", durability=durability)).row
     await reached(hook)
     told = await fleet.told(process, run["run_id"], run["thread_id"])
     assert told.face[:3] == ("success", "idle", {"log": ["a"]})
+    assert (await fleet.checkpoints(run["thread_id"]))[-1]["metadata"]["step"] == 1
     assert "'hooked'" in caplog.text
     # and one that ends in time is waited for
     helm.hooks.clear()
     again = (await process.admit("hooked")).row["run_id"]
     assert (await fleet.ended(again))["status"] == "success"
     assert [step.node for step in helm.steps].count("hook") == 2
+
+
+async def test_what_a_node_calls_with_the_handlers_of_its_graph_does_not_end_it(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.callbacks.LAST_SECONDS", 0.1)
+    process = await fleet.start(project=PROJECT)
+    hold = helm.hold("apart")
+    run = (await process.admit("hooked_apart")).row
+    await reached(hold)
+    await asyncio.sleep(0.3)
+    hold.let_go()
+    row = await fleet.ended(run["run_id"])
+    assert row["status"] == "success"
+    assert (await fleet.thread(run["thread_id"]))["values"] == {"log": ["apart", "z"]}
 
 
 def test_a_drain_has_times_of_its_own() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from helm import helm, ignore_cancellation
 from langchain_core.callbacks import AsyncCallbackHandler
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.store.base import BaseStore
 from voyage import State, chain
 
@@ -56,3 +56,14 @@ class Hook(AsyncCallbackHandler):
 
 
 hooked = chain("a").with_config(callbacks=[Hook()])
+
+
+async def apart(state: State, config: RunnableConfig) -> dict:
+    """Calls something that its own handlers are told of as if nothing was around it, and goes on."""
+    handlers = config["callbacks"].handlers
+    await RunnableLambda(lambda said: said).ainvoke("?", {"callbacks": handlers})
+    await helm.begin("apart", config)
+    return {"log": ["apart"]}
+
+
+hooked_apart = chain("apart", "z", apart=apart).with_config(callbacks=[AsyncCallbackHandler()])
