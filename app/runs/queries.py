@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -85,17 +86,30 @@ async def face(database: Database, owner: str, thread_id: UUID) -> Row | None:
     return await database.fetch_one(_FACE, {"owner": owner, "thread_id": thread_id})
 
 
+TOLD_BYTES = 4_000_000
+"""How much of them is read at a time. One event may have more."""
+
 _TOLD = """
-select event, data from slackwater.run_events e where run_id = %(run_id)s
-  and (event = 'error' or event in ('values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
-    select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s and l.event = 'values'
-    order by l.fence desc, l.seq desc limit 1)))
-order by fence, seq"""
+select fence, seq, event, data, place < count as more from (
+  select fence, seq, event, data, row_number() over told as place, count(*) over () as count,
+    sum(octet_length(data)) over told as bytes
+  from slackwater.run_events e where run_id = %(run_id)s and (fence, seq) > (%(fence)s, %(seq)s)
+    and (event = 'error' or event in ('values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
+      select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s and l.event = 'values'
+      order by l.fence desc, l.seq desc limit 1)))
+  window told as (order by fence, seq)) e
+where place = 1 or bytes <= %(bytes)s order by fence, seq"""
 
 
-async def told(database: Database, run_id: UUID) -> list[Row]:
-    """The events of a finished run that its wait body is made of."""
-    return await database.fetch(_TOLD, {"run_id": run_id})
+async def told(database: Database, run_id: UUID) -> AsyncGenerator[Row]:
+    """The events of a finished run that its wait body is made of. Any state may look as if it asked something."""
+    last: Mapping[str, Any] = {"fence": -1, "seq": -1, "more": True}
+    while last["more"]:
+        after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": TOLD_BYTES}
+        rows = await database.fetch(_TOLD, after)
+        for row in rows:
+            yield row
+        last = rows[-1] if rows else {"more": False}
 
 
 _NAMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(thread_id)s and d.owner = %(owner)s

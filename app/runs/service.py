@@ -307,8 +307,9 @@ async def _body(services: Services, principal: Principal, thread_id: UUID, run_i
     if run_id not in services.runtime.worker.live:
         row = await queries.get(services.database, principal.owner, thread_id, run_id)
     if row is not None and row["status"] in TERMINAL:
-        for told in await queries.told(services.database, run_id):
-            collector.feed(told["event"], told["data"].encode())
+        async with aclosing(queries.told(services.database, run_id)) as events:
+            async for told in events:
+                collector.feed(told["event"], told["data"].encode())
     else:
         try:
             async with aclosing(services.runtime.follow(run_id)) as batches:

@@ -11,6 +11,9 @@ from support.api import Api
 
 from app import http as app_http
 from app.bodies import MAX_VALUES
+from app.ids import uuid7
+from app.postgres.pool import Database
+from app.runs import queries
 
 
 def held(api: Api) -> int:
@@ -160,3 +163,41 @@ async def test_large_answers_that_nobody_reads_have_a_room_of_their_own(
         # AND one that is larger than all of it goes out alone
         api.services.answers._total = 6_000
         assert await search("maria", reads=True) == 200
+
+
+async def test_what_a_run_came_to_is_read_a_little_at_a_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state may have the name of a question in it, and look like one in every event."""
+    http, database = api.client(), api.database
+    thread = (await http.post("/threads", json={})).json()["thread_id"]
+    run = uuid7()
+    await database.execute(
+        "insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, status, kwargs) "
+        "values (%s, %s, 'local', gen_random_uuid(), 'echo', 'success', '{}')",
+        [run, thread],
+    )
+    await database.execute(
+        "insert into slackwater.run_events (run_id, thread_id, fence, seq, event, data) select %s, %s, 1, n, 'values', "
+        """jsonb_build_object('n', n, 'big', repeat('x', 1000), 'a', jsonb_build_object('__interrupt__', 1))::text """
+        "from generate_series(1, 50) n",
+        [run, thread],
+    )
+    monkeypatch.setattr(queries, "TOLD_BYTES", 10_000)
+    read: list[int] = []
+    fetch = Database.fetch
+
+    async def measured(self: Database, *arguments: Any) -> list[dict[str, Any]]:
+        rows = await fetch(self, *arguments)
+        read.append(sum(len(row.get("data") or "") for row in rows))
+        return rows
+
+    monkeypatch.setattr(Database, "fetch", measured)
+
+    for most in (10_000, 100):  # one event is read however large it is
+        monkeypatch.setattr(queries, "TOLD_BYTES", most)
+        read.clear()
+        answer = (await http.get(f"/threads/{thread}/runs/{run}/join")).json()
+        assert answer["n"] == 50
+        assert sum(read) > 50_000
+        assert max(read) < max(most, 1200)
