@@ -112,7 +112,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
         try:
             return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=bound)
         except errors._WaitTimeout:
-            if timeout is not None:  # the caller's own (`notifies`): he knows what to do with it
+            if timeout is not None:  # the caller's own (`notifies`): they know what to do with it
                 raise
             await self._abandon(gen)
             raise StatementTimeout(f"no answer from the database within {bound:g} s") from None

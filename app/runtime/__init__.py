@@ -4,15 +4,17 @@
 |---|---|
 | `runtime.py` | the facade that services call; what lives and dies with the process |
 | `admission.py` | a new run enters: multitask strategy, queue position, first claim, in one transaction |
-| `claims.py` | claim, lease, fence, take-over: compare-and-set statements |
+| `claims.py` `queue.py` | claim, lease, fence, and the order of a thread's runs: compare-and-set statements |
 | `lost_claims.py` | claims whose answers were lost |
 | `engine.py` `execution.py` | everything with LangGraph in it, imported when a run first needs it |
-| `executor.py` `options.py` | one attempt of one run, and what it asks of its graph |
-| `outcome.py` | what the attempt has come to, and how that gets written |
+| `executor.py` `options.py` `pace.py` `callbacks.py` | one attempt of one run, and what it asks of its graph |
+| `outcome.py` `failing_node.py` | what the attempt has come to, and how that gets written |
 | `start.py` | how an attempt begins: the rules of a later start |
-| `saver.py` | the checkpointer of one run |
+| `saver.py` `owning_loop.py` | the checkpointer of one run, for code in any thread or event loop |
+| `store.py` | what runs and clients see of the store |
+| `hold.py` | a thread held by a writer that is no run |
 | `writer.py` `statements.py` `lease.py` | what is stored: fenced, in groups together with the events |
-| `journal.py` `follow.py` | the event log and its readers |
+| `journal.py` `follow.py` `threadlog.py` | the event log and its readers |
 | `settlement.py` | the state a run ends or is handed over in |
 | `outbox.py` | who is told of the ends of runs |
 | `cancel.py` | durable cancel and rollback |

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from app.graphs.registry import Graph
 
 
-UNWIND_SECONDS = 5.0
+BODIES_SECONDS = 5.0
 """What a node has begun and left behind gets so long to end, if no drain bounds it."""
 
 THREAD_SECONDS = 0.5
@@ -162,7 +162,7 @@ async def _end_bodies(attempt: Attempt, *, everything: bool, bounded: bool) -> b
     `bounded`: there is no drain whose budget bounds it.
     """
     bodies, told, insisted = attempt.bodies, set[asyncio.Task[Any]](), False
-    cut, deadline = bodies.cut, time.monotonic() + UNWIND_SECONDS
+    cut, deadline = bodies.cut, time.monotonic() + BODIES_SECONDS
     while left := bodies.open if everything else bodies.open_graphs:
         for task in bodies.outermost(left) - told:
             if insisted or not bodies.stops(task):

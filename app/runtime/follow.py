@@ -31,7 +31,7 @@ FOLLOW_SECONDS = 0.1
 
 PAGE = 500
 ROUND_BYTES = 4_000_000
-"""How much one look at the table brings for all readers together; who is left out has his turn in the next one."""
+"""How much one look at the table brings for all readers together; who is left out comes first in the next one."""
 
 
 class StreamCut(Exception):
@@ -275,7 +275,7 @@ class Follower:
         full = sum(len(row["data"]) for row in rows) >= ROUND_BYTES // 4  # characters of up to four bytes
         for reader, own in zip(readers, given, strict=True):
             if full and not own:
-                continue  # perhaps there was no room for his
+                continue  # perhaps there was no room for them
             run = found.get(reader.run_id)
             new = reader.events = [_event(row) for row in own]
             reader.more = _is_more(own)
@@ -283,7 +283,7 @@ class Follower:
             reader.last_event = run["last_event"] if run else None
             if new or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
                 reader.answered.set()
-                self._readers.pop(reader, None)  # or the next look would begin at his old cursor again
+                self._readers.pop(reader, None)  # or the next look would begin at the old cursor again
         return full
 
 

@@ -58,7 +58,7 @@ class Settled:
 _OURS = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
     and r.status = 'running' and (%(expired)s is false or r.lease_until < clock_timestamp())"""
 
-# A take-over leaves it as it is: whoever has lost his lease then does not find his own work in what others did.
+# A take-over leaves it as it is: who has lost the lease must not take what others did then for their own work.
 _SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s end,
     settled_fence = case when %(expired)s then r.settled_fence else %(fence)s end"""
 

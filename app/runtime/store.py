@@ -155,13 +155,13 @@ class GatedStore(AsyncPostgresStore):
             return f"({condition}) is not true", params
         if op not in _OPERATORS:
             return super()._get_filter_condition(key, op, value)
-        # LangGraph compares texts, so that 10 comes before 9.
+        # LangGraph compares strings, so that 10 comes before 9.
         if isinstance(value, str):
             kind, compared = "string", f'(value->>%s) collate "C" {_OPERATORS[op]} %s'
         elif isinstance(value, int | float) and not isinstance(value, bool):
             kind, compared = "number", f"(value->>%s)::numeric {_OPERATORS[op]} %s::numeric"
         else:
-            raise ValueError(f"Operator {op} needs a number or a text")
+            raise ValueError(f"Operator {op} needs a number or a string")
         return f"case when jsonb_typeof(value->%s) = '{kind}' then {compared} else false end", [
             key,
             key,

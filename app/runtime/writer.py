@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from app.errors import LeaseLost, RunOver
 from app.postgres.arrays import TextArray
-from app.postgres.pool import Database
+from app.postgres.pool import Database, Row
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.journal import Event, Journal
 from app.runtime.lease import Lease
@@ -39,7 +39,7 @@ IDLE_TURNS = 100
 """So many turns of the loop nothing is written: then LangGraph does not mean to put what is waited for."""
 
 RETRY_SECONDS = (0.05, 1.0)
-"""First and longest pause before a group is sent again after a lost connection."""
+"""First and longest pause before something is sent again after a lost connection."""
 
 
 class Refused(Exception):
@@ -189,12 +189,12 @@ class Writer:
             self._flush = None
         return self.journal.take()
 
-    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read from the database; while it is away, for as long as the lease is ours."""
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` answers, which may be carried out twice; while the database is away, for as long as the lease is ours."""
         pause = RETRY_SECONDS[0]
         while True:
             try:
-                return await read()
+                return await ask()
             except DATABASE_TROUBLE:
                 if not await self.lease.holds():
                     raise self._lost() from None
@@ -282,20 +282,15 @@ class Writer:
 
     async def _send(self, group: Group, events: list[Event]) -> None:
         shape, params = _parameters(self, group, events)
-        pause = RETRY_SECONDS[0]
-        while True:
+
+        async def send() -> Row | None:
             if self.lease.lost:
                 raise LeaseLost
-            try:
-                async with self.database.gate.operation():
-                    row = await self.database.fetch_one(statement(shape), params)
-                break
-            except DATABASE_TROUBLE:
-                # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
-                if not await self.lease.holds():
-                    raise self._lost() from None
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 2, RETRY_SECONDS[1])
+            async with self.database.gate.operation():
+                return await self.database.fetch_one(statement(shape), params)
+
+        # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
+        row = await self.patiently(send)
         if row is None or not row["owned"]:
             raise self._lost()
         if shape.applies_input:

@@ -103,7 +103,7 @@ def _checked(filter_: dict[str, Any] | None) -> dict[str, Any] | None:
             if operator not in ("$eq", "$ne") and (
                 isinstance(value, bool) or not isinstance(value, str | int | float)
             ):
-                raise BadRequest(f"Operator {operator} needs a number or a text")
+                raise BadRequest(f"Operator {operator} needs a number or a string")
     return filter_
 
 
