@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import pytest
 from helm import Helm
@@ -80,3 +81,24 @@ async def test_what_a_cancelled_run_leaves_behind_is_counted_and_named(
     (record,) = [record for record in caplog.records if record.__dict__.get("event") == "threads.left"]
     assert (record.__dict__["run_id"], record.__dict__["threads"]) == (str(row["run_id"]), 1)
     hold.go.set()
+
+
+async def test_what_may_begin_after_a_run_is_told_of_where_nothing_begins_here(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await fleet.start()
+    hold = helm.hold("b")
+    first = (await process.admit("line")).row
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    second = (await process.admit("line", thread_id=first["thread_id"])).row
+    # GIVEN a process in which every thread is taken
+    monkeypatch.setattr(type(process.runtime.threads), "stuck", property(lambda threads: True))
+    given: list[int] = []
+    monkeypatch.setattr(process.runtime.hints, "give", lambda runs=1: given.append(runs))
+    # WHEN a run ends there that another one waits for
+    hold.let_go()
+    assert (await fleet.ended(first["run_id"]))["status"] == "success"
+    await process.runtime.worker.idle(time.monotonic() + 5)
+    # THEN others hear of it, since this process does not take it
+    assert (await fleet.row(second["run_id"]))["ready"]
+    assert given == [1]
