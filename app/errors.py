@@ -231,6 +231,13 @@ class DatabaseSilent(ApiError):
     headers = Draining.headers
 
 
+class WriteForgotten(ApiError):
+    """The database has failed over and has forgotten the beginning of this write: send it again."""
+
+    status = 503
+    headers = Draining.headers
+
+
 class Unexpected(ApiError):
     """Something went wrong in this server: its log says what."""
 

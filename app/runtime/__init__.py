@@ -14,6 +14,7 @@
 | `store.py` | what runs and clients see of the store |
 | `hold.py` | a thread held by a writer that is no run |
 | `writer.py` `statements.py` `lease.py` | what is stored: fenced, in groups together with the events |
+| `epochs.py` | who may go on after a failover |
 | `journal.py` `follow.py` `threadlog.py` | the event log and its readers |
 | `settlement.py` | the state a run ends or is handed over in |
 | `outbox.py` | who is told of the ends of runs |

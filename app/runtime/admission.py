@@ -115,7 +115,7 @@ with thread as (
 )
 insert into slackwater.runs as r (
   run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
-  created_at, available_at, status, holds_thread, worker, lease_until, fence, attempt, claimed_at, started_at,
+  created_at, available_at, status, holds_thread, worker, lease_until, fence, epoch, attempt, claimed_at, started_at,
   base_checkpoint_id)
 select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
   %(assistant_metadata)s::jsonb || t.metadata
@@ -126,7 +126,7 @@ select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(s
   case when s.start then 'running' else 'pending' end, s.start,
   case when s.start then %(worker)s end,
   case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
-  case when s.start then {NEXT_FENCE} else 0 end, s.start::int,
+  case when s.start then {NEXT_FENCE} else 0 end, case when s.start then slackwater.epoch() else 0 end, s.start::int,
   case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
   case when s.start then (select max(k.checkpoint_id) from checkpoints k
     where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end

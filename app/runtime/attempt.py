@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from app.runtime.saver import RunSaver
 
 
-UNWIND_SECONDS = {StopWish.CANCEL: 5.0, StopWish.TIMEOUT: 5.0, StopWish.LEASE_LOST: 30.0}
+UNWIND_SECONDS = {
+    StopWish.CANCEL: 5.0,
+    StopWish.TIMEOUT: 5.0,
+    StopWish.LEASE_LOST: 30.0,
+    StopWish.FORGOTTEN: 5.0,
+}
 """How long the nodes of a run may take to end once they are cancelled. Then it is given up: ended without them.
 
 A run that was lost has nobody here who waits for its end. A drain has its own times."""

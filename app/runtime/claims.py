@@ -112,9 +112,9 @@ _TAKE: LiteralString = f"""locked as (
     config = case when r.attempt = 0 then slackwater.thread_config(r.kwargs) else t.config end
   from slackwater.runs r where r.run_id = any(array(select m.run_id from mine m)) and t.thread_id = r.thread_id
     and t.thread_id = any(array(select m.thread_id from mine m))
-  returning t.thread_id, t.fence
+  returning t.thread_id, t.fence, t.epoch
 ), claimed as (
-update slackwater.runs r set {CLAIM_SET}, fence = f.fence,
+update slackwater.runs r set {CLAIM_SET}, fence = f.fence, epoch = f.epoch,
   attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
   base_checkpoint_id = case when r.attempt = 0
     then (select max(k.checkpoint_id) from checkpoints k where k.thread_id = r.thread_id::text and k.checkpoint_ns = '')
@@ -256,7 +256,8 @@ _OURS = """
 select run_id, fence from slackwater.runs where worker = %(worker)s and status = 'running' and kind = 'run'"""
 
 _TAKE_UP = f"""
-update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+update slackwater.runs r set lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
+  epoch = slackwater.epoch() -- nothing was stored under it yet
 from unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) as lost(run_id, fence)
 where r.run_id = lost.run_id and r.fence = lost.fence and r.worker = %(worker)s and r.status = 'running'
 returning {RUN_COLUMNS}"""

@@ -117,6 +117,8 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     """What an exception out of the graph means. Decided at once: nothing may come between it and the outcome."""
     if isinstance(problem, asyncio.CancelledError):
         attempt.tails += [tail for tail in problem.args if isinstance(tail, asyncio.Task)]
+    if attempt.saver.lease.forgotten and not attempt.saver.lease.lost:
+        return Outcome.CUT
     if attempt.wish is StopWish.LEASE_LOST or attempt.saver.lease.lost or isinstance(problem, LeaseLost):
         return Outcome.LOST
     # Whatever came out after the cancellation: many a library turns one into an error of its own.

@@ -49,9 +49,10 @@ _FIND = "select thread_id from slackwater.threads where thread_id = %(thread_id)
 
 _HOLD = f"""
 insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, kind, status, holds_thread, worker,
-  lease_until, fence, attempt, claimed_at)
+  lease_until, fence, epoch, attempt, claimed_at)
 select %(run_id)s, t.thread_id, t.owner, %(assistant_id)s, %(graph_id)s, 'write', 'running', true, %(worker)s,
-  clock_timestamp() + make_interval(secs => %(lease)s), {NEXT_FENCE}, 1, clock_timestamp()
+  clock_timestamp() + make_interval(secs => %(lease)s), {NEXT_FENCE}, slackwater.epoch(), 1,
+  clock_timestamp()
 from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not exists (
   select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running'))

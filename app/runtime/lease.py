@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
 
@@ -13,6 +14,15 @@ class Keeper(Protocol):
 
     async def confirm(self, lease: Lease) -> bool:
         """Wait until the lease is renewed, or is known or has to be taken to be lost; which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A row that the database has said to have stored."""
+
+    is_there: LiteralString
+    """The condition for it, in SQL; its parameters beside the lease's own are `key`."""
+    key: Mapping[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +41,12 @@ class Lease:
     lost: bool = False
     over: bool = False
     """Its attempt has ended here: what of it still runs may write nothing more, not even what the fence would let in."""
+    forgotten: bool = False
+    """A failover has forgotten what was stored under it: the run goes on from what is there, in another attempt."""
+    on_forgotten: Callable[[], None] | None = None
+    """Called once when that is known."""
+    acknowledged: dict[str, Acknowledged] = field(default_factory=dict)
+    """The newest row of each who stores under it; before the first one the claim itself is that."""
     keeper: Keeper | None = None
     """Who renews it. Without one it ends with its deadline."""
 

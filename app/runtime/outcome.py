@@ -18,10 +18,11 @@ from app.errors import LeaseLost
 from app.graphs.context import ContextMismatch
 from app.graphs.snapshot import thread_facts
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import settlement, start
+from app.runtime import epochs, settlement, start
 from app.runtime.attempt import UNWIND_SECONDS, Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder
+from app.runtime.epochs import Standing
 from app.runtime.failing_node import failing_node
 from app.runtime.journal import Ending
 from app.runtime.saver import RunSaver
@@ -135,7 +136,11 @@ async def conclude(
             # Until then the attempt is not over: its run must not begin again beside them, here at least.
             await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
         return Settled(owned=False)
-    if attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
+    if attempt.wish is StopWish.FORGOTTEN:
+        # Handed over now, and not last: nobody drains.
+        if attempt.stray is None:
+            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
+    elif attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
         attempt.deferred = True
         return Settled(owned=True)
     return await settle(attempt, shop, facts)
@@ -162,7 +167,11 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
         try:
             async with shop.settling:
                 settled = await _write(attempt, shop, facts)
-            break
+            standing = Standing.WHOLE if settled.owned else await epochs.look(shop.database, lease)
+            if standing is Standing.FORGOTTEN:
+                attempt.outcome = Outcome.CUT  # whatever it has come to is not stored
+            elif settled.owned or standing is Standing.LOST:
+                break
         except asyncio.CancelledError:
             attempt.journal.close(Ending.GONE_ON)
             raise
@@ -202,7 +211,9 @@ async def _refresh(attempt: Attempt, shop: Shop) -> None:
 
 async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     run, outcome, saver = attempt.run, attempt.outcome, attempt.saver
-    events = saver.take_events()
+    forgotten = saver.lease.forgotten
+    # What is not said yet belongs to what runs again.
+    events = saver.take_events() if not forgotten else []
     whose: dict[str, Any] = {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
@@ -210,7 +221,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
         "fence": run.fence,
         "worker": saver.lease.worker,
         "events": events,
-        "checkpoint_id": saver.head_id,
+        "checkpoint_id": saver.head_id if not forgotten else None,
     }
     if outcome in (Outcome.DRAINED, Outcome.CUT):
         return await settlement.hand_over(
@@ -220,6 +231,7 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
             reason=attempt.drain_reason or outcome.value,
             max_handovers=shop.max_handovers,
             nodes=pending_names(saver),
+            forgotten=forgotten,
         )
     statuses = {
         Outcome.FINISHED: RunStatus.SUCCESS,

@@ -45,7 +45,8 @@ class ThreadFacts:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`owned` is False when another process owns the run now: then nothing has been written."""
+    """`owned` is False when another process owns the run now, or the server is another one (`epochs.look`): then nothing
+    has been written."""
 
     owned: bool
     next_ready: bool = False
@@ -56,6 +57,7 @@ class Settled:
 
 
 _OURS = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
+    and (%(expired)s or %(forgotten)s or r.epoch = (select slackwater.epoch()))
     and r.status = 'running' and (%(expired)s is false or r.lease_until < clock_timestamp())"""
 
 # A take-over leaves it as it is: who has lost the lease must not take what others did then for their own work.
@@ -186,6 +188,7 @@ async def end(
         "thread_error": Jsonb(facts.error) if facts.error else None,
         "rollback": rollback,
         "expired": expired,
+        "forgotten": False,
         **event_columns(events),
     }
     undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
@@ -230,10 +233,12 @@ async def hand_over(
     max_handovers: int,
     nodes: str,
     expired: bool = False,
+    forgotten: bool = False,
 ) -> Settled:
     """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
 
-    With `expired` only if its lease is: the take-over from an owner who is gone.
+    With `expired` only if its lease is: the take-over from an owner who is gone. With `forgotten` whatever the server still
+    knows of the attempt.
     """
     params = {
         "run_id": run_id,
@@ -247,6 +252,7 @@ async def hand_over(
         "max_handovers": max_handovers,
         "nodes": nodes or "its first node",
         "expired": expired,
+        "forgotten": forgotten,
         **event_columns(events),
     }
     _, handed_over, stuck, promoted = await database.pipeline(

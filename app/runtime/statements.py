@@ -53,7 +53,11 @@ INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread
  on conflict do nothing"""
 """Writes a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
 
-_LEASE = "run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and status = 'running'"
+OWNED_IN_ANY_EPOCH = (
+    "run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and status = 'running'"
+)
+# A subquery: evaluated once, and not for a row.
+_LEASE = f"{OWNED_IN_ANY_EPOCH} and epoch = (select slackwater.epoch())"
 _OWNED = f"""owned as (
  select 1 from slackwater.runs where {_LEASE} for share)"""
 # FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
@@ -62,6 +66,19 @@ _OWNED_INPUT = f"""owned as (
  where {_LEASE} returning 1)"""
 REQUIRE_OWNED = f"with {_OWNED} select 1 / count(*) from owned"
 """Fails, and with it everything of its transaction, when the lease is gone: no round trip to look before."""
+
+EVENT_IS_THERE = """exists (
+  select 1 from slackwater.run_events e where e.run_id = %(run_id)s and e.fence = %(fence)s and e.seq = %(event_seq)s)"""
+CHECKPOINT_IS_THERE = """exists (
+  select 1 from checkpoints c where c.thread_id = %(put_thread)s and c.checkpoint_ns = %(put_ns)s
+    and c.checkpoint_id = %(put_id)s)"""
+WRITE_IS_THERE = """exists (
+  select 1 from checkpoint_writes w where w.thread_id = %(put_thread)s and w.checkpoint_ns = %(put_ns)s
+    and w.checkpoint_id = %(put_id)s and w.task_id = %(put_task)s and w.idx = %(put_idx)s
+    and (%(put_blob)s::bytea is null or w.blob = %(put_blob)s))"""
+"""Of an upsert the value counts: there may have been another one under its key."""
+ITEM_IS_AS_PUT = """(select s.value from store s where s.prefix = %(item_prefix)s and s.key = %(item_key)s)
+  is not distinct from %(item_value)s::jsonb"""
 _BASE = """base as (
  insert into slackwater.base_writes (run_id, thread_id, checkpoint_ns, checkpoint_id, writes)
  select %(run_id)s, %(thread)s, t.ns, t.id, coalesce((
@@ -111,7 +128,7 @@ where r.thread_id = %(thread)s and r.channel = %(resume)s and i.channel = %(inte
 
 @lru_cache
 def statement(shape: Shape, owned: str | None = None, answer: str = "count(*)::int as owned") -> str:
-    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone.
+    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone, or the server is another one.
 
     Or whatever another CTE `owned` has as its condition, and as its answer.
     """

@@ -46,6 +46,8 @@ class StopWish(Enum):
     """The deadline of a drain has come while a node was still running."""
     LEASE_LOST = "lease_lost"
     """This process can no longer prove that the run is its own."""
+    FORGOTTEN = "forgotten"
+    """The database has failed over and lacks what this attempt has stored: it goes on from what is there, elsewhere."""
 
 
 class Outcome(Enum):
@@ -58,7 +60,7 @@ class Outcome(Enum):
     DRAINED = "drained"
     """Stopped at a superstep boundary: goes on elsewhere, no node runs twice."""
     CUT = "cut"
-    """Cancelled inside a superstep at a drain's deadline: that superstep runs again."""
+    """Cancelled inside a superstep, at a drain's deadline or because its past was forgotten: that superstep runs again."""
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     """Cancelled when the run's time was over."""
@@ -71,6 +73,7 @@ OUTCOME_OF = {
     StopWish.TIMEOUT: Outcome.TIMED_OUT,
     StopWish.DRAIN: Outcome.CUT,
     StopWish.LEASE_LOST: Outcome.LOST,
+    StopWish.FORGOTTEN: Outcome.CUT,
 }
 """What an attempt has come to that was stopped from outside, and did not end before."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -38,9 +39,11 @@ from app.errors import GraphImportError, RunOver
 from app.graphs.storage import IndexSpec, StoreSpec
 from app.postgres.patience import patiently
 from app.postgres.pool import Database, read_page
-from app.runtime.lease import Lease
+from app.runtime import epochs
+from app.runtime.epochs import Standing
+from app.runtime.lease import Acknowledged, Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
-from app.runtime.statements import REQUIRE_OWNED
+from app.runtime.statements import ITEM_IS_AS_PUT, REQUIRE_OWNED
 
 LABEL_BYTES = 200
 
@@ -73,6 +76,7 @@ class GatedStore(AsyncPostgresStore):
             ttl["default_ttl"] = spec.default_ttl
         super().__init__(cast("Any", database.pool), index=index, ttl=ttl)
         self.owning_loop = OwningLoop()
+        self._database = database
         self._gate = database.gate
         self._patience_seconds = database.statement_seconds
         self._model = self.embeddings
@@ -93,19 +97,33 @@ class GatedStore(AsyncPostgresStore):
     @from_any_loop
     async def abatch_under(self, lease: Lease, ops: Iterable[Op]) -> list[Result]:
         """`abatch` for a node of the run that has this lease. Raises RunOver once it is gone, and writes nothing then."""
-        if lease.over or lease.lost:
+        if lease.over or lease.lost or lease.forgotten:
             raise RunOver
         given = list(ops)
-        writes = any(isinstance(op, PutOp) for op in given)
-        before = _lease.set(lease if writes else None)
-        try:
+        puts = [op for op in given if isinstance(op, PutOp)]
+        if not puts:
             return await self.abatch(given)
-        except (DivisionByZero, PipelineAborted):
-            if not writes:
+        try:
+            results = await self._fenced(lease, given)
+        except RunOver:
+            if await self._standing(lease) is not Standing.WHOLE:
                 raise
+            results = await self._fenced(lease, given)  # there was a failover
+        lease.acknowledged["store"] = _newest(puts[-1])
+        return results
+
+    async def _fenced(self, lease: Lease, ops: list[Op]) -> list[Result]:
+        before = _lease.set(lease)
+        try:
+            return await self.abatch(ops)
+        except (DivisionByZero, PipelineAborted):
             raise RunOver from None
         finally:
             _lease.reset(before)
+
+    async def _standing(self, lease: Lease) -> Standing:
+        until = time.monotonic() + self._patience_seconds
+        return await patiently(lambda: epochs.look(self._database, lease), until=until)
 
     @from_any_loop
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -189,6 +207,13 @@ class _Page:
 
     async def fetchall(self) -> list[DictRow]:
         return self._rows
+
+
+def _newest(put: PutOp) -> Acknowledged:
+    """What the store shows once it has this. If somebody has put something else there since, it looks forgotten."""
+    value = None if put.value is None else json.dumps(dict(put.value))
+    key = {"item_prefix": ".".join(put.namespace), "item_key": put.key, "item_value": value}
+    return Acknowledged(ITEM_IS_AS_PUT, key)
 
 
 class OwnedStore(BaseStore):

@@ -356,6 +356,7 @@ class Worker:
         attempt.give_up = lambda: self.endings.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
         saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
+        run.lease.on_forgotten = lambda: attempt.stop(StopWish.FORGOTTEN)
         saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.attempts.append(attempt)
         self.shares.served(run.owner)

@@ -12,13 +12,18 @@ from typing import Any, TypeVar
 
 from app.errors import LeaseLost, RunOver
 from app.postgres.arrays import TextArray
-from app.postgres.pool import Database, Row
+from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
+from app.runtime import epochs
+from app.runtime.epochs import Standing
 from app.runtime.journal import Event, Journal
-from app.runtime.lease import Lease
+from app.runtime.lease import Acknowledged, Lease
 from app.runtime.statements import (
     BLOB_TYPES,
+    CHECKPOINT_IS_THERE,
     CHECKPOINT_TYPES,
+    EVENT_IS_THERE,
+    WRITE_IS_THERE,
     WRITE_TYPES,
     Shape,
     columns,
@@ -47,6 +52,10 @@ class Refused(Exception):
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)
+
+
+class Forgotten(Refused):
+    """A failover has forgotten what was stored before: what would follow it is not stored."""
 
 
 @dataclass(slots=True)
@@ -127,8 +136,8 @@ class Writer:
 
     def publish(self, name: str, data: bytes) -> None:
         """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
-        if self.lease.over:
-            return  # its run was ended without whoever says this
+        if self.lease.over or self.lease.forgotten:
+            return  # its run was ended, or goes on, without whoever says this
         self.journal.append(name, data)
         if self._flush is None and self._writer is None:
             self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
@@ -283,16 +292,24 @@ class Writer:
     async def _send(self, group: Group, events: list[Event]) -> None:
         shape, params = _parameters(self, group, events)
 
-        async def send() -> Row | None:
+        async def send() -> bool:
+            """Whether it is stored. If not, the server was another one, and may take it now."""
             if self.lease.lost:
                 raise LeaseLost
+            if self.lease.forgotten:
+                raise Forgotten
             async with self.database.gate.operation():
-                return await self.database.fetch_one(statement(shape), params)
+                row = await self.database.fetch_one(statement(shape), params)
+                stored = row is not None and row["owned"] > 0
+                if not stored and await epochs.look(self.database, self.lease) is Standing.LOST:
+                    raise self._lost()
+            return stored
 
         # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
-        row = await self.patiently(send)
-        if row is None or not row["owned"]:
-            raise self._lost()
+        while not await self.patiently(send):
+            pass
+        if (newest := _newest(group, events)) is not None:
+            self.lease.acknowledged["writer"] = newest
         if shape.applies_input:
             self.input_applied = True
 
@@ -301,6 +318,25 @@ class Writer:
         if self.on_lost is not None:
             self.on_lost()
         return LeaseLost()
+
+
+def _newest(group: Group, events: list[Event]) -> Acknowledged | None:
+    """A row of the group that is there only if the group is."""
+    if events:
+        return Acknowledged(EVENT_IS_THERE, {"event_seq": events[-1].id.seq})
+    if group.checkpoints:
+        return Acknowledged(
+            CHECKPOINT_IS_THERE, dict(zip(_PUT_KEY, group.checkpoints[-1].row[:3], strict=True))
+        )
+    for writes in reversed(group.writes):
+        for key, row in writes.rows.items():
+            if row[3] != NULL_TASK_ID or row[6] != RESUME:  # which may be left out
+                put = dict(zip((*_PUT_KEY, "put_task", "put_idx"), key, strict=True))
+                return Acknowledged(WRITE_IS_THERE, {**put, "put_blob": row[8] if writes.upsert else None})
+    return None
+
+
+_PUT_KEY = ("put_thread", "put_ns", "put_id")
 
 
 def gathered(writer: Writer, group: Group) -> tuple[Shape, dict[str, Any]]:

@@ -12,12 +12,13 @@ from uuid import UUID
 from app import wire
 from app.assistants.service import system_id
 from app.auth.principal import Principal
-from app.errors import BadRequest, Draining, Invalid, LeaseLost
+from app.errors import BadRequest, Draining, Invalid, LeaseLost, WriteForgotten
 from app.graphs import snapshot
 from app.graphs.config import config_of, of_a_thread
 from app.pieces import Pieces
 from app.runtime import engine
 from app.runtime.hold import ThreadHeld
+from app.runtime.writer import Forgotten
 from app.threads import queries
 from app.threads.models import Checkpoint, HistorySearch, StateUpdate, StepUpdate, Superstep, ThreadCreate
 from app.threads.service import not_found
@@ -137,6 +138,8 @@ async def update(
         # Somebody has deleted the thread, or this process stalled for longer than its lease.
         await _find(services, principal, thread_id)
         raise ThreadHeld from None
+    except Forgotten:
+        raise WriteForgotten from None
     await services.runtime.refresh_thread(thread_id, clear_error=True)
     checkpoint = snapshot.checkpoint_of(written)
     return {

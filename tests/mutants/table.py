@@ -79,6 +79,21 @@ MUTANTS = (
         "",
         _in("compared.py"),
     ),
+    # A failover that forgets what was stored
+    Mutant(
+        "epoch_write",
+        "app/runtime/statements.py",
+        "{OWNED_IN_ANY_EPOCH} and epoch = (select slackwater.epoch())",
+        "{OWNED_IN_ANY_EPOCH}",
+        _in("forgotten_writes.py"),
+    ),
+    Mutant(
+        "epoch_end",
+        "app/runtime/settlement.py",
+        "    and (%(expired)s or %(forgotten)s or r.epoch = (select slackwater.epoch()))\n",
+        "    and (%(expired)s or %(forgotten)s or true)\n",
+        _in("forgotten_writes.py"),
+    ),
     # The end of a run, and what is sent twice
     Mutant(
         "expired",

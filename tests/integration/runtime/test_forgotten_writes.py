@@ -1,0 +1,197 @@
+"""An asynchronous failover may forget what a claim has stored last, and not the claim: its owner leaves no hole."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+from helm import Helm
+from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on
+
+from app.postgres.pool import Database
+from app.postgres.schema import migrate
+from app.runtime.writer import Forgotten
+from tests.support.replication import Replication, replicated
+
+SETTINGS = {**BRISK, "lease_seconds": 60.0}
+"""Whoever waits for the lease waits in vain here."""
+
+_names = (f"forgotten{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Replication]:
+    with replicated() as pair:
+        yield pair
+
+
+@dataclass
+class Pair:
+    """One process on two servers, and what becomes of them."""
+
+    servers: Replication
+    fleet: Fleet
+    process: Process
+
+    async def caught_up(self) -> None:
+        await asyncio.to_thread(self.servers.until_caught_up)
+
+    async def cut(self) -> None:
+        """What is acknowledged from now on will have been forgotten."""
+        await asyncio.to_thread(self.servers.until_caught_up)
+        await asyncio.to_thread(self.servers.cut)
+
+    async def fail_over(self) -> None:
+        await asyncio.to_thread(self.servers.promote)
+        await asyncio.to_thread(self.servers.demote)
+
+    async def stored(self) -> None:
+        """Everything that the run has said and put is acknowledged."""
+        (attempt,) = self.process.runtime.worker.attempts
+        await attempt.saver.flush()
+
+    async def whole(self, told: Told) -> None:
+        """The thread's history has no hole, and its log says what has happened."""
+        rows = await self.fleet.database.fetch(
+            """select checkpoint_id, parent_checkpoint_id as parent, checkpoint, metadata -> 'step' as step
+               from checkpoints where checkpoint_ns = '' order by checkpoint_id"""
+        )
+        ids = {row["checkpoint_id"] for row in rows}
+        assert [row["step"] for row in rows] == [-1, 0, 1, 2, 3, 4]
+        assert [row["parent"] for row in rows[1:]] == [row["checkpoint_id"] for row in rows[:-1]]
+        blobs = await self.fleet.database.fetch(
+            "select version from checkpoint_blobs where channel = 'log' and type <> 'empty'"
+        )
+        versions = [row["checkpoint"]["channel_versions"].get("log") for row in rows]
+        assert {version for version in versions if version} <= {row["version"] for row in blobs}
+        assert len(set(versions)) >= 5
+        assert told.thread["values"]["log"] == list("abcd")
+        assert told.row["last_checkpoint_id"] == max(ids)
+        # and no number is missing in what each attempt has said
+        of_fence: dict[int, list[int]] = {}
+        for event in await self.fleet.events(told.row["run_id"]):
+            of_fence.setdefault(event["fence"], []).append(event["seq"])
+        for seqs in of_fence.values():
+            assert seqs == list(range(1, len(seqs) + 1))
+
+
+@pytest.fixture
+async def pair(servers: Replication) -> AsyncIterator[Pair]:
+    name = next(_names)
+    servers.primary.execute(f"create database {name}")
+    uri = servers.uri(name)
+    await migrate(f"{uri}?target_session_attrs=read-write")
+    servers.until_caught_up()
+    database = Database(uri, max_size=3, statement_seconds=10, name="test")
+    await database.open()
+    try:
+        async with fleet_on(uri, database) as fleet:
+            yield Pair(servers, fleet, await fleet.start(**SETTINGS))
+    finally:
+        await database.close(1)
+
+
+async def begun(pair: Pair, **options: Any) -> tuple[UUID, UUID]:
+    row = (await pair.process.admit("line", **options)).row
+    return row["run_id"], row["thread_id"]
+
+
+def begun_in(helm: Helm, attempt: int) -> list[str]:
+    return [step.node for step in helm.steps if (step.phase, step.attempt) == ("begin", attempt)]
+
+
+async def reached(hold: Any) -> None:
+    await asyncio.wait_for(hold.reached.wait(), 10)
+
+
+@pytest.mark.parametrize("modes", [["values", "updates"], ["custom"]])
+async def test_a_run_whose_last_superstep_is_forgotten_repeats_it(
+    pair: Pair, helm: Helm, modes: list[str]
+) -> None:
+    b, c = helm.hold("b"), helm.hold("c")
+    run_id, thread_id = await begun(pair, stream_mode=modes)
+    await reached(b)
+    await pair.stored()
+    # GIVEN a superstep of which the standby has heard nothing
+    await pair.cut()
+    del helm.hooks["b"]
+    b.let_go()
+    await reached(c)
+    await pair.stored()
+    # WHEN the standby takes over, and the node that runs meanwhile goes on
+    await pair.fail_over()
+    del helm.hooks["c"]
+    c.let_go()
+    told = await pair.fleet.told(pair.process, run_id, thread_id)
+    # THEN the run goes on from the last superstep that is known, and its readers are told
+    assert (told.row["status"], told.row["attempt"]) == ("success", 2)
+    assert begun_in(helm, 2) == ["b", "c", "d"]
+    said = [event["event"] for event in await pair.fleet.events(run_id)]
+    assert said.count("metadata") == 2
+    await pair.whole(told)
+
+
+async def test_a_run_of_which_nothing_is_forgotten_goes_on(pair: Pair, helm: Helm) -> None:
+    c = helm.hold("c")
+    run_id, thread_id = await begun(pair)
+    await reached(c)
+    await pair.stored()
+    await pair.caught_up()
+    await pair.fail_over()
+    c.let_go()
+    told = await pair.fleet.told(pair.process, run_id, thread_id)
+    assert (told.row["status"], told.row["attempt"], told.row["fence"]) == ("success", 1, 1)
+    assert helm.begun_by(run_id) == list("abcd")
+    assert [event.name for event in told.events].count("metadata") == 1
+    await pair.whole(told)
+
+
+async def test_a_run_does_not_end_over_a_head_that_is_forgotten(pair: Pair, helm: Helm) -> None:
+    d = helm.hold("d")
+    run_id, thread_id = await begun(pair)
+    await reached(d)
+    await pair.stored()
+    settling = pair.process.runtime.settling
+    turns = settling._value
+    for _ in range(turns):
+        await settling.acquire()
+    # GIVEN a run that has stored its last checkpoint, and not said yet that it is over
+    await pair.cut()
+    del helm.hooks["d"]
+    d.let_go()
+    (attempt,) = pair.process.runtime.worker.attempts
+
+    async def finished() -> bool:
+        return attempt.ended is not None
+
+    await pair.fleet.until(finished, what="the graph has ended")
+    await pair.stored()
+    # WHEN the server that it tells knows nothing of that
+    await pair.fail_over()
+    for _ in range(turns):
+        settling.release()
+    # THEN it says so only when it is true
+    told = await pair.fleet.told(pair.process, run_id, thread_id)
+    assert (told.row["status"], told.row["attempt"]) == ("success", 2)
+    assert begun_in(helm, 2) == ["d"]
+    await pair.whole(told)
+
+
+async def test_a_state_update_whose_beginning_is_forgotten_is_refused(pair: Pair) -> None:
+    run_id, thread_id = await begun(pair)
+    await pair.fleet.ended(run_id)
+    await pair.caught_up()
+    hold = pair.process.runtime.hold(thread_id, owner=OWNER, graph_id="line", assistant_id=ASSISTANT)
+    async with hold as held:
+        await pair.cut()
+        held.saver.publish("custom", b"1")
+        await held.saver.flush()
+        await pair.fail_over()
+        held.saver.publish("custom", b"2")
+        with pytest.raises(Forgotten):
+            await held.saver.flush()
