@@ -9,7 +9,16 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.errors import BadRequest, Conflict, GraphBroken, GraphSilent, NotAGraph, NotFound, PageTooLarge
+from app.errors import (
+    BadRequest,
+    Conflict,
+    GraphBroken,
+    GraphSilent,
+    NotAGraph,
+    NotFound,
+    PageTooLarge,
+    WriteForgotten,
+)
 from app.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
 from app.openapi.pieces import GONE, PART, Answer, Event, Json, Operation, Shape, header, page
 from app.runtime.hold import ThreadHeld
@@ -364,7 +373,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 gives=_AT,
             )
         },
-        errors=(BadRequest, *_BROKEN, ThreadHeld),
+        errors=(BadRequest, *_BROKEN, ThreadHeld, WriteForgotten),
         bodies={"as a node would": {"values": {"messages": []}, "as_node": "agent"}},
     ),
     "GET /threads/{thread_id}/history": Operation(
