@@ -15,9 +15,12 @@ EXAMPLES = 40
 
 
 @pytest.fixture
-def world(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     logging.disable(logging.CRITICAL)
-    world = World(database_uri, monkeypatch.setattr)
+    processes = getattr(request, "param", 2)
+    world = World(database_uri, monkeypatch.setattr, processes)
     yield world
     world.close()
     logging.disable(logging.NOTSET)
@@ -27,7 +30,12 @@ def test_whatever_happens_the_promises_hold(world: World) -> None:
     check(world, examples=EXAMPLES, seed=1)
 
 
-@pytest.mark.parametrize("fault", ["A2", "A6"])
+@pytest.mark.parametrize(
+    ("world", "fault"),
+    [(FAULTS[name].processes, name) for name in FAULTS],
+    ids=list(FAULTS),
+    indirect=["world"],
+)
 def test_a_fault_that_is_put_back_is_found(world: World, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     FAULTS[fault].put_back(world, monkeypatch.setattr)
     # Hypothesis tries again what has failed, and complains if what a fault has left behind makes it come out otherwise.
@@ -40,7 +48,7 @@ def test_a_fault_that_is_put_back_is_found(world: World, monkeypatch: pytest.Mon
 def test_an_attempt_that_forgets_its_successor_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch, put_back: bool
 ) -> None:
-    """A story of the model's, told: it takes hundreds of examples until it comes by itself."""
+    """A story of the model's, told: shorter than what a search finds, and the same without the fault."""
     if put_back:
         FAULTS["A4"].put_back(world, monkeypatch.setattr)
     Runs.world, Runs.found = world, []
