@@ -217,7 +217,7 @@ async def test_a_claim_whose_answer_is_lost_is_worked_on_all_the_same(
         async with fleet_on(proxy.uri, database) as far:
             process = await far.start(begin=False, lease_seconds=600)
             await process.runtime.start()
-            proxy.lose_answers("with recursive suspect as")
+            proxy.lose_answers("suspect as (")
             # WHEN the answer of its first claim is lost, which has taken them all
             for run_id in runs:
                 row = await fleet.ended(run_id)
