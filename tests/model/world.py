@@ -69,6 +69,7 @@ class Losing(Database):
 
     def __init__(self, uri: str, name: str) -> None:
         super().__init__(uri, max_size=4, statement_seconds=60.0, name=name)
+        self.name = name
         self.losing = Lose.NOTHING
         self.away = False
         self.held: list[Held] = []
@@ -219,7 +220,11 @@ class World:
             if time.monotonic() > until:
                 attempts = [attempt for runtime in self.processes for attempt in runtime.worker.attempts]
                 stacks = [attempt.task.get_stack() for attempt in attempts if attempt.task is not None]
-                raise AssertionError("it does not come to rest", attempts, stacks, gates.waiting)
+                moving = [
+                    (database.name, database.in_flight, database.away, len(database.held), database.tries)
+                    for database in (self.of(runtime) for runtime in self.processes)
+                ]
+                raise AssertionError("it does not come to rest", moving, gates.waiting, stacks, attempts)
 
     def _busy(self) -> bool:
         """Whether something is on its way that nothing holds up: a statement, an event, an attempt between two nodes."""
