@@ -91,10 +91,10 @@ def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], fun
 IMPORT_ALL = """
 import importlib, pkgutil
 import app, handler
-COMMAND_LINE = ("app.cli", "app.serve", "app.emulator")
+SERVER = ("app.cli", "app.serve", "app.connection", "app.emulator")
 for package in (app, handler):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.startswith(COMMAND_LINE):
+        if not module.name.startswith(SERVER):
             importlib.import_module(module.name)
             print(module.name)
 import boto3

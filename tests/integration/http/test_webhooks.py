@@ -116,7 +116,7 @@ async def test_failed_cancelled_and_rolled_back_runs_are_told(
     await start(http, hook, assistant_id="fail", input={})
     (failed,) = await hook.until(1)
     assert failed.json["status"] == "error"
-    assert set(failed.json["error"]) == {"error", "message"}
+    assert set(failed.json["error"]) == {"error", "message", "node"}
     thread = (await http.post("/threads", json={})).json()["thread_id"]
     for count, (action, status, after) in enumerate(
         [("interrupt", "interrupted", 0), ("rollback", "rollback", 0), ("rollback", "rollback", 3600)],
