@@ -93,6 +93,11 @@ def error_object(exc: BaseException) -> dict[str, str]:
     return {"error": type(exc).__name__, "message": str(exc) if shown else _MASKED}
 
 
+def plain_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """`error` as streams and `/wait` have it, exactly as officially: without the node, which the thread and the run name."""
+    return {key: error[key] for key in ("error", "message") if key in error}
+
+
 def sse_frame(event: str, data: bytes | str, event_id: str | None) -> bytes:
     """One server-sent event; `data` is one line."""
     payload = data if isinstance(data, bytes) else data.encode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from app.wire import dumps
+from app.wire import dumps, plain_error
 
 
 class Collector:
@@ -80,7 +80,7 @@ def _fallback(thread: Mapping[str, Any] | None) -> bytes:
     if thread is None:
         return b"{}"
     if thread["status"] == "error" and thread.get("error"):
-        return dumps({"__error__": thread["error"]})
+        return dumps({"__error__": plain_error(thread["error"])})
     stored = [interrupt for of_task in (thread.get("interrupts") or {}).values() for interrupt in of_task]
     if thread["status"] == "interrupted" and stored:
         return dumps({"__interrupt__": stored})

@@ -117,7 +117,7 @@ async def conclude(
             facts = ThreadFacts("error", None, {}, error_object)
         elif facts.error is not None:
             facts = replace(facts, error=error_object)
-        attempt.saver.publish("error", wire.dumps(error_object))
+        attempt.saver.publish("error", wire.dumps(wire.plain_error(error_object)))
         log.warning(
             "run failed",
             exc_info=error if not isinstance(error, CannotBegin) else None,

@@ -96,12 +96,8 @@ DELIBERATE: tuple[Deliberate, ...] = (
         ),
     ),
     Deliberate(
-        "an error that comes from a node says so",
-        (
-            At("*error].data.node", ABSENT),
-            At("*: body.error.node", ABSENT),
-            At("*: body.__error__.node", ABSENT),
-        ),
+        "the error of a thread says which node it comes from",
+        (At("*: body.error.node", ABSENT),),
     ),
     Deliberate(
         "`/wait` and `/join` are made of the whole log",

@@ -166,7 +166,7 @@ async def test_the_error_of_a_run_ends_its_stream_on_a_later_page(gateway: Gatew
         gateway.on_answer = let_go
         parts = await read(client, "boom", {"log": []}, stream_mode="updates")
     assert [event for event, _ in parts] == ["metadata", "updates", "error"]
-    assert parts[-1][1] == {"error": "ValueError", "message": "boom", "node": "fails"}
+    assert parts[-1][1] == {"error": "ValueError", "message": "boom"}
 
 
 # Pages without an event
