@@ -78,7 +78,8 @@ _END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_i
 _END_AND_SHOW = f"""
 with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
   update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
-    error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason) end
+    error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason)
+                 else t.error end
   from (select thread_id, max(cancel_reason) filter (where cancel_action = 'interrupt') as reason
         from ended group by thread_id) e
   where t.thread_id = e.thread_id and not exists (

@@ -407,7 +407,8 @@ update slackwater.threads t set
   "values" = case when %(known)s then %(values)s::jsonb else t."values" end,
   interrupts = case when %(known)s then %(interrupts)s else t.interrupts end,
   error = coalesce(%(error)s, case when %(clear_error)s then null else t.error end),
-  status = case when t.status = 'error' and not %(clear_error)s then 'error'
+  -- What failed last, if nothing has been written since; a rollback has made the thread busy, and left its error.
+  status = case when (t.status = 'error' or t.error ->> 'error' <> 'UserInterrupt') and not %(clear_error)s then 'error'
     else coalesce(%(status)s, case when t.status = 'busy' then 'idle' else t.status end) end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
 where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and t.fence = %(fence)s

@@ -93,7 +93,9 @@ delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
 _THREAD = f"""
 update slackwater.threads t set
   status = case when {queue.THREAD_BUSY} then 'busy' else %(thread_status)s end,
-  "values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s, error = %(thread_error)s,
+  "values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s,
+  -- After a rollback the thread is as it was: also with the error of the run before.
+  error = case when %(rollback)s then t.error else %(thread_error)s end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
 where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 

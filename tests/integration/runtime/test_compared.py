@@ -172,6 +172,41 @@ async def test_a_thread_is_not_read_again_while_a_run_is_on_it(fleet: Fleet, pro
     assert (await fleet.thread(first["thread_id"]))["status"] == "busy"
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["running", "waiting"])
+async def test_a_rollback_leaves_the_thread_with_the_error_of_the_run_before(
+    fleet: Fleet, process: Process, helm: Helm, begun: bool
+) -> None:
+    # GIVEN a thread whose run has failed, and another run on it
+    failed = (await process.admit("boom", {"log": []})).row
+    await fleet.ended(failed["run_id"])
+    before = await fleet.thread(failed["thread_id"])
+    assert before["status"] == "error"
+    hold = helm.hold("a")
+    second = (
+        await process.admit("line", thread_id=failed["thread_id"], after_seconds=0.0 if begun else 60.0)
+    ).row
+    if begun:
+        await asyncio.wait_for(hold.reached.wait(), 5)
+
+    # WHEN that one is rolled back
+    await process.cancel(second["thread_id"], second["run_id"], action=CancelAction.ROLLBACK)
+
+    # THEN the thread is as it was
+    async def gone() -> bool:
+        return await fleet.find(second["run_id"]) is None
+
+    await fleet.until(gone)
+
+    async def shown() -> bool:
+        return (await fleet.thread(failed["thread_id"]))["status"] != "busy"
+
+    await fleet.until(shown)
+    after = await fleet.thread(failed["thread_id"])
+    assert [after[key] for key in ("status", "error", "values")] == [
+        before[key] for key in ("status", "error", "values")
+    ]
+
+
 async def test_the_first_wish_stands(process: Process, helm: Helm) -> None:
     hold = helm.hold("a")
     await process.admit("line")
