@@ -1,4 +1,4 @@
-"""How a caller is told that he may not come in, before there is a route."""
+"""How callers are told that they may not come in, before there is a route."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class LinkRefused(OSError):
 
 
 def follow() -> int:
-    """The flag for `os.open`: who is not root may have links of his own."""
+    """The flag for `os.open`: who is not root may have links of their own."""
     return 0 if os.geteuid() else os.O_NOFOLLOW
 
 

@@ -81,7 +81,7 @@ def _pid_file(data: Path) -> str:
 
 
 def _is_of(pid: int, data: Path) -> bool:
-    """Whether the process is of the folder's owner: root ends no other for what stands in a file of his."""
+    """Whether the process is of the folder's owner: root ends no other for what stands in a file of theirs."""
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.lstat(data).st_uid
     except FileNotFoundError:

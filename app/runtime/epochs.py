@@ -2,7 +2,7 @@
 
 Replication is asynchronous. The server may know the claim and lack what was stored under it last; whoever went on then
 would leave a hole in the run's history. Everything that commits under a fence therefore compares the epoch, too. Refused,
-its owner looks once: WAL is replayed in order, so if his newest acknowledged row is there, so is all that came before.
+its owner looks once: WAL is replayed in order, so if its newest acknowledged row is there, so is all that came before.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Runtime:
         return self._store
 
     def store_of(self, owner: str, lease: Lease | None = None) -> OwnedStore:
-        """What an owner's requests see of the store, or one of his runs under its lease; needs the engine."""
+        """What an owner's requests see of the store, or one of the runs of that owner under its lease; needs the engine."""
         return engine.OwnedStore(self.store, owner, lease)
 
     # Life
