@@ -96,6 +96,10 @@ DELIBERATE: tuple[Deliberate, ...] = (
         ),
     ),
     Deliberate(
+        "without API keys a foreign `Host` or `Origin`",
+        (At("system.browsers / *: access-control-allow-origin"),),
+    ),
+    Deliberate(
         "the error of a thread says which node it comes from",
         (At("*: body.error.node", ABSENT),),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -201,6 +202,13 @@ async def test_an_admission_is_given_up_when_the_database_stays_away(database_ur
         assert time.monotonic() - started < 4
         assert process.database.trouble is Trouble.LOST
         proxy.back()
+
+        async def answers() -> bool:
+            with suppress(*DATABASE_TROUBLE):
+                return bool(await process.database.fetch("select 1"))
+            return False
+
+        await fleet.until(answers)  # the pool connects again once a second
         assert (await fleet.ended((await process.admit("line")).row["run_id"]))["status"] == "success"
         assert process.database.trouble is None
         await fleet.close()
