@@ -15,6 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from types import FrameType
 from typing import Any
 
@@ -45,6 +46,7 @@ class StopSignals:
         self._given_up = False
         self._loop = asyncio.get_running_loop()
         self._owner = asyncio.current_task()
+        self._context = copy_context()
         self._previous: dict[int, Any] = {}
         self._task: asyncio.Task[None] | None = None
         self._received: list[int] = []
@@ -76,8 +78,9 @@ class StopSignals:
             telemetry.flush()
             os._exit(ExitCode.FORCED)
         if len(self._received) == 1:
-            # A signal handler may run between any two bytecodes: it only leaves a note for the loop.
-            self._loop.call_soon_threadsafe(self._begin, number)
+            # A signal handler may run between any two bytecodes: it only leaves a note for the loop. Not in the context of
+            # what it has interrupted: that may be a node, and the stop would be taken for something that the node began.
+            self._loop.call_soon_threadsafe(self._begin, number, context=self._context)
 
     def _begin(self, number: int) -> None:
         name = signal.Signals(number).name
