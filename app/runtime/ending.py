@@ -64,11 +64,11 @@ class Endings:
 
     async def _end(self, attempt: Attempt, ending: Coroutine[Any, Any, Settled]) -> None:
         """Wait for the end of an attempt, and strike it off, unless it was given up meanwhile."""
-        settled = None
+        task, settled = asyncio.current_task(), None
         try:
             settled = await ending
         except Exception:
-            if attempt.task is not asyncio.current_task():
+            if attempt.task is not task:
                 return
             # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
             # over tries again, until the guard ends it.
@@ -78,7 +78,7 @@ class Endings:
                 extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
             )
         finally:
-            if attempt.task is asyncio.current_task():
+            if attempt.task is task:
                 self._strike_off(attempt, settled)
 
     def _strike_off(self, attempt: Attempt, settled: Settled | None) -> None:

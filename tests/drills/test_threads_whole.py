@@ -30,8 +30,8 @@ TABLES = {
     "checkpoint_writes": "thread_id",
 }
 
-BLOCKED = "checkpoint_writes"
-"""The table that each of them comes to in the middle, or at the end."""
+BLOCKED = "checkpoints"
+"""The table that each of them writes to."""
 
 
 async def counted(connection: psycopg.AsyncConnection[Any], thread: str) -> dict[str, int]:

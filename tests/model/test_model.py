@@ -48,7 +48,7 @@ def test_a_fault_that_is_put_back_is_found(world: World, monkeypatch: pytest.Mon
 def test_an_attempt_that_forgets_its_successor_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch, put_back: bool
 ) -> None:
-    """A story of the model's, told: shorter than what a search finds, and the same without the fault."""
+    """A story of the model's, told, and the same without the fault."""
     if put_back:
         FAULTS["A4"].put_back(world, monkeypatch.setattr)
     Runs.world, Runs.found = world, []

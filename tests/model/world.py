@@ -46,7 +46,8 @@ _EVERYTHING = (
     "select checkpoint_id, task_id, idx, channel, type, blob from checkpoint_writes order by 1, 2, 3",
 )
 
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = 30.0
+"""It moves for a small part of this, also where a busy machine slows it down."""
 CALM_TURNS = 8
 
 
@@ -285,7 +286,8 @@ class World:
             database.losing, database.away = Lose.NOTHING, False
             for attempt in list(runtime.worker.attempts):
                 attempt.saver.lease.lost = True
-        for _ in range(500):
+        until = time.monotonic() + QUIET_SECONDS
+        while time.monotonic() < until:
             for gate in gates.waiting:
                 gate.open(Do.END)
             for runtime in self.processes:
@@ -310,6 +312,12 @@ class World:
 
     def close(self) -> None:
         self.run(self._close())
+        # Of an example that has failed something may be left.
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.run(asyncio.wait(left, timeout=QUIET_SECONDS))
         self.loop.close()
 
     async def _close(self) -> None:
