@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TEST_SECONDS = 180
+"""How long the tests of one file may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,14 @@ class Tree:
             "no:cacheprovider",
             *tests,
         ]
+        seconds = TEST_SECONDS * len(tests)
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
-                command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=TEST_SECONDS
+                command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=seconds
             )
         except subprocess.TimeoutExpired:
-            return f"not over after {TEST_SECONDS} s"
+            return f"not over after {seconds} s"
         if done.returncode == 0:
             return None
         failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
