@@ -145,7 +145,7 @@ async def _without_writes(drill: Drill, pair: Replication, hook: Receiver) -> No
         assert names["error"] == 0
         assert names["metadata"] == 1
     assert set(answers) <= {200, 503}
-    assert answers[200] > 5
+    assert answers[200]
     assert drill.admitted("line") == len([run for run in drill.runs if run.graph == "line"])
     await drill.until(lambda: said == [200, 503, 200], what="what /ready has said")
     ready.cancel()

@@ -320,6 +320,7 @@ async def test_a_session_that_dies_between_two_statements_leaves_nothing_half_do
         f"create trigger die after {statement} on slackwater.{table} for each row execute function slackwater.die()"
     )
 
+    api.database.statement_seconds = 0.5  # it is tried again for so long
     with pytest.raises(OperationalError):
         await api.services.runtime.sweep()
 

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 from app.errors import GraphBroken, SettingsError
 from app.graphs.registry import Graphs
+from app.imports import in_turn
 
 GRAPH = """
 import time
@@ -36,7 +37,7 @@ graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Graphs]:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graphs]]:
     """Loads, late, a project that has these files and graphs."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -48,7 +49,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Graph
         (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": graphs}))
         return Graphs.load(tmp_path, lazy=True)
 
-    return load
+    yield load
+    # An import that nobody waits for any more goes on, and would write into the next test's diary.
+    asyncio.run(in_turn(lambda: None))
 
 
 def lines() -> list[str]:

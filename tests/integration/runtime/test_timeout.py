@@ -11,7 +11,7 @@ from rig import Fleet
 from app.runtime.cancel import CancelAction
 
 ERROR = {"error": "TimeoutError", "message": ""}
-SOON = 0.4
+SOON = 1.0
 LONG = 1000.0
 
 
