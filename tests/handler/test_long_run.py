@@ -20,9 +20,9 @@ from tests.support.server import ServerProcess, fleet_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Request failed, attempting reconnect:UserWarning")
 
-TIME_LIMIT = 6
+TIME_LIMIT = 8
 SUPERSTEPS = 60
-SUPERSTEP_SECONDS = 0.42
+SUPERSTEP_SECONDS = 0.56
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():
         monkeypatch.setenv(name, value)
     sqs = boto3.client("sqs", endpoint_url=f"http://{host}:{port}")
-    url: str = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": "36"})["QueueUrl"]
+    url: str = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": str(6 * TIME_LIMIT)})[
+        "QueueUrl"
+    ]
     sqs.close()
     yield url
     server.stop()

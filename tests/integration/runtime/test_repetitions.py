@@ -64,7 +64,9 @@ async def end(
     )
 
 
-async def hand_over(fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DRAINED) -> Settled:
+async def hand_over(
+    fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DRAINED, max_handovers: int = 1000
+) -> Settled:
     return await settlement.hand_over(
         fleet.database,
         **whose(run),
@@ -72,7 +74,7 @@ async def hand_over(fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DR
         reason="SIGTERM",
         events=[Event(EventId(run.fence, 1), "values", b"{}")],
         checkpoint_id=None,
-        max_handovers=1000,
+        max_handovers=max_handovers,
         nodes="a",
     )
 
@@ -117,6 +119,14 @@ async def claims_nothing(fleet: Fleet, thread_id: UUID) -> None:
     """Another run waits on the thread."""
     new = new_run("line", thread_id=thread_id)
     await admission.admit(fleet.database, new, worker="a", claim=False, lease_seconds=60)
+
+
+async def test_a_hand_over_sent_again_is_judged_by_no_guard(fleet: Fleet) -> None:
+    run = await claimed(fleet, "a")
+    await hand_over(fleet, run)
+    # As if whoever repeats it allowed fewer of them: only a hand-over that happens now can be one too many.
+    settled = await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run, max_handovers=0))
+    assert (settled.owned, settled.status) == (True, "pending")
 
 
 async def test_a_hand_over_sent_again_leaves_the_next_attempt_alone(fleet: Fleet) -> None:
@@ -283,7 +293,7 @@ async def test_a_hold_whose_answer_is_lost_is_held_and_released_all_the_same(
 # What they leave behind
 
 
-@pytest.mark.parametrize("how", ["cancelled", "displaced", "guard"])
+@pytest.mark.parametrize("how", ["finished", "cancelled", "displaced", "guard"])
 async def test_no_writes_are_kept_for_a_rollback_that_cannot_come_any_more(
     fleet: Fleet, helm: Helm, process: Process, how: str
 ) -> None:
@@ -297,7 +307,11 @@ async def test_no_writes_are_kept_for_a_rollback_that_cannot_come_any_more(
     assert drained["runs"][0]["handed_over"]
     assert await fleet.database.fetch(kept, [run["run_id"]]) == [{"count": 1}]
     other = await fleet.start(max_concurrent_runs=0)
-    if how == "cancelled":
+    if how == "finished":
+        helm.hooks.clear()
+        await (await fleet.start()).claim()
+        await fleet.ended(run["run_id"])
+    elif how == "cancelled":
         await other.cancel(thread_id, run["run_id"])
     elif how == "displaced":
         await other.admit("line", thread_id=thread_id, strategy="interrupt")
@@ -307,5 +321,6 @@ async def test_no_writes_are_kept_for_a_rollback_that_cannot_come_any_more(
         )
         taken = await claims.claim(fleet.database, worker="a", graphs=["ask"], limit=1, lease_seconds=60)
         assert (await hand_over(fleet, taken[0], Stopped.CUT)).status == "error"
-    assert (await fleet.row(run["run_id"]))["status"] in ("interrupted", "error")
+    ends = {"finished": "success", "guard": "error"}
+    assert (await fleet.row(run["run_id"]))["status"] == ends.get(how, "interrupted")
     assert await fleet.database.fetch(kept, [run["run_id"]]) == [{"count": 0}]

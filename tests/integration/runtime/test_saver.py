@@ -17,6 +17,7 @@ from app.postgres.pool import Database
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.saver import RunSaver
+from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """
@@ -24,12 +25,12 @@ insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id, s
 values (%s, %s, 'me', %s, 'g', 'running', true, 'w', 1, clock_timestamp() + interval '1 minute')"""
 
 
-async def owned(database: Database) -> RunSaver:
-    """A saver whose run this process owns."""
+async def owned(database: Database, *, through: Database | None = None) -> RunSaver:
+    """A saver whose run this process owns, and that perhaps reaches the database in another way."""
     run_id, thread_id = uuid7(), uuid7()
     await database.execute(_THREAD, (thread_id,))
     await database.execute(_RUN, (run_id, thread_id, uuid4()))
-    return RunSaver(database, Lease(run_id, thread_id, 1, "w", time.monotonic() + 60), Journal(1))
+    return RunSaver(through or database, Lease(run_id, thread_id, 1, "w", time.monotonic() + 60), Journal(1))
 
 
 async def test_it_is_a_complete_checkpointer(database: Database) -> None:
@@ -96,6 +97,24 @@ async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(d
     )
     assert rows == [{"together": True}]
     assert saver.journal.unwritten == 0
+
+
+async def test_what_was_stored_and_never_answered_is_sent_again_and_is_there_once(
+    database: Database, database_uri: str
+) -> None:
+    with proxied(database_uri) as proxy:
+        far = Database(proxy.uri, max_size=4, statement_seconds=10.0, name="far")
+        await far.open()
+        saver = await owned(database, through=far)
+        proxy.lose_answers("insert into checkpoints")
+        saver.publish("values", b'{"n":1}')
+        await put(saver, saver.lease.thread_id)
+        assert proxy.lost == 1
+        await far.close(1)
+    assert await database.fetch("select event, data::text from slackwater.run_events") == [
+        {"event": "values", "data": '{"n":1}'}
+    ]
+    assert len(await database.fetch("select 1 from checkpoints")) == 1
 
 
 async def test_a_node_that_was_cancelled_on_its_way_to_its_edges_does_not_count_as_finished(

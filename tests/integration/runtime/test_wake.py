@@ -34,3 +34,27 @@ async def test_a_run_begins_when_there_is_room_for_it(fleet: Fleet, helm: Helm) 
     # THEN each begins when the one before has made room
     for admitted in (first, *others):
         assert (await fleet.ended(admitted.row["run_id"]))["status"] == "success"
+
+
+async def test_who_has_no_room_for_a_run_tells_those_who_have(fleet: Fleet, helm: Helm) -> None:
+    # GIVEN a process that is full, and another one that listens
+    full = await fleet.start(max_concurrent_runs=1, wake="listen")
+    hold = helm.hold("b")
+    await full.admit("line")
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    helm.hooks.clear()
+    await fleet.start(wake="listen")
+
+    async def both_listen() -> bool:
+        found = await fleet.database.fetch(
+            "select 1 from pg_stat_activity where query ilike 'listen slackwater' and datname = current_database()"
+        )
+        return len(found) == 2
+
+    await fleet.until(both_listen)
+    # WHEN the full one is asked for a run
+    run = (await full.admit("line")).row
+    # THEN the other one works on it
+    assert (await fleet.ended(run["run_id"]))["status"] == "success"
+    assert helm.begun_by(run["run_id"]) == list("abcd")
+    hold.let_go()
