@@ -235,7 +235,7 @@ MUTANTS = (
         "app/runtime/worker.py",
         "        if not self._taking or self.room < runs:\n",
         "        if not self._taking:\n",
-        _in("wake.py", "window.py"),
+        _in("wake.py"),
     ),
     Mutant(
         "only_due",
