@@ -20,9 +20,9 @@ from tests.support.server import ServerProcess, fleet_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Request failed, attempting reconnect:UserWarning")
 
-TIME_LIMIT = 8
+TIME_LIMIT = 10
 SUPERSTEPS = 60
-SUPERSTEP_SECONDS = 0.56
+SUPERSTEP_SECONDS = 0.7
 
 
 @pytest.fixture
