@@ -13,6 +13,7 @@ import pytest
 from helm import Helm
 from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on
 
+from app.errors import RunOver
 from app.postgres.pool import Database
 from app.postgres.schema import migrate
 from app.runtime.writer import Forgotten
@@ -148,6 +149,39 @@ async def test_a_run_of_which_nothing_is_forgotten_goes_on(pair: Pair, helm: Hel
     assert (told.row["status"], told.row["attempt"], told.row["fence"]) == ("success", 1, 1)
     assert helm.begun_by(run_id) == list("abcd")
     assert [event.name for event in told.events].count("metadata") == 1
+    await pair.whole(told)
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_node_puts_into_the_store_after_a_failover_unless_what_it_has_put_is_forgotten(
+    pair: Pair, helm: Helm, forgotten: bool
+) -> None:
+    c = helm.hold("c")
+    run_id, thread_id = await begun(pair)
+    await reached(c)
+    await pair.stored()
+    (attempt,) = pair.process.runtime.worker.attempts
+    store = pair.process.runtime.store_of(OWNER, attempt.saver.lease)
+    # GIVEN an item of which the standby has heard, or has not
+    if forgotten:
+        await pair.cut()
+    await store.aput(("shelf",), "first", {"n": 1})
+    if not forgotten:
+        await pair.caught_up()
+    await pair.fail_over()
+    # WHEN the node puts another one
+    if forgotten:
+        with pytest.raises(RunOver):
+            await store.aput(("shelf",), "second", {"n": 2})
+    else:
+        await store.aput(("shelf",), "second", {"n": 2})
+    # THEN there is never the later one without the earlier one, and the run that lost one repeats its superstep
+    items = await pair.process.runtime.store_of(OWNER).asearch(("shelf",))
+    assert sorted(item.key for item in items) == ([] if forgotten else ["first", "second"])
+    del helm.hooks["c"]
+    c.let_go()
+    told = await pair.fleet.told(pair.process, run_id, thread_id)
+    assert (told.row["status"], told.row["attempt"]) == ("success", 2 if forgotten else 1)
     await pair.whole(told)
 
 
