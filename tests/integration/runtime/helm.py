@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
-HOLD_SECONDS = 10
+HOLD_SECONDS = 60.0
 
 
 class Step(NamedTuple):

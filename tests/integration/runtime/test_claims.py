@@ -174,6 +174,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_anybody_else_ma
 
     await fleet.until(begun)
     attempt = process.runtime.worker.live[run]
+    await attempt.saver.flush()
     # WHEN the database does not answer this process any more
     assert process.link is not None
     process.link.hang()
