@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import coverage
-
 from app.emulator.environment import Environment, Invocation
 from app.emulator.function import HANDLER, Function
 from tests.support.server import ROOT, SHORT, SITE, ServerProcess, clean_environment
@@ -157,7 +155,7 @@ async def environment_of(
             folder,
             handler=handler,
             timeout_seconds=timeout_seconds,
-            variables={**_measured(folder), **SHORT, **(env or {})},
+            variables={**python_path(folder), **SHORT, **(env or {})},
             command=command,
         )
         local = LocalEnvironment(Environment(function, log=log), log_file)
@@ -188,9 +186,6 @@ async def gateway_of(
         *("--project", str(project), "--environments", str(environments)),
         *("--timeout", str(timeout_seconds), "--schedule-seconds", "0", *options),
     ]
-    for variable in _measured(project):
-        if variable != "PYTHONPATH":
-            command += ["--env", variable]
     server = _launch(name, command, folder, {**clean_environment(), **SHORT, **(env or {})})
     try:
         await _until_listening(server)
@@ -267,16 +262,9 @@ def request(
     return event
 
 
-def _measured(folder: Path) -> dict[str, str]:
-    """What counts the coverage of a process, if this one is counted."""
-    paths = {"PYTHONPATH": os.pathsep.join(map(str, (SITE, folder, ROOT)))}
-    if coverage.Coverage.current() is None:
-        return paths
-    return {
-        **paths,
-        "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
-        "COVERAGE_FILE": str(ROOT / ".coverage"),
-    }
+def python_path(folder: Path) -> dict[str, str]:
+    """Where the processes of a function find its modules, ours, and a clock that may be wrong."""
+    return {"PYTHONPATH": os.pathsep.join(map(str, (SITE, folder, ROOT)))}
 
 
 def _lives(pid: int) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import h11
 
 from app.emulator.function import Function
-from tests.support.emulator import _measured
+from tests.support.emulator import python_path
 from tests.support.server import ROOT, SHORT
 
 ARN = "arn:aws:lambda:us-east-1:012345678912:function:slackwater:live"
@@ -348,7 +348,7 @@ async def streaming_environment(
 
 
 def _start(log_file: Path, folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    function = Function(folder, variables={**_measured(folder), **SHORT, **env})
+    function = Function(folder, variables={**python_path(folder), **SHORT, **env})
     with log_file.open("ab") as log:
         return subprocess.Popen(
             # What comes after the interpreter is what the script has to leave out.

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import coverage
 import httpx
 
 ROOT = Path(__file__).parents[2]
@@ -221,7 +220,7 @@ class Fleet:
         return "\n".join(f"--- {server.name}\n{server.tail(2500)}" for server in self.servers)
 
     async def close(self) -> None:
-        """Stop the servers that are left: politely, so that their coverage counts, and then not."""
+        """Stop the servers that are left: politely, and then not."""
         alive = [server for server in self.servers if server.alive]
         for server in alive:
             server.send(signal.SIGCONT)
@@ -260,15 +259,12 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without what would configure a server, with coverage if this process is measured."""
-    ours = ("SLACKWATER_", "DRILL_", "COVERAGE_", "LANGSMITH_", "LANGCHAIN_")
+    """Ours without what would configure a server."""
+    ours = ("SLACKWATER_", "DRILL_", "LANGSMITH_", "LANGCHAIN_")
     uris = ("DATABASE_URI", "POSTGRES_URI", "DATABASE_URL")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(ours) and name not in uris
     }
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SITE), os.environ.get("PYTHONPATH")]))
     environment["LANGSMITH_TRACING"] = "false"
-    if coverage.Coverage.current() is not None:
-        environment["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
-        environment["COVERAGE_FILE"] = str(ROOT / ".coverage")
     return environment
