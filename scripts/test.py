@@ -25,7 +25,7 @@ CHECKS = (
 )
 SOURCES = ("examples", "examples/digest", "scripts")
 """Where mypy finds what is not installed."""
-PROCESSES_PER_CORE = 1.5
+PROCESSES_PER_CORE = 2
 PYTEST_SECONDS = 2700
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
