@@ -6,27 +6,32 @@ import asyncio
 
 import pytest
 
-from tests.drills.drill import COUNT, RENAMED, Drill, steps
+from tests.drills.drill import COUNT, RENAMED, Drill, batches, steps
 from tests.support.effects import finished, repeated
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
 async def test_a_rolling_deploy_of_all_replicas_hands_every_run_over(drill: Drill, replicas: int) -> None:
-    servers = await drill.fleet.start(replicas)
-    runs = [
-        run
-        for server in servers
-        for run in await drill.begin_many(server, "line", {"n": 60, "sleep": 0.15}, max(1, COUNT // replicas))
-    ]
-    await drill.until_started(runs)
-    # WHEN one after the other is stopped, with their successors in place
-    await drill.fleet.start(replicas)
-    for server in servers:
-        await drill.stop(server)
-    # THEN each node of each run has finished once, wherever
-    await drill.until_over(runs, 90)
-    for run in runs:
-        drill.check_run(run, steps(60))
+    for batch in batches():
+        servers = await drill.fleet.start(replicas)
+        runs = [
+            run
+            for server in servers
+            for run in await drill.begin_many(
+                server, "line", {"n": 60, "sleep": 0.15}, max(1, batch // replicas)
+            )
+        ]
+        await drill.until_started(runs)
+        # WHEN one after the other is stopped, with their successors in place
+        successors = await drill.fleet.start(replicas)
+        for server in servers:
+            await drill.stop(server)
+        # THEN each node of each run has finished once, wherever
+        await drill.until_over(runs, 90)
+        for run in runs:
+            drill.check_run(run, steps(60))
+        for server in successors:
+            await drill.stop(server)
 
 
 @pytest.mark.parametrize("skews", [("0", "-5"), ("5", "0")], ids=["the next is behind", "the first is ahead"])
@@ -49,20 +54,22 @@ async def test_clocks_that_differ_by_five_seconds_lose_no_head(drill: Drill, ske
 
 
 async def test_a_deploy_that_renames_the_next_node_is_an_error_that_names_it(drill: Drill) -> None:
-    (first,) = await drill.fleet.start()
-    runs = await drill.begin_many(first, "deploy", {"sleep": 0.4}, COUNT, spread=0)
-    await drill.until_started(runs, 2)
-    # WHEN the runs are handed over before the third node, to a version that calls it something else
-    await drill.stop(first)
-    await drill.fleet.start(project=RENAMED, tolerated=("Traceback",))
-    await drill.until_over(runs)
-    # THEN none of them is a success that left work out
-    for run in runs:
-        row = drill.row(run)
-        assert row["status"] == "error", row
-        assert row["error"]["error"] == "NodeMissing"
-        assert "'three'" in row["error"]["message"]
-        assert drill.thread(run)["status"] == "error"
+    for batch in batches():
+        (first,) = await drill.fleet.start()
+        runs = await drill.begin_many(first, "deploy", {"sleep": 0.4}, batch, spread=0)
+        await drill.until_started(runs, 2)
+        # WHEN the runs are handed over before the third node, to a version that calls it something else
+        await drill.stop(first)
+        (renamed,) = await drill.fleet.start(project=RENAMED, tolerated=("Traceback",))
+        await drill.until_over(runs)
+        # THEN none of them is a success that left work out
+        for run in runs:
+            row = drill.row(run)
+            assert row["status"] == "error", row
+            assert row["error"]["error"] == "NodeMissing"
+            assert "'three'" in row["error"]["message"]
+            assert drill.thread(run)["status"] == "error"
+        await drill.stop(renamed)
 
 
 async def test_wishes_to_cancel_reach_handed_over_and_orphaned_runs(drill: Drill) -> None:
