@@ -87,6 +87,7 @@ async def test_a_rollback_of_a_resumed_question_asks_it_again(drill: Drill, cut:
                 item["value"] for items in drill.thread(run)["interrupts"].values() for item in items
             ]
             assert questions == [{"question": "second?"}]
+        await drill.stop(second)  # or it would take over what the next round hands over
 
 
 async def test_a_run_that_is_cancelled_while_nobody_works_on_it_ends_at_once(drill: Drill) -> None:
