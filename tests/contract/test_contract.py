@@ -13,7 +13,7 @@ from app.main import create_app
 from tests.contract.trial import try_out
 from tests.support.server import ROOT, fleet_of
 
-EXAMPLES = int(os.environ.get("SLACKWATER_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("SLACKWATER_EXAMPLES", "4"))
 """Requests at random, of each kind, for each operation."""
 SEED = int(os.environ.get("SLACKWATER_SEED", "1"))
 

@@ -317,7 +317,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
             At("protocol.runs / * of chat*: *.messages[1].response_metadata", present, ABSENT),
         ),
     ),
-    Deliberate("a replay includes `error`", (At("protocol.runs / * of fail*: *.error", ABSENT),)),
+    Deliberate("a replay includes `error`", (At("protocol.runs / * of fail again: *.error", ABSENT),)),
     Deliberate("`input.requested` has `value`", (At("protocol.interrupts / * events: *.value", ABSENT),)),
     Deliberate(
         "`updates`, `custom`, `tasks`, `checkpoints` and `tools` are delivered",

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -64,6 +65,9 @@ class Step:
     label: str
     path: str
     answer: Any = None
+
+
+_writes_down: ContextVar[bool] = ContextVar("writes_down", default=True)
 
 
 @dataclass
@@ -191,10 +195,10 @@ class Script:
 
     @asynccontextmanager
     async def unrecorded(self) -> AsyncIterator[None]:
-        """What is called in here is not written down."""
-        known = len(self.steps)
+        """What is called in here is not written down; what other tasks call meanwhile is."""
+        before = _writes_down.set(False)
         yield
-        del self.steps[known:]
+        _writes_down.reset(before)
 
     def note(self, label: str, value: Any) -> None:
         """Write down what a client library made of it."""
@@ -202,7 +206,8 @@ class Script:
 
     def _step(self, label: str, path: str) -> Step:
         step = Step(f"{next(self._numbers)} {label}", path)
-        self.steps.append(step)
+        if _writes_down.get():
+            self.steps.append(step)
         return step
 
     async def _send(self, method: str, path: str, body: Any = ..., **options: Any) -> Answer:

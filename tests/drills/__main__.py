@@ -10,7 +10,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=500, help="runs that each drill stops (CI: 10)")
+    parser.add_argument("--count", type=int, default=500, help="runs that each drill stops (CI: 20)")
     parser.add_argument("--only", help="drills whose name has this in it, as pytest's -k")
     chosen = parser.parse_args()
     command = [sys.executable, "-m", "pytest", "-v", str(Path(__file__).parent)]

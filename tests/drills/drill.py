@@ -23,7 +23,7 @@ from tests.support.server import LEASE_SECONDS, Fleet, ServerProcess
 PROJECT = Path(__file__).parent / "project"
 RENAMED = Path(__file__).parent / "renamed"
 
-COUNT = int(os.environ.get("SLACKWATER_DRILLS", "10"))
+COUNT = int(os.environ.get("SLACKWATER_DRILLS", "20"))
 """How many runs each drill stops, each at a random moment of its own."""
 
 BATCH = 20

@@ -141,11 +141,11 @@ async def test_a_drain_sends_waiting_clients_to_another_environment(start: Start
 async def test_a_live_wait_beats_and_is_cut_off_at_its_end_so_that_the_stock_client_returns(
     start: Start, holds: Holds
 ) -> None:
-    gateway = Gateway(await start(heartbeat_seconds=0.2), live=True, seconds=2)
+    gateway = Gateway(await start(heartbeat_seconds=0.2), live=True, seconds=4)
     holds.hold("b")
 
     async def let_go() -> None:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(4.5)
         holds.let_go("b")
 
     async with gateway.serve() as client:
@@ -156,7 +156,7 @@ async def test_a_live_wait_beats_and_is_cut_off_at_its_end_so_that_the_stock_cli
     assert values["log"] == ["a", "b", "c"]
     waited = gateway.answers[1]
     assert (waited.status, waited.complete) == (200, False)
-    assert waited.body.count(b"\n")  # how many, the machine says
+    assert waited.body.count(b"\n") > 3
 
 
 async def test_requests_that_wait_for_nothing_are_the_same_in_every_delivery(gateway: Gateway) -> None:
