@@ -394,6 +394,17 @@ class Fleet:
             await asyncio.sleep(0.01)
         return found
 
+    async def until_listening(self, count: int) -> None:
+        """Wait until so many processes hear hints."""
+
+        async def listening() -> bool:
+            found = await self.database.fetch(
+                "select 1 from pg_stat_activity where query = 'listen slackwater' and datname = current_database()"
+            )
+            return len(found) == count
+
+        await self.until(listening, what=f"{count} listen")
+
     async def ended(self, run_id: UUID, timeout: float = 10) -> dict[str, Any]:
         """Wait until the run is over; its row."""
 

@@ -266,13 +266,7 @@ async def test_a_live_run_is_cancelled_from_another_process_within_a_second(flee
 async def test_a_hint_makes_it_faster_than_the_poll(fleet: Fleet, helm: Helm) -> None:
     process = await fleet.start(wake="listen", lease_seconds=90, poll_seconds=30)
     other = await fleet.start(max_concurrent_runs=0)
-
-    async def listening() -> bool:
-        return bool(
-            await fleet.database.fetch("select 1 from pg_stat_activity where query ilike 'listen slackwater'")
-        )
-
-    await fleet.until(listening)
+    await fleet.until_listening(1)
     helm.hold("b")
     run = (await other.admit("line")).row
     await asyncio.wait_for(helm.hooks["b"].reached.wait(), 5)  # type: ignore[attr-defined]

@@ -44,14 +44,7 @@ async def test_who_has_no_room_for_a_run_tells_those_who_have(fleet: Fleet, helm
     await asyncio.wait_for(hold.reached.wait(), 5)
     helm.hooks.clear()
     await fleet.start(wake="listen")
-
-    async def both_listen() -> bool:
-        found = await fleet.database.fetch(
-            "select 1 from pg_stat_activity where query ilike 'listen slackwater' and datname = current_database()"
-        )
-        return len(found) == 2
-
-    await fleet.until(both_listen)
+    await fleet.until_listening(2)
     # WHEN the full one is asked for a run
     run = (await full.admit("line")).row
     # THEN the other one works on it
