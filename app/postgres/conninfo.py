@@ -97,11 +97,20 @@ def connect_blocking(kind: type[B], conninfo: str, **arguments: Any) -> B:
         for one in whoever_answers(conninfo):
             with suppress(OperationalError):
                 connection = kind.connect(one, **arguments)
-                cursor = connection.cursor(row_factory=tuple_row).execute(IS_READ_ONLY)
-                if cursor.fetchone() == ("off",):
+                if _is_for_writing(connection):
                     return connection
-                connection.close()
         raise
+
+
+def _is_for_writing(connection: Connection[Any]) -> bool:
+    """Ask the server itself. The connection is closed, unless it is."""
+    takes = False
+    try:
+        takes = connection.cursor(row_factory=tuple_row).execute(IS_READ_ONLY).fetchone() == ("off",)
+        return takes
+    finally:
+        if not takes:
+            connection.close()
 
 
 def _refused(error: OperationalError) -> bool:

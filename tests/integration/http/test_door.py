@@ -14,6 +14,8 @@ from support.api import Api, shape_of
 STOPPING = Path(__file__).parents[3] / "docs" / "stopping.md"
 SLOW = {"assistant_id": "steps", "input": {"n": 50, "sleep": 0.4}}
 PUBLIC = {"/", "/ok", "/info", "/health", "/ready"}
+STOP_SECONDS = 60.0
+"""A stop ends its process at its deadline, which here is that of the tests: they ask it for much until then."""
 
 
 async def refused(http: httpx.AsyncClient, method: str, path: str, sentence: str) -> None:
@@ -34,7 +36,7 @@ async def test_a_process_that_drains_takes_runs_in_for_others_and_then_nothing(
     assert (await http.get("/ready")).status_code == 200
 
     # WHEN it begins to drain
-    stop = asyncio.create_task(api.services.stopping.stop("test"))
+    stop = asyncio.create_task(api.services.stopping.stop("test", STOP_SECONDS))
     await asyncio.sleep(0.05)
 
     # THEN load balancers look elsewhere, the platform lets it live, and a run that comes all the same is not lost

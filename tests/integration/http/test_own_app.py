@@ -251,7 +251,7 @@ async def lifespan(app):
 app = Starlette(lifespan=lifespan)
 """
     async with own(
-        {"app": "./web.py:app"}, app, grace_seconds=0.6, drain_reserve_seconds=0.2, hard_reserve_seconds=0.1
+        {"app": "./web.py:app"}, app, grace_seconds=2, drain_reserve_seconds=0.6, hard_reserve_seconds=0.5
     ) as api:
         stopping = api.services.stopping
     assert [record.event for record in caplog.records if record.name == "app.front.custom"] == [
