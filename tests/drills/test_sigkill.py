@@ -179,14 +179,16 @@ async def test_a_run_that_kills_each_process_is_ended_after_three_and_the_others
 
 
 async def test_innocent_runs_that_die_with_a_killer_are_not_taken_for_one(drill: Drill) -> None:
-    # GIVEN one process at a time, so that all runs are always together, and nodes longer than it lives
-    [server] = await drill.fleet.start()
-    innocent = await drill.begin_many(server, "line", {"n": 2, "sleep": 1.0}, 4, spread=0)
+    # GIVEN one process at a time, so that all runs are always together, and nodes longer than it lives, but shorter than a
+    # lease, within which a suspect shows what it is: also where a cold process takes seconds to its first node
+    env = {"SLACKWATER_LEASE_SECONDS": str(2 * LEASE_SECONDS)}
+    [server] = await drill.fleet.start(env=env)
+    innocent = await drill.begin_many(server, "line", {"n": 2, "sleep": 0.6}, 4, spread=0)
     killer = await drill.begin(server, "line", {"n": 3, "kill_at": 1}, after_seconds=0.3)
     while not _over(drill, [killer, *innocent]):
         if not server.alive:
             assert len(drill.fleet.servers) < 12
-            [server] = await drill.fleet.start()
+            [server] = await drill.fleet.start(env=env)
         await asyncio.sleep(0.05)
     assert drill.row(killer)["status"] == "error"
     await drill.until_over()
