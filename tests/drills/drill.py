@@ -188,6 +188,13 @@ class Drill:
         )
         return int(rows[0]["n"])
 
+    def begun(self, graph: str) -> int:
+        """How many runs of the graph have ever been worked on."""
+        rows = self.watcher.query(
+            "select count(*) as n from slackwater.runs where graph_id = %s and started_at is not null", (graph,)
+        )
+        return int(rows[0]["n"])
+
     def owned_by(self, server: ServerProcess) -> int:
         """How many runs the process works on."""
         rows = self.watcher.query(
