@@ -7,7 +7,7 @@
 | `claims.py` `queue.py` | claim, lease, fence, and the order of a thread's runs: compare-and-set statements |
 | `lost_claims.py` | claims whose answers were lost |
 | `engine.py` `execution.py` | everything with LangGraph in it, imported when a run first needs it |
-| `executor.py` `options.py` `pace.py` `callbacks.py` | one attempt of one run, and what it asks of its graph |
+| `executor.py` `options.py` `pace.py` `callbacks.py` `message_ids.py` | one attempt of one run, and what it asks of its graph |
 | `outcome.py` `failing_node.py` | what the attempt has come to, and how that gets written |
 | `start.py` | how an attempt begins: the rules of a later start |
 | `saver.py` `owning_loop.py` | the checkpointer of one run, for code in any thread or event loop |

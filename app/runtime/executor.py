@@ -19,7 +19,7 @@ from app import wire
 from app.errors import LeaseLost
 from app.graphs.context import fitted, ids_of
 from app.graphs.topology import subgraph_at
-from app.runtime import outcome, start
+from app.runtime import message_ids, outcome, start
 from app.runtime.attempt import Attempt
 from app.runtime.bodies import current_bodies
 from app.runtime.callbacks import Last
@@ -306,6 +306,7 @@ async def _stream(
         async with last, aclosing(cast("Any", drive)(begin.input, config, **options)) as said:
             async for item in said:
                 if encoder.plan.use_events:
+                    await message_ids.given(item)
                     _publish(saver, encoder.feed_event(item))
                 else:
                     _publish(saver, encoder.feed(*encoder.plan.chunk(item)))

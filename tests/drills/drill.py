@@ -191,7 +191,8 @@ class Drill:
     def begun(self, graph: str) -> int:
         """How many runs of the graph have ever been worked on."""
         rows = self.watcher.query(
-            "select count(*) as n from slackwater.runs where graph_id = %s and started_at is not null", (graph,)
+            "select count(*) as n from slackwater.runs where graph_id = %s and started_at is not null",
+            (graph,),
         )
         return int(rows[0]["n"])
 
