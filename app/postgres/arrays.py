@@ -7,6 +7,7 @@ arrays in the statement of a superstep that was an eighth of a run's CPU time. H
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from struct import Struct
 from typing import Any
 
@@ -37,6 +38,24 @@ class TextArray(Array):
 
 class IntArray(Array):
     """`int[]`."""
+
+    __slots__ = ()
+
+
+class LongArray(Array):
+    """`bigint[]`."""
+
+    __slots__ = ()
+
+
+class BoolArray(Array):
+    """`bool[]`."""
+
+    __slots__ = ()
+
+
+class UuidArray(Array):
+    """`uuid[]`, of UUID."""
 
     __slots__ = ()
 
@@ -77,5 +96,8 @@ def _register(kind: type[Array], oid: int, element_oid: int, encode: Callable[[A
 # The oids are those of the types that every Postgres has.
 _register(TextArray, 1009, 25, str.encode)
 _register(IntArray, 1007, 23, _pack_length)
+_register(LongArray, 1016, 20, Struct(">q").pack)
+_register(BoolArray, 1000, 16, Struct("?").pack)
+_register(UuidArray, 2951, 2950, attrgetter("bytes"))
 _register(ByteaArray, 1001, 17, bytes)
 _register(JsonbArray, 3807, 3802, b"\x01".__add__)  # the version of the binary format

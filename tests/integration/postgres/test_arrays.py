@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+from uuid import UUID
+
 import pytest
 
 from app.postgres import jsonb
-from app.postgres.arrays import Array, ByteaArray, IntArray, JsonbArray, TextArray
+from app.postgres.arrays import (
+    Array,
+    BoolArray,
+    ByteaArray,
+    IntArray,
+    JsonbArray,
+    LongArray,
+    TextArray,
+    UuidArray,
+)
 from app.postgres.pool import Database
 
 
@@ -14,6 +26,15 @@ from app.postgres.pool import Database
     [
         ("text", TextArray(["", "plain", 'quote " \\ {,}', "null", "NULL", None, "ünï\n\tcode"]), None),
         ("int", IntArray([0, -1, 2**31 - 1, -(2**31), None]), None),
+        ("bigint", LongArray([0, -1, 2**63 - 1, -(2**63), None]), None),
+        ("bool", BoolArray([True, None, False]), None),
+        (
+            "uuid",
+            UuidArray(
+                [UUID(int=0), UUID(int=2**128 - 1), None, UUID("0190c8f0-1111-7222-8333-444455556666")]
+            ),
+            None,
+        ),
         ("bytea", ByteaArray([b"", b"\\x00", bytes(range(256)), None]), None),
         ("bytea", ByteaArray([bytearray(b"a"), memoryview(b"b")]), [b"a", b"b"]),
         (
@@ -23,6 +44,7 @@ from app.postgres.pool import Database
         ),
         ("text", TextArray([]), None),
         ("jsonb", JsonbArray([]), None),
+        ("uuid", UuidArray([]), None),
     ],
 )
 @pytest.mark.parametrize("format_", ["s", "b"])
@@ -45,3 +67,9 @@ async def test_columns_of_arrays_become_rows(database: Database) -> None:
         },
     )
     assert rows == [{"a": "x", "b": 1, "c": b"\x00", "d": {}}, {"a": None, "b": 2, "c": b"", "d": "s"}]
+
+
+async def test_a_number_that_does_not_fit_is_refused(database: Database) -> None:
+    with pytest.raises(struct.error):
+        await database.fetch("select %(n)b::bigint[]", {"n": LongArray([2**63])})
+    assert await database.fetch("select 1 as one") == [{"one": 1}]
