@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from app import wire
+from app.arguments import Arguments
 from app.bodies import ANSWER_SECONDS, BODY_SECONDS, LARGE_BYTES, PIECE_BYTES, VALUE_BYTES, values_in
 from app.errors import ApiError, BodyTooLarge, BodyTooSlow, Crowded, DatabaseSilent, Invalid, Unexpected
 from app.postgres.trouble import DATABASE_TROUBLE
@@ -67,7 +68,7 @@ class LargeResponse(Response):
             room.give_back(owner, size)
 
 
-def current_services(request: Request) -> Services:
+async def current_services(request: Request) -> Services:
     """The services that the lifespan opened."""
     services: Services = request.state.services
     return services
@@ -104,7 +105,8 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             text = await self.body()
-            await self._hold(values_in(text) * VALUE_BYTES)
+            # Once, however often a text that is no JSON is parsed.
+            await self._hold(len(text) + values_in(text) * VALUE_BYTES - self.held)
             self._json = parse_json(text)
         return self._json
 
@@ -140,6 +142,7 @@ class JsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        arguments = Arguments.of(self)
         by_id = self.path.endswith("_id}")
 
         async def handle_json(request: Request) -> Response:
@@ -150,7 +153,11 @@ class JsonRoute(APIRoute):
             scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
             bounded = JsonRequest(scope, request.receive)
             try:
-                return await handle(bounded)
+                given = await arguments.found_in(bounded) if arguments is not None else None
+                if given is None:
+                    return await handle(bounded)
+                answer: Response = await self.endpoint(**given)
+                return answer
             except HTTPException as error:
                 # FastAPI turns whatever reading the body raises into a 400 of its own.
                 if isinstance(error.__cause__, ApiError):

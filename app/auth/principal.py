@@ -36,7 +36,7 @@ class Principal:
         return self.owner
 
 
-def current_principal(request: Request) -> Principal:
+async def current_principal(request: Request) -> Principal:
     """The principal that the authentication middleware put into the request's scope."""
     principal: Principal = request.scope["principal"]
     return principal

@@ -46,7 +46,7 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
     """The document with what `operations`, by `METHOD /path`, say; others are left as FastAPI shows them."""
     routes = {
         f"{method.upper()} {path}": (shown, operations[f"{method.upper()} {path}"])
-        for path, item in document["paths"].items()
+        for path, item in sorted(document["paths"].items())  # in whatever order they were built
         for method, shown in item.items()
         if f"{method.upper()} {path}" in operations
     }

@@ -54,7 +54,7 @@ class Bounds:
         return cls(False, delivery.until, wait_until, min(wait_until, began + settings.stream_page_seconds))
 
 
-def current_bounds(request: Request) -> Bounds | None:
+async def current_bounds(request: Request) -> Bounds | None:
     """The request's bounds; None in a container, where a socket stays open at will."""
     delivery = Delivery.of(request.scope)
     if delivery is None:
