@@ -87,6 +87,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             max_size=settings.pool_max_size,
             statement_seconds=settings.statement_seconds,
             name=f"serve {os.getpid()}",
+            prepare=settings.prepare,
         )
         await database.open()
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)

@@ -121,6 +121,8 @@ class Settings(BaseSettings):
 
     # Database
     pool_max_size: int = Field(10, ge=2)
+    prepare: Literal["auto", "always", "never"] = "auto"
+    """Whether statements are prepared: see `app.postgres.lanes`."""
     statement_seconds: float = Field(30.0, gt=0)
     """Client-side bound of one statement."""
 

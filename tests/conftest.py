@@ -136,7 +136,7 @@ async def database(database_uri: str) -> AsyncIterator[Database]:
 def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """`pgbouncer(pool_mode="transaction", pool_size=3)`: the URI of `database_uri` through a PgBouncer of one's own.
 
-    `uri` is another database to lead to, by TCP.
+    `uri` is another database to lead to, by TCP; `settings` are lines of its file.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
@@ -144,13 +144,15 @@ def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(pool_mode: str = "transaction", pool_size: int = 3, uri: str = database_uri) -> str:
+    def start(
+        pool_mode: str = "transaction", pool_size: int = 3, uri: str = database_uri, settings: str = ""
+    ) -> str:
         parts = conninfo_to_dict(uri)
         server = Path(str(conninfo_to_dict(database_uri)["host"]))
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        settings = tmp_path / f"pgbouncer-{port}.ini"
-        settings.write_text(
+        file = tmp_path / f"pgbouncer-{port}.ini"
+        file.write_text(
             f"""
             [databases]
             * = host={parts["host"]} port={parts["port"]} user=postgres
@@ -162,11 +164,12 @@ def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]
             pool_mode = {pool_mode}
             default_pool_size = {pool_size}
             max_client_conn = 500
+            {settings}
             """
         )
         # It refuses root, and its own account could not reach the server's socket.
         account = Account.for_data(server)
-        command = [program, str(settings)]
+        command = [program, str(file)]
         if account.is_other:
             command[1:1] = ["-u", pwd.getpwuid(account.uid).pw_name]
         log = (tmp_path / f"pgbouncer-{port}.log").open("wb")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from struct import Struct
-from typing import Any
+from typing import Any, ClassVar
 
 from psycopg import adapters
 from psycopg.adapt import Dumper
@@ -26,8 +26,27 @@ class Array:
 
     __slots__ = ("values",)
 
+    oid: ClassVar[int]
+    element_oid: ClassVar[int]
+    encode: ClassVar[staticmethod[[Any], bytes]]
+    """The binary format of an element."""
+
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = values
+
+    def dump(self) -> bytes:
+        """The binary format of the array."""
+        if not self.values:
+            return _pack_empty(0, 0, self.element_oid)
+        parts = [b""]
+        for value in self.values:
+            if value is None:
+                parts.append(_NULL)
+            else:
+                data = self.encode(value)
+                parts += (_pack_length(len(data)), data)
+        parts[0] = _pack_head(1, None in self.values, self.element_oid, len(self.values), 1)
+        return b"".join(parts)
 
 
 class TextArray(Array):
@@ -77,19 +96,11 @@ def _register(kind: type[Array], oid: int, element_oid: int, encode: Callable[[A
         format = Format.BINARY
 
         def dump(self, obj: Array) -> bytes:
-            if not obj.values:
-                return _pack_empty(0, 0, element_oid)
-            parts = [b""]
-            for value in obj.values:
-                if value is None:
-                    parts.append(_NULL)
-                else:
-                    data = encode(value)
-                    parts += (_pack_length(len(data)), data)
-            parts[0] = _pack_head(1, None in obj.values, element_oid, len(obj.values), 1)
-            return b"".join(parts)
+            return obj.dump()
 
-    ArrayDumper.oid = oid
+    ArrayDumper.oid = kind.oid = oid
+    kind.element_oid = element_oid
+    kind.encode = staticmethod(encode)
     adapters.register_dumper(kind, ArrayDumper)
 
 

@@ -1,4 +1,7 @@
-"""The one connection pool of the process, with every statement bounded on the client's side."""
+"""The connections of the process, with every statement bounded on the client's side.
+
+They are in one pool, or in two: the second one has the lanes (`lanes`). Together they are as many as the setting says.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from psycopg import AsyncConnection, AsyncCursor, Error, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
-from psycopg.generators import fetch_many, send
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row, tuple_row
@@ -24,6 +26,8 @@ from app.errors import PageTooLarge
 from app.postgres import jsonb
 from app.postgres.conninfo import IS_READ_ONLY, Conninfo, asks_for_writing, renewed, resolve, whoever_answers
 from app.postgres.gate import Gate
+from app.postgres.lanes import Prepare, lanes_of, set_up
+from app.postgres.prepared import HotStatement, Prepared, carry_out, encoded
 from app.postgres.trouble import (
     LimitExceeded,
     Trouble,
@@ -45,7 +49,7 @@ Statement: TypeAlias = tuple[QueryNoTemplate, Params]
 
 CONNECT_SECONDS = 5
 CANCEL_SECONDS = 0.25  # for each of the two steps of ending a statement that nobody waits for any more
-MIN_SIZE = 2
+MIN_SIZE = 2  # in all
 
 PAGE_BYTES = 20_000_000
 """How much the rows of one page may have."""
@@ -78,6 +82,8 @@ class BoundedConnection(AsyncConnection[DictRow]):
     statement_seconds: float = 30.0
     trouble: Trouble | None = None
     """What it has met. The pool does not take such a connection back."""
+    prepared: Prepared | None = None
+    """What is prepared in its session; None where nothing may be."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **arguments: Any) -> Self:
@@ -136,34 +142,39 @@ class BoundedConnection(AsyncConnection[DictRow]):
         and the first error undoes them all. `AsyncConnection.pipeline` does the same, but flushes and polls
         the socket once for each statement.
         """
+        return await self._carry_out(statements, lambda cursor, *statement: cursor._convert_query(*statement))
+
+    async def write(self, statements: Sequence[HotStatement]) -> list[list[Row]]:
+        """As `batch`, of statements that are sent all the time; by their names where they can be prepared."""
+        return await self._carry_out(statements, lambda _, *statement: encoded(*statement), self.prepared)
+
+    async def _carry_out(
+        self,
+        statements: Sequence[tuple[Any, Any]],
+        convert: Callable[..., Any],
+        prepared: Prepared | None = None,
+    ) -> list[list[Row]]:
         cursors = [self.cursor() for _ in statements]
         async with self.lock:
-            await self.wait(self._batch_gen(cursors, statements))
+            await self.wait(self._carry_out_gen(cursors, statements, convert, prepared))
         return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
-    def _batch_gen(self, cursors: Sequence[Any], statements: Sequence[Statement]) -> PQGen[None]:
+    def _carry_out_gen(
+        self,
+        cursors: Sequence[Any],
+        statements: Sequence[tuple[Any, Any]],
+        convert: Callable[..., Any],
+        prepared: Prepared | None,
+    ) -> PQGen[None]:
         # A wrong parameter must raise before the connection is in pipeline mode.
         queries = []
-        for cursor, (sql, params) in zip(cursors, statements, strict=True):
+        for cursor, statement in zip(cursors, statements, strict=True):
             yield from cursor._start_query()
-            queries.append(cursor._convert_query(sql, params))
-        pgconn = self.pgconn
-        pgconn.enter_pipeline_mode()
-        for query in queries:
-            pgconn.send_query_params(
-                query.query, query.params, param_formats=query.formats, param_types=query.types
-            )
-        pgconn.pipeline_sync()
-        yield from send(pgconn)
-        answers: list[list[PGresult]] = []
-        while len(answers) < len(queries):
-            answers.append((yield from fetch_many(pgconn)))
-        yield from fetch_many(pgconn)  # the Sync itself
-        pgconn.exit_pipeline_mode()
+            queries.append(convert(cursor, *statement))
+        answers = yield from carry_out(self.pgconn, queries, prepared)
         for cursor, results in zip(cursors, answers, strict=True):
-            cursor._check_results(
-                results
-            )  # raises the first one's error; those after it were not carried out
+            # Raises the first one's error; those after it were not carried out.
+            cursor._check_results(results)
             cursor._set_results(results)
 
     async def _abandon(self, gen: PQGen[Any]) -> None:
@@ -183,8 +194,34 @@ class BoundedConnection(AsyncConnection[DictRow]):
             self.trouble = Trouble.LOST
 
 
+class Server:
+    """What the pools of a process know of the server that all their connections lead to."""
+
+    def __init__(self) -> None:
+        self.pools: list[Pool] = []
+        self.trouble: Trouble | None = None
+        """What was learned last; None while it takes connections and writes."""
+
+    def learn(self, trouble: Trouble) -> None:
+        """It is of no use now."""
+        if self.trouble is not trouble:
+            logger.warning(
+                "the database takes no writes"
+                if trouble is Trouble.READ_ONLY
+                else "the database cannot be reached",
+                extra={"event": f"database.{trouble.value}"},
+            )
+        self.trouble = trouble
+
+    async def leave(self) -> None:
+        """Make new connections, and use none of the old ones, in whichever pool they are."""
+        for pool in self.pools:
+            if not pool.closed:
+                await pool.drain()
+
+
 class Pool(AsyncConnectionPool[BoundedConnection]):
-    """The pool, without what cannot be used: sockets that the server closed, and connections to one that takes no writes.
+    """A pool, without what cannot be used: sockets that the server closed, and connections to one that takes no writes.
 
     `check=` would cost a round trip for each checkout and sleeps 1, 2, 4 s between several dead sockets. A look at
     the socket costs microseconds, and so neither a restart of the database nor a terminated backend fails a
@@ -194,8 +231,10 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
     once, however many meet it.
     """
 
-    trouble: Trouble | None = None
-    """What was learned last of the server; None while it takes connections and writes."""
+    def __init__(self, server: Server, conninfo: Conninfo, **arguments: Any) -> None:
+        super().__init__(cast("Any", conninfo), **arguments)
+        self.server = server
+        server.pools.append(self)
 
     async def getconn(self, timeout: float | None = None) -> BoundedConnection:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
@@ -211,26 +250,16 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
         if met is not None:
             await connection.close()
         if met is Trouble.READ_ONLY and newest:
-            self._learn(met)
+            self.server.learn(met)
         elif newest and not connection.closed:
-            self.trouble = None
+            self.server.trouble = None
         await super().putconn(connection)
-        if met in (Trouble.LOST, Trouble.READ_ONLY) and newest and not self.closed:
-            await self.drain()
+        if met in (Trouble.LOST, Trouble.READ_ONLY) and newest:
+            await self.server.leave()
 
     def made_anew_since(self, moment: float) -> bool:
-        """Whether connections that were made before `moment` (monotonic seconds) are used no more."""
+        """See `Database.made_anew_since`."""
         return moment <= self._drained_at
-
-    def _learn(self, trouble: Trouble) -> None:
-        if self.trouble is not trouble:
-            logger.warning(
-                "the database takes no writes"
-                if trouble is Trouble.READ_ONLY
-                else "the database cannot be reached",
-                extra={"event": f"database.{trouble.value}"},
-            )
-        self.trouble = trouble
 
     async def _free(self, timeout: float) -> BoundedConnection:
         if self._pool:
@@ -245,7 +274,7 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
         return await resolve(cast("Conninfo", self.conninfo))
 
     async def _connect(self, timeout: float | None = None) -> BoundedConnection:
-        before = self.trouble
+        before = self.server.trouble
         try:
             connection = await self._admitted(timeout)
             # A pooler in between may not know better. Where writes were refused just now nobody is believed.
@@ -253,9 +282,9 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
                 raise OperationalError("session is read-only")
         except (OperationalError, TimeoutError) as error:
             read_only = isinstance(error, OperationalError) and refused_as_read_only(error)
-            self._learn(Trouble.READ_ONLY if read_only else before or Trouble.LOST)
+            self.server.learn(Trouble.READ_ONLY if read_only else before or Trouble.LOST)
             raise
-        self.trouble = None
+        self.server.trouble = None
         return connection
 
     async def _admitted(self, timeout: float | None) -> BoundedConnection:
@@ -266,7 +295,7 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
             if not await renewed(cast("Conninfo", self.conninfo), error, since):
                 raise
         # The idle ones are of the role or the password that is on its way out.
-        await self.drain()
+        await self.server.leave()
         return await super()._connect(timeout)
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -281,35 +310,58 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
 
 
 class Database:
-    """The process's database: one pool for the checkpointer, the store and the gateway's own tables.
+    """The process's database: one pool for the checkpointer, the store and the gateway's own tables, and its lanes.
 
-    `statement_seconds` bounds each statement and each wait for a free connection. `name` tells processes
-    apart in `pg_stat_activity`.
+    `max_size` is how many connections there are, in all. `statement_seconds` bounds each statement and each wait for
+    a free connection. `name` tells processes apart in `pg_stat_activity`.
     """
 
-    def __init__(self, conninfo: Conninfo, *, max_size: int, statement_seconds: float, name: str) -> None:
+    def __init__(
+        self,
+        conninfo: Conninfo,
+        *,
+        max_size: int,
+        statement_seconds: float,
+        name: str,
+        prepare: Prepare = "auto",
+    ) -> None:
         self.conninfo = conninfo
         self.gate = Gate()
         self._statements = Gate()  # never shut: it counts
         self.statement_seconds = statement_seconds
-        self.pool = Pool(
-            conninfo,
+        self._prepare = prepare
+        self._name = name
+        self._server = Server()
+        lanes, kept = lanes_of(max_size), MIN_SIZE // 2
+        if lanes:
+            self.pool = self._pool((kept, max_size - lanes), self._configure)
+            self.lanes = self._pool((kept, lanes), self._configure_lane)
+            """Where `write` takes its connections from."""
+        else:
+            self.pool = self.lanes = self._pool((min(MIN_SIZE, max_size), max_size), self._configure)
+
+    def _pool(
+        self, sizes: tuple[int, int], configure: Callable[[BoundedConnection], Awaitable[None]]
+    ) -> Pool:
+        return Pool(
+            self._server,
+            self.conninfo,
             connection_class=BoundedConnection,
-            configure=self._configure,
+            configure=configure,
             kwargs={
                 "autocommit": True,
                 "row_factory": dict_row,
                 # PgBouncer and RDS Proxy give each transaction another server connection.
                 "prepare_threshold": None,
-                "application_name": f"slackwater {name}",
+                "application_name": f"slackwater {self._name}",
                 "connect_timeout": CONNECT_SECONDS,
                 **KEEPALIVE,
             },
-            min_size=min(MIN_SIZE, max_size),
-            max_size=max_size,
+            min_size=sizes[0],
+            max_size=sizes[1],
             open=False,
             name="slackwater",
-            timeout=statement_seconds,
+            timeout=self.statement_seconds,
             max_idle=300.0,
             max_lifetime=1800.0,
             # psycopg doubles its delay after each failure; starting over finds a restarted database in a second.
@@ -319,11 +371,12 @@ class Database:
 
     async def open(self) -> None:
         """Start to connect. An unreachable database shows at the first statement, not here."""
-        await self.pool.open()
+        for pool in self._server.pools:
+            await pool.open()
 
     async def close(self, timeout: float) -> None:
-        """Close the pool within `timeout` seconds; a second call does nothing."""
-        await self.pool.close(timeout=max(timeout, 0.01))
+        """Close all connections within `timeout` seconds; a second call does nothing."""
+        await asyncio.gather(*(pool.close(timeout=max(timeout, 0.01)) for pool in self._server.pools))
 
     async def refresh(self) -> None:
         """After a freeze: make new connections, and use none of the old ones.
@@ -331,8 +384,7 @@ class Database:
         Whoever ended them while this process stood still has told it nothing: a statement on such a socket waits for
         its own bound. Closing them costs milliseconds.
         """
-        if not self.pool.closed:
-            await self.pool.drain()
+        await self._server.leave()
 
     async def quiesce(self, timeout: float) -> bool:
         """Wait `timeout` seconds for the statements in flight, whoever has sent them; False if some are left."""
@@ -345,11 +397,11 @@ class Database:
     @property
     def trouble(self) -> Trouble | None:
         """What was learned last of the server; None while it takes connections and writes. Asks nobody."""
-        return self.pool.trouble
+        return self._server.trouble
 
     def made_anew_since(self, moment: float) -> bool:
         """Whether connections that were made before `moment` (monotonic seconds) are used no more."""
-        return self.pool.made_anew_since(moment)
+        return all(pool.made_anew_since(moment) for pool in self._server.pools)
 
     async def fetch(self, sql: QueryNoTemplate, params: Params = None) -> list[Row]:
         """All rows of one statement. A `select` that met a dead connection is sent once more."""
@@ -391,32 +443,53 @@ class Database:
         """
         return await self._carry_out(lambda connection: connection.batch(statements))
 
+    async def write(self, *statements: HotStatement) -> list[list[Row]]:
+        """As `pipeline`, on a lane: statements that are sent all the time. Their parameters are named.
+
+        A whole number is a `bigint` for the statement, whatever its value.
+        """
+        return await self._carry_out(lambda connection: connection.write(statements), pool=self.lanes)
+
     async def _carry_out(
-        self, send: Callable[[BoundedConnection], Awaitable[T]], *, only_reads: bool = False
+        self,
+        send: Callable[[BoundedConnection], Awaitable[T]],
+        *,
+        only_reads: bool = False,
+        pool: Pool | None = None,
     ) -> T:
         """Send something; on another connection once more where that cannot carry it out a second time."""
-        async with self._checkout() as connection:
+        pool = pool or self.pool
+        async with self._checkout(pool) as connection:
             try:
                 return await send(connection)
             except OperationalError as error:
                 refused = isinstance(error, Unfit) and error.trouble is Trouble.READ_ONLY  # as a whole
                 if not (refused or (only_reads and _lost(connection, error))):
                     raise
-        async with self._checkout() as connection:
+        async with self._checkout(pool) as connection:
             return await send(connection)
 
     async def _configure(self, connection: BoundedConnection) -> None:
         connection.statement_seconds = self.statement_seconds
 
+    async def _configure_lane(self, connection: BoundedConnection) -> None:
+        connection.statement_seconds = min(CONNECT_SECONDS, self.statement_seconds)
+        try:
+            await set_up(connection, self._prepare)
+        except BaseException:
+            await connection.close()
+            raise
+        connection.statement_seconds = self.statement_seconds
+
     @asynccontextmanager
-    async def _checkout(self) -> AsyncIterator[BoundedConnection]:
+    async def _checkout(self, pool: Pool) -> AsyncIterator[BoundedConnection]:
         # `pool.connection()` also ends a transaction, which no single statement leaves behind.
         async with self._statements.operation():
-            connection = await self.pool.getconn()
+            connection = await pool.getconn()
             try:
                 yield connection
             finally:
-                await self.pool.putconn(connection)
+                await pool.putconn(connection)
 
 
 def _dropped(connection: AsyncConnection[Any]) -> bool:

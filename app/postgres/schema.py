@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 from app.errors import SchemaError
 from app.postgres import vectors
 from app.postgres.conninfo import Conninfo, connect, resolve
+from app.postgres.lanes import session_of
 from app.postgres.library import last_migrations
 from app.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
@@ -383,9 +384,7 @@ async def _lock(connection: BoundedConnection) -> AsyncIterator[None]:
 
 
 async def _is_pooled(connection: BoundedConnection, conninfo: Conninfo) -> bool:
-    first = await _backend(connection)
-    # Whoever stands in between must answer the protocol's cancel requests himself, so the key that he gave us is
-    # not the server's. Equal: nobody is there.
+    first = await session_of(connection)
     if first == connection.info.backend_pid:
         return False
     # A session pooler is welcome: it keeps our session for us while we are idle. Another one gives it to whoever
@@ -394,19 +393,11 @@ async def _is_pooled(connection: BoundedConnection, conninfo: Conninfo) -> bool:
         async with await _open(conninfo) as other:
             for _ in range(PROBES):
                 async with asyncio.timeout(PROBE_SECONDS), other.transaction():
-                    if await _backend(other) == first or await _backend(connection) != first:
+                    if await session_of(other) == first or await session_of(connection) != first:
                         return True
     except TimeoutError:
         return True  # no session is left: either it is a transaction pooler, or one that is too small to migrate through
     return False
-
-
-async def _backend(connection: BoundedConnection) -> int:
-    cursor = await connection.execute("select pg_backend_pid() as pid")
-    row = await cursor.fetchone()
-    assert row is not None
-    pid: int = row["pid"]
-    return pid
 
 
 @asynccontextmanager

@@ -56,8 +56,12 @@ async def opened(conninfo: Conninfo, *, max_size: int = 4) -> AsyncIterator[Data
 
 
 async def fill(database: Database) -> None:
-    """Make the pool hold all of its connections, idle."""
-    await asyncio.gather(*(database.fetch("select pg_sleep(0.1)") for _ in range(database.pool.max_size)))
+    """Make the pool and the lanes hold all of their connections, idle."""
+    sleep = "select pg_sleep(0.1)"
+    await asyncio.gather(
+        *(database.fetch(sleep) for _ in range(database.pool.max_size)),
+        *(database.write((sleep, {})) for _ in range(database.lanes.max_size)),
+    )
 
 
 async def write(database: Database, n: int) -> int:
@@ -152,7 +156,7 @@ async def test_writes_wait_while_the_server_takes_none_and_are_carried_out_once(
 
 async def test_what_was_made_since_is_not_made_anew_for_those_who_meet_it_late(pair: Replication) -> None:
     async with opened(pair.primary.uri()) as database:
-        taken = [await database.pool.getconn() for _ in range(4)]
+        taken = [await database.pool.getconn() for _ in range(database.pool.max_size)]
         seen = set()
         for connection in taken:
             # WHEN one after the other finds out what the first one has found out
@@ -164,7 +168,7 @@ async def test_what_was_made_since_is_not_made_anew_for_those_who_meet_it_late(p
             seen.add(rows[0]["pid"])
             await asyncio.sleep(0.1)
         # THEN the first that was made instead is still there
-        assert len(await pids(database)) <= 4
+        assert len(await pids(database)) <= database.pool.max_size
         assert seen <= await pids(database)
 
 

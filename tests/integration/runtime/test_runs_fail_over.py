@@ -25,13 +25,13 @@ async def reached(hold: object) -> None:
 
 
 async def demote(process: Process, count: int, meanwhile: str = "select 1") -> None:
-    """Let so many connections of the pool lead to a server that takes no writes, as far as they are concerned."""
-    pool = process.database.pool
-    taken = [await pool.getconn() for _ in range(pool.max_size)]
-    await taken[-1].execute(meanwhile)
-    for connection in taken[:count]:
+    """Let so many connections, lanes first, lead to a server that takes no writes, as far as they are concerned."""
+    pools = (process.database.lanes, process.database.pool)
+    taken = [(pool, await pool.getconn()) for pool in pools for _ in range(pool.max_size)]
+    await taken[-1][1].execute(meanwhile)
+    for _, connection in taken[:count]:
         await connection.execute(READ_ONLY)
-    for connection in taken:
+    for pool, connection in taken:
         await pool.putconn(connection)
 
 
