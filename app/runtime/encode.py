@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.errors import Invalid
+from app.runtime.partials import PARTIAL
 from app.runtime.resumption import Published, Resumption
 from app.wire import dumps
 
@@ -48,6 +49,8 @@ class Event:
 
     name: str
     data: bytes
+    message_id: str | None = None
+    """Of a partial message: each is the one before, and something more."""
 
 
 class Chunk(NamedTuple):
@@ -221,7 +224,7 @@ class Encoder:
             return events
         whole = known + message if isinstance(known, BaseMessageChunk) else message
         self._messages[message.id] = whole
-        events.append(Event("messages/partial", dumps([message_chunk_to_message(whole)])))
+        events.append(Event(PARTIAL, dumps([message_chunk_to_message(whole)]), message.id))
         return events
 
     def _name(self, mode: str, ns: tuple[str, ...]) -> str:

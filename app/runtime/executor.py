@@ -366,7 +366,7 @@ async def _say_the_rest(
 
 def _publish(saver: RunSaver, events: Iterable[Event]) -> None:
     for event in events:
-        saver.publish(event.name, event.data)
+        saver.publish(event.name, event.data, event.message_id)
 
 
 async def _before_more(saver: RunSaver, bounded: bool) -> None:

@@ -18,6 +18,7 @@ from app import wire
 from app.postgres.pool import Row
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId
+from app.runtime.partials import Partials
 from app.runtime.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -121,13 +122,14 @@ class Follower:
 
     async def _follow(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[list[Event]]:
         attempt: Attempt | None = None
+        partials = Partials(self._runtime.database, self._cut.is_set)
         while True:
             # Kept for as long as it may have something to say: it is no longer live when its reader hears of its end,
             # and asking the table for what is in memory costs a round trip and up to a poll's pause.
             if attempt is None or attempt.journal.ending is Ending.GONE_ON:
                 attempt = self._here(run_id)
             if attempt is None:
-                async with aclosing(self._remote(run_id, cursor)) as batches:
+                async with aclosing(self._remote(run_id, cursor, partials)) as batches:
                     async for events, over in batches:
                         if events:
                             cursor = events[-1].id
@@ -144,7 +146,7 @@ class Follower:
             ):
                 # Memory does not reach back so far: what is missing is in the table.
                 before, upto = cursor, EventId(journal.fence, 0) if fresh is not None else journal.last
-                async with aclosing(self._page(run_id, cursor, upto)) as pages:
+                async with aclosing(self._page(run_id, cursor, upto, partials)) as pages:
                     async for events in pages:
                         cursor = events[-1].id
                         yield events
@@ -184,7 +186,9 @@ class Follower:
         )
         return EventId(row["fence"], row["seq"]) if row else BEGINNING
 
-    async def _page(self, run_id: UUID, cursor: EventId, upto: EventId) -> AsyncGenerator[list[Event]]:
+    async def _page(
+        self, run_id: UUID, cursor: EventId, upto: EventId, partials: Partials
+    ) -> AsyncGenerator[list[Event]]:
         while True:
             rows = await self._runtime.database.fetch(
                 _EVENTS, {"run_ids": [run_id], "fences": [cursor.fence], "seqs": [cursor.seq]}
@@ -192,12 +196,17 @@ class Follower:
             events = [_event(row) for row in rows]
             within = [event for event in events if event.id <= upto]
             if within:
-                yield [*gap(cursor, within[0].id), *within]
+                told = [*gap(cursor, within[0].id), *within]
                 cursor = within[-1].id
+                async with aclosing(partials.restored(told, run_id, BATCH_BYTES)) as batches:
+                    async for batch in batches:
+                        yield batch
             if len(within) < len(events) or not _is_more(rows):
                 return
 
-    async def _remote(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[tuple[list[Event], bool]]:
+    async def _remote(
+        self, run_id: UUID, cursor: EventId, partials: Partials
+    ) -> AsyncGenerator[tuple[list[Event], bool]]:
         reader = _Remote(run_id, cursor)
         while True:
             if self._cut.is_set():
@@ -217,9 +226,12 @@ class Follower:
             events, reader.events = reader.events, []
             over = reader.status in TERMINAL and not reader.more
             if events:
-                found = gap(reader.cursor, events[0].id)
+                told = [*gap(reader.cursor, events[0].id), *events]
                 reader.cursor = events[-1].id
-                yield [*found, *events], over
+                async with aclosing(partials.restored(told, run_id, BATCH_BYTES)) as batches:
+                    async for batch in batches:
+                        yield batch, False
+                yield [], over
             elif (
                 over
                 and reader.last_event

@@ -13,6 +13,8 @@ from enum import Enum
 from itertools import islice
 from typing import NamedTuple
 
+from app.runtime.partials import Deltas
+
 BATCH_BYTES = 500_000
 """What a reader gets at a time, and so what waits for a slow one; more if a single event has more."""
 
@@ -69,14 +71,19 @@ class Journal:
         self._bytes = 0
         self._seq = 0
         self._unwritten: deque[Event] = deque()
+        """As the table gets them."""
+        self._deltas = Deltas()
         self._changed = asyncio.Event()
 
-    def append(self, name: str, data: bytes) -> None:
-        """Publish an event: readers here see it now, the table gets it with the next write."""
+    def append(self, name: str, data: bytes, message_id: str | None = None) -> None:
+        """Publish an event: readers here see it now, the table gets it with the next write.
+
+        `message_id`: of a partial message. The table gets what it adds to the one before.
+        """
         self._seq += 1
         event = Event(EventId(self.fence, self._seq), name, data)
         self._events.append(event)
-        self._unwritten.append(event)
+        self._unwritten.append(event if message_id is None else self._deltas.row(message_id, event))
         self._bytes += len(data)
         self._wake()
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.follow import FOLLOW_SECONDS, PAGE, ROUND_BYTES, RunGone, StreamCut, gap
 from app.runtime.journal import BATCH_BYTES, BEGINNING, EventId
+from app.runtime.partials import Partials
 
 if TYPE_CHECKING:
     from app.runtime.runtime import Runtime
@@ -177,6 +178,7 @@ class ThreadLog:
                 del self._followed[thread_id]
 
     async def _follow(self, reader: _Reader) -> AsyncGenerator[list[Entry]]:
+        partials = Partials(self._runtime.database, lambda: self._has_cut(reader))
         while True:
             reader.answered.clear()
             self._readers[reader] = None
@@ -195,7 +197,9 @@ class ThreadLog:
                     reader.cursor = entry.id
                 if reader.more:
                     self._nudged.set()
-                yield batch
+                async with aclosing(partials.restored(batch, None, BATCH_BYTES)) as restored:
+                    async for part in restored:
+                        yield part
             elif self._has_cut(reader):
                 raise StreamCut
             elif reader.gone:
