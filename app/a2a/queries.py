@@ -15,7 +15,8 @@ TASK = "a2a_task"
 
 _FIRST = f"coalesce(r.metadata ->> '{TASK}', r.run_id::text)"
 
-_LAST = """not exists (select 1 from slackwater.runs l where l.thread_id = r.thread_id and l.kind = 'run' and l.seq > r.seq)"""
+# What a thread shows comes from the run that was worked on last; runs that still wait for it have changed nothing.
+_LAST = """(r.fence = (select max(l.fence) from slackwater.runs l where l.thread_id = r.thread_id and l.kind = 'run'))"""
 
 # What a thread asks, its newest run has asked: that is there for as long as the thread, where the log is not.
 _STATE = f"""case when r.status = 'pending' and r.attempt = 0 then 'submitted'
@@ -27,10 +28,15 @@ _COLUMNS = f"""r.run_id, r.thread_id, r.metadata, r.kwargs, r.error, r.status, r
   {_STATE} as state, t.interrupts,
   case when r.status not in ('pending', 'running') and {_LAST} then t."values" end as "values" """
 
+# Each part by an index of its own, however many runs the thread has had.
 _NEWEST = f"""
-select {_COLUMNS} from slackwater.runs r join slackwater.threads t using (thread_id)
-where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
-  and {_FIRST} = %(run_id)s::uuid::text
+select {_COLUMNS} from (
+  select * from slackwater.runs where run_id = %(run_id)s and thread_id = %(thread_id)s and not metadata ? '{TASK}'
+  union all
+  select * from slackwater.runs
+  where thread_id = %(thread_id)s and metadata ? '{TASK}' and metadata ->> '{TASK}' = %(run_id)s::uuid::text
+) r join slackwater.threads t using (thread_id)
+where r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
 order by r.seq desc limit 1"""
 
 
@@ -57,7 +63,9 @@ _LIST = f"""
 with newest as (
   select distinct on (r.thread_id, {_FIRST}) r.* from slackwater.runs r
   where r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
-    and (%(thread_id)s::uuid is null or r.thread_id = %(thread_id)s)
+    and r.thread_id = any(array(
+      select o.thread_id from slackwater.threads o where o.owner = %(owner)s and not o.hidden
+        and (%(thread_id)s::uuid is null or o.thread_id = %(thread_id)s)))
   order by r.thread_id, {_FIRST}, r.seq desc
 ), page as (
   select r.*, count(*) over () as total from newest r join slackwater.threads t on t.thread_id = r.thread_id and not t.hidden

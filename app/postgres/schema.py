@@ -198,7 +198,7 @@ async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds
     before = await _status(connection)
     if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
         raise refusal
-    applied = []
+    applied = await _migrate_langgraph(connection, before, lock_seconds)  # its tables have indexes of ours
     for name in before.missing:
         text = (FOLDER / f"{name}.sql").read_text()
         if text.startswith(CONCURRENTLY):
@@ -206,7 +206,6 @@ async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds
         else:
             await _when_unlocked(partial(_apply, connection, name, text, lock_seconds), lock_seconds)
         applied.append(name)
-    applied += await _migrate_langgraph(connection, before, lock_seconds)
     if dims is not None and await vectors.found(connection) is None:
         await vectors.create(connection, dims)
         applied.append(vectors.NAME)
@@ -259,8 +258,8 @@ async def _migrate_langgraph(
 
     await connection.execute("set lock_timeout = 0")
     await _drop_invalid_indexes(connection)
+    applied, ours = [], connection.cursor_factory
     connection.cursor_factory = _patient(lock_seconds)
-    applied = []
     if before.checkpoints.found < before.checkpoints.needed:
         await AsyncPostgresSaver(connection).setup()
         applied.append(f"langgraph_checkpoints_{before.checkpoints.needed}")
@@ -274,6 +273,7 @@ async def _migrate_langgraph(
                 task.cancel()
                 await asyncio.wait({task}, timeout=1.0)
         applied.append(f"langgraph_store_{before.store.needed}")
+    connection.cursor_factory = ours
     return applied
 
 

@@ -50,6 +50,17 @@ where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
   and (%(status)s::text is null or {_SHOWN} = %(status)s)
 order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
 
+# Of those that are shown so there are few, however many runs the thread has had.
+_LIST_OPEN = f"""
+select {_COLUMNS} from slackwater.runs
+where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run' and {_SHOWN} = %(status)s
+  and run_id = any(array(
+    select o.run_id from slackwater.runs o where o.thread_id = %(thread_id)s and o.status in ('pending', 'running')
+    union all
+    select c.run_id from slackwater.cut_readers c
+    where c.cut_at > statement_timestamp() - interval '{BACK_SECONDS} seconds'))
+order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
+
 _THREAD = "select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s"
 
 
@@ -60,7 +71,7 @@ async def list_(
     params = {"owner": owner, "thread_id": thread_id, "status": status, "limit": limit, "offset": offset}
     if not await database.fetch(_THREAD, params):
         return None
-    return await database.fetch_page(_LIST, params, limit)
+    return await database.fetch_page(_LIST_OPEN if status in ("pending", "running") else _LIST, params, limit)
 
 
 _ACTIVE = """
@@ -132,15 +143,18 @@ _FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
 # Each of them hangs on the row that was found: a copy's checkpoints carry the ids of its original's runs, which are no
 # business of whoever names them.
 _DELETE = tuple(
-    statement.replace("FOUND", f"exists (select 1 from {_DOOMED})")
+    statement.replace("FOUND", f"exists (select 1 from {_DOOMED})").replace(
+        "DOOMED", f"(select d.run_id from {_DOOMED})"
+    )
     for statement in (
-        """delete from checkpoints where thread_id = %(thread_id)s::uuid::text
-           and metadata ->> 'run_id' = %(run_id)s::uuid::text and FOUND""",
-        """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text and FOUND
-           and not exists (select 1 from checkpoints c where c.thread_id = w.thread_id
-             and c.checkpoint_ns = w.checkpoint_ns and c.checkpoint_id = w.checkpoint_id)
-           and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.status = 'running'
-             and r.run_id <> %(run_id)s)""",
+        f"""with {cancel.since("checkpoints")}
+           delete from checkpoints where ctid = any(array(
+             select place from since where maker = run_id::text))""",
+        f"""with {cancel.since("checkpoint_writes")}
+           delete from checkpoint_writes where ctid = any(array(
+             select place from since where {cancel.ORPHANED}))
+             and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.holds_thread
+               and r.status = 'running' and r.run_id <> %(run_id)s)""",
         "delete from slackwater.run_events where run_id = %(run_id)s and FOUND",
         "delete from slackwater.base_writes where run_id = %(run_id)s and FOUND",
         queue.SHOW_GRAPH.replace("GONE", f"(select d.run_id from {_DOOMED})"),

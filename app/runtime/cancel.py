@@ -91,27 +91,62 @@ select run_id from ended"""
 _DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s and d.owner = %(owner)s
  and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
 
+
+def since(table: str) -> str:
+    """CTEs `doomed`, the runs that `DOOMED` stands for, and `since`: what `table` has of checkpoints made since they began.
+
+    A run's own checkpoints, in whichever namespace, have ids that sort after the thread's head when it began. What came
+    before is not looked at, however much it is.
+    """
+    rows = f"""select s.ctid as place, s.checkpoint_ns, s.checkpoint_id, {
+        "s.metadata ->> 'run_id'" if table == "checkpoints" else "null"
+    } as maker
+      from {
+        table
+    } s where s.thread_id = %(thread_id)s::uuid::text and s.checkpoint_id > d.base and s.checkpoint_ns"""
+    return f"""doomed as materialized (
+  select d.run_id, coalesce(d.base_checkpoint_id, '') as base from slackwater.runs d
+  where d.run_id in (select run_id from DOOMED as x) and d.fence > 0
+), since as materialized (
+  select d.run_id, k.* from doomed d cross join lateral (({rows} = '') union all ({rows} <> '')) k
+)"""
+
+
+ORPHANED = """(select true from checkpoints c where c.thread_id = %(thread_id)s::uuid::text
+  and c.checkpoint_ns = since.checkpoint_ns and c.checkpoint_id = since.checkpoint_id) is null"""
+# Not `not exists`, which would be answered by reading all checkpoints of the thread.
+
 ROLLBACK = tuple(
     statement.replace("DOOMED", _DOOMED)
     for statement in (
-        """delete from checkpoints c where c.thread_id = %(thread_id)s::uuid::text
-           and c.metadata ->> 'run_id' in (select run_id::text from DOOMED as x)""",
-        """delete from checkpoint_writes w where w.thread_id = %(thread_id)s::uuid::text
-           and exists (select 1 from DOOMED as x)
-           and (not exists (select 1 from checkpoints c where c.thread_id = w.thread_id
-                  and c.checkpoint_ns = w.checkpoint_ns and c.checkpoint_id = w.checkpoint_id)
-                or exists (select 1 from slackwater.base_writes b where b.run_id in (select run_id from DOOMED as x)
-                  and b.checkpoint_ns = w.checkpoint_ns and b.checkpoint_id = w.checkpoint_id))""",
+        # With the blobs that no other checkpoint refers to: all that is older is inherited from parent to child.
+        f"""with {since("checkpoints")}, gone as (
+             delete from checkpoints where ctid = any(array(
+               select place from since where maker = run_id::text))
+             returning checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint -> 'channel_versions' as versions
+           ), kept as (
+             select p.checkpoint_ns, p.checkpoint -> 'channel_versions' as versions from checkpoints p
+             join (select checkpoint_ns, parent_checkpoint_id as checkpoint_id from gone
+                   except select checkpoint_ns, checkpoint_id from gone) g using (checkpoint_ns, checkpoint_id)
+             where p.thread_id = %(thread_id)s::uuid::text
+           )
+           delete from checkpoint_blobs b using (
+             select checkpoint_ns, v.key, v.value from gone, jsonb_each_text(versions) v
+             except select checkpoint_ns, v.key, v.value from kept, jsonb_each_text(versions) v) o
+           where b.thread_id = %(thread_id)s::uuid::text and b.checkpoint_ns = o.checkpoint_ns and b.channel = o.key
+             and b.version = o.value""",
+        f"""with {since("checkpoint_writes")}
+           delete from checkpoint_writes where ctid = any(array(
+             select place from since where {ORPHANED}
+             union all
+             select w.ctid from doomed d join slackwater.base_writes b using (run_id) join checkpoint_writes w
+               on w.thread_id = b.thread_id and w.checkpoint_ns = b.checkpoint_ns and w.checkpoint_id = b.checkpoint_id))""",
         """insert into checkpoint_writes
              (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
            select b.thread_id, b.checkpoint_ns, b.checkpoint_id, w ->> 0, w ->> 1, (w ->> 2)::int, w ->> 3, w ->> 4,
              decode(w ->> 5, 'base64')
            from slackwater.base_writes b, jsonb_array_elements(b.writes) w
            where b.run_id in (select run_id from DOOMED as x) on conflict do nothing""",
-        """delete from checkpoint_blobs b where b.thread_id = %(thread_id)s::uuid::text
-           and exists (select 1 from DOOMED as x)
-           and not exists (select 1 from checkpoints c where c.thread_id = b.thread_id
-             and c.checkpoint_ns = b.checkpoint_ns and c.checkpoint -> 'channel_versions' ->> b.channel = b.version)""",
         "delete from slackwater.base_writes where run_id in (select run_id from DOOMED as x)",
         "delete from slackwater.run_events where run_id in (select run_id from DOOMED as x)",
         queue.SHOW_GRAPH.replace("GONE", "DOOMED"),

@@ -112,14 +112,14 @@ _TAKE: LiteralString = f"""locked as (
     config = case when r.attempt = 0 then slackwater.thread_config(r.kwargs) else t.config end
   from slackwater.runs r where r.run_id = any(array(select m.run_id from mine m)) and t.thread_id = r.thread_id
     and t.thread_id = any(array(select m.thread_id from mine m))
-  returning t.thread_id, t.fence, t.epoch
+  returning r.run_id, t.fence, t.epoch
 ), claimed as (
 update slackwater.runs r set {CLAIM_SET}, fence = f.fence, epoch = f.epoch,
   attempt = r.attempt + (r.stopped is distinct from 'drained')::int,
   base_checkpoint_id = case when r.attempt = 0
     then (select max(k.checkpoint_id) from checkpoints k where k.thread_id = r.thread_id::text and k.checkpoint_ns = '')
     else r.base_checkpoint_id end
-from fenced f where r.run_id = any(array(select m.run_id from mine m)) and f.thread_id = r.thread_id
+from fenced f where r.run_id = any(array(select m.run_id from mine m)) and f.run_id = r.run_id
 returning {RUN_COLUMNS}
 )"""
 # Nothing is locked until the thread's row is; whatever changed between the snapshot and that lock (another process may
@@ -299,7 +299,13 @@ WORKED = """(r.worked_seconds + extract(epoch from
  greatest(least(clock_timestamp(), r.lease_until) - r.claimed_at, interval '0')))"""
 """How long run `r` has been worked on, if it is running: a process that is gone has worked until its lease is over."""
 
-PROGRESS = """(select max(k.checkpoint_id) || ':' || (
-   select count(*) from checkpoint_writes w where w.thread_id = max(k.thread_id) and w.checkpoint_id = max(k.checkpoint_id))
- from checkpoints k where k.thread_id = r.thread_id::text)"""
+PROGRESS = """(select k.checkpoint_id || ':' || (select count(*) from checkpoint_writes w
+   where w.thread_id = k.thread_id and w.checkpoint_ns = k.checkpoint_ns and w.checkpoint_id = k.checkpoint_id)
+ from (
+   (select thread_id, checkpoint_ns, checkpoint_id from checkpoints
+     where thread_id = r.thread_id::text and checkpoint_ns = '' order by checkpoint_id desc limit 1)
+   union all
+   (select thread_id, checkpoint_ns, checkpoint_id from checkpoints
+     where thread_id = r.thread_id::text and checkpoint_ns <> '' order by checkpoint_id desc limit 1)
+ ) k order by k.checkpoint_id desc limit 1)"""
 """How far run `r` has come: its thread's newest checkpoint in any namespace, and the writes that wait on it."""

@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 _LOG = f"""
 select e.fence, e.seq, e.event, e.data, e.run_id, e.created_at as at, null::text as status from slackwater.run_events e
  where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq)
-   and not exists (select 1 from slackwater.runs x where x.run_id = e.run_id and x.trimmed is not null) order by e.fence, e.seq limit {PAGE}"""
+   and coalesce((select x.trimmed is null from slackwater.runs x where x.run_id = e.run_id), true) order by e.fence, e.seq limit {PAGE}"""
 
 _ENDS = f"""
 select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data, r.run_id,
@@ -87,7 +87,8 @@ _NEWEST = f"""
 select c.fence, coalesce(a.seq, 0) as seq from (
   select t.thread_id, t.fence, 0 as seq from slackwater.threads t
    where t.thread_id = %(thread_id)s and t.owner = %(owner)s) c
-  left join lateral (({_LOG.replace("order by e.fence, e.seq", "order by e.fence desc, e.seq desc")}) union all ({_ENDS})) a
+  left join lateral (({_LOG.replace("order by e.fence, e.seq", "order by e.fence desc, e.seq desc")})
+    union all ({_ENDS} order by 1 desc limit 1)) a
     on true order by a.seq desc nulls last limit 1"""
 # Under older fences nothing is written any more.
 

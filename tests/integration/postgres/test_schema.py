@@ -18,7 +18,7 @@ from app.postgres.pool import Database
 from app.postgres.schema import Verdict, check, migrate, status
 
 OURS = sorted(path.stem for path in schema.FOLDER.glob("*.sql"))
-EVERYTHING = [*OURS, "langgraph_checkpoints_9", "langgraph_store_3"]
+EVERYTHING = ["langgraph_checkpoints_9", "langgraph_store_3", *OURS]
 
 
 async def run(uri: str, *statements: str) -> list[dict[str, object]]:

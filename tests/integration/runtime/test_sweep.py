@@ -69,13 +69,18 @@ async def test_three_cut_attempts_without_progress_end_the_run_and_its_readers_h
     assert report["runs"][0]["handed_over"] is False
 
 
-async def test_what_gets_ahead_between_its_cuts_is_not_stuck(fleet: Fleet, helm: Helm) -> None:
+@pytest.mark.parametrize(
+    ("graph", "nodes"), [("line", ["a", "b", "c", "d"]), ("nest", ["in_1", "in_2", "in_3"])]
+)
+async def test_what_gets_ahead_between_its_cuts_is_not_stuck(
+    fleet: Fleet, helm: Helm, graph: str, nodes: list[str]
+) -> None:
     run = None
-    for node in "abcd":
+    for node in nodes:
         hold = helm.hold(node)
         process = await fleet.start()
         if run is None:
-            run = (await process.admit("line")).row["run_id"]
+            run = (await process.admit(graph)).row["run_id"]
         else:
             await process.claim()
         await reached(hold)
@@ -86,7 +91,7 @@ async def test_what_gets_ahead_between_its_cuts_is_not_stuck(fleet: Fleet, helm:
     process = await fleet.start()
     await process.claim()
     row = await fleet.ended(run)
-    assert (row["status"], row["handovers"], row["attempt"]) == ("success", 4, 5)
+    assert (row["status"], row["handovers"], row["attempt"]) == ("success", len(nodes), len(nodes) + 1)
 
 
 async def test_hand_overs_at_a_boundary_do_not_count_as_standing_still(fleet: Fleet, helm: Helm) -> None:
