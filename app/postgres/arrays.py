@@ -25,6 +25,8 @@ class Array:
     """One dimension; None is NULL."""
 
     __slots__ = ("values",)
+    sql: ClassVar[str]
+    """The type's name in Postgres."""
 
     oid: ClassVar[int]
     element_oid: ClassVar[int]
@@ -53,42 +55,49 @@ class TextArray(Array):
     """`text[]`, of str."""
 
     __slots__ = ()
+    sql = "text[]"
 
 
 class IntArray(Array):
     """`int[]`."""
 
     __slots__ = ()
+    sql = "int[]"
 
 
 class LongArray(Array):
     """`bigint[]`."""
 
     __slots__ = ()
+    sql = "bigint[]"
 
 
 class BoolArray(Array):
     """`bool[]`."""
 
     __slots__ = ()
+    sql = "bool[]"
 
 
 class UuidArray(Array):
     """`uuid[]`, of UUID."""
 
     __slots__ = ()
+    sql = "uuid[]"
 
 
 class ByteaArray(Array):
     """`bytea[]`, of bytes."""
 
     __slots__ = ()
+    sql = "bytea[]"
 
 
 class JsonbArray(Array):
     """`jsonb[]`, of what `app.postgres.jsonb.dumps` has made."""
 
     __slots__ = ()
+    sql = "jsonb[]"
 
 
 def _register(kind: type[Array], oid: int, element_oid: int, encode: Callable[[Any], bytes]) -> None:

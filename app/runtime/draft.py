@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.memory import InMemorySaver
 
 from app.postgres.pool import Database, Row
+from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.saver import RunSaver
@@ -41,6 +42,7 @@ class DraftSaver(RunSaver):
             database,
             Lease(thread_id, thread_id, 0, "", math.inf),
             Journal(0),
+            GroupCommit(database),  # which it never uses
             input_applied=True,
             keep_base=False,
             confined=True,

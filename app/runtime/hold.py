@@ -20,6 +20,7 @@ from app.postgres.pool import Database, Row
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import engine, queue
 from app.runtime.claims import NEXT_FENCE
+from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 
@@ -75,6 +76,7 @@ delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and 
 @asynccontextmanager
 async def hold(
     database: Database,
+    group_commit: GroupCommit,
     *,
     thread_id: UUID,
     owner: str,
@@ -107,7 +109,9 @@ async def hold(
             engine.advance_past(row["head"])  # an update at an older checkpoint reads only that one
         lease = Lease(params["run_id"], thread_id, row["fence"], worker, sent + lease_seconds)
         try:
-            saver = engine.RunSaver(database, lease, Journal(lease.fence), keep_base=False, confined=True)
+            saver = engine.RunSaver(
+                database, lease, Journal(lease.fence), group_commit, keep_base=False, confined=True
+            )
             yield Held(saver, lease)
         finally:
             if await _release(database, {**params, "fence": lease.fence}):

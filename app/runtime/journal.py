@@ -102,6 +102,11 @@ class Journal:
         """How many events the table does not have yet."""
         return len(self._unwritten)
 
+    @property
+    def unwritten_bytes(self) -> int:
+        """How many bytes of data those have."""
+        return sum(len(event.data) for event in self._unwritten)
+
     def take(self) -> list[Event]:
         """The events to write now. They stay unwritten until `written` confirms them."""
         return list(self._unwritten)

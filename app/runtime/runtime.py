@@ -29,6 +29,7 @@ from app.runtime import drain as draining
 from app.runtime.admission import Admitted, Limits, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
 from app.runtime.follow import Follower
+from app.runtime.group_commit import IN_FLIGHT, GroupCommit
 from app.runtime.hints import Hints, Waker
 from app.runtime.hold import Held, hold
 from app.runtime.journal import BEGINNING, Event, EventId
@@ -80,6 +81,9 @@ class Runtime:
         self.outbox = outbox or NoOutbox()
         # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
         self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
+        self.group_commit = GroupCommit(
+            database, in_flight=max(1, min(IN_FLIGHT, settings.pool_max_size // 2))
+        )
         self._limits = Limits(settings.max_running_per_owner or None, settings.max_pending_per_owner or None)
         self._store: GatedStore | None = None
         self.worker = Worker(self)
@@ -177,6 +181,7 @@ class Runtime:
         await self.thread_log.stop(budget.left())
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
+        await self.group_commit.stop(budget.left())
         if self._store is not None:
             await self._store.stop(budget.left())
         # What is being sent stays due for others: it is no reason to stay.
@@ -316,6 +321,7 @@ class Runtime:
         """The thread for one writer that is no run. Raises NotFound and ThreadHeld."""
         return hold(
             self.database,
+            self.group_commit,
             thread_id=thread_id,
             owner=owner,
             graph_id=graph_id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -33,6 +33,7 @@ from app.postgres.pool import Database
 from app.runtime.bodies import Bodies
 from app.runtime.clock import advance_past
 from app.runtime.control import is_drain
+from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.owning_loop import OwningLoop, from_any_loop
@@ -154,13 +155,13 @@ class RunSaver(PooledSaver, Writer):
         database: Database,
         lease: Lease,
         journal: Journal,
+        group_commit: GroupCommit,
         *,
         fresh: bool = False,
         input_applied: bool = False,
         base_id: str | None = None,
         answer_is_input: bool = False,
         keep_base: bool = True,
-        turn: AbstractAsyncContextManager[object] | None = None,
         confined: bool = False,
     ) -> None:
         """`confined`: user code can get hold of it, and must not reach another thread through it."""
@@ -170,9 +171,9 @@ class RunSaver(PooledSaver, Writer):
             database,
             lease,
             journal,
+            group_commit,
             input_applied=input_applied,
             answer_is_input=answer_is_input,
-            turn=turn,
         )
         self.continues = False
         """The attempt goes on in the middle of the run."""

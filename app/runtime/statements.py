@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,31 +11,12 @@ from app.postgres.arrays import Array, ByteaArray, IntArray, JsonbArray, TextArr
 from app.runtime.journal import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Which parts a statement has; one prepared text per shape."""
-
-    applies_input: bool
-    blobs: bool
-    checkpoints: bool
-    upserts: bool
-    inserts: bool
-    answers: bool
-    base: bool
-    events: bool
-
-
-BLOB_TYPES = (*[TextArray] * 5, ByteaArray)
-CHECKPOINT_TYPES = (*[TextArray] * 4, *[JsonbArray] * 2)
-WRITE_TYPES = (*[TextArray] * 5, IntArray, *[TextArray] * 2, ByteaArray)
-
-
 def columns(
-    params: dict[str, Any], name: str, rows: Iterable[Sequence[Any]], types: Sequence[type[Array]]
+    params: dict[str, Any], name: str, rows: Collection[Sequence[Any]], types: Iterable[type[Array]]
 ) -> None:
     """Add the columns of `rows` to the parameters, as `<name>0`, `<name>1`, …"""
-    for position, (type_, column) in enumerate(zip(types, zip(*rows, strict=True), strict=True)):
-        params[f"{name}{position}"] = type_(column)
+    for position, type_ in enumerate(types):
+        params[f"{name}{position}"] = type_([row[position] for row in rows])
 
 
 def event_columns(events: Sequence[Event]) -> dict[str, Array]:
@@ -87,28 +68,108 @@ _BASE = """base as (
    where w.thread_id = %(thread)s and w.checkpoint_ns = t.ns and w.checkpoint_id = t.id), '[]')
  from owned, unnest(%(base_ns)b::text[], %(base_id)b::text[]) as t(ns, id)
  on conflict do nothing)"""
-_BLOBS = """blobs as (
- insert into checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
- select b.* from owned, unnest(%(b0)b::text[], %(b1)b::text[], %(b2)b::text[], %(b3)b::text[], %(b4)b::text[],
-   %(b5)b::bytea[]) as b
- on conflict (thread_id, checkpoint_ns, channel, version) do nothing)"""
-_CHECKPOINTS = """checkpoints_put as (
- insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
- select c.* from owned, unnest(%(c0)b::text[], %(c1)b::text[], %(c2)b::text[], %(c3)b::text[], %(c4)b::jsonb[],
-   %(c5)b::jsonb[]) as c
- on conflict (thread_id, checkpoint_ns, checkpoint_id)
- do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata)"""
-_WRITES = """{name} as (
- insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
- select w.* from owned, unnest(%({p}0)b::text[], %({p}1)b::text[], %({p}2)b::text[], %({p}3)b::text[],
-   %({p}4)b::text[], %({p}5)b::int[], %({p}6)b::text[], %({p}7)b::text[], %({p}8)b::bytea[]) as w
- on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) {conflict})"""
-_UPSERTS = _WRITES.format(
-    name="writes_set",
-    p="u",
-    conflict="do update set channel = excluded.channel, type = excluded.type, blob = excluded.blob",
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Insert:
+    """An insert of rows under the fence; needs a CTE `owned`."""
+
+    name: str
+    table: str
+    prefix: str
+    """Of its parameters: `<prefix>0`, `<prefix>1`, … and, of many runs, `<prefix>n`: the number of each row's run."""
+    columns: Mapping[str, type[Array]]
+    conflict: str
+
+    def of_one(self) -> str:
+        """The CTE, of a single run."""
+        return self._text(f"owned, unnest({self._arrays}) as x({', '.join(self.columns)})")
+
+    def of_many(self) -> str:
+        """The CTE, of many runs, whose numbers are in `owned`."""
+        numbers = f"%({self.prefix}n)b::int[]"
+        return self._text(
+            f"unnest({numbers}, {self._arrays}) as x(n, {', '.join(self.columns)}) join owned o on o.n = x.n"
+        )
+
+    def add(self, params: dict[str, Any], rows: Collection[Sequence[Any]]) -> None:
+        """Add the rows to the parameters."""
+        columns(params, self.prefix, rows, self.columns.values())
+
+    @property
+    def _arrays(self) -> str:
+        types = self.columns.values()
+        return ", ".join(f"%({self.prefix}{n})b::{type_.sql}" for n, type_ in enumerate(types))
+
+    def _text(self, source: str) -> str:
+        return (
+            f"{self.name} as (\n insert into {self.table} ({', '.join(self.columns)})"
+            f"\n select {', '.join(f'x.{column}' for column in self.columns)}\n from {source}\n on conflict {self.conflict})"
+        )
+
+
+BLOBS = Insert(
+    "blobs",
+    "checkpoint_blobs",
+    "b",
+    {
+        "thread_id": TextArray,
+        "checkpoint_ns": TextArray,
+        "channel": TextArray,
+        "version": TextArray,
+        "type": TextArray,
+        "blob": ByteaArray,
+    },
+    "(thread_id, checkpoint_ns, channel, version) do nothing",
 )
-_INSERTS = _WRITES.format(name="writes_put", p="i", conflict="do nothing")
+CHECKPOINTS = Insert(
+    "checkpoints_put",
+    "checkpoints",
+    "c",
+    {
+        "thread_id": TextArray,
+        "checkpoint_ns": TextArray,
+        "checkpoint_id": TextArray,
+        "parent_checkpoint_id": TextArray,
+        "checkpoint": JsonbArray,
+        "metadata": JsonbArray,
+    },
+    "(thread_id, checkpoint_ns, checkpoint_id)"
+    " do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata",
+)
+_WRITE = {
+    "thread_id": TextArray,
+    "checkpoint_ns": TextArray,
+    "checkpoint_id": TextArray,
+    "task_id": TextArray,
+    "task_path": TextArray,
+    "idx": IntArray,
+    "channel": TextArray,
+    "type": TextArray,
+    "blob": ByteaArray,
+}
+_WRITE_KEY = "(thread_id, checkpoint_ns, checkpoint_id, task_id, idx)"
+UPSERTS = Insert(
+    "writes_set",
+    "checkpoint_writes",
+    "u",
+    _WRITE,
+    f"{_WRITE_KEY} do update set channel = excluded.channel, type = excluded.type, blob = excluded.blob",
+)
+INSERTS = Insert("writes_put", "checkpoint_writes", "i", _WRITE, f"{_WRITE_KEY} do nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Which parts a statement has; one prepared text per shape."""
+
+    applies_input: bool
+    inserts: tuple[Insert, ...]
+    answers: bool
+    base: bool
+    events: bool
+
+
 # LangGraph keeps the answer of `Command(resume=…)` as a pending write of no task, and a later start with None
 # would offer it to the *next* question of the node that has taken it already.
 _ANSWERED = """answered as (
@@ -137,10 +198,7 @@ def statement(shape: Shape, owned: str | None = None, answer: str = "count(*)::i
         part
         for wanted, part in (
             (shape.base, _BASE),
-            (shape.blobs, _BLOBS),
-            (shape.checkpoints, _CHECKPOINTS),
-            (shape.upserts, _UPSERTS),
-            (shape.inserts, _INSERTS),
+            *((True, insert.of_one()) for insert in shape.inserts),
             (shape.answers, _ANSWERED),
             (shape.events, f"events as ({INSERT_EVENTS})"),
         )

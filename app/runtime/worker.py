@@ -85,8 +85,6 @@ class Worker:
             lease_seconds=lambda: self.lease_seconds,
             answered=self._renewed,
         )
-        # Half of the pool: what starts and ends runs finds a connection, and writers that wait gather more to write.
-        self._turns = asyncio.Semaphore(max(2, runtime.settings.pool_max_size // 2))
 
     # The loops
 
@@ -341,11 +339,11 @@ class Worker:
             self.runtime.database,
             run.lease,
             journal,
+            self.runtime.group_commit,
             fresh=run.fresh_thread,
             input_applied=run.input_applied,
             base_id=run.base_checkpoint_id,
             answer_is_input=engine.is_one_answer(run.kwargs),
-            turn=self._turns,
             confined=True,
         )
         if run.base_checkpoint_id is not None:

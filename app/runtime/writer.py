@@ -1,11 +1,10 @@
-"""The writer of one run: fenced, and in groups. It knows what is stored where, and nothing of LangGraph."""
+"""The writer of one run: fenced, and together with other runs. It knows what is stored where, and nothing of LangGraph."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,20 +15,23 @@ from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import epochs
 from app.runtime.epochs import Standing
+from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Event, Journal
 from app.runtime.lease import Acknowledged, Lease
 from app.runtime.statements import (
-    BLOB_TYPES,
+    BLOBS,
     CHECKPOINT_IS_THERE,
-    CHECKPOINT_TYPES,
+    CHECKPOINTS,
     EVENT_IS_THERE,
+    INSERTS,
+    UPSERTS,
     WRITE_IS_THERE,
-    WRITE_TYPES,
+    Insert,
     Shape,
-    columns,
     event_columns,
     statement,
 )
+from app.runtime.stores import STORE, Store
 
 T = TypeVar("T")
 
@@ -67,6 +69,10 @@ class CheckpointPut:
     head: Any | None
     """The checkpoint itself, if it is the run's own: of its thread's root graph."""
 
+    @property
+    def bytes(self) -> int:
+        return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
+
 
 @dataclass(slots=True)
 class WritesPut:
@@ -78,6 +84,10 @@ class WritesPut:
     answers: bool
     """A task has taken the run's resume value: it must not be offered to the next question."""
 
+    @property
+    def bytes(self) -> int:
+        return sum(len(row[8] or b"") for row in self.rows.values())
+
 
 @dataclass(slots=True)
 class Group:
@@ -87,13 +97,19 @@ class Group:
     writes: list[WritesPut] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
+    @property
+    def bytes(self) -> int:
+        """About how many the statement has."""
+        return sum(checkpoint.bytes for checkpoint in self.checkpoints) + sum(w.bytes for w in self.writes)
+
 
 class Writer:
     """Stores what one attempt of one run has to say: checkpoints, writes, events.
 
     Everything goes through one queue. What has gathered is stored with **one** statement that also proves the lease. So
     a superstep's events commit no later than its checkpoint, a stale process cannot write, and a superstep costs one
-    round trip. Statements are idempotent: after a lost connection they are simply sent again.
+    round trip, which it shares with those of other runs. Whatever that has not stored is sent again alone, by a statement
+    that decides. Statements are idempotent: after a lost connection they are simply sent again.
     """
 
     def __init__(
@@ -101,10 +117,10 @@ class Writer:
         database: Database,
         lease: Lease,
         journal: Journal,
+        group_commit: GroupCommit,
         *,
         input_applied: bool = False,
         answer_is_input: bool = False,
-        turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self.database = database
         self.lease = lease
@@ -121,9 +137,11 @@ class Writer:
         self.on_stored: Callable[[], None] | None = None
         """Called when events were stored."""
         self._answer_is_input = answer_is_input
-        self._turn = turn or nullcontext()
+        self._group_commit = group_commit
         self._foreign: set[tuple[str, str]] = set()
         self._queue = Group()
+        self._taken: tuple[Group, list[Event]] | None = None
+        """What is on its way."""
         self._writer: asyncio.Task[None] | None = None
         self._worked_from: dict[str, str] = {}
         self._stored: dict[str, str] = {}
@@ -232,14 +250,8 @@ class Writer:
             self._writer.add_done_callback(self._wrote)
 
     async def _write(self) -> None:
-        # A superstep's task writes and its checkpoint are submitted in neighbouring turns of the loop.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
         while self._queue.waiting or self.journal.unwritten:
-            async with self._turn:
-                # Not before: what comes while others write is stored with it.
-                group, self._queue = self._queue, Group()
-                await self._store(group)
+            await self._store()
 
     def _wrote(self, writer: asyncio.Task[None]) -> None:
         self._writer = None
@@ -252,18 +264,20 @@ class Writer:
             self._start_writer()  # it came between the writer's last look and now
         self._caught_up.set()
 
-    async def _store(self, group: Group) -> None:
-        events = self.journal.take()
+    async def _store(self) -> None:
+        """Store what has gathered: with what other runs store, and if that does not work, alone."""
         try:
-            await self._send(group, events)
+            if await self._group_commit.send(STORE, self) is None:
+                await self._send(*self._take())
         except asyncio.CancelledError:
             # The gate is shut: nobody may write any more, and LangGraph drops a cancelled put silently.
+            group, events = self._take()
             for waiter in group.waiting:
                 waiter.cancel()
             self._failed(Refused())
             self.journal.written(len(events))
-            return
         except Exception as error:
+            group, events = self._take()
             self._failed(error)
             self.journal.written(len(events))
             for waiter in group.waiting:
@@ -271,18 +285,47 @@ class Writer:
                     waiter.set_exception(error)
                     waiter.exception()  # a put that LangGraph has cancelled awaits nobody
         else:
-            self.journal.written(len(events))
-            if events and self.on_stored is not None:
-                self.on_stored()
-            for checkpoint in group.checkpoints:
-                _, namespace, checkpoint_id = checkpoint.row[:3]
-                self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
-                self.head = checkpoint.head or self.head
-            for waiter in group.waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._stored_all(*self._take())
         finally:
+            self._taken = None
             self._caught_up.set()
+
+    def _stored_all(self, group: Group, events: list[Event]) -> None:
+        if _applies_input(self, group):
+            self.input_applied = True
+        if (newest := _newest(group, events)) is not None:
+            self.lease.acknowledged["writer"] = newest
+        self.journal.written(len(events))
+        if events and self.on_stored is not None:
+            self.on_stored()
+        for checkpoint in group.checkpoints:
+            _, namespace, checkpoint_id = checkpoint.row[:3]
+            self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
+            self.head = checkpoint.head or self.head
+        for waiter in group.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _take(self) -> tuple[Group, list[Event]]:
+        """What is on its way; until then, what has gathered."""
+        if self._taken is None:
+            self._taken, self._queue = (self._queue, self.journal.take()), Group()
+        return self._taken
+
+    # What the group commit asks
+
+    @property
+    def gathered_bytes(self) -> int:
+        return self._queue.bytes + self.journal.unwritten_bytes
+
+    def take(self) -> Store | None:
+        """What has gathered, for a statement that stores it with that of other runs."""
+        if self.lease.lost or self.lease.forgotten or _is_special(self, self._queue):
+            return None
+        group, events = self._take()
+        return Store(
+            self.lease, self.input_step if _applies_input(self, group) else None, _rows(group), events
+        )
 
     def _failed(self, error: Exception) -> None:
         """Remember it: LangGraph drops what its puts fail with when something else ends the graph, a drain for one."""
@@ -308,10 +351,6 @@ class Writer:
         # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
         while not await self.patiently(send):
             pass
-        if (newest := _newest(group, events)) is not None:
-            self.lease.acknowledged["writer"] = newest
-        if shape.applies_input:
-            self.input_applied = True
 
     def _lost(self) -> LeaseLost:
         self.lease.lost = True
@@ -344,23 +383,36 @@ def gathered(writer: Writer, group: Group) -> tuple[Shape, dict[str, Any]]:
     return _parameters(writer, group, [])
 
 
-def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
-    roots = [checkpoint for checkpoint in group.checkpoints if checkpoint.head]
-    answers = any(writes.answers for writes in group.writes)
+def _answers(group: Group) -> bool:
+    return any(writes.answers for writes in group.writes)
+
+
+def _touched(writer: Writer, group: Group) -> set[tuple[str, str]]:
+    """The checkpoints of earlier runs that tasks of this one write to."""
+    if not writer._foreign:
+        return set()
+    return {(key[1], key[2]) for writes in group.writes for key in writes.rows} & writer._foreign
+
+
+def _is_special(writer: Writer, group: Group) -> bool:
+    """Whether it does more than to insert rows."""
+    return _answers(group) or bool(_touched(writer, group))
+
+
+def _applies_input(writer: Writer, group: Group) -> bool:
+    if writer.input_applied:
+        return False
     # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
-    applies = not writer.input_applied and bool(
-        roots or any(writes.root_input for writes in group.writes) or (answers and writer._answer_is_input)
+    return (
+        any(checkpoint.head for checkpoint in group.checkpoints)
+        or any(writes.root_input for writes in group.writes)
+        or (writer._answer_is_input and _answers(group))
     )
-    lease = writer.lease
-    params: dict[str, Any] = {"run_id": lease.run_id, "fence": lease.fence, "worker": lease.worker}
-    if applies:
-        params["input_step"] = writer.input_step
-    blobs = {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs}
-    if blobs:
-        columns(params, "b", blobs.values(), BLOB_TYPES)
-    checkpoints = {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints}
-    if checkpoints:
-        columns(params, "c", checkpoints.values(), CHECKPOINT_TYPES)
+
+
+def _rows(group: Group) -> dict[Insert, Collection[tuple[Any, ...]]]:
+    """The rows of a group by where they go, each key once."""
+    answers = _answers(group)
     upserts: dict[Any, tuple[Any, ...]] = {}
     inserts: dict[Any, tuple[Any, ...]] = {}
     for writes in group.writes:
@@ -371,15 +423,27 @@ def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shap
                 upserts[key] = row
             else:
                 inserts.setdefault(key, row)
-    if upserts:
-        columns(params, "u", upserts.values(), WRITE_TYPES)
-    if inserts:
-        columns(params, "i", inserts.values(), WRITE_TYPES)
-    if answers:
+    found = {
+        BLOBS: {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs},
+        CHECKPOINTS: {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints},
+        UPSERTS: upserts,
+        INSERTS: inserts,
+    }
+    return {insert: rows.values() for insert, rows in found.items() if rows}
+
+
+def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
+    lease = writer.lease
+    params: dict[str, Any] = {"run_id": lease.run_id, "fence": lease.fence, "worker": lease.worker}
+    if applies := _applies_input(writer, group):
+        params["input_step"] = writer.input_step
+    rows = _rows(group)
+    for insert, of_it in rows.items():
+        insert.add(params, of_it)
+    if answers := _answers(group):
         params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
         params["thread"] = str(lease.thread_id)
-    touched = {(key[1], key[2]) for writes in group.writes for key in writes.rows} & writer._foreign
-    if touched:
+    if touched := _touched(writer, group):
         params["thread"] = str(lease.thread_id)
         params["base_ns"] = TextArray([ns for ns, _ in touched])
         params["base_id"] = TextArray([cid for _, cid in touched])
@@ -387,14 +451,4 @@ def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shap
     if events:
         params["thread_id"] = lease.thread_id
         params |= event_columns(events)
-    shape = Shape(
-        applies,
-        bool(blobs),
-        bool(checkpoints),
-        bool(upserts),
-        bool(inserts),
-        answers,
-        bool(touched),
-        bool(events),
-    )
-    return shape, params
+    return Shape(applies, tuple(rows), answers, bool(touched), bool(events)), params

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.runtime import settlement, statements
+from app.runtime import settlement, statements, stores
 from app.runtime.attempt import Attempt
 from app.runtime.worker import Worker
 from tests.model.world import World
@@ -26,9 +26,11 @@ def two_owners_with_one_fence(world: World, patch: Patch) -> None:
     world.run(world.database.execute("update model.epoch set stands_still = true"))
     replaced(patch, statements, "_OWNED", "and worker = %(worker)s ", "")
     replaced(patch, statements, "_OWNED_INPUT", "and worker = %(worker)s ", "")
+    replaced(patch, stores, "_OWNED", "and r.worker = w.worker ", "")
     for name in ("_END", "_HAND_OVER"):
         replaced(patch, settlement, name, "and r.worker is not distinct from %(worker)s", "")
     statements.statement.cache_clear()
+    stores.text.cache_clear()
 
 
 def an_attempt_forgets_its_successor(world: World, patch: Patch) -> None:

@@ -14,6 +14,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from app.errors import LeaseLost
 from app.ids import uuid7
 from app.postgres.pool import Database
+from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.saver import RunSaver
@@ -30,7 +31,8 @@ async def owned(database: Database, *, through: Database | None = None) -> RunSa
     run_id, thread_id = uuid7(), uuid7()
     await database.execute(_THREAD, (thread_id,))
     await database.execute(_RUN, (run_id, thread_id, uuid4()))
-    return RunSaver(through or database, Lease(run_id, thread_id, 1, "w", time.monotonic() + 60), Journal(1))
+    lease = Lease(run_id, thread_id, 1, "w", time.monotonic() + 60)
+    return RunSaver(through or database, lease, Journal(1), GroupCommit(through or database))
 
 
 async def test_it_is_a_complete_checkpointer(database: Database) -> None:

@@ -1,0 +1,155 @@
+"""Group commit: what the runs of a process have to say at the same time goes to the database in one transaction.
+
+Leader and followers, without a timer: who comes while there is room in flight leads, and is sent in the next turn of the
+loop; what comes meanwhile is sent together as soon as an answer is here. Nobody fails because of others: an item that was
+not done, or of which that is not known, is its owner's to say again alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from app.postgres.pool import Database, Row, Statement
+from app.postgres.trouble import DATABASE_TROUBLE
+
+Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 3
+"""So many batches may be on their way: a large one, or one that waits, does not hold up the next."""
+
+BATCH_ITEMS = 64
+BATCH_BYTES = 250_000
+"""What goes into one batch; a single item may be larger, and then goes by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Item]):
+    """What can be said for many in one statement."""
+
+    name: str
+    statement: Callable[[Sequence[Item]], Statement]
+    """What does it for all of them, waiting for none of their rows. Its answer has a row for each item that was done, with
+    its position `n`, from 1. Called in the turn in which it is sent."""
+    bytes_of: Callable[[Item], int]
+    """About how many bytes the statement has of an item. Called in the same turn."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Item]):
+    kind: Kind[Item]
+    item: Item
+    row: asyncio.Future[Row | None]
+
+
+class GroupCommit:
+    """Writes for everyone in the process. Its tasks last as long as there is something to write."""
+
+    def __init__(self, database: Database, *, in_flight: int = IN_FLIGHT) -> None:
+        self._database = database
+        self._in_flight = in_flight
+        self._waiting: list[_Waiting[Any]] = []
+        self._leaders: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._context = copy_context()
+        """Not that of whoever comes first: a leader works for all."""
+
+    async def send(self, kind: Kind[Item], item: Item) -> Row | None:
+        """The item's row of the answer. None if it was not done, or nobody knows: say it again alone.
+
+        What one run says has an order, which its owner keeps: the next item comes after the answer to the one before.
+        """
+        if self._closed:
+            return None
+        row: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(kind, item, row))
+        self._lead()
+        return await row
+
+    async def stop(self, timeout: float) -> None:
+        """Take nothing more. What is on its way has half of `timeout` to end by itself, and half to be cancelled."""
+        self._closed = True
+        if self._leaders:
+            await asyncio.wait(self._leaders, timeout=timeout / 2)
+        self._close()
+        for leader in self._leaders:
+            leader.cancel()
+        if self._leaders:
+            await asyncio.wait(self._leaders, timeout=timeout / 2)
+
+    def _lead(self) -> None:
+        if len(self._leaders) < self._in_flight:
+            leader = asyncio.create_task(self._send_all(), name="group-commit", context=self._context)
+            self._leaders.add(leader)
+            leader.add_done_callback(self._led)
+
+    def _led(self, leader: asyncio.Task[None]) -> None:
+        self._leaders.discard(leader)
+        if leader.cancelled():  # before its first turn
+            self._close()
+        elif self._waiting:
+            self._lead()  # it came between the leader's last look and now
+
+    def _close(self) -> None:
+        self._closed = True
+        waiting, self._waiting = self._waiting, []
+        _answer(waiting, {})
+
+    async def _send_all(self) -> None:
+        await asyncio.sleep(0)  # what others say in the same turn goes along
+        while batch := self._next_batch():
+            await self._send(batch)
+
+    def _next_batch(self) -> list[_Waiting[Any]]:
+        """Who waits longest, and whoever else there is room for; none for who does not wait any more."""
+        batch: list[_Waiting[Any]] = []
+        left: list[_Waiting[Any]] = []
+        size = 0
+        for waiting in self._waiting:
+            if waiting.row.done():
+                continue
+            its_size = waiting.kind.bytes_of(waiting.item)
+            if batch and (len(batch) >= BATCH_ITEMS or size + its_size > BATCH_BYTES):
+                left.append(waiting)
+            else:
+                batch.append(waiting)
+                size += its_size
+        self._waiting = left
+        return batch
+
+    async def _send(self, batch: list[_Waiting[Any]]) -> None:
+        by_kind: dict[Kind[Any], list[_Waiting[Any]]] = {}
+        for waiting in batch:
+            by_kind.setdefault(waiting.kind, []).append(waiting)
+        rows: dict[_Waiting[Any], Row] = {}
+        try:
+            async with self._database.gate.operation():
+                answers = await self._database.pipeline(
+                    *(kind.statement([waiting.item for waiting in of]) for kind, of in by_kind.items())
+                )
+            for of, answer in zip(by_kind.values(), answers, strict=True):
+                rows |= {of[row["n"] - 1]: row for row in answer}
+        except asyncio.CancelledError:
+            self._close()  # the gate is shut, or this is the end: nobody writes here any more
+        except DATABASE_TROUBLE:
+            pass  # those who say it again alone know what to do
+        except Exception as error:
+            log.info(
+                "a batch of %d was not written, and is said again one by one: %s",
+                *(len(batch), error),
+                extra={"event": "group_commit.failed"},
+            )
+        finally:
+            _answer(batch, rows)
+
+
+def _answer(batch: Sequence[_Waiting[Any]], rows: dict[_Waiting[Any], Row]) -> None:
+    for waiting in batch:
+        if not waiting.row.done():
+            waiting.row.set_result(rows.get(waiting))
