@@ -181,7 +181,7 @@ class Runtime:
         await self.thread_log.stop(budget.left())
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
-        await self.group_commit.stop(budget.left())
+        await self.group_commit.stop(budget.left() / 2)
         if self._store is not None:
             await self._store.stop(budget.left())
         # What is being sent stays due for others: it is no reason to stay.

@@ -28,6 +28,41 @@ MUTANTS = (
         _in("compared.py"),
     ),
     Mutant(
+        "group_key_share",
+        "app/runtime/stores.py",
+        'lock="share"',
+        'lock="key share"',
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_input_share",
+        "app/runtime/stores.py",
+        'lock="no key update"',
+        'lock="share"',
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_waits",
+        "app/runtime/stores.py",
+        "for {lock} of r skip locked",
+        "for {lock} of r",
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_worker",
+        "app/runtime/stores.py",
+        " and r.worker = w.worker",
+        "",
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_epoch",
+        "app/runtime/stores.py",
+        "\n   and r.epoch = (select slackwater.epoch())",
+        "",
+        _in("group_commit.py"),
+    ),
+    Mutant(
         "claim_clock",
         "app/runtime/claims.py",
         "        ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds)\n        for row in rows\n"

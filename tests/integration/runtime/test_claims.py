@@ -528,6 +528,21 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
         assert word not in caplog.text
     bad = await fleet.database.fetch("select status, error from slackwater.runs where status = 'error'")
     assert bad == []
+    # Nor was there one of which nobody says a word, since what it broke off was sent again: a session tells when it ends.
+    for process in processes:
+        await process.stop()
+
+    async def gone() -> bool:
+        return not await fleet.database.fetch(
+            "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+            "and application_name like 'slackwater p_'"
+        )
+
+    await fleet.until(gone, what="the sessions of the processes are gone")
+    counted = await fleet.database.fetch(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    assert counted == [{"deadlocks": 0}]
 
 
 async def test_a_database_that_restarts_under_a_run_costs_it_nothing(fleet: Fleet, helm: Helm) -> None:

@@ -250,8 +250,9 @@ async def test_a_row_that_is_locked_elsewhere_delays_only_its_own_run(
             [savers[0].lease.run_id],
         )
         waiting = asyncio.ensure_future(put(savers[0]))
-        await all_put(savers[1:])
-        await all_put(savers[1:], ["b", "b"])
+        async with asyncio.timeout(8):
+            await all_put(savers[1:])
+            await all_put(savers[1:], ["b", "b"])
         assert not waiting.done()
     await waiting
     assert await stored(watched, savers[0]) == WHOLE
@@ -267,7 +268,8 @@ async def test_an_input_is_stored_beside_a_share_of_its_run_and_waits_for_it_alo
             "select 1 from slackwater.runs where run_id = %s for share", [savers[0].lease.run_id]
         )
         waiting = asyncio.ensure_future(put(savers[0]))
-        await put(savers[1])
+        async with asyncio.timeout(8):
+            await put(savers[1])
         assert not waiting.done()
     await waiting
     # Once it is applied, both share the row.
@@ -275,7 +277,7 @@ async def test_an_input_is_stored_beside_a_share_of_its_run_and_waits_for_it_alo
         await holder.execute(
             "select 1 from slackwater.runs where run_id = %s for share", [savers[0].lease.run_id]
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(8):
             await put(savers[0], "b")
 
 
