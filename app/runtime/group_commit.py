@@ -14,7 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from app.postgres.pool import Database, Row, Statement
+from app.postgres.pool import Database, Row
+from app.postgres.prepared import HotStatement
 from app.postgres.trouble import DATABASE_TROUBLE
 
 Item = TypeVar("Item")
@@ -34,7 +35,7 @@ class Kind(Generic[Item]):
     """What can be said for many in one statement."""
 
     name: str
-    statement: Callable[[Sequence[Item]], Statement]
+    statement: Callable[[Sequence[Item]], HotStatement]
     """What does it for all of them, waiting for none of their rows. Its answer has a row for each item that was done, with
     its position `n`, from 1. Called in the turn in which it is sent."""
     bytes_of: Callable[[Item], int]
@@ -56,6 +57,8 @@ class GroupCommit:
         self._in_flight = in_flight
         self._waiting: list[_Waiting[Any]] = []
         self._leaders: set[asyncio.Task[None]] = set()
+        self._gathering = False
+        """A leader is about to take whatever comes in this turn."""
         self._closed = False
         self._context = copy_context()
         """Not that of whoever comes first: a leader works for all."""
@@ -84,7 +87,8 @@ class GroupCommit:
             await asyncio.wait(self._leaders, timeout=timeout / 2)
 
     def _lead(self) -> None:
-        if len(self._leaders) < self._in_flight:
+        if not self._gathering and len(self._leaders) < self._in_flight:
+            self._gathering = True
             leader = asyncio.create_task(self._send_all(), name="group-commit", context=self._context)
             self._leaders.add(leader)
             leader.add_done_callback(self._led)
@@ -103,7 +107,10 @@ class GroupCommit:
 
     async def _send_all(self) -> None:
         await asyncio.sleep(0)  # what others say in the same turn goes along
+        self._gathering = False
         while batch := self._next_batch():
+            if self._waiting:
+                self._lead()  # they had no room in it
             await self._send(batch)
 
     def _next_batch(self) -> list[_Waiting[Any]]:
@@ -130,7 +137,7 @@ class GroupCommit:
         rows: dict[_Waiting[Any], Row] = {}
         try:
             async with self._database.gate.operation():
-                answers = await self._database.pipeline(
+                answers = await self._database.write(
                     *(kind.statement([waiting.item for waiting in of]) for kind, of in by_kind.items())
                 )
             for of, answer in zip(by_kind.values(), answers, strict=True):

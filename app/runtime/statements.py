@@ -157,6 +157,8 @@ UPSERTS = Insert(
     f"{_WRITE_KEY} do update set channel = excluded.channel, type = excluded.type, blob = excluded.blob",
 )
 INSERTS = Insert("writes_put", "checkpoint_writes", "i", _WRITE, f"{_WRITE_KEY} do nothing")
+ORDER = (BLOBS, CHECKPOINTS, UPSERTS, INSERTS)
+"""How they follow each other in a statement."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from app.postgres.arrays import IntArray, LongArray, TextArray, UuidArray
-from app.postgres.pool import Statement
+from app.postgres.prepared import HotStatement
 from app.runtime.group_commit import Kind
 from app.runtime.journal import Event
 from app.runtime.lease import Lease
-from app.runtime.statements import Insert, columns, event_columns
+from app.runtime.statements import ORDER, Insert, columns, event_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def text(inserts: tuple[Insert, ...], events: bool) -> str:
     return f"with {', '.join(parts)} select n from owned"
 
 
-def _statement(gatherings: Sequence[Gathering]) -> Statement:
+def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
     # Who has something else than it seemed is not in the statement, and so not in its answer.
     stores = {n: store for n, who in enumerate(gatherings, 1) if (store := who.take()) is not None}
     params: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _statement(gatherings: Sequence[Gathering]) -> Statement:
     if events:
         params |= event_columns(events)
         params["en"] = IntArray([n for n, store in stores.items() for _ in store.events])
-    return text(tuple(sorted(rows, key=lambda insert: insert.prefix)), bool(events)), params
+    return text(tuple(insert for insert in ORDER if insert in rows), bool(events)), params
 
 
 STORE: Kind[Gathering] = Kind("store", statement=_statement, bytes_of=lambda who: who.gathered_bytes)

@@ -70,7 +70,7 @@ class CheckpointPut:
     """The checkpoint itself, if it is the run's own: of its thread's root graph."""
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
 
 
@@ -85,7 +85,7 @@ class WritesPut:
     """A task has taken the run's resume value: it must not be offered to the next question."""
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(len(row[8] or b"") for row in self.rows.values())
 
 
@@ -98,9 +98,9 @@ class Group:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
-    def bytes(self) -> int:
-        """About how many the statement has."""
-        return sum(checkpoint.bytes for checkpoint in self.checkpoints) + sum(w.bytes for w in self.writes)
+    def size(self) -> int:
+        """About how many bytes the statement has of it."""
+        return sum(put.size for put in (*self.checkpoints, *self.writes))
 
 
 class Writer:
@@ -316,7 +316,7 @@ class Writer:
 
     @property
     def gathered_bytes(self) -> int:
-        return self._queue.bytes + self.journal.unwritten_bytes
+        return self._queue.size + self.journal.unwritten_bytes
 
     def take(self) -> Store | None:
         """What has gathered, for a statement that stores it with that of other runs."""

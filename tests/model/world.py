@@ -19,6 +19,7 @@ from app.budget import Budget
 from app.graphs.registry import Graphs
 from app.postgres import patience
 from app.postgres.pool import Database, Params, Row, Statement
+from app.postgres.prepared import HotStatement
 from app.runtime import engine, outcome, settlement, writer
 from app.runtime.runtime import Runtime
 from app.settings import Settings
@@ -88,6 +89,9 @@ class Losing(Database):
     async def pipeline(self, *statements: Statement) -> list[list[Row]]:
         settles = any(sql in (settlement._END, settlement._HAND_OVER) for sql, _ in statements)
         return await self._send(super().pipeline(*statements), Lose.SETTLEMENT if settles else Lose.WRITE)
+
+    async def write(self, *statements: HotStatement) -> list[list[Row]]:
+        return await self._send(super().write(*statements), Lose.WRITE)
 
     async def _send(self, sending: Coroutine[Any, Any, Any], kind: Lose) -> Any:
         if self.away:

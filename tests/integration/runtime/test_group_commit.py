@@ -15,7 +15,9 @@ from psycopg import OperationalError
 
 from app.errors import LeaseLost
 from app.ids import uuid7
-from app.postgres.pool import Database, Row, Statement
+from app.postgres.arrays import IntArray
+from app.postgres.pool import Database, Row
+from app.postgres.prepared import HotStatement
 from app.runtime import group_commit
 from app.runtime.group_commit import GroupCommit, Kind
 from app.runtime.journal import Journal
@@ -51,12 +53,12 @@ class Watched(Database):
         self.refuse: Callable[[], None] | None = None
         """Raises what becomes of it before it is sent."""
 
-    async def pipeline(self, *asked: Statement) -> list[list[Row]]:
-        self.batches += [len(params["r0"].values) for _, params in asked if isinstance(params, dict)]
+    async def write(self, *asked: HotStatement) -> list[list[Row]]:
+        self.batches += [len(params["r0"].values) for _, params in asked if "r0" in params]
         refuse, self.refuse = self.refuse, None
         if refuse is not None:
             refuse()
-        answers = await super().pipeline(*asked)
+        answers = await super().write(*asked)
         lose, self.lose = self.lose, None
         if lose is not None:
             lose()
@@ -468,11 +470,11 @@ async def test_who_does_not_wait_any_more_is_not_sent(watched: Watched) -> None:
 async def test_other_kinds_go_in_the_same_transaction_and_are_answered_each_by_its_position(
     watched: Watched, together: GroupCommit
 ) -> None:
-    def statement(items: Sequence[int]) -> Statement:
+    def statement(items: Sequence[int]) -> HotStatement:
         return (
-            "select n, v * 10 as v, pg_current_xact_id()::text as x from unnest(%s::int[]) with ordinality as i(v, n) "
-            "where v <> 2 order by n desc",
-            [list(items)],
+            "select n, v * 10 as v, pg_current_xact_id()::text as x "
+            "from unnest(%(v)s::int[]) with ordinality as i(v, n) where v <> 2 order by n desc",
+            {"v": IntArray(items)},
         )
 
     times_ten: Kind[int] = Kind("times ten", statement, lambda item: 4)
