@@ -100,7 +100,7 @@ class Group:
     @property
     def size(self) -> int:
         """About how many bytes the statement has of it."""
-        return sum(put.size for put in (*self.checkpoints, *self.writes))
+        return sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
 
 
 class Writer:
