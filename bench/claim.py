@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,11 +22,12 @@ from app.runtime.claims import ClaimedRun
 from app.runtime.settlement import ThreadFacts
 from app.runtime.states import RunStatus
 from bench.lab import Lab
-from bench.tables import Finding, goal, percentile, spread
+from bench.tables import Finding, Goal, percentile, spread
 
 FEW, MANY = 100, 10_000
 GOAL = 2.0
-WORKER, GRAPH, OWNER = "bench", "five", "bench"
+WORKER, GRAPH, OWNER = "bench", "one", "local"
+"""The owner that a server on the loopback has without keys."""
 ASSISTANT = UUID(int=0)
 LEASE_SECONDS = 30.0
 
@@ -59,40 +60,43 @@ QUEUES = (
 
 
 def run(lab: Lab) -> list[Finding]:
-    operations = 30 if lab.quick else 90
+    operations, many = lab.few(90, quick=5), lab.few(MANY, quick=500)
     finding = Finding(
-        f"The queue: {MANY} pending runs against {FEW}, ms",
-        ("", f"{FEW}: p50 / p95", f"{MANY}: p50 / p95", "p95 ratio", ""),
+        f"The queue: {many} pending runs against {FEW}, ms",
+        ("", f"{FEW}: p50 / p95", f"{many}: p50 / p95", "p95 ratio"),
         notes=[
-            f"{operations} of each, the two databases by turns. Goal for claims: at most {GOAL:g} times. On the busy "
-            "thread a claim takes",
-            "the next run when the one before has ended, and an admission joins the queue; else it starts a new thread.",
+            f"{operations} of each, the two databases by turns. On the busy thread a claim takes the next run when the one "
+            "before has ended, and an admission joins the queue; else it starts a new thread.",
         ],
     )
     for queue in QUEUES:
-        times = asyncio.run(_measure(lab, queue, operations))
+        times = asyncio.run(_measure(lab, queue, (FEW, many), operations))
         for operation in ("claim", "end", "admission"):
-            few, many = times[FEW][operation], times[MANY][operation]
-            ratio = percentile(many, 0.95) / percentile(few, 0.95)
+            short, long = times[FEW][operation], times[many][operation]
+            ratio = percentile(long, 0.95) / percentile(short, 0.95)
             finding.rows.append(
                 (
                     f"{operation}, {queue.name}",
-                    f"{percentile(few, 0.5):.2f} / {percentile(few, 0.95):.2f}",
-                    f"{percentile(many, 0.5):.2f} / {percentile(many, 0.95):.2f}",
+                    f"{percentile(short, 0.5):.2f} / {percentile(short, 0.95):.2f}",
+                    f"{percentile(long, 0.5):.2f} / {percentile(long, 0.95):.2f}",
                     f"{ratio:.2f}",
-                    goal(ratio <= GOAL) if operation == "claim" else "",
                 )
             )
             finding.data[f"{operation}, {queue.name}"] = {
-                str(FEW): spread(few),
-                str(MANY): spread(many),
+                str(FEW): spread(short),
+                str(many): spread(long),
                 "ratio_p95": round(ratio, 3),
             }
+            if operation == "claim":
+                what = f"claims with {many} pending runs {queue.name} against {FEW}, p95"
+                finding.goals.append(Goal(what, ratio, GOAL, unit=" times"))
     return [finding]
 
 
-async def _measure(lab: Lab, queue: Queue, operations: int) -> dict[int, dict[str, list[float]]]:
-    times: dict[int, dict[str, list[float]]] = {FEW: defaultdict(list), MANY: defaultdict(list)}
+async def _measure(
+    lab: Lab, queue: Queue, sizes: tuple[int, int], operations: int
+) -> dict[int, dict[str, list[float]]]:
+    times: dict[int, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
     async with AsyncExitStack() as stack:
         databases = {
             size: await stack.enter_async_context(_queued(await asyncio.to_thread(lab.database), queue, size))
@@ -128,43 +132,54 @@ async def _queued(uri: str, queue: Queue, size: int) -> AsyncIterator[Database]:
 
 
 async def _operate(database: Database, queue: Queue, times: dict[str, list[float]]) -> None:
+    run = await claim(database, times["claim"])
+    admitted = await admit(database, run.thread_id if queue.busy_thread else None, times["admission"])
+    await end(database, run, times["end"])
+    if admitted is not None:
+        await end(database, admitted, [])
+
+
+async def claim(database: Database, times: list[float]) -> ClaimedRun:
+    """The next run of the queue. The time that it takes goes to `times`, in milliseconds."""
+    with timed(times):
+        run, *_ = await claims.claim(
+            database, worker=WORKER, graphs=[GRAPH], limit=1, lease_seconds=LEASE_SECONDS
+        )
+    return run
+
+
+async def admit(database: Database, thread_id: UUID | None, times: list[float]) -> ClaimedRun | None:
+    """A new run on a thread, without one on a new thread; it starts at once where the thread is free."""
+    new = _new_run(thread_id or uuid4())
+    with timed(times):
+        admitted = await admission.admit(
+            database, new, worker=WORKER, claim=True, lease_seconds=LEASE_SECONDS
+        )
+    return admitted.claimed
+
+
+async def end(database: Database, run: ClaimedRun, times: list[float]) -> None:
+    with timed(times):
+        await settlement.end(
+            database,
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            owner=OWNER,
+            fence=run.fence,
+            worker=run.lease.worker,
+            status=RunStatus.SUCCESS,
+            facts=ThreadFacts("idle", b"{}"),
+            events=[],
+            last_event=f"{run.fence}-0",
+            checkpoint_id=None,
+        )
+
+
+@contextmanager
+def timed(times: list[float]) -> Iterator[None]:
     started = time.perf_counter()
-    run, *_ = await claims.claim(
-        database, worker=WORKER, graphs=[GRAPH], limit=1, lease_seconds=LEASE_SECONDS
-    )
-    times["claim"].append(_ms_since(started))
-
-    started = time.perf_counter()
-    admitted = await admission.admit(
-        database,
-        _new_run(run.thread_id if queue.busy_thread else uuid4()),
-        worker=WORKER,
-        claim=True,
-        lease_seconds=LEASE_SECONDS,
-    )
-    times["admission"].append(_ms_since(started))
-
-    started = time.perf_counter()
-    await _end(database, run)
-    times["end"].append(_ms_since(started))
-    if admitted.claimed is not None:
-        await _end(database, admitted.claimed)
-
-
-async def _end(database: Database, run: ClaimedRun) -> None:
-    await settlement.end(
-        database,
-        run_id=run.run_id,
-        thread_id=run.thread_id,
-        owner=OWNER,
-        fence=run.fence,
-        worker=run.lease.worker,
-        status=RunStatus.SUCCESS,
-        facts=ThreadFacts("idle", b"{}"),
-        events=[],
-        last_event=f"{run.fence}-0",
-        checkpoint_id=None,
-    )
+    yield
+    times.append((time.perf_counter() - started) * 1000)
 
 
 def _new_run(thread_id: UUID) -> NewRun:
@@ -181,7 +196,3 @@ def _new_run(thread_id: UUID) -> NewRun:
         assistant_configurable={},
         create_thread=True,
     )
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000

@@ -50,17 +50,20 @@ class Connection(asyncio.Protocol):
         """When the first event arrived (`time.perf_counter`)."""
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._size = 0
+        """Of the whole answer; 0 as long as its head has not come, -1 of a chunked one."""
         self._answer: asyncio.Future[bytes] | None = None
         self.event_seen: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def post(self, request: Request) -> asyncio.Future[bytes]:
+    def send(self, request: Request) -> asyncio.Future[bytes]:
         """Send; the future is the whole answer. Fails with Refused, or ConnectionResetError when it was cut off."""
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         self._buffer.clear()
+        self._size = 0
         self.first_event, self.event_seen, self._answer = 0.0, loop.create_future(), loop.create_future()
         self._transport.write(bytes(request))
         return self._answer
@@ -74,7 +77,9 @@ class Connection(asyncio.Protocol):
             self.first_event = time.perf_counter()
             assert self.event_seen is not None
             self.event_seen.set_result(None)
-        if buffer.endswith(END) or _is_whole(buffer):
+        if not self._size:
+            self._size = _size_of(buffer)
+        if len(buffer) >= self._size if self._size > 0 else buffer.endswith(END):
             if buffer.startswith(b"HTTP/1.1 200 "):
                 answer.set_result(bytes(buffer))
             else:
@@ -91,13 +96,14 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def _is_whole(buffer: bytearray) -> bool:
-    """Whether a body of announced length is complete."""
-    head, separator, body = buffer.partition(b"\r\n\r\n")
-    position = head.find(b"content-length: ")
-    if not separator or position < 0:
-        return False
-    return len(body) >= int(head[position + 16 :].split(b"\r\n", 1)[0])
+def _size_of(buffer: bytearray) -> int:
+    """Of an answer with its head, once that has come; -1 if it comes in chunks."""
+    if (end := buffer.find(b"\r\n\r\n")) < 0:
+        return 0
+    position = buffer.find(b"content-length: ", 0, end)
+    if position < 0:
+        return -1
+    return end + 4 + int(buffer[position + 16 : end].split(b"\r\n", 1)[0])
 
 
 class Load:
@@ -105,44 +111,49 @@ class Load:
 
     def __init__(self) -> None:
         self._open: list[tuple[Connection, asyncio.Future[bytes]]] = []
+        self._opened = 0.0
 
     async def closed(
-        self, *, url: str, path: str, body: dict[str, Any], clients: int, seconds: float
+        self,
+        *,
+        urls: list[str],
+        path: str,
+        body: dict[str, Any],
+        clients: int,
+        seconds: float,
     ) -> dict[str, Any]:
-        """`clients` that each send the next request when the last one is answered, for `seconds`.
+        """`clients`, shared out over `urls`, that each send the next request when the last one is answered.
 
-        `{thread}` in `path` becomes a new id each time. Times in milliseconds; `until_last` are the seconds until the last
-        answer that counts.
+        After `seconds` no more are sent, and what is answered later does not count, but for the very first.
+        `{thread}` in `path` becomes a new id each time. Times in milliseconds; `per_second` is until the last answer that counts.
         """
         started, cpu = time.perf_counter(), time.process_time()
         until = started + seconds
-        request = Request(url, path, body)
         latencies: list[float] = []
         firsts: list[float] = []
         last = started
 
-        async def client() -> None:
+        async def client(url: str) -> None:
             nonlocal last
-            connection = await _connect(url)
+            request, connection = Request(url, path, body), await _connect(url)
             while (sent := time.perf_counter()) < until:
-                answer = await connection.post(request)
+                answer = await connection.send(request)
                 now = time.perf_counter()
                 if b'"__error__"' in answer or b"event: error" in answer:
                     raise Refused(answer.decode())
-                if now <= until:
+                if now <= until or not latencies:
                     last = now
                     latencies.append((now - sent) * 1000)
                     if connection.first_event:
                         firsts.append((connection.first_event - sent) * 1000)
             connection.close()
 
-        await asyncio.gather(*(client() for _ in range(clients)))
+        await asyncio.gather(*(client(urls[n % len(urls)]) for n in range(clients)))
         return {
-            "per_second": len(latencies) / seconds,
-            "until_last": last - started,
+            "per_second": len(latencies) / (last - started),
             "latencies": latencies,
             "firsts": firsts,
-            "cpu_ms": (time.process_time() - cpu) * 1000 / max(1, len(latencies)),
+            "cpu_ms": (time.process_time() - cpu) * 1000 / len(latencies),
         }
 
     async def background(
@@ -155,7 +166,7 @@ class Load:
         async def client(todo: Iterator[int]) -> None:
             connection = await _connect(url)
             for _ in todo:
-                answer = await connection.post(request)
+                answer = await connection.send(request)
                 bodies.append(answer.partition(b"\r\n\r\n")[2].decode())
             connection.close()
 
@@ -167,12 +178,13 @@ class Load:
     ) -> dict[str, Any]:
         """Open `streams` connections, each with a stream, and wait for the first event of each; milliseconds."""
         request = Request(url, path, body)
+        self._opened = time.perf_counter()
 
         async def stream(delay: float) -> float:
             await asyncio.sleep(delay)
             connection = await _connect(url)
             sent = time.perf_counter()
-            self._open.append((connection, connection.post(request)))
+            self._open.append((connection, connection.send(request)))
             assert connection.event_seen is not None
             await connection.event_seen
             return (connection.first_event - sent) * 1000
@@ -181,14 +193,16 @@ class Load:
         return {"firsts": await asyncio.gather(*(stream(n * gap) for n in range(streams)))}
 
     async def end_streams(self) -> dict[str, Any]:
-        """Wait for the end of every open stream; how many there were, and how many bytes."""
+        """Wait for the end of every open stream: how many bytes there were, and the seconds since they were opened."""
         size = 0
         for connection, answer in self._open:
-            size += len(await answer)
+            whole = await answer
+            if b"event: error" in whole:
+                raise Refused(whole.decode())
+            size += len(whole)
             connection.close()
-        ended = len(self._open)
         self._open.clear()
-        return {"streams": ended, "bytes": size}
+        return {"bytes": size, "seconds": time.perf_counter() - self._opened}
 
 
 async def _connect(url: str) -> Connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,12 +23,41 @@ from psycopg.rows import dict_row
 from rich.progress import Progress
 
 from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.schema import migrate
 
 ROOT = Path(__file__).parents[1]
 PROJECT = Path(__file__).parent / "project"
 START_SECONDS = 60
+MIGRATE_SECONDS = 120
+ROUNDS = 6
+"""Of each side, at least: a median of fewer moves with whatever else the machine does."""
+QUICK_SECONDS = 0.2
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree whose server is measured. Its own graphs are not: all trees serve those of this one."""
+
+    name: str
+    root: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        """Its command line; needs `root` as the working directory, from where the modules come."""
+        return [sys.executable, "-m", "app.cli", *arguments]
+
+    @property
+    def version(self) -> str:
+        """The commit that it stands at, with `-dirty` for what was changed since; empty outside of git."""
+        asked = ["git", "describe", "--always", "--dirty"]
+        with suppress(OSError):
+            return subprocess.run(asked, cwd=self.root, capture_output=True, text=True).stdout.strip()
+        return ""
+
+
+THIS = Tree("server", ROOT)
+AGAINST = "before"
+"""The name of the tree that it is compared with."""
 
 
 @dataclass
@@ -97,7 +125,28 @@ class Lab:
     folder: Path
     server_uri: str
     local: bool
+    trees: Sequence[Tree] = (THIS,)
+    """This one, and the one that it is compared with."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _templates: dict[Tree, str] = field(default_factory=dict)
+
+    def few(self, many: int, quick: int = 1) -> int:
+        """How many of something: `quick` if only to show that it works."""
+        return quick if self.quick else many
+
+    def seconds(self, full: float) -> float:
+        """How long a round is."""
+        return QUICK_SECONDS if self.quick else full
+
+    def by_turns(
+        self, what: str, sides: Mapping[str, S], measure: Callable[[S], T], rounds: int = ROUNDS
+    ) -> dict[str, list[T]]:
+        """`measure` of each side once a round, in alternating order, as whatever comes second finds warmer caches."""
+        found: dict[str, list[T]] = {name: [] for name in sides}
+        for number in self.rounds(what, range(self.few(rounds))):
+            for name in list(sides) if number % 2 == 0 else reversed(list(sides)):
+                found[name].append(measure(sides[name]))
+        return found
 
     def rounds(self, what: str, items: Iterable[T]) -> Iterator[T]:
         """The items, with a progress bar."""
@@ -109,18 +158,38 @@ class Lab:
         self.progress.remove_task(task)
 
     def postgres_cpu_seconds(self) -> float:
-        """User and system time of all sessions until now; NaN for a server on another machine."""
-        pids = self.query(self.server_uri, "select pid from pg_stat_activity")
-        return sum(cpu_seconds_of(row["pid"]) for row in pids) if self.local else float("nan")
+        """CPU time of all its processes until now, those that have ended too; NaN for a server on another machine."""
+        if not self.local:
+            return float("nan")
+        rows = self.query(self.server_uri, "select pid, pg_backend_pid() as own from pg_stat_activity")
+        postmaster = parent_of(rows[0]["own"])
+        return sum(cpu_seconds_of(row["pid"]) for row in rows) + cpu_seconds_of(postmaster, reaped=True)
 
-    def database(self) -> str:
-        """A new migrated database on the durable server."""
+    def wal_bytes(self) -> float:
+        """How much the durable server has written to its log until now."""
+        return float(self.query(self.server_uri, "select pg_current_wal_lsn() - '0/0' as n")[0]["n"])
+
+    def database(self, tree: Tree = THIS) -> str:
+        """A new database on the durable server, migrated by a tree."""
+        if tree not in self._templates:
+            self._templates[tree] = uri = self.copy("template0")
+            subprocess.run(
+                tree.command("migrate"),
+                cwd=tree.root,
+                env=clean_environment() | {"SLACKWATER_DATABASE_URI": uri},
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=MIGRATE_SECONDS,
+            )
+        return self.copy(self._templates[tree])
+
+    def copy(self, uri: str) -> str:
+        """A new database with what is in another, which nobody is connected to."""
         name = f"bench_{os.getpid()}_{next(self._numbers)}"
-        self.query(self.server_uri, f"create database {name}")
+        template = uri.partition("?")[0].rpartition("/")[2]
+        self.query(self.server_uri, f"create database {name} template {template}")
         before, _, query = self.server_uri.partition("?")
-        uri = f"{before.rpartition('/')[0]}/{name}?{query}"
-        asyncio.run(migrate(uri))
-        return uri
+        return f"{before.rpartition('/')[0]}/{name}?{query}"
 
     def query(self, uri: str, sql: str, params: Any = None) -> list[dict[str, Any]]:
         """The rows of one statement, on a connection of its own."""
@@ -129,9 +198,11 @@ class Lab:
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
-    def serve(self, database_uri: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    def serve(
+        self, database_uri: str, env: Mapping[str, str] | None = None, tree: Tree = THIS
+    ) -> Iterator[Server]:
         """A server that is ready, and gone at the end."""
-        server = self.launch(database_uri, env)
+        server = self.launch(database_uri, env, tree)
         try:
             server.until_ready()
             yield server
@@ -139,14 +210,18 @@ class Lab:
             self.dispose(server)
 
     def launch(
-        self, database_uri: str, env: Mapping[str, str] | None = None, command: Iterable[str] = ()
+        self,
+        database_uri: str,
+        env: Mapping[str, str] | None = None,
+        tree: Tree = THIS,
+        command: Sequence[str] = (),
     ) -> Server:
         """Start a server process; whoever does must `dispose` of it."""
         log = self.folder / f"server{next(self._numbers)}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                list(command) or [str(Path(sys.executable).with_name("slackwater")), "serve"],
-                cwd=ROOT,
+                command or tree.command("serve"),
+                cwd=tree.root,
                 env=clean_environment()
                 | {
                     "SLACKWATER_PROJECT": str(PROJECT),
@@ -176,15 +251,29 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LANGSMITH_TRACING": "false"}
 
 
-def cpu_seconds_of(pid: int) -> float:
+def cpu_seconds_of(pid: int, *, reaped: bool = False) -> float:
+    """User and system time of a process until now, with `reaped` its children's that have ended; NaN without /proc."""
+    if (fields := _stat_of(pid)) is None:
+        return 0.0 if Path("/proc/self").exists() else float("nan")  # a session that has ended
+    return sum(map(int, fields[11 : 15 if reaped else 13])) / os.sysconf("SC_CLK_TCK")
+
+
+def parent_of(pid: int) -> int:
+    fields = _stat_of(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third on, the state; None if there is no such process."""
     with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0 if Path("/proc/self").exists() else float("nan")  # a session that has ended
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return None
 
 
 @contextmanager
-def laboratory(progress: Progress, *, quick: bool, database_uri: str | None) -> Iterator[Lab]:
+def laboratory(
+    progress: Progress, *, quick: bool, database_uri: str | None = None, against: Path | None = None
+) -> Iterator[Lab]:
     """A lab whose databases and files are gone at the end; `database_uri` replaces the embedded server."""
     folder = Path(tempfile.mkdtemp(prefix="slackwater-bench-"))
     folder.chmod(0o755)  # the embedded server of root runs under another account
@@ -193,7 +282,8 @@ def laboratory(progress: Progress, *, quick: bool, database_uri: str | None) -> 
         if database_uri is None:
             server = EmbeddedPostgres(folder)
             database_uri = server.start()
-        lab = Lab(progress, quick, folder, database_uri, local=server is not None)
+        trees = (THIS,) if against is None else (THIS, Tree(AGAINST, against.resolve()))
+        lab = Lab(progress, quick, folder, database_uri, local=server is not None, trees=trees)
         yield lab
         if server is None:
             for row in lab.query(

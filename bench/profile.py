@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.companion import Companion
-from bench.floor import CASES, ENV, body_of
+from bench.floor import CASES
 from bench.lab import Lab, Server
+from bench.sides import ENV
 from bench.tables import Finding
 
 TOP = 30
@@ -37,9 +38,9 @@ _FRAME = re.compile(r"(?P<name>.*) \((?P<file>.*)\)$")
 
 
 def run(lab: Lab) -> list[Finding]:
-    case, seconds = CASES[0], 4 if lab.quick else 15
+    (case, _), seconds = CASES[0], lab.seconds(15)
     samples = lab.folder / "samples"
-    server = lab.launch(lab.database(), ENV, (sys.executable, "-m", "bench.sampled", str(samples)))
+    server = lab.launch(lab.database(), ENV, command=(sys.executable, "-m", "bench.sampled", str(samples)))
     try:
         server.until_ready()
         with Companion("bench.client") as client:
@@ -48,9 +49,9 @@ def run(lab: Lab) -> list[Finding]:
                     server.process.send_signal(signal.SIGUSR1)
                 client.ask(
                     "closed",
-                    url=server.url,
+                    urls=[server.url],
                     path=case.path,
-                    body=body_of(case.graph),
+                    body=case.body,
                     clients=case.clients,
                     seconds=phase,
                 )

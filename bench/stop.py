@@ -3,69 +3,90 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from bench.companion import Companion
-from bench.lab import Lab
-from bench.tables import Finding, goal, middle
+from bench.lab import AGAINST, ROUNDS, THIS, Lab, Tree
+from bench.tables import Finding, Goal, figure, middle, quotients, ranged
 
-GOAL_MS = 300
+GOAL_MS = 150
+GOAL_TIMES = 0.2
+"""Of the exit of the tree before."""
 NODE_SECONDS = 0.05
 CROWDS = (20, 100)
 READY_SECONDS = 20
+COUNTED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    exit_ms: float
+    drain_ms: float
+    """As the process itself reports it."""
+    outcomes: frozenset[str]
+    supersteps_per_second: float
+    """Before the signal."""
 
 
 def run(lab: Lab) -> list[Finding]:
-    rounds = 1 if lab.quick else 3
     finding = Finding(
         f"SIGTERM to exit, nodes of {NODE_SECONDS * 1000:g} ms",
         (
             "runs in flight",
-            "exit ms (median)",
-            "lowest–highest",
-            "drain ms",
             "",
-            "outcomes",
+            "exit ms",
+            f"times {AGAINST}",
+            "drain ms",
             "supersteps/s before",
+            "outcomes",
         ),
         notes=[
-            f"{rounds} stops each. Goal for {CROWDS[-1]}: below {GOAL_MS} ms. Drain: as the process itself reports it.",
-            f"{CROWDS[-1]} runs ask for {CROWDS[-1] / NODE_SECONDS:.0f} supersteps a second: more than a process has.",
+            f"{lab.few(ROUNDS)} stops each: median (lowest–highest). Drain: as the process itself reports it.",
+            f"{CROWDS[-1]} runs ask for {CROWDS[-1] / NODE_SECONDS:.0f} supersteps a second.",
         ],
     )
+    trees = {tree.name: tree for tree in lab.trees}
     with Companion("bench.client") as client:
-        for crowd in CROWDS:
-            exits, drains, outcomes, rates = [], [], set(), []
-            for _ in lab.rounds(f"stop: {crowd} in flight", range(rounds)):
-                took, report, rate = _stop(lab, client, crowd)
-                exits.append(took * 1000)
-                drains.append(report["took_ms"])
-                outcomes |= {line["outcome"] for line in report["runs"]}
-                rates.append(rate)
-            finding.rows.append(
-                (
-                    str(crowd),
-                    f"{middle(exits):.0f}",
-                    f"{min(exits):.0f}–{max(exits):.0f}",
-                    f"{middle(drains):.0f}",
-                    goal(middle(exits) < GOAL_MS) if crowd == CROWDS[-1] else "",
-                    ", ".join(sorted(outcomes)),
-                    f"{middle(rates):.0f}",
-                )
-            )
-            finding.data[f"{crowd} in flight"] = {
-                "exit_ms": [round(ms, 1) for ms in exits],
-                "drain_ms": drains,
-                "outcomes": sorted(outcomes),
-                "supersteps_per_second": [round(rate, 1) for rate in rates],
-            }
+        for crowd in (crowds := CROWDS[: lab.few(len(CROWDS))]):
+            stops = lab.by_turns(f"stop: {crowd} in flight", trees, partial(_stop, lab, client, crowd))
+            _report(finding, crowd, stops, judged=crowd == crowds[-1])
     return [finding]
 
 
-def _stop(lab: Lab, client: Companion, crowd: int) -> tuple[float, dict[str, Any], float]:
-    """Seconds to the exit, the drain report, supersteps per second before."""
-    uri = lab.database()  # a new one, as the drained runs would go on with the next process
-    with lab.serve(uri, {"SLACKWATER_MAX_CONCURRENT_RUNS": str(crowd + 28)}) as server:
+def _report(finding: Finding, crowd: int, found: Mapping[str, Sequence[Stop]], *, judged: bool) -> None:
+    exits = {name: [stop.exit_ms for stop in stops] for name, stops in found.items()}
+    ratios = quotients(exits[THIS.name], exits[AGAINST]) if AGAINST in exits else []
+    for name, stops in found.items():
+        outcomes = sorted({outcome for stop in stops for outcome in stop.outcomes})
+        finding.rows.append(
+            (
+                str(crowd),
+                name,
+                ranged(exits[name]),
+                ranged(ratios if name == THIS.name else ()),
+                figure(middle([stop.drain_ms for stop in stops])),
+                figure(middle([stop.supersteps_per_second for stop in stops])),
+                ", ".join(outcomes),
+            )
+        )
+        finding.data[f"{crowd} in flight, {name}"] = {
+            "exit_ms": [round(ms, 1) for ms in exits[name]],
+            "drain_ms": [stop.drain_ms for stop in stops],
+            "outcomes": outcomes,
+            "supersteps_per_second": [round(stop.supersteps_per_second, 1) for stop in stops],
+        }
+    if judged:
+        what = f"SIGTERM to exit, {crowd} runs of {NODE_SECONDS * 1000:g} ms nodes"
+        finding.goals.append(Goal(what, middle(exits[THIS.name]), GOAL_MS, unit=" ms"))
+        if ratios:
+            finding.goals.append(Goal(f"{what}, against before", middle(ratios), GOAL_TIMES, unit=" times"))
+
+
+def _stop(lab: Lab, client: Companion, crowd: int, tree: Tree) -> Stop:
+    uri = lab.database(tree)  # a new one, as the drained runs would go on with the next process
+    with lab.serve(uri, {"SLACKWATER_MAX_CONCURRENT_RUNS": str(crowd + 28)}, tree) as server:
         client.ask(
             "background",
             url=server.url,
@@ -84,11 +105,14 @@ def _stop(lab: Lab, client: Companion, crowd: int) -> tuple[float, dict[str, Any
             if time.monotonic() > until:
                 raise RuntimeError("the runs did not start")
             time.sleep(0.05)
+        seconds = lab.seconds(COUNTED_SECONDS)
         before = _count(lab, uri, "checkpoints")
-        time.sleep(1)
-        rate = float(_count(lab, uri, "checkpoints") - before)
+        time.sleep(seconds)
+        rate = (_count(lab, uri, "checkpoints") - before) / seconds
         took = server.terminate()
-        return took, server.report(), rate
+        report = server.report()
+    outcomes = frozenset(line["outcome"] for line in report["runs"])
+    return Stop(took * 1000, report["took_ms"], outcomes, rate)
 
 
 def _count(lab: Lab, uri: str, what: str) -> int:

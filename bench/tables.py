@@ -1,4 +1,4 @@
-"""What a benchmark has found, as a table for people and as plain values for JSON."""
+"""What a benchmark has found: a table for people, in a terminal or on a page, and the same as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,32 @@ from typing import Any
 from rich.table import Table
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A figure that has to reach a limit, or to stay below it."""
+
+    what: str
+    measured: float
+    limit: float
+    at_least: bool = False
+    """The limit is the lowest that is wanted, not the highest."""
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        sign = "≥" if self.at_least else "≤"
+        return (
+            self.what,
+            f"{figure(self.measured)}{self.unit}",
+            f"{sign} {self.limit:g}{self.unit}",
+            "met" if self.met else "missed",
+        )
+
+
 @dataclass
 class Finding:
     """One table. A cell is shown as it is; `data` holds the same as numbers."""
@@ -19,6 +45,7 @@ class Finding:
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    goals: list[Goal] = field(default_factory=list)
 
     def table(self) -> Table:
         table = Table(title=self.title, title_justify="left", caption_justify="left")
@@ -28,6 +55,23 @@ class Finding:
         for row in self.rows:
             table.add_row(*row)
         return table
+
+    def markdown(self) -> str:
+        """The table as a page has it."""
+        lines = [f"**{self.title}**", "", *markdown_rows(self.columns, self.rows)]
+        if self.notes:
+            lines += ["", *self.notes]
+        return "\n".join(lines)
+
+
+def markdown_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
+
+
+def figure(value: float) -> str:
+    """Three digits that count: 0.87, 3.12, 48.1, 1203."""
+    size = abs(value)
+    return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 100 else f"{value:.0f}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -53,5 +97,13 @@ def middle(values: Sequence[float]) -> float:
     return median(values) if values else float("nan")
 
 
-def goal(met: bool) -> str:
-    return "[green]met[/]" if met else "[red]missed[/]"
+def ranged(values: Sequence[float]) -> str:
+    """The median of the rounds, with the lowest and the highest."""
+    if not values:
+        return ""
+    return f"{figure(middle(values))} ({figure(min(values))}–{figure(max(values))})"
+
+
+def quotients(these: Sequence[float], those: Sequence[float]) -> list[float]:
+    """Round by round, as both had the same machine then; without the rounds in which there was nothing to divide by."""
+    return [mine / other for mine, other in zip(these, those, strict=True) if other]
