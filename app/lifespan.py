@@ -89,12 +89,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             name=f"serve {os.getpid()}",
             prepare=settings.prepare,
         )
-        await database.open()
-        stack.push_async_callback(database.close, settings.hard_reserve_seconds)
-        stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
+        # Before the pool connects, whose log would only repeat why it cannot.
         await schema.check(database)
         if dims is not None:
             await schema.check_vectors(database, dims)
+        await database.open()
+        stack.push_async_callback(database.close, settings.hard_reserve_seconds)
+        stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
         outbox = Deliveries(database, webhooks, webhook_key)
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
         bodies = room_for_bodies(settings.max_body_bytes)

@@ -236,6 +236,7 @@ async def test_statements_that_were_lost_are_sent_again_once(database: Database,
 
 async def test_one_that_was_lost_in_the_middle_of_others_writes_nothing_twice(database: Database) -> None:
     await database.execute("create table t (n int)")
+    await tell_each(database, "select 1")  # now there are all of them, and they take turns
     statements = [(f"insert into t select {n} where %(yes)s", {"yes": True}) for n in range(5)]
     for _ in range(4):
         await database.write(*statements)
