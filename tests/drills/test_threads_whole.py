@@ -119,7 +119,8 @@ async def end(server: ServerProcess, how: str) -> None:
 async def test_a_process_that_goes_in_the_middle_leaves_nothing_half_done(
     database_uri: str, tmp_path: Path, how: str
 ) -> None:
-    async with fleet_of(database_uri, tmp_path, ROOT / "tests" / "graphs") as fleet:
+    connections = {"SLACKWATER_POOL_MAX_SIZE": "10"}  # for each of them one that is no lane
+    async with fleet_of(database_uri, tmp_path, ROOT / "tests" / "graphs", connections) as fleet:
         (server,) = await fleet.start(tolerated=("Traceback", "thread"))
         async with (
             httpx.AsyncClient(base_url=server.url, timeout=20) as http,
