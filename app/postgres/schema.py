@@ -42,6 +42,9 @@ TABLE_LOCK_TRIES_SECONDS = 120.0
 CONCURRENTLY = "-- concurrently\n"
 """Begins a migration that builds indexes while the tables are used: statement by statement, outside of a transaction. Each
 of them may be carried out again. The others must not take longer than the lock that they hold may be held."""
+ONE_BY_ONE = "-- one by one\n"
+"""Begins a migration that locks several tables: each statement in a transaction of its own, so that nobody who has one of
+them waits for another. Each may be carried out again."""
 STATEMENT_SECONDS = 86_400.0  # a migration of a large table takes as long as it takes
 
 BOOTSTRAP = """
@@ -202,9 +205,14 @@ async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds
     for name in before.missing:
         text = (FOLDER / f"{name}.sql").read_text()
         if text.startswith(CONCURRENTLY):
-            await _apply_concurrently(connection, name, text)
+            await _apply_concurrently(connection, text)
+            await connection.execute(_APPLIED, (name,))
+        elif text.startswith(ONE_BY_ONE):
+            for statement in _statements(text):
+                await _when_unlocked(partial(_apply, connection, statement, lock_seconds), lock_seconds)
+            await connection.execute(_APPLIED, (name,))
         else:
-            await _when_unlocked(partial(_apply, connection, name, text, lock_seconds), lock_seconds)
+            await _when_unlocked(partial(_apply, connection, text, lock_seconds, name), lock_seconds)
         applied.append(name)
     if dims is not None and await vectors.found(connection) is None:
         await vectors.create(connection, dims)
@@ -215,22 +223,31 @@ async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds
     return applied
 
 
-async def _apply(connection: BoundedConnection, name: str, text: str, lock_seconds: float) -> None:
+def _statements(text: str) -> list[str]:
+    return [statement for statement in text.split(";\n") if statement.strip()]
+
+
+_APPLIED = "insert into slackwater.migrations (name) values (%s)"
+
+
+async def _apply(
+    connection: BoundedConnection, text: str, lock_seconds: float, name: str | None = None
+) -> None:
+    """In one transaction, with `name` a whole migration."""
     async with connection.transaction():
         await connection.execute(
             "select set_config('lock_timeout', %s, true)", (f"{max(1, round(lock_seconds * 1000))}ms",)
         )
         await connection.execute(text.encode())
-        await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+        if name is not None:
+            await connection.execute(_APPLIED, (name,))
 
 
-async def _apply_concurrently(connection: BoundedConnection, name: str, text: str) -> None:
+async def _apply_concurrently(connection: BoundedConnection, text: str) -> None:
     await connection.execute("set lock_timeout = 0")  # it waits for old transactions, and nobody waits for it
     await _drop_invalid_indexes(connection)
-    for statement in text.split(";\n"):
-        if statement.strip():
-            await connection.execute(statement.encode())
-    await connection.execute("insert into slackwater.migrations (name) values (%s)", (name,))
+    for statement in _statements(text):
+        await connection.execute(statement.encode())
 
 
 async def _when_unlocked(act: Callable[[], Awaitable[T]], lock_seconds: float) -> T:

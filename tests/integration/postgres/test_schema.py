@@ -291,3 +291,107 @@ async def test_a_role_without_rights_on_the_database_may_migrate_a_schema_that_w
         "grant create on schema public to app_only",
     )
     assert await migrate(empty_database_uri.replace("postgres@", "app_only@")) == EVERYTHING
+
+
+async def test_a_migration_that_changes_one_table_after_the_other_holds_one_lock_at_a_time(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # GIVEN a migration of two tables, of which a long transaction has read the second
+    (tmp_path / "999_two.sql").write_text(
+        "-- one by one\nalter table slackwater.threads add column if not exists more int;\n"
+        "alter table slackwater.runs add column if not exists more int;\n"
+    )
+    for path in schema.FOLDER.glob("*.sql"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    async with in_use(database_uri, "slackwater.runs"):
+        migration = asyncio.create_task(migrate(database_uri, table_lock_seconds=0.2))
+        # WHEN it waits for the second
+        until = time.monotonic() + 10
+        locks: list[dict[str, object]] = []
+        while not locks and time.monotonic() < until:
+            locks = await run(
+                database_uri,
+                "select array(select relation::regclass::text from pg_locks o where o.pid = l.pid and o.granted "
+                "and o.mode = 'AccessExclusiveLock' and relation::regclass::text like 'slackwater.%') as held "
+                "from pg_locks l where not granted and mode = 'AccessExclusiveLock'",
+            )
+            await asyncio.sleep(0.01)
+        # THEN it holds nothing that others need
+        assert locks == [{"held": []}]
+        assert not migration.done()
+    # AND it is complete when the transaction is over
+    assert await asyncio.wait_for(migration, 10) == ["999_two"]
+
+
+async def test_large_values_are_not_compressed_the_slow_way(database_uri: str) -> None:
+    rows = await run(
+        database_uri,
+        "select attrelid::regclass::text as whole, attname as part from pg_attribute "
+        "where attrelid in (select oid from pg_class where relkind = 'r') and attnum > 0 "
+        "and (attcompression = 'l' or attstorage = 'e')",
+    )
+    assert sorted((row["whole"], row["part"]) for row in rows) == [
+        ("checkpoint_blobs", "blob"),
+        ("checkpoint_writes", "blob"),
+        ("checkpoints", "checkpoint"),
+        ("slackwater.base_writes", "writes"),
+        ("slackwater.run_events", "data"),
+        ("slackwater.runs", "kwargs"),
+        ("slackwater.threads", "values"),
+        ("store", "value"),
+    ]
+    (stored,) = await run(
+        database_uri,
+        "insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data) "
+        "values (gen_random_uuid(), 1, 1, gen_random_uuid(), 'values', repeat('state ', 20000)) "
+        "returning 1",
+        "select pg_column_compression(data) as how from slackwater.run_events",
+    )
+    assert stored["how"] in (None, "lz4")
+
+
+WITHOUT_LZ4 = """
+create function refuse_lz4() returns event_trigger language plpgsql as $$ begin
+  if exists (select 1 from pg_attribute where attcompression = 'l') then
+    raise feature_not_supported using message = 'compression method lz4 not supported';
+  end if;
+end $$;
+create event trigger without_lz4 on ddl_command_end when tag in ('ALTER TABLE') execute function refuse_lz4();
+"""
+
+
+async def test_a_server_without_lz4_stores_large_values_as_they_are(empty_database_uri: str) -> None:
+    await run(empty_database_uri, WITHOUT_LZ4)
+    assert await migrate(empty_database_uri) == EVERYTHING
+    (found,) = await run(
+        empty_database_uri,
+        "select count(*) filter (where attstorage = 'e') as external, count(*) filter (where attcompression = 'l') as lz4 "
+        "from pg_attribute where attrelid in (select oid from pg_class where relkind = 'r') and attnum > 0",
+    )
+    assert found == {"external": 8, "lz4": 0}
+
+
+async def test_values_of_an_older_release_stay_readable(empty_database_uri: str, tmp_path: Path) -> None:
+    # GIVEN a database of the release before, with a large value
+    for path in schema.FOLDER.glob("*.sql"):
+        if path.stem < "017":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "FOLDER", tmp_path)
+        await migrate(empty_database_uri)
+    insert = (
+        "insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data) "
+        "values (gen_random_uuid(), {fence}, 1, gen_random_uuid(), 'values', repeat('state ', 20000))"
+    )
+    await run(empty_database_uri, insert.format(fence=1))
+    # WHEN it is migrated
+    assert "017_large_values" in await migrate(empty_database_uri)
+    await run(empty_database_uri, insert.format(fence=2))
+    # THEN the old value is as it was, and only the new one is stored the new way
+    rows = await run(
+        empty_database_uri,
+        "select data = repeat('state ', 20000) as whole, pg_column_compression(data) = 'pglz' as slow "
+        "from slackwater.run_events order by fence",
+    )
+    assert [(row["whole"], bool(row["slow"])) for row in rows] == [(True, True), (True, False)]
