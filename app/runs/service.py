@@ -274,11 +274,8 @@ async def cancel_all(services: Services, principal: Principal, status: str, acti
     found = False
     after: UUID | None = None
     while rows := await queries.active(services.database, principal.owner, status, after=after):
-        for row in rows:
-            cancelled = await services.runtime.cancel(
-                principal.owner, row["thread_id"], row["run_ids"], action, BULK_REASON
-            )
-            found = found or cancelled.found
+        run_ids = {row["thread_id"]: row["run_ids"] for row in rows}
+        found = await services.runtime.cancel_many(principal.owner, run_ids, action, BULK_REASON) or found
         after = rows[-1]["thread_id"]
     if not found:
         raise NotFound("No runs found to cancel.")

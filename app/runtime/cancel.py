@@ -9,13 +9,13 @@ older checkpoints are put back as they were, and only then is the thread free fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from app.postgres.pool import Database
+from app.postgres.pool import Database, Row
 from app.runtime import queue
 
 
@@ -58,7 +58,7 @@ update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s)
   updated_at = clock_timestamp()
 where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in ('pending', 'running')
   and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
-returning r.run_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
+returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
 
 _END_OWNERLESS = """
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
@@ -178,6 +178,91 @@ class Cancelled:
         return bool(self.ended or self.live)
 
 
+def _of_many(statement: str) -> str:
+    return statement.replace("r.thread_id = %(thread_id)s", f"r.thread_id = any({queue.LOCKED})")
+
+
+# Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
+_WISH_MANY = _of_many(_WISH).replace(
+    "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))",
+    """r.run_id = any(array(select f.run_id from slackwater.runs f
+    where f.run_id = any(%(run_ids)s::uuid[]) and f.status in ('pending', 'running') for no key update skip locked))""",
+)
+
+# What has run and waits to go on has something to roll back, which is a thread's matter.
+_END_AND_SHOW_MANY = _of_many(_END_AND_SHOW).replace(
+    "r.cancel_action is not null",
+    f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{queue.DONE_NOW}",
+)
+
+_DELETE_UNTOUCHED = f"""
+delete from slackwater.runs r where r.thread_id = any({queue.LOCKED}) and r.owner = %(owner)s
+  and r.status = 'interrupted' and r.cancel_action = 'rollback' and r.fence = 0"""
+
+# Of a thread that nothing has run on there is nothing to read.
+_SHOW_EMPTY = f"""
+update slackwater.threads t set status = case when t.error ->> 'error' <> 'UserInterrupt' then 'error' else 'idle' end,
+  "values" = null, interrupts = '{{}}', updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
+where t.thread_id = any({queue.LOCKED}) and t.owner = %(owner)s and t.status = 'busy'
+  and (select true from checkpoints k where k.thread_id = t.thread_id::text and k.checkpoint_ns = '' limit 1) is null
+  and (select true from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running') limit 1) is null
+returning t.thread_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledMany:
+    """What a wish to cancel runs of several threads found."""
+
+    runs: Cancelled
+    unread: tuple[UUID, ...]
+    """The threads that have to be read again."""
+    left: dict[UUID, list[UUID]]
+    """Runs to be cancelled with their threads alone, by these: to be rolled back, or with a row that somebody had locked."""
+    next_ready: bool
+
+
+async def cancel_many(
+    database: Database, *, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
+) -> CancelledMany:
+    """`cancel` for runs of several threads at once, as far as that can be: what is left is to be cancelled by `cancel`."""
+    params: dict[str, Any] = {
+        "owner": owner,
+        "threads": list(run_ids),
+        "run_ids": [run_id for of_thread in run_ids.values() for run_id in of_thread],
+        "action": action.value,
+        "by": reason,
+    }
+    _, wished, ended, _, shown, promoted, _ = await database.pipeline(
+        (queue.LOCK_FREE, params),
+        (_WISH_MANY, params),
+        (_END_AND_SHOW_MANY, params),
+        (_DELETE_UNTOUCHED, params),
+        (_SHOW_EMPTY, params),
+        (queue.PROMOTE_LOCKED, params),
+        (queue.NOTIFY, {"hint": queue.HINT_CANCEL}),
+    )
+    gone, empty = {row["run_id"] for row in ended}, {row["thread_id"] for row in shown}
+    told = gone | {row["run_id"] for row in wished if row["status"] == "running"}
+    left = {
+        thread_id: rest
+        for thread_id, of_thread in run_ids.items()
+        if (rest := [run_id for run_id in of_thread if run_id not in told])
+    }
+    unread = dict.fromkeys(row["thread_id"] for row in wished if row["run_id"] in gone)
+    return CancelledMany(
+        _found(wished, ended),
+        tuple(thread_id for thread_id in unread if thread_id not in empty),
+        left,
+        queue.is_due(promoted),
+    )
+
+
+def _found(wished: Sequence[Row], ended: Sequence[Row]) -> Cancelled:
+    live = {row["run_id"]: CancelWish.of(row) for row in wished if row["status"] == "running"}
+    orphans = tuple(row["run_id"] for row in wished if row["status"] == "running" and row["expired"])
+    return Cancelled(tuple(row["run_id"] for row in ended), live, orphans)
+
+
 async def cancel(
     database: Database,
     *,
@@ -203,7 +288,4 @@ async def cancel(
         (queue.PROMOTE, params),
         (queue.NOTIFY, {"hint": queue.HINT_CANCEL}),
     )
-    wished, ended = answers[1], answers[2]
-    live = {row["run_id"]: CancelWish.of(row) for row in wished if row["status"] == "running"}
-    orphans = tuple(row["run_id"] for row in wished if row["status"] == "running" and row["expired"])
-    return Cancelled(tuple(row["run_id"] for row in ended), live, orphans)
+    return _found(answers[1], answers[2])

@@ -36,6 +36,35 @@ A run that has started keeps its thread until it is terminal, also while it is s
 one that slipped in between would move the thread's head, and the older one would resume as a no-op.
 """
 
+LOCKED = "(select current_setting('slackwater.locked')::uuid[])::uuid[]"
+"""The threads that LOCK_FREE has locked; read once for each statement."""
+
+LOCK_FREE = """
+select set_config('slackwater.locked', coalesce(array_agg(thread_id), '{}')::text, true) from (
+  select thread_id from slackwater.threads where thread_id = any(%(threads)s::uuid[]) and owner = %(owner)s
+  for update skip locked) t"""
+"""LOCK for those of several threads that nobody has locked, which the rest of the transaction knows as LOCKED."""
+
+PROMOTE_LOCKED = f"""
+with head as (
+  select h.run_id from unnest({LOCKED}) as t(thread_id) cross join lateral (
+    (select r.run_id from slackwater.runs r where r.thread_id = t.thread_id and r.holds_thread and r.status = 'pending')
+    union all
+    (select r.run_id from slackwater.runs r where r.thread_id = t.thread_id and r.status = 'pending'
+       and (select true from slackwater.runs h where h.thread_id = t.thread_id and h.holds_thread) is null
+     order by r.available_at, r.seq limit 1)) h
+), concerned as (
+  select run_id from head
+  union
+  select r.run_id from unnest({LOCKED}) as t(thread_id) cross join lateral (
+    select run_id from slackwater.runs r where r.thread_id = t.thread_id and r.ready offset 0) r
+)
+update slackwater.runs r set ready = not r.ready
+from concerned c
+where r.run_id = c.run_id and r.owner = %(owner)s and r.ready <> (r.run_id in (select run_id from head))
+returning r.ready, r.available_at <= clock_timestamp() as due"""
+"""PROMOTE for the threads that LOCK_FREE has locked."""
+
 READY = """
 select exists (select 1 from slackwater.runs
   where thread_id = %(thread_id)s and ready and available_at <= clock_timestamp()) as ready"""

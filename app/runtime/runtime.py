@@ -282,15 +282,37 @@ class Runtime:
         cancelled = await cancel.cancel(
             self.database, owner=owner, thread_id=thread_id, run_ids=run_ids, action=action, reason=reason
         )
-        for run_id, wish in cancelled.live.items():
-            self._stop_here(run_id, wish)
-        if cancelled.orphans:
-            await takeover.take_over_expired(self, cancelled.orphans)
+        await self._wished(cancelled)
         if cancelled.ended:
             self.outbox.nudge()
             await self.refresh_thread(thread_id)
             self.worker.offer()
         return cancelled
+
+    async def cancel_many(
+        self, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
+    ) -> bool:
+        """The same for the runs of several threads, by their threads; whether there was anything to cancel."""
+        many = await cancel.cancel_many(
+            self.database, owner=owner, run_ids=run_ids, action=action, reason=reason
+        )
+        await self._wished(many.runs)
+        if many.runs.ended:
+            self.outbox.nudge()
+        for thread_id in many.unread:
+            await self.refresh_thread(thread_id)
+        if many.next_ready:
+            self.worker.offer()
+        found = many.runs.found
+        for thread_id, of_thread in many.left.items():
+            found = (await self.cancel(owner, thread_id, of_thread, action, reason)).found or found
+        return found
+
+    async def _wished(self, cancelled: Cancelled) -> None:
+        for run_id, wish in cancelled.live.items():
+            self._stop_here(run_id, wish)
+        if cancelled.orphans:
+            await takeover.take_over_expired(self, cancelled.orphans)
 
     def _stop_here(self, run_id: UUID, wish: CancelWish) -> None:
         attempt = self.worker.live.get(run_id)

@@ -104,6 +104,7 @@ class Meter:
             ("fetch_page", paging),
             ("execute", executing),
             ("pipeline", pipelining),
+            ("write", pipelining),
         ):
             patch.setattr(Database, name, method)
 
