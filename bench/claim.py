@@ -112,7 +112,7 @@ async def _measure(
 
 @asynccontextmanager
 async def _queued(uri: str, queue: Queue, size: int) -> AsyncIterator[Database]:
-    database = Database(uri, max_size=2, statement_seconds=30, name="bench")
+    database = Database(uri, max_size=4, statement_seconds=30, name="bench")
     await database.open()
     try:
         params = {

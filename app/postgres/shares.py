@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, LiteralString
 
+from app.postgres.arrays import IntArray, LongArray, TextArray
+
 OWNERS = 64
 """Owners that are looked up at once behind a long queue. The next claim goes on after the last of them."""
 REMEMBERED = 128
@@ -112,7 +114,7 @@ class Shares:
         owners = [*self._turns, *(owner for owner in counts if owner not in self._turns)]
         return {
             "after": self._after,
-            "owners": owners,
-            "in_hand": [counts[owner] for owner in owners],
-            "turns": [self._turns.get(owner) for owner in owners],
+            "owners": TextArray(owners),
+            "in_hand": IntArray([counts[owner] for owner in owners]),
+            "turns": LongArray([self._turns.get(owner) for owner in owners]),
         }

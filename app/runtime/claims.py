@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from app.postgres import shares
+from app.postgres.arrays import TextArray, UuidArray
 from app.postgres.pool import Database, Row
 from app.postgres.shares import Shares
 from app.runtime.lease import Lease
@@ -141,7 +142,7 @@ with recursive {_SUSPECTS}, {
     )
 }, room as (
   -- In the order in which everybody takes these locks.
-  select owner, slackwater.room_of(owner, %(max_running)s) as room
+  select owner, slackwater.room_of(owner, %(max_running)s::int) as room
   from (select distinct owner from candidate order by owner offset 0) c where %(max_running)s::int is not null
 ), ordered as (
   select c.run_id, c.thread_id from candidate c left join room m on m.owner = c.owner
@@ -197,19 +198,19 @@ async def claim(
     share = share or Shares()
     params = {
         "worker": worker,
-        "graphs": list(graphs),
+        "graphs": TextArray(list(graphs)),
         "limit": limit,
         "lease": lease_seconds,
-        "occupied": list(occupied),
+        "occupied": UuidArray(list(occupied)),
     }
     sent, rows = time.monotonic(), list[Row]()
     if share.alone and max_running is None:
-        rows = await database.fetch(_CLAIM_ALONE, params)
+        (rows,) = await database.write((_CLAIM_ALONE, params))
         share.alone = rows[0]["alone"]
     if not rows or not share.alone:
         sent = time.monotonic()
-        rows = await database.fetch(
-            _CLAIM, {**params, "max_running": max_running, **share.parameters(in_hand)}
+        (rows,) = await database.write(
+            (_CLAIM, {**params, "max_running": max_running, **share.parameters(in_hand)})
         )
         share.looked(rows[0]["looked_until"])
         share.alone = rows[0]["alone"]

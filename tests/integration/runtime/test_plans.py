@@ -78,7 +78,8 @@ async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Se
     """The statements of a whole sweep, and of whoever looks for work, with their parameters."""
     process = await fleet.start(begin=False)
     sent: Sent = {}
-    fetch, execute, pipeline = Database.fetch, Database.execute, Database.pipeline
+    fetch, execute = Database.fetch, Database.execute
+    together = {"pipeline": Database.pipeline, "write": Database.write}
 
     async def fetching(self: Database, sql: Any, params: Any = None) -> Any:
         sent[sql] = params or {}
@@ -88,14 +89,18 @@ async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Se
         sent[sql] = params or {}
         return await execute(self, sql, params)
 
-    async def pipelining(self: Database, *statements: Any) -> Any:
-        sent.update({sql: params or {} for sql, params in statements})
-        return await pipeline(self, *statements)
+    def sending(name: str) -> Any:
+        async def sends(self: Database, *statements: Any) -> Any:
+            sent.update({sql: params or {} for sql, params in statements})
+            return await together[name](self, *statements)
+
+        return sends
 
     with monkeypatch.context() as patch:
         patch.setattr(Database, "fetch", fetching)
         patch.setattr(Database, "execute", executing)
-        patch.setattr(Database, "pipeline", pipelining)
+        for name in together:
+            patch.setattr(Database, name, sending(name))
         await process.runtime.sweep()
         await process.claim(4)
         await claims.any_ready(process.database, graphs=["line"])
