@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from app.postgres.pool import Database
+from app.runtime.journal import Event, EventId
+from app.runtime.partials import DELTA_OF, Partials
 
 Row = dict[str, Any]
 
@@ -99,12 +101,19 @@ async def list_(
     return await database.fetch_page(_LIST, params, limit)
 
 
-_VALUES = """
-select distinct on (run_id) run_id, data from slackwater.run_events
-where run_id = any(%(run_ids)s::uuid[]) and event = 'values' order by run_id, fence desc, seq desc"""
+_VALUES = f"""
+select distinct on (run_id) run_id, fence, seq, event, data from slackwater.run_events
+where run_id = any(%(run_ids)s::uuid[]) and event in ('values', '{DELTA_OF}values') order by run_id, fence desc, seq desc"""
 
 
-async def last_values(database: Database, run_ids: list[UUID]) -> dict[UUID, str]:
+async def last_values(database: Database, run_ids: list[UUID]) -> dict[UUID, bytes]:
     """What runs have come to, as JSON, as long as their logs are kept: for those after which others have come."""
     rows = await database.fetch_page(_VALUES, {"run_ids": run_ids}, len(run_ids)) if run_ids else []
-    return {row["run_id"]: row["data"] for row in rows}
+    found = {}
+    for row in rows:
+        event = Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
+        # Fences are those of one thread: each run has a reader of its own.
+        whole = await Partials(database, lambda: True).whole(event, row["run_id"])
+        if whole is not None and whole.name == "values":
+            found[row["run_id"]] = whole.data
+    return found

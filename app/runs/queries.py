@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
+from app.runtime.journal import Event, EventId
+from app.runtime.partials import DELTA_OF, Partials
 
 Row = dict[str, Any]
 
@@ -100,26 +103,32 @@ async def face(database: Database, owner: str, thread_id: UUID) -> Row | None:
 TOLD_BYTES = 4_000_000
 """How much of them is read at a time. One event may have more."""
 
-_TOLD = """
+_TOLD = f"""
 select fence, seq, event, data, place < count as more from (
   select fence, seq, event, data, row_number() over told as place, count(*) over () as count,
     sum(octet_length(data)) over told as bytes
   from slackwater.run_events e where run_id = %(run_id)s and (fence, seq) > (%(fence)s, %(seq)s)
-    and (event = 'error' or event in ('values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
-      select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s and l.event = 'values'
-      order by l.fence desc, l.seq desc limit 1)))
+    and (event = 'error' or event in ('values', '{DELTA_OF}values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
+      select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s
+        and l.event in ('values', '{DELTA_OF}values') order by l.fence desc, l.seq desc limit 1)))
   window told as (order by fence, seq)) e
 where place = 1 or bytes <= %(bytes)s order by fence, seq"""
 
 
-async def told(database: Database, run_id: UUID) -> AsyncGenerator[Row]:
+async def told(database: Database, run_id: UUID) -> AsyncGenerator[Event]:
     """The events of a finished run that its wait body is made of. Any state may look as if it asked something."""
+    partials = Partials(database, lambda: True)
     last: Mapping[str, Any] = {"fence": -1, "seq": -1, "more": True}
     while last["more"]:
         after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": TOLD_BYTES}
         rows = await database.fetch(_TOLD, after)
-        for row in rows:
-            yield row
+        events = [
+            Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode()) for row in rows
+        ]
+        async with aclosing(partials.restored(events, run_id, TOLD_BYTES)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
         last = rows[-1] if rows else {"more": False}
 
 

@@ -306,7 +306,7 @@ async def _body(services: Services, principal: Principal, thread_id: UUID, run_i
     if row is not None and row["status"] in TERMINAL:
         async with aclosing(queries.told(services.database, run_id)) as events:
             async for told in events:
-                collector.feed(told["event"], told["data"].encode())
+                collector.feed(told.name, told.data)
     else:
         try:
             async with aclosing(services.runtime.follow(run_id)) as batches:

@@ -49,8 +49,9 @@ class Event:
 
     name: str
     data: bytes
-    message_id: str | None = None
-    """Of a partial message: each is the one before, and something more."""
+    series: str | None = None
+    """Each event of it says what the one before has said, and something new: the id of a partial message, or for a state
+    the event's own name."""
 
 
 class Chunk(NamedTuple):
@@ -197,15 +198,22 @@ class Encoder:
             return self._encode_message(ns, chunk)
         if mode not in self._plain:
             return []
-        if mode == "values" and chunk is self._values and not ns:
-            data = self.last_values or b"null"
-        elif mode == "checkpoints":
+        if mode == "values":
+            return [self._encode_values(ns, chunk)]
+        if mode == "checkpoints":
             data = dumps(_public_checkpoint(chunk))
         elif mode == "debug" and chunk["type"] == "checkpoint":
             data = dumps({**chunk, "payload": _debug_checkpoint(chunk["payload"])})
         else:
             data = dumps(chunk)
         return [Event(self._name(mode, ns), data)]
+
+    def _encode_values(self, ns: tuple[str, ...], chunk: Any) -> Event:
+        name = self._name("values", ns)
+        if isinstance(chunk, dict) and INTERRUPT in chunk:
+            return Event(name, dumps(chunk))
+        data = self.last_values if chunk is self._values and not ns else None
+        return Event(name, dumps(chunk) if data is None else data, name)
 
     def _encode_message(self, ns: tuple[str, ...], chunk: tuple[BaseMessage, dict[str, Any]]) -> list[Event]:
         if self._tuples:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
@@ -25,9 +26,12 @@ from app.runtime.bodies import current_bodies
 from app.runtime.callbacks import Last
 from app.runtime.control import is_drain
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
+from app.runtime.journal import Event as JournalEvent
+from app.runtime.journal import EventId
 from app.runtime.options import durability, run_config
 from app.runtime.outcome import CannotBegin
 from app.runtime.pace import Pace
+from app.runtime.partials import DELTA, DELTA_OF, PARTIAL, Partials
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled
@@ -39,6 +43,7 @@ from app.runtime.writer import Refused
 
 if TYPE_CHECKING:
     from app.graphs.registry import Graph
+    from app.postgres.pool import Database
 
 
 BODIES_SECONDS = 5.0
@@ -239,20 +244,30 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
         told_of = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
-        rows = await attempt.saver.patiently(lambda: shop.database.fetch(told_of, {"run_id": run.run_id}))
-        told = ((row["event"], row["data"].encode()) for row in rows)
+        told = await attempt.saver.patiently(lambda: _told(shop.database, run.run_id, told_of))
         published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
+
+
+async def _told(database: Database, run_id: UUID, statement: str) -> list[tuple[str, bytes]]:
+    """Name and data of what the run has told, but for partial messages: LangGraph does not repeat them."""
+    partials, told = Partials(database, lambda: True), []
+    for row in await database.fetch(statement, {"run_id": run_id}):
+        event = JournalEvent(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
+        if event.name not in (PARTIAL, DELTA) and (whole := await partials.whole(event, run_id)) is not None:
+            told.append((whole.name, whole.data))
+    return told
 
 
 _BOUNDARIES = {"values", "checkpoints"}
 """The events that each superstep of the root graph ends with, for readers who asked for them."""
 
-_PUBLISHED = """
+_PUBLISHED = f"""
 with since as (
-  select fence, seq from slackwater.run_events where run_id = %(run_id)s and event in ('values', 'checkpoints')
+  select fence, seq from slackwater.run_events where run_id = %(run_id)s
+    and event in ('values', '{DELTA_OF}values', 'checkpoints')
   order by fence desc, seq desc offset 5 limit 1)
-select event, data from slackwater.run_events where run_id = %(run_id)s
+select fence, seq, event, data from slackwater.run_events where run_id = %(run_id)s
   and (fence, seq) >= (coalesce((select fence from since), 0), coalesce((select seq from since), 0))
 order by fence, seq"""
 """The last three boundaries, of two events each: `async` durability loses two supersteps at most."""
@@ -263,7 +278,7 @@ _SAID = """select fence, seq, event, case when event like 'custom%%' then '' els
   from slackwater.run_events where run_id = %(run_id)s"""
 
 _RECENT = f"""
-select event, data from (
+select fence, seq, event, data from (
   ({_SAID} order by fence, seq limit {FIRST_EVENTS})
   union
   ({_SAID} order by fence desc, seq desc limit {RECENT_EVENTS})) told
@@ -366,7 +381,7 @@ async def _say_the_rest(
 
 def _publish(saver: RunSaver, events: Iterable[Event]) -> None:
     for event in events:
-        saver.publish(event.name, event.data, event.message_id)
+        saver.publish(event.name, event.data, event.series)
 
 
 async def _before_more(saver: RunSaver, bounded: bool) -> None:

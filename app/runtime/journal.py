@@ -75,15 +75,15 @@ class Journal:
         self._deltas = Deltas()
         self._changed = asyncio.Event()
 
-    def append(self, name: str, data: bytes, message_id: str | None = None) -> None:
+    def append(self, name: str, data: bytes, series: str | None = None) -> None:
         """Publish an event: readers here see it now, the table gets it with the next write.
 
-        `message_id`: of a partial message. The table gets what it adds to the one before.
+        `series`: those that each say what the one before has said, and something new. The table gets what is new.
         """
         self._seq += 1
         event = Event(EventId(self.fence, self._seq), name, data)
         self._events.append(event)
-        self._unwritten.append(event if message_id is None else self._deltas.row(message_id, event))
+        self._unwritten.append(event if series is None else self._deltas.row(series, event))
         self._bytes += len(data)
         self._wake()
 

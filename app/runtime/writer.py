@@ -152,11 +152,11 @@ class Writer:
 
     # What its owner calls
 
-    def publish(self, name: str, data: bytes, message_id: str | None = None) -> None:
+    def publish(self, name: str, data: bytes, series: str | None = None) -> None:
         """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
         if self.lease.over or self.lease.forgotten:
             return  # its run was ended, or goes on, without whoever says this
-        self.journal.append(name, data, message_id)
+        self.journal.append(name, data, series)
         if self._flush is None and self._writer is None:
             self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
 

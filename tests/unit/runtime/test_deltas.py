@@ -1,4 +1,4 @@
-"""What a partial message is stored as, and what is made of that again: the very bytes."""
+"""What a partial message or a state is stored as, and what is made of that again: the very bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.runtime import partials
 from app.runtime.journal import Event, EventId, Journal
-from app.runtime.partials import DELTA, PARTIAL, _applied, _delta, _Message
+from app.runtime.partials import DELTA, DELTA_OF, LEAST_BYTES, PARTIAL, _applied, _delta, _Said
 
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 
@@ -16,14 +16,18 @@ TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
 def test_any_two_texts(head: str, one: str, other: str, tail: str) -> None:
     before, after = f"{head}{one}{tail}".encode(), f"{head}{other}{tail}".encode()
-    whole, base, *change = orjson.loads(_delta(_Message(before, 7, 3), after))
-    assert (whole, base) == (3, 7)
-    assert _applied(before, *change) == after
+    delta = _delta(_Said(before, 7, 3), after)
+    if delta is None:
+        assert len(other.encode()) * 2 > len(after)
+    else:
+        whole, base, *change = orjson.loads(delta)
+        assert (whole, base) == (3, 7)
+        assert _applied(before, *change) == after
 
 
 def test_a_token_is_stored_as_a_token() -> None:
     before, after = b'[{"content":"Hello wor","id":"x"}]', b'[{"content":"Hello world","id":"x"}]'
-    assert _delta(_Message(before, 7, 3), after) == b'[3,7,22,12,"ld"]'
+    assert _delta(_Said(before, 7, 3), after) == b'[3,7,22,12,"ld"]'
 
 
 def said(journal: Journal, message: str, text: str) -> Event:
@@ -68,7 +72,47 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
     journal = Journal(1)
     for n in range(500):
         said(journal, f"m{n}", "x" * 10_000)
-    kept = journal._deltas._messages._messages.values()
+    kept = journal._deltas._series.of(PARTIAL)._said.values()
     assert sum(len(message.data) for message in kept) <= partials.KEEP_BYTES + 10_100
     assert said(journal, "m0", "x" * 10_001).name == PARTIAL  # it was forgotten
     assert said(journal, "m499", "x" * 10_001).name == DELTA
+
+
+def stated(journal: Journal, state: dict[str, object], name: str = "values") -> Event:
+    """The row of the state."""
+    journal.append(name, orjson.dumps(state), name)
+    return journal.take()[-1]
+
+
+def test_a_state_is_stored_as_what_is_new_in_it() -> None:
+    journal, lines = Journal(3), ["x" * 99] * 50
+    assert stated(journal, {"lines": lines, "n": 1}).name == "values"
+    journal.append("updates", b"{}")
+    row = stated(journal, {"lines": [*lines, "new"], "n": 1})
+    assert row == Event(EventId(3, 3), f"{DELTA_OF}values", b'[1,1,5109,8,",\\"new\\""]')
+    # of the same graph, and not of one beside it
+    assert stated(journal, {"lines": lines}, "values|child:1").name == "values|child:1"
+    assert stated(journal, {"lines": [*lines, "more"]}, "values|child:1").data.startswith(b"[4,4,")
+    assert stated(journal, {"lines": [*lines, "new", "er"], "n": 1}).data.startswith(b"[1,3,")
+    # whoever reads in this process gets wholes
+    assert {event.name for event in journal.after(EventId(0, 0)) or ()} == {
+        "values",
+        "updates",
+        "values|child:1",
+    }
+
+
+def test_a_small_state_is_stored_whole() -> None:
+    journal = Journal(1)
+    for n in range(3):
+        assert stated(journal, {"line": "x" * (LEAST_BYTES - 12)}) == Event(
+            EventId(1, n + 1), "values", orjson.dumps({"line": "x" * (LEAST_BYTES - 12)})
+        )
+
+
+def test_messages_and_states_do_not_make_each_other_forgotten() -> None:
+    journal = Journal(1)
+    stated(journal, {"line": "x" * 2 * partials.KEEP_BYTES})
+    said(journal, "a", "y" * 2 * partials.KEEP_BYTES)
+    assert stated(journal, {"line": "x" * 2 * partials.KEEP_BYTES}).name == f"{DELTA_OF}values"
+    assert said(journal, "a", "y" * 2 * partials.KEEP_BYTES + "y").name == DELTA
