@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from app.postgres.pool import Database
-from app.runtime.journal import Event, EventId
-from app.runtime.partials import DELTA_OF, Partials
+from app.runtime.deltas import DELTA_OF
+from app.runtime.journal import event_of
+from app.runtime.partials import Partials
 
 Row = dict[str, Any]
 
@@ -111,9 +112,8 @@ async def last_values(database: Database, run_ids: list[UUID]) -> dict[UUID, byt
     rows = await database.fetch_page(_VALUES, {"run_ids": run_ids}, len(run_ids)) if run_ids else []
     found = {}
     for row in rows:
-        event = Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
         # Fences are those of one thread: each run has a reader of its own.
-        whole = await Partials(database, lambda: True).whole(event, row["run_id"])
+        whole = await Partials(database, lambda: True).whole(event_of(row), row["run_id"])
         if whole is not None and whole.name == "values":
             found[row["run_id"]] = whole.data
     return found

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from app.postgres.pool import Database
 from app.runtime import cancel, queue
-from app.runtime.journal import Event, EventId
-from app.runtime.partials import DELTA_OF, Partials
+from app.runtime.deltas import DELTA_OF
+from app.runtime.journal import BEGINNING, Event, event_of
+from app.runtime.partials import Partials
 
 Row = dict[str, Any]
 
@@ -122,10 +123,8 @@ async def told(database: Database, run_id: UUID) -> AsyncGenerator[Event]:
     while last["more"]:
         after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": TOLD_BYTES}
         rows = await database.fetch(_TOLD, after)
-        events = [
-            Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode()) for row in rows
-        ]
-        async with aclosing(partials.restored(events, run_id, TOLD_BYTES)) as batches:
+        events = [event_of(row) for row in rows]
+        async with aclosing(partials.restored(events, run_id, TOLD_BYTES, BEGINNING)) as batches:
             async for batch in batches:
                 for event in batch:
                     yield event

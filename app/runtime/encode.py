@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.errors import Invalid
-from app.runtime.partials import PARTIAL
+from app.runtime.deltas import PARTIAL
 from app.runtime.resumption import Published, Resumption
 from app.wire import dumps
 

@@ -25,13 +25,14 @@ from app.runtime.attempt import Attempt
 from app.runtime.bodies import current_bodies
 from app.runtime.callbacks import Last
 from app.runtime.control import is_drain
+from app.runtime.deltas import DELTA_OF, PARTIAL
 from app.runtime.encode import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
-from app.runtime.journal import Event as JournalEvent
-from app.runtime.journal import EventId
+from app.runtime.journal import BATCH_BYTES, BEGINNING, event_of
 from app.runtime.options import durability, run_config
 from app.runtime.outcome import CannotBegin
 from app.runtime.pace import Pace
-from app.runtime.partials import DELTA, DELTA_OF, PARTIAL, Partials
+from app.runtime.packs import DELTA, PACK
+from app.runtime.partials import Partials
 from app.runtime.resumption import Published
 from app.runtime.saver import RunSaver
 from app.runtime.settlement import Settled
@@ -250,13 +251,12 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
 
 
 async def _told(database: Database, run_id: UUID, statement: str) -> list[tuple[str, bytes]]:
-    """Name and data of what the run has told, but for partial messages: LangGraph does not repeat them."""
-    partials, told = Partials(database, lambda: True), []
-    for row in await database.fetch(statement, {"run_id": run_id}):
-        event = JournalEvent(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
-        if event.name not in (PARTIAL, DELTA) and (whole := await partials.whole(event, run_id)) is not None:
-            told.append((whole.name, whole.data))
-    return told
+    """Name and data of what the run has told, but for what LangGraph does not repeat."""
+    found = [event_of(row) for row in await database.fetch(statement, {"run_id": run_id}) if row["data"]]
+    rows = [row for row in found if row.name.removeprefix(PACK) not in (PARTIAL, DELTA)]
+    told = Partials(database, lambda: True).restored(rows, run_id, BATCH_BYTES, BEGINNING)
+    async with aclosing(told) as batches:
+        return [(event.name, event.data) async for batch in batches for event in batch]
 
 
 _BOUNDARIES = {"values", "checkpoints"}
@@ -274,7 +274,7 @@ order by fence, seq"""
 
 FIRST_EVENTS, RECENT_EVENTS = 100, 10_000
 
-_SAID = """select fence, seq, event, case when event like 'custom%%' then '' else data end as data
+_SAID = f"""select fence, seq, event, case when event like any('{{custom%%,{PACK}custom%%}}') then '' else data end as data
   from slackwater.run_events where run_id = %(run_id)s"""
 
 _RECENT = f"""

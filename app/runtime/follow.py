@@ -17,7 +17,8 @@ from uuid import UUID
 from app import wire
 from app.postgres.pool import Row
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId
+from app.runtime.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId, event_of
+from app.runtime.packs import first_id
 from app.runtime.partials import Partials
 from app.runtime.states import TERMINAL
 
@@ -193,12 +194,12 @@ class Follower:
             rows = await self._runtime.database.fetch(
                 _EVENTS, {"run_ids": [run_id], "fences": [cursor.fence], "seqs": [cursor.seq]}
             )
-            events = [_event(row) for row in rows]
+            events = [event_of(row) for row in rows]
             within = [event for event in events if event.id <= upto]
             if within:
-                told = [*gap(cursor, within[0].id), *within]
-                cursor = within[-1].id
-                async with aclosing(partials.restored(told, run_id, BATCH_BYTES)) as batches:
+                told = [*gap(cursor, first_id(within[0], cursor)), *within]
+                after, cursor = cursor, within[-1].id
+                async with aclosing(partials.restored(told, run_id, BATCH_BYTES, after)) as batches:
                     async for batch in batches:
                         yield batch
             if len(within) < len(events) or not _is_more(rows):
@@ -226,9 +227,9 @@ class Follower:
             events, reader.events = reader.events, []
             over = reader.status in TERMINAL and not reader.more
             if events:
-                told = [*gap(reader.cursor, events[0].id), *events]
-                reader.cursor = events[-1].id
-                async with aclosing(partials.restored(told, run_id, BATCH_BYTES)) as batches:
+                told = [*gap(reader.cursor, first_id(events[0], reader.cursor)), *events]
+                after, reader.cursor = reader.cursor, events[-1].id
+                async with aclosing(partials.restored(told, run_id, BATCH_BYTES, after)) as batches:
                     async for batch in batches:
                         yield batch, False
                 yield [], over
@@ -289,7 +290,7 @@ class Follower:
             if full and not own:
                 continue  # perhaps there was no room for them
             run = found.get(reader.run_id)
-            new = reader.events = [_event(row) for row in own]
+            new = reader.events = [event_of(row) for row in own]
             reader.more = _is_more(own)
             reader.status = run["status"] if run else None
             reader.last_event = run["last_event"] if run else None
@@ -313,9 +314,3 @@ def gap(cursor: EventId, first: EventId) -> list[Event]:
     if first.seq == expected:
         return []
     return [Event(EventId(first.fence, first.seq - 1), "gap", wire.dumps({"first_available_id": str(first)}))]
-
-
-def _event(row: dict[str, object]) -> Event:
-    return Event(
-        EventId(int(str(row["fence"])), int(str(row["seq"]))), str(row["event"]), str(row["data"]).encode()
-    )

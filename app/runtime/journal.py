@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from app.runtime.partials import Deltas
+from app.runtime.deltas import Deltas
+from app.runtime.packs import packed
 
 BATCH_BYTES = 500_000
 """What a reader gets at a time, and so what waits for a slow one; more if a single event has more."""
@@ -45,11 +46,16 @@ BEGINNING = EventId(0, 0)
 
 
 class Event(NamedTuple):
-    """One logged event; `data` is JSON."""
+    """One logged event, `data` is JSON; or a row of the table with one or several (`app.runtime.packs`)."""
 
     id: EventId
     name: str
     data: bytes
+
+
+def event_of(row: Mapping[str, Any]) -> Event:
+    """Of a row with `fence`, `seq`, `event` and `data`."""
+    return Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
 
 
 class Ending(Enum):
@@ -71,7 +77,8 @@ class Journal:
         self._bytes = 0
         self._seq = 0
         self._unwritten: deque[Event] = deque()
-        """As the table gets them."""
+        """As the table gets them, but for packs."""
+        self._unwritten_bytes = 0
         self._deltas = Deltas()
         self._changed = asyncio.Event()
 
@@ -83,7 +90,9 @@ class Journal:
         self._seq += 1
         event = Event(EventId(self.fence, self._seq), name, data)
         self._events.append(event)
-        self._unwritten.append(event if series is None else self._deltas.row(series, event))
+        row = event if series is None else self._deltas.row(series, event)
+        self._unwritten.append(row)
+        self._unwritten_bytes += len(row.data)
         self._bytes += len(data)
         self._wake()
 
@@ -105,16 +114,16 @@ class Journal:
     @property
     def unwritten_bytes(self) -> int:
         """How many bytes of data those have."""
-        return sum(len(event.data) for event in self._unwritten)
+        return self._unwritten_bytes
 
     def take(self) -> list[Event]:
-        """The events to write now. They stay unwritten until `written` confirms them."""
-        return list(self._unwritten)
+        """The rows to write now. Their events stay unwritten until `written` confirms them."""
+        return packed(self._unwritten)
 
-    def written(self, count: int) -> None:
-        """Confirm that the table has the first `count` unwritten events; memory may forget old ones now."""
-        for _ in range(count):
-            self._unwritten.popleft()
+    def written(self, rows: Sequence[Event]) -> None:
+        """Confirm that the table has these rows and all before them; memory may forget old events now."""
+        while rows and self._unwritten and self._unwritten[0].id <= rows[-1].id:
+            self._unwritten_bytes -= len(self._unwritten.popleft().data)
         written = self._seq - len(self._unwritten)
         while self._events and self._events[0].id.seq <= written and self._overfull():
             self._bytes -= len(self._events.popleft().data)

@@ -19,6 +19,7 @@ from uuid import UUID
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime.follow import FOLLOW_SECONDS, PAGE, ROUND_BYTES, RunGone, StreamCut, gap
 from app.runtime.journal import BATCH_BYTES, BEGINNING, EventId
+from app.runtime.packs import first_id
 from app.runtime.partials import Partials
 
 if TYPE_CHECKING:
@@ -193,12 +194,14 @@ class ThreadLog:
             entries, reader.entries = reader.entries, []
             if entries:
                 batch: list[Entry] = []
+                after = reader.cursor
                 for entry in entries:
-                    batch += [*(Entry(*missing) for missing in gap(reader.cursor, entry.id)), entry]
+                    first = first_id(entry, reader.cursor)
+                    batch += [*(Entry(*missing) for missing in gap(reader.cursor, first)), entry]
                     reader.cursor = entry.id
                 if reader.more:
                     self._nudged.set()
-                async with aclosing(partials.restored(batch, None, BATCH_BYTES)) as restored:
+                async with aclosing(partials.restored(batch, None, BATCH_BYTES, after)) as restored:
                     async for part in restored:
                         yield part
             elif self._has_cut(reader):

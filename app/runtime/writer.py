@@ -275,11 +275,11 @@ class Writer:
             for waiter in group.waiting:
                 waiter.cancel()
             self._failed(Refused())
-            self.journal.written(len(events))
+            self.journal.written(events)
         except Exception as error:
             group, events = self._take()
             self._failed(error)
-            self.journal.written(len(events))
+            self.journal.written(events)
             for waiter in group.waiting:
                 if not waiter.done():
                     waiter.set_exception(error)
@@ -295,7 +295,7 @@ class Writer:
             self.input_applied = True
         if (newest := _newest(group, events)) is not None:
             self.lease.acknowledged["writer"] = newest
-        self.journal.written(len(events))
+        self.journal.written(events)
         if events and self.on_stored is not None:
             self.on_stored()
         for checkpoint in group.checkpoints:

@@ -24,7 +24,8 @@ from app.runtime.admission import Admitted, NewRun
 from app.runtime.cancel import CancelAction, Cancelled
 from app.runtime.collector import Collector
 from app.runtime.follow import RunGone, StreamCut
-from app.runtime.journal import BEGINNING, Event, EventId
+from app.runtime.journal import BEGINNING, Event, EventId, event_of
+from app.runtime.packs import unpacked
 from app.runtime.runtime import Runtime
 from app.settings import Settings
 
@@ -363,7 +364,15 @@ class Fleet:
         return row
 
     async def events(self, run_id: UUID) -> list[dict[str, Any]]:
-        """What the log has of the run."""
+        """What the log has of the run, event by event."""
+        return [
+            {"fence": event.id.fence, "seq": event.id.seq, "event": event.name, "data": event.data.decode()}
+            for row in await self.event_rows(run_id)
+            for event in unpacked(event_of(row), BEGINNING)
+        ]
+
+    async def event_rows(self, run_id: UUID) -> list[dict[str, Any]]:
+        """The rows of the run's log."""
         return await self.database.fetch(
             "select fence, seq, event, data from slackwater.run_events where run_id = %s order by fence, seq",
             [run_id],

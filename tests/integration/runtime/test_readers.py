@@ -332,7 +332,7 @@ async def test_a_mistake_while_polling_is_logged_and_the_readers_are_served_all_
 ) -> None:
     told = await fleet.reference(process, "line")
     other = await fleet.start()
-    real, calls = following._event, 0
+    real, calls = following.event_of, 0
 
     def sometimes(row: dict[str, object]) -> Event:
         nonlocal calls
@@ -341,7 +341,7 @@ async def test_a_mistake_while_polling_is_logged_and_the_readers_are_served_all_
             raise ValueError("strange row")
         return real(row)
 
-    monkeypatch.setattr(following, "_event", sometimes)
+    monkeypatch.setattr(following, "event_of", sometimes)
     assert [event.id for event in await other.read(told.row["run_id"])][-1] == told.events[-1].id
     assert "strange row" in caplog.text
 

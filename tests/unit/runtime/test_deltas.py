@@ -6,9 +6,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runtime import partials
+from app.runtime import deltas
+from app.runtime.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
 from app.runtime.journal import Event, EventId, Journal
-from app.runtime.partials import DELTA, DELTA_OF, LEAST_BYTES, PARTIAL, _applied, _delta, _Said
+from app.runtime.packs import DELTA
 
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 
@@ -16,24 +17,31 @@ TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
 def test_any_two_texts(head: str, one: str, other: str, tail: str) -> None:
     before, after = f"{head}{one}{tail}".encode(), f"{head}{other}{tail}".encode()
-    delta = _delta(_Said(before, 7, 3), after)
+    delta = _delta(Said(before, 7, 3), after)
     if delta is None:
         assert len(other.encode()) * 2 > len(after)
     else:
         whole, base, *change = orjson.loads(delta)
         assert (whole, base) == (3, 7)
-        assert _applied(before, *change) == after
+        assert applied(before, *change) == after
 
 
 def test_a_token_is_stored_as_a_token() -> None:
     before, after = b'[{"content":"Hello wor","id":"x"}]', b'[{"content":"Hello world","id":"x"}]'
-    assert _delta(_Said(before, 7, 3), after) == b'[3,7,22,12,"ld"]'
+    assert _delta(Said(before, 7, 3), after) == b'[3,7,22,12,"ld"]'
+
+
+def row_of(journal: Journal) -> Event:
+    """The row of the newest event, which is written at once."""
+    rows = journal.take()
+    journal.written(rows)
+    return rows[-1]
 
 
 def said(journal: Journal, message: str, text: str) -> Event:
     """The row of the partial with which the message has come to `text`."""
     journal.append(PARTIAL, orjson.dumps([{"content": text, "id": message}]), message)
-    return journal.take()[-1]
+    return row_of(journal)
 
 
 def test_messages_go_on_beside_each_other() -> None:
@@ -54,9 +62,9 @@ def test_a_whole_comes_again_after_as_many_bytes_of_deltas_and_after_so_many_eve
     wholes = [row.id.seq for row in rows if row.name == PARTIAL]
     assert wholes[0] == 1
     for whole, following in zip(wholes, [*wholes[1:], 2_001], strict=True):
-        deltas = rows[whole : following - 1]
-        assert sum(len(row.data) for row in deltas) <= len(b'[{"content":"","id":"a"}]') + following
-        assert following - whole <= partials.ROWS
+        between = rows[whole : following - 1]
+        assert sum(len(row.data) for row in between) <= len(b'[{"content":"","id":"a"}]') + following
+        assert following - whole <= deltas.ROWS
     assert sum(len(row.data) for row in rows) < 100_000  # and not two million
     assert sum(row.name == DELTA for row in rows) > 1_900
 
@@ -73,7 +81,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
     for n in range(500):
         said(journal, f"m{n}", "x" * 10_000)
     kept = journal._deltas._series.of(PARTIAL)._said.values()
-    assert sum(len(message.data) for message in kept) <= partials.KEEP_BYTES + 10_100
+    assert sum(len(message.data) for message in kept) <= deltas.KEEP_BYTES + 10_100
     assert said(journal, "m0", "x" * 10_001).name == PARTIAL  # it was forgotten
     assert said(journal, "m499", "x" * 10_001).name == DELTA
 
@@ -81,7 +89,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
 def stated(journal: Journal, state: dict[str, object], name: str = "values") -> Event:
     """The row of the state."""
     journal.append(name, orjson.dumps(state), name)
-    return journal.take()[-1]
+    return row_of(journal)
 
 
 def test_a_state_is_stored_as_what_is_new_in_it() -> None:
@@ -112,7 +120,7 @@ def test_a_small_state_is_stored_whole() -> None:
 
 def test_messages_and_states_do_not_make_each_other_forgotten() -> None:
     journal = Journal(1)
-    stated(journal, {"line": "x" * 2 * partials.KEEP_BYTES})
-    said(journal, "a", "y" * 2 * partials.KEEP_BYTES)
-    assert stated(journal, {"line": "x" * 2 * partials.KEEP_BYTES}).name == f"{DELTA_OF}values"
-    assert said(journal, "a", "y" * 2 * partials.KEEP_BYTES + "y").name == DELTA
+    stated(journal, {"line": "x" * 2 * deltas.KEEP_BYTES})
+    said(journal, "a", "y" * 2 * deltas.KEEP_BYTES)
+    assert stated(journal, {"line": "x" * 2 * deltas.KEEP_BYTES}).name == f"{DELTA_OF}values"
+    assert said(journal, "a", "y" * 2 * deltas.KEEP_BYTES + "y").name == DELTA
