@@ -148,12 +148,14 @@ async def claim(database: Database, times: list[float]) -> ClaimedRun:
     return run
 
 
-async def admit(database: Database, thread_id: UUID | None, times: list[float]) -> ClaimedRun | None:
-    """A new run on a thread, without one on a new thread; it starts at once where the thread is free."""
+async def admit(
+    database: Database, thread_id: UUID | None, times: list[float], *, claim: bool = True
+) -> ClaimedRun | None:
+    """A new run on a thread, without one on a new thread; with `claim` it starts at once where the thread is free."""
     new = _new_run(thread_id or uuid4())
     with timed(times):
         admitted = await admission.admit(
-            database, new, worker=WORKER, claim=True, lease_seconds=LEASE_SECONDS
+            database, new, worker=WORKER, claim=claim, lease_seconds=LEASE_SECONDS
         )
     return admitted.claimed
 

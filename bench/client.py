@@ -7,6 +7,7 @@ looks only for the status, the first event and the end of the body: about 0.1 ms
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -26,12 +27,15 @@ class Refused(Exception):
 
 
 class Request:
-    """The bytes of a POST, made once; `{thread}` in the path becomes a new id each time they are asked for."""
+    """The bytes of a request, made once; `{thread}` in the path becomes a new id each time they are asked for.
 
-    def __init__(self, url: str, path: str, body: dict[str, Any]) -> None:
-        data = orjson.dumps(body)
+    Without a body it is a GET.
+    """
+
+    def __init__(self, url: str, path: str, body: dict[str, Any] | None) -> None:
+        data = b"" if body is None else orjson.dumps(body)
         before, self._names_thread, after = path.partition("{thread}")
-        self._before = f"POST {before}".encode()
+        self._before = f"{'GET' if body is None else 'POST'} {before}".encode()
         self._after = (
             f"{after} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(data)}\r\n\r\n".encode()
@@ -118,13 +122,14 @@ class Load:
         *,
         urls: list[str],
         path: str,
-        body: dict[str, Any],
+        body: dict[str, Any] | None,
         clients: int,
         seconds: float,
+        most: int = sys.maxsize,
     ) -> dict[str, Any]:
         """`clients`, shared out over `urls`, that each send the next request when the last one is answered.
 
-        After `seconds` no more are sent, and what is answered later does not count, but for the very first.
+        After `seconds`, or `most` answers, no more are sent, and what is answered later does not count, but for the very first.
         `{thread}` in `path` becomes a new id each time. Times in milliseconds; `per_second` is until the last answer that counts.
         """
         started, cpu = time.perf_counter(), time.process_time()
@@ -136,7 +141,7 @@ class Load:
         async def client(url: str) -> None:
             nonlocal last
             request, connection = Request(url, path, body), await _connect(url)
-            while (sent := time.perf_counter()) < until:
+            while (sent := time.perf_counter()) < until and len(latencies) < most:
                 answer = await connection.send(request)
                 now = time.perf_counter()
                 if b'"__error__"' in answer or b"event: error" in answer:

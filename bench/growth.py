@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import sizes
 from bench.lab import AGAINST, THIS, Lab
 from bench.project.graphs import state_of
 from bench.sides import Case, Throughput, by_turns, sides, speed
@@ -38,4 +39,4 @@ def run(lab: Lab) -> list[Finding]:
                 ratio = middle(speed(rounds[THIS.name], rounds[AGAINST]))
                 what = f"five nodes, {case.name}, against before"
                 table.finding.goals.append(Goal(what, ratio, GOAL, at_least=True, unit=" times"))
-    return [table.finding]
+    return [table.finding, sizes.run(lab)]

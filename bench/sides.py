@@ -6,6 +6,7 @@ and, if it is a server, with the client.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -88,14 +89,21 @@ class Served:
         self._lab, self._servers, self._client = lab, servers, client
 
     def round(self, case: Case, seconds: float) -> Round:
+        return self.ask(case.path, case.body, case.clients, seconds)
+
+    def ask(
+        self, path: str, body: Mapping[str, Any] | None, clients: int, seconds: float, most: int = sys.maxsize
+    ) -> Round:
+        """A round of any request, `most` of them; without a body it is a GET."""
         own, postgres = self._server_seconds(), self._lab.postgres_cpu_seconds()
         answer = self._client.ask(
             "closed",
             urls=[server.url for server in self._servers],
-            path=case.path,
-            body=case.body,
-            clients=case.clients,
+            path=path,
+            body=body,
+            clients=clients,
             seconds=seconds,
+            most=most,
         )
         own, postgres = self._server_seconds() - own, self._lab.postgres_cpu_seconds() - postgres
         return _round(answer, own, postgres, answer["cpu_ms"])
