@@ -19,6 +19,8 @@ from app.postgres.pool import Database
 from app.postgres.shares import Shares
 from app.runtime import claims, retention
 from app.runtime.lease import Lease
+from app.threads import queries as threads
+from app.threads.models import ThreadSearch
 from app.webhooks import queries as webhooks
 
 THREADS = 20_000
@@ -143,3 +145,30 @@ async def test_no_statement_of_a_sweep_or_a_claim_reads_more_than_it_needs(
             if whole or examined(plan) > MOST_ROWS:
                 bad.append(f"{examined(plan):.0f} rows, whole {whole}:\n{statement}")
     assert not bad, "\n\n".join(bad)
+
+
+@pytest.mark.parametrize("status", ["interrupted", "error"])
+async def test_threads_that_somebody_has_to_look_at_are_found_among_many(fleet: Fleet, status: str) -> None:
+    explained = []
+
+    async def explain(_: Database, sql: Any, params: Any, limit: int) -> list[Any]:
+        cursor = await connection.execute(f"explain (analyze, format json) {sql}", params)
+        explained.append((await cursor.fetchone())["QUERY PLAN"][0]["Plan"])
+        return []
+
+    async with fleet.database.connection() as connection:
+        for statement in LOAD.split(";\n"):
+            await connection.execute(statement)  # type: ignore[arg-type]
+        await connection.execute("update slackwater.threads set owner = 'a'")
+        await connection.execute(
+            "update slackwater.threads set status = %s where thread_id in (select thread_id from slackwater.threads limit 5)",
+            [status],
+        )
+        await connection.execute("analyze slackwater.threads")
+        await believe(connection)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "fetch_page", explain)
+            await threads.search(fleet.database, "a", [], ThreadSearch(status=status, limit=10))  # type: ignore[arg-type]
+    (plan,) = explained
+    assert not read_whole(plan)
+    assert examined(plan) <= 20, plan
