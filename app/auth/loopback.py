@@ -8,6 +8,7 @@ what others send.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -83,6 +84,7 @@ def is_loopback_origin(origin: str) -> bool:
     return match is not None and _names_loopback(match[1])
 
 
+@lru_cache(maxsize=16)
 def _names_loopback(authority: str) -> bool:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
@@ -91,6 +93,7 @@ def _names_loopback(authority: str) -> bool:
     return host == "localhost" or _is_loopback(host.strip("[]"))
 
 
+@lru_cache(maxsize=16)
 def _is_loopback(address: str) -> bool:
     try:
         parsed = ip_address(address)

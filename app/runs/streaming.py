@@ -57,19 +57,22 @@ class OpenResponse(Response):
         self._heartbeat = heartbeat
         self._seconds = seconds
         self._left = left
+        self._sending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sender = asyncio.create_task(self._send(send), name="response")
-        beat = asyncio.create_task(self._beat(send), name="response:heartbeat")
         gone = asyncio.create_task(_disconnected(receive), name="response:disconnect")
         try:
-            await asyncio.wait({sender, gone}, return_when=asyncio.FIRST_COMPLETED)
+            while not await _any_of(sender, gone, self._seconds):
+                # Whoever has not taken what is being sent needs no sign of life, and must not be waited for here.
+                if not self._sending:
+                    await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
             left = sender.result() if sender.done() and not sender.cancelled() else Left.DISCONNECTED
         finally:
-            for task in (sender, beat, gone):
+            for task in (sender, gone):
                 task.cancel()
-            await asyncio.gather(sender, beat, gone, return_exceptions=True)
+            await asyncio.gather(sender, gone, return_exceptions=True)
         await self._left(left)
         if left is Left.ENDED:
             await send({"type": "http.response.body", "body": b""})
@@ -78,15 +81,18 @@ class OpenResponse(Response):
         try:
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
+                    self._sending = True
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    self._sending = False
         except (StreamCut, *DATABASE_TROUBLE):
             return Left.CUT
         return Left.ENDED
 
-    async def _beat(self, send: Send) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
+
+async def _any_of(sender: asyncio.Task[Left], gone: asyncio.Task[None], seconds: float) -> bool:
+    """Whether one of them is done within the time."""
+    done, _ = await asyncio.wait({sender, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -80,7 +80,8 @@ class Journal:
         """As the table gets them, but for packs."""
         self._unwritten_bytes = 0
         self._deltas = Deltas()
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
+        """What readers wait for, if any do."""
 
     def append(self, name: str, data: bytes, series: str | None = None) -> None:
         """Publish an event: readers here see it now, the table gets it with the next write.
@@ -147,12 +148,15 @@ class Journal:
 
     async def change(self) -> None:
         """Wait for the next event or the ending. The caller bounds the wait."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
         await self._changed.wait()
 
     def _wake(self) -> None:
-        # A fresh Event per change: whoever waits on the old one wakes, whoever comes later waits for the next.
-        self._changed.set()
-        self._changed = asyncio.Event()
+        # Whoever waits wakes, for all that comes in this turn of the loop; whoever comes later waits for the next change.
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 def _batch(events: Iterable[Event]) -> list[Event]:
