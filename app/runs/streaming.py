@@ -37,7 +37,7 @@ class Left(Enum):
 class OpenResponse(Response):
     """Sends `chunks` as they come, and `heartbeat` every `seconds` from the start of the response.
 
-    `left` is told afterwards how it ended. Returning from an ASGI application before the last chunk makes the
+    `left` is told how it ends, before the last chunk if there is one. Returning from an ASGI application before the last chunk makes the
     server close the connection without one: that is the abort.
     """
 
@@ -57,27 +57,32 @@ class OpenResponse(Response):
         self._heartbeat = heartbeat
         self._seconds = seconds
         self._left = left
-        self._sending = False
+        self._sending = True
+        """The client has not taken yet what is being sent, or there is nothing more to send."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sender = asyncio.create_task(self._send(send), name="response")
         gone = asyncio.create_task(_disconnected(receive), name="response:disconnect")
+        beat: asyncio.Task[None] | None = None
         try:
             while not await _any_of(sender, gone, self._seconds):
-                # Whoever has not taken what is being sent needs no sign of life, and must not be waited for here.
-                if not self._sending:
-                    await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
+                # Whoever has not taken what is being sent needs no sign of life, and none is waited for: an abort does not
+                # depend on who reads.
+                if not self._sending and (beat is None or beat.done()):
+                    beat = asyncio.create_task(self._beat(send), name="response:heartbeat")
             left = sender.result() if sender.done() and not sender.cancelled() else Left.DISCONNECTED
         finally:
-            for task in (sender, gone):
+            tasks = [task for task in (sender, gone, beat) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sender, gone, return_exceptions=True)
-        await self._left(left)
-        if left is Left.ENDED:
-            await send({"type": "http.response.body", "body": b""})
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if left is not Left.ENDED:
+            await self._left(left)
 
     async def _send(self, send: Send) -> Left:
+        # All that is there in one turn of the loop: then a server writes to the socket once.
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        self._sending = False
         try:
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
@@ -86,7 +91,14 @@ class OpenResponse(Response):
                     self._sending = False
         except (StreamCut, *DATABASE_TROUBLE):
             return Left.CUT
+        self._sending = True
+        await self._left(Left.ENDED)
+        await send({"type": "http.response.body", "body": b""})
         return Left.ENDED
+
+    async def _beat(self, send: Send) -> None:
+        if not self._sending:  # since it was made
+            await send({"type": "http.response.body", "body": self._heartbeat, "more_body": True})
 
 
 async def _any_of(sender: asyncio.Task[Left], gone: asyncio.Task[None], seconds: float) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.runs import streaming
 from app.runs.streaming import Left, OpenResponse
 from app.runtime.follow import StreamCut
 
@@ -19,17 +20,19 @@ class Client:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.turn = 0
+        self.turns: list[int] = []
+        """What it was at each message."""
         self.reads = asyncio.Event()
         self.reads.set()
         self.is_gone = asyncio.Event()
-        self.tasks: set[str] = set()
 
     async def receive(self) -> dict[str, Any]:
         await self.is_gone.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        self.tasks |= {task.get_name() for task in asyncio.all_tasks()}
+        self.turns.append(self.turn)
         if message["type"] == "http.response.body":
             await self.reads.wait()
             self.bodies.append(message["body"])
@@ -74,20 +77,17 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.002)
 
 
-async def test_it_gives_signs_of_life_without_a_task_for_them() -> None:
+async def test_it_gives_signs_of_life_without_a_task_that_waits_for_them() -> None:
     client, answer = Client(), Answer(0.02)
     served = asyncio.create_task(answer.response({"type": "http"}, client.receive, client.send))
     await until(lambda: client.bodies.count(BEAT) >= 2)
     answer.chunks.put_nowait(b"a")
     await until(lambda: b"a" in client.bodies)
     await until(lambda: client.bodies[-1] == BEAT)
+    assert names() == {"response", "response:disconnect"}
     answer.chunks.put_nowait(None)
     await served
     assert client.bodies[-1] == b""
-    assert {name for name in client.tasks if name.startswith("response")} == {
-        "response",
-        "response:disconnect",
-    }
     assert answer.left == [Left.ENDED]
     assert names() == set()
 
@@ -107,6 +107,53 @@ async def test_a_client_that_does_not_read_is_not_waited_for_with_a_sign_of_life
     assert answer.left == [Left.DISCONNECTED]
     assert answer.closed
     assert names() == set()
+
+
+async def test_a_cut_does_not_wait_for_a_client_that_has_not_taken_a_sign_of_life() -> None:
+    client, answer = Client(), Answer(0.01)
+    client.reads.clear()
+    served = asyncio.create_task(answer.response({"type": "http"}, client.receive, client.send))
+    await until(lambda: "response:heartbeat" in names())
+    answer.chunks.put_nowait(StreamCut())
+    await asyncio.wait_for(served, 5)
+    assert answer.left == [Left.CUT]
+    assert client.bodies == []
+    assert names() == set()
+
+
+async def test_no_sign_of_life_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, answer = Client(), Answer(0.01)
+    is_over = streaming._any_of
+
+    async def ends_when_a_sign_is_due(*args: Any) -> bool:
+        over = await is_over(*args)
+        if not over:
+            answer.chunks.put_nowait(None)
+        return over
+
+    monkeypatch.setattr(streaming, "_any_of", ends_when_a_sign_is_due)
+    await answer.response({"type": "http"}, client.receive, client.send)
+    assert client.bodies == [b""]
+
+
+async def test_what_is_there_at_once_is_sent_in_one_turn_of_the_loop() -> None:
+    client, answer = Client(), Answer(60)
+    answer.chunks.put_nowait(b"first")
+    served = asyncio.create_task(answer.response({"type": "http"}, client.receive, client.send))
+
+    def turn() -> None:
+        client.turn += 1
+        if not served.done():
+            asyncio.get_running_loop().call_soon(turn)
+
+    turn()
+    await until(lambda: client.bodies)
+    answer.chunks.put_nowait(b"last")
+    answer.chunks.put_nowait(None)
+    await served
+    assert client.bodies == [b"first", b"last", b""]
+    head, first, last, end = client.turns
+    assert (head, last) == (first, end)
 
 
 async def test_a_cut_answer_has_no_last_chunk() -> None:
