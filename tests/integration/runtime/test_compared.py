@@ -309,7 +309,7 @@ async def test_a_thread_that_gets_a_run_just_now_does_not_expire(fleet: Fleet, p
             (uuid7(), thread_id, run["owner"], run["assistant_id"]),
         )
         # WHEN the sweep finds the thread overdue meanwhile
-        expiring = asyncio.create_task(pruning.expire(fleet.database, ThreadTtl()))
+        expiring = asyncio.create_task(pruning.expire(process.database, ThreadTtl()))
         await fleet.until(lambda: waiting(fleet), what="the sweep waits for the admission")
     await expiring
     # THEN nothing of it is gone
