@@ -80,6 +80,9 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         if round_seconds <= 0:
             break
         await _wait(running, round_seconds)
+    if worker.unfinished:
+        # Perhaps only since the connection is silent by which they store together.
+        runtime.group_commit.let_go()
     while True:
         for attempt in (late := worker.unfinished):
             everyone.setdefault(id(attempt), attempt)

@@ -45,6 +45,7 @@ class Endings:
             return
         attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
         attempt.saver.lease.over = True
+        attempt.saver.hurry()
         self.strays += 1
         metrics.level(Metric.NODES_LEFT, self.strays)
         log.error(

@@ -29,6 +29,11 @@ BATCH_ITEMS = 64
 BATCH_BYTES = 250_000
 """What goes into one batch; a single item may be larger, and then goes by itself."""
 
+BATCH_SECONDS = 10.0
+"""How long several may wait for the answer to their batch. A connection may be silent: then each says it alone, on another.
+No sooner: a database that stalls for seconds would be asked again by all of them at once. An item that is alone in its batch
+has a statement's own time: it may be large, and keeps nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Item]):
@@ -52,14 +57,18 @@ class _Waiting(Generic[Item]):
 class GroupCommit:
     """Writes for everyone in the process. Its tasks last as long as there is something to write."""
 
-    def __init__(self, database: Database, *, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(self, database: Database, *, in_flight: int = IN_FLIGHT, alone: int = IN_FLIGHT) -> None:
         self._database = database
         self._in_flight = in_flight
         self._waiting: list[_Waiting[Any]] = []
         self._leaders: set[asyncio.Task[None]] = set()
+        self._on_their_way: dict[asyncio.Timeout, list[_Waiting[Any]]] = {}
+        """Batches, by what bounds the wait for their answer."""
         self._gathering = False
         """A leader is about to take whatever comes in this turn."""
         self._closed = False
+        self.alone = asyncio.Semaphore(alone)
+        """For what is said alone, which may wait for rows that somebody has locked: others find a connection all the same."""
         self._context = copy_context()
         """Not that of whoever comes first: a leader works for all."""
 
@@ -75,14 +84,19 @@ class GroupCommit:
         self._lead()
         return await row
 
+    def let_go(self, item: object = None) -> None:
+        """Wait no longer for the answer to the batch that has this item, or to any: it is said again alone."""
+        for bound, batch in self._on_their_way.items():
+            if not bound.expired() and (item is None or any(waiting.item is item for waiting in batch)):
+                bound.reschedule(asyncio.get_running_loop().time())
+
     async def stop(self, timeout: float) -> None:
         """Take nothing more. What is on its way has half of `timeout` to end by itself, and half to be cancelled."""
         self._closed = True
         if self._leaders:
             await asyncio.wait(self._leaders, timeout=timeout / 2)
         self._close()
-        for leader in self._leaders:
-            leader.cancel()
+        self.let_go()
         if self._leaders:
             await asyncio.wait(self._leaders, timeout=timeout / 2)
 
@@ -135,8 +149,10 @@ class GroupCommit:
         for waiting in batch:
             by_kind.setdefault(waiting.kind, []).append(waiting)
         rows: dict[_Waiting[Any], Row] = {}
+        bound = asyncio.timeout(BATCH_SECONDS if len(batch) > 1 else None)
         try:
-            async with self._database.gate.operation():
+            async with bound, self._database.gate.operation():
+                self._on_their_way[bound] = batch
                 answers = await self._database.write(
                     *(kind.statement([waiting.item for waiting in of]) for kind, of in by_kind.items())
                 )
@@ -153,6 +169,7 @@ class GroupCommit:
                 extra={"event": "group_commit.failed"},
             )
         finally:
+            self._on_their_way.pop(bound, None)
             _answer(batch, rows)
 
 

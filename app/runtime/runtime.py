@@ -22,6 +22,7 @@ from app.errors import Draining
 from app.graphs.config import config_of, of_a_thread
 from app.graphs.snapshot import thread_facts
 from app.imports import late
+from app.postgres.lanes import lanes_of
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
 from app.runtime import admission, bodies, cancel, engine, queue, takeover
@@ -79,11 +80,15 @@ class Runtime:
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
         self.hints = Hints(database, notify=not settings.on_lambda, waker=waker)
         self.outbox = outbox or NoOutbox()
-        # With the writers' half of the pool one connection is left, so that a hint does not wait behind a crowd that ends.
-        self.settling = asyncio.Semaphore(max(1, settings.pool_max_size // 2 - 1))
+        connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
+        # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
+        # not wait behind a crowd that ends.
         self.group_commit = GroupCommit(
-            database, in_flight=max(1, min(IN_FLIGHT, settings.pool_max_size // 2))
+            database,
+            in_flight=max(1, min(IN_FLIGHT, settings.pool_max_size // 2)),
+            alone=max(1, connections // 2),
         )
+        self.settling = asyncio.Semaphore(max(1, connections // 2 - 1))
         self._limits = Limits(settings.max_running_per_owner or None, settings.max_pending_per_owner or None)
         self._store: GatedStore | None = None
         self.worker = Worker(self)
@@ -181,13 +186,14 @@ class Runtime:
         await self.thread_log.stop(budget.left())
         if self._admissions:
             await asyncio.wait(self._admissions, timeout=budget.left())
-        await self.group_commit.stop(budget.left() / 2)
         if self._store is not None:
             await self._store.stop(budget.left())
         # What is being sent stays due for others: it is no reason to stay.
         await self.outbox.stop(min(OUTBOX_SECONDS, budget.left() / 2))
         await self.hints.sent(budget.left())
         self.database.gate.shut()
+        # Not before: what was in a batch that hangs would be said again.
+        await self.group_commit.stop(budget.left() / 2)
         if not await self.database.gate.quiesce(budget.left()):
             log.error(
                 "the pool still has writers",

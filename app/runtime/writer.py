@@ -196,6 +196,10 @@ class Writer:
         if self._writer is not None and self._writer is not asyncio.current_task():
             self._writer.cancel()
 
+    def hurry(self) -> None:
+        """Somebody has waited long enough for what is on its way together with others: the connection may be silent."""
+        self._group_commit.let_go(self)
+
     async def written(self) -> None:
         """Wait until everything enqueued so far is stored (or has failed)."""
         while self._writer is not None:
@@ -267,6 +271,7 @@ class Writer:
     async def _store(self) -> None:
         """Store what has gathered: with what other runs store, and if that does not work, alone."""
         try:
+            self._look()
             if await self._group_commit.send(STORE, self) is None:
                 await self._send(*self._take())
         except asyncio.CancelledError:
@@ -337,11 +342,8 @@ class Writer:
 
         async def send() -> bool:
             """Whether it is stored. If not, the server was another one, and may take it now."""
-            if self.lease.lost:
-                raise LeaseLost
-            if self.lease.forgotten:
-                raise Forgotten
-            async with self.database.gate.operation():
+            self._look()
+            async with self._group_commit.alone, self.database.gate.operation():
                 row = await self.database.fetch_one(statement(shape), params)
                 stored = row is not None and row["owned"] > 0
                 if not stored and await epochs.look(self.database, self.lease) is Standing.LOST:
@@ -351,6 +353,13 @@ class Writer:
         # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
         while not await self.patiently(send):
             pass
+
+    def _look(self) -> None:
+        """Raises what is known to end all writing under this lease, without asking the database, which may be silent."""
+        if self.lease.lost:
+            raise LeaseLost
+        if self.lease.forgotten:
+            raise Forgotten
 
     def _lost(self) -> LeaseLost:
         self.lease.lost = True

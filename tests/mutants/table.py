@@ -63,6 +63,41 @@ MUTANTS = (
         _in("group_commit.py"),
     ),
     Mutant(
+        "group_lost",
+        "app/runtime/writer.py",
+        "            self._look()\n            if await self._group_commit",
+        "            if await self._group_commit",
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_alone",
+        "app/runtime/writer.py",
+        "async with self._group_commit.alone, self.database.gate.operation():",
+        "async with self.database.gate.operation():",
+        _in("small_pools.py"),
+    ),
+    Mutant(
+        "group_bound",
+        "app/runtime/group_commit.py",
+        "asyncio.timeout(BATCH_SECONDS if len(batch) > 1 else None)",
+        "asyncio.timeout(None)",
+        _in("group_commit.py"),
+    ),
+    Mutant(
+        "group_let_go",
+        "app/runtime/drain.py",
+        "        runtime.group_commit.let_go()\n",
+        "        pass\n",
+        _in("stopping.py"),
+    ),
+    Mutant(
+        "group_hurry",
+        "app/runtime/ending.py",
+        "        attempt.saver.hurry()\n",
+        "",
+        _in("unwinding.py"),
+    ),
+    Mutant(
         "claim_clock",
         "app/runtime/claims.py",
         "        ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_seconds)\n        for row in rows\n"

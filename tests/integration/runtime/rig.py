@@ -73,6 +73,12 @@ class Link:
         """From now on nothing gets through, in either direction; the connections stay open."""
         self._flowing.clear()
 
+    def hang_open(self) -> None:
+        """What is open now says nothing any more; new connections work."""
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     def flow(self) -> None:
         self._flowing.set()
 
@@ -133,11 +139,12 @@ class Link:
             writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+        flowing = self._flowing
         with suppress(OSError):
             while data := await reader.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                await self._flowing.wait()
+                await flowing.wait()
                 if self.is_cut:
                     return
                 if up:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from psycopg import OperationalError
 from app.errors import LeaseLost
 from app.ids import uuid7
 from app.postgres.arrays import IntArray
+from app.postgres.lanes import Prepare
 from app.postgres.pool import Database, Row
 from app.postgres.prepared import HotStatement
 from app.runtime import group_commit
@@ -24,6 +26,7 @@ from app.runtime.journal import Journal
 from app.runtime.lease import Lease
 from app.runtime.saver import RunSaver
 from app.runtime.stores import STORE
+from app.runtime.writer import Forgotten
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """
@@ -42,8 +45,8 @@ _TABLES = (
 class Watched(Database):
     """A database that remembers what it was asked, and whose next batch may lose its answer, or never arrive."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri, max_size=8, statement_seconds=10, name="watched")
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri, max_size=8, statement_seconds=10, name="watched", **options)
         self.batches: list[int] = []
         """How many runs there were in each batch of stores."""
         self.alone = 0
@@ -311,6 +314,34 @@ async def test_what_the_database_does_not_take_fails_alone(
     assert savers[0].failure is None
 
 
+async def test_what_cannot_be_serialised_gets_into_no_batch(watched: Watched, together: GroupCommit) -> None:
+    savers = await owners(together, watched, 3)
+    answers = await all_put(savers, ["a", threading.Lock(), "b"])
+    assert [type(answer) for answer in answers] == [str, TypeError, str]
+    assert watched.alone == 0
+    assert [await stored(watched, saver) for saver in (savers[0], savers[2])] == [WHOLE] * 2
+    # A run whose own checkpoint is missing does not go on.
+    assert savers[1].failure is answers[1]
+    assert (await stored(watched, savers[1]))[:2] == (0, 0)
+
+
+@pytest.mark.pgbouncer
+@pytest.mark.parametrize("prepare", ["auto", "always", "never"])
+async def test_a_batch_goes_through_a_transaction_pooler(
+    pgbouncer: Callable[..., str], database: Database, prepare: Prepare
+) -> None:
+    watched = Watched(pgbouncer(pool_size=3), prepare=prepare)
+    await watched.open()
+    together = GroupCommit(watched)
+    savers = await owners(together, watched, 12)
+    for value in range(3):
+        await all_put(savers, [value] * 12)
+    assert (watched.batches, watched.alone) == ([12] * 3, 0)
+    assert [await stored(database, saver) for saver in savers] == [(3, 1, 3)] * 12
+    await together.stop(1)
+    await watched.close(1)
+
+
 async def test_an_answer_that_is_lost_is_asked_for_again_alone_and_changes_nothing(
     watched: Watched, together: GroupCommit
 ) -> None:
@@ -465,6 +496,82 @@ async def test_who_does_not_wait_any_more_is_not_sent(watched: Watched) -> None:
     assert [type(answer) for answer in answers] == [str, asyncio.CancelledError, str]
     assert watched.batches == [1, 1]
     await commit.stop(1)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"), [("lost", LeaseLost), ("forgotten", Forgotten)], ids=["lost", "forgotten"]
+)
+async def test_who_may_write_no_more_hears_so_while_every_batch_hangs(
+    watched: Watched, what: str, says: type[Exception]
+) -> None:
+    commit = GroupCommit(watched, in_flight=1)
+    savers = await owners(commit, watched, 2)
+    async with watched.connection() as holder, holder.transaction():
+        await holder.execute("lock table checkpoint_blobs in share mode")
+        hanging = asyncio.ensure_future(put(savers[0]))
+        while not watched.batches:
+            await asyncio.sleep(0)
+        setattr(savers[1].lease, what, True)
+        async with asyncio.timeout(5):
+            with pytest.raises(says):
+                await put(savers[1])
+            # Also the events that it still has are nobody's any more.
+            savers[1].journal.append("custom", b"1")
+            with pytest.raises(says):
+                await savers[1].flush()
+        assert not hanging.done()
+    await hanging
+    assert await stored(watched, savers[1]) == NOTHING
+    await commit.stop(1)
+
+
+@pytest.mark.parametrize("bound", ["its time", "a drain"])
+async def test_those_in_a_batch_that_does_not_end_say_it_again_alone(
+    watched: Watched, together: GroupCommit, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    if bound == "its time":
+        monkeypatch.setattr(group_commit, "BATCH_SECONDS", 0.2)
+    savers = await owners(together, watched, 3)
+    first = await all_put(savers)
+    async with watched.connection() as holder, holder.transaction():
+        # The batch waits in the middle for a row of one of them.
+        await holder.execute(
+            "insert into checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob) "
+            "values (%s, %s, 't', 0, 'x', '')",
+            [str(savers[0].lease.thread_id), first[0]],
+        )
+        writing = [
+            asyncio.ensure_future(saver.aput_writes(config_of(saver, its_id), [("log", 1)], "t"))
+            for saver, its_id in zip(savers, first, strict=True)
+        ]
+        while watched.batches != [3, 3]:
+            await asyncio.sleep(0)
+        if bound == "a drain":
+            assert not (await asyncio.wait(writing, timeout=0.1))[0]
+            together.let_go()
+            together.let_go()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*writing[1:])
+            # What they say next is said together again.
+            await all_put(savers[1:], ["b", "b"])
+        assert watched.batches == [3, 3, 2]
+        assert not writing[0].done()
+    await writing[0]
+    rows = await watched.fetch("select thread_id from checkpoint_writes where task_id = 't' order by 1")
+    assert [row["thread_id"] for row in rows] == sorted(str(saver.lease.thread_id) for saver in savers)
+
+
+async def test_who_is_alone_in_its_batch_has_a_statements_own_time(
+    watched: Watched, together: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "BATCH_SECONDS", 0.1)
+    (saver,) = await owners(together, watched, 1)
+    async with watched.connection() as holder, holder.transaction():
+        await holder.execute("lock table checkpoint_blobs in share mode")
+        putting = asyncio.ensure_future(put(saver))
+        assert not (await asyncio.wait({putting}, timeout=0.4))[0]
+    await putting
+    assert (watched.batches, watched.alone) == ([1], 0)
 
 
 async def test_other_kinds_go_in_the_same_transaction_and_are_answered_each_by_its_position(

@@ -240,6 +240,48 @@ async def test_a_database_that_hangs_cannot_hold_up_the_stop(fleet: Fleet, helm:
     process.link.flow()
 
 
+async def test_what_hangs_in_a_batch_is_neither_said_again_by_who_leaves_nor_waited_for(
+    fleet: Fleet, helm: Helm
+) -> None:
+    process = await fleet.start(linked=True, statement_seconds=20.0)
+    hold = helm.hold("b")
+    runs = [(await process.admit("line")).row["run_id"] for _ in range(3)]
+    for run in runs:
+        await fleet.until(lambda: _begun(helm, run))  # noqa: B023
+    assert process.link is not None
+    process.link.hang()
+    hold.let_go()
+    await asyncio.sleep(0.1)
+    process.over = True
+    budget = Budget.of(4.0, drain_reserve=1.0, hard_reserve=0.3)
+    await process.runtime.release(budget)
+    assert budget.left() > 0
+    assert process.database.gate.in_flight == 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "group-commit"]
+    await process.database.close(budget.left())
+    process.link.flow()
+
+
+async def test_runs_that_store_together_by_a_silent_connection_are_handed_over_by_another(
+    fleet: Fleet, helm: Helm
+) -> None:
+    process, other = await fleet.start(linked=True, statement_seconds=20.0), await fleet.start()
+    hold = helm.hold("b")
+    runs = [(await process.admit("line")).row["run_id"] for _ in range(3)]
+    for run in runs:
+        await fleet.until(lambda: _begun(helm, run))  # noqa: B023
+    assert process.link is not None
+    process.link.hang_open()
+    hold.let_go()
+    report = await process.stop(3.0, drain_reserve=1.8, hard_reserve=0.5)
+    assert set(outcomes(report).values()) == {("cancelled", True)}
+    # THEN what they had done is stored
+    await other.claim()
+    for run in runs:
+        assert (await fleet.ended(run))["status"] == "success"
+        assert helm.done_by(run) == list("abcd")
+
+
 async def _begun(helm: Helm, run: object) -> bool:
     return "b" in helm.begun_by(run)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from helm import Helm
 from rig import Fleet, Process
 
 from app.runtime import claims
-from app.runtime.attempt import Attempt
-from app.runtime.states import Outcome
+from app.runtime.attempt import UNWIND_SECONDS, Attempt
+from app.runtime.cancel import CancelAction, CancelWish
+from app.runtime.states import Outcome, StopWish
 
 
 class SlowEnd:
@@ -130,3 +132,27 @@ async def test_a_drain_waits_for_what_unwinds_and_reports_it(
     assert [(run["run_id"], run["fence"], run["handed_over"]) for run in report["runs"]] == [
         (str(row["run_id"]), 1, False)
     ]
+
+
+async def test_a_cancelled_run_ends_although_its_last_put_is_on_a_silent_connection(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(UNWIND_SECONDS, StopWish.CANCEL, 0.3)
+    process = await fleet.start(linked=True, statement_seconds=60.0)
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row["run_id"]
+    await asyncio.wait_for(hold.reached.wait(), 5)
+    # GIVEN connections that are open and say nothing any more
+    assert process.link is not None
+    process.link.hang_open()
+    hold.let_go()
+    await fleet.until(lambda: _done(helm, run))
+    await asyncio.sleep(0.1)
+    # WHEN the run is cancelled
+    process.runtime.worker.live[run].stop(StopWish.CANCEL, CancelWish(CancelAction.INTERRUPT, "enough"))
+    # THEN it ends long before the database's time is over
+    assert (await fleet.ended(run, timeout=20))["status"] == "interrupted"
+
+
+async def _done(helm: Helm, run: object) -> bool:
+    return "b" in helm.done_by(run)
