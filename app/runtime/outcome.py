@@ -18,7 +18,7 @@ from app.errors import LeaseLost
 from app.graphs.context import ContextMismatch
 from app.graphs.snapshot import thread_facts
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import epochs, settlement, start
+from app.runtime import epochs, settlement, settlements, start
 from app.runtime.attempt import UNWIND_SECONDS, Attempt
 from app.runtime.cancel import CancelAction
 from app.runtime.encode import Encoder
@@ -26,7 +26,7 @@ from app.runtime.epochs import Standing
 from app.runtime.failing_node import failing_node
 from app.runtime.journal import Ending
 from app.runtime.saver import RunSaver
-from app.runtime.settlement import TIMED_OUT, Settled, ThreadFacts
+from app.runtime.settlement import TIMED_OUT, End, HandOver, Settled, ThreadFacts, Whose
 from app.runtime.shop import Shop
 from app.runtime.states import Outcome, RunStatus, Stopped, StopWish
 from app.runtime.writer import Refused
@@ -165,8 +165,10 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     facts, lease, asked = facts or ThreadFacts("busy", None), attempt.saver.lease, False
     while True:
         try:
-            async with shop.settling:
-                settled = await _write(attempt, shop, facts)
+            settled = await _together(attempt, shop, facts)
+            if settled is None:
+                async with shop.settling:
+                    settled = await _write(attempt, shop, facts)
             standing = Standing.WHOLE if settled.owned else await epochs.look(shop.database, lease)
             if standing is Standing.FORGOTTEN:
                 attempt.outcome = Outcome.CUT  # whatever it has come to is not stored
@@ -209,47 +211,71 @@ async def _refresh(attempt: Attempt, shop: Shop) -> None:
         log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
 
 
+async def _together(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled | None:
+    """Settle the run with whatever others do so now; None if it has to be settled alone."""
+    if attempt.outcome is Outcome.DRAINED:
+        return await settlements.hand_over(shop.group_commit, **_hand_over(attempt, shop))
+    if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
+        return None
+    return await settlements.end(shop.group_commit, **_end(attempt, facts))
+
+
 async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
-    run, outcome, saver = attempt.run, attempt.outcome, attempt.saver
+    if attempt.outcome in (Outcome.DRAINED, Outcome.CUT):
+        how = _hand_over(attempt, shop)
+        return await settlement.hand_over(shop.database, **how, forgotten=attempt.saver.lease.forgotten)
+    return await settlement.end(shop.database, **_end(attempt, facts), rollback=_rolls_back(attempt))
+
+
+def _hand_over(attempt: Attempt, shop: Shop) -> HandOver:
+    outcome = attempt.outcome
+    assert outcome is not None
+    return {
+        **_whose(attempt),
+        "stopped": Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
+        "reason": attempt.drain_reason or outcome.value,
+        "max_handovers": shop.max_handovers,
+        "nodes": pending_names(attempt.saver),
+    }
+
+
+_STATUSES = {
+    Outcome.FINISHED: RunStatus.SUCCESS,
+    Outcome.FAILED: RunStatus.ERROR,
+    Outcome.CANCELLED: RunStatus.INTERRUPTED,
+    Outcome.TIMED_OUT: RunStatus.TIMEOUT,
+}
+
+
+def _end(attempt: Attempt, facts: ThreadFacts) -> End:
+    assert attempt.outcome is not None
+    return {
+        **_whose(attempt),
+        "status": _STATUSES[attempt.outcome],
+        "facts": facts,
+        "last_event": str(attempt.journal.last) if attempt.journal.last.seq else None,
+        "reason": attempt.cancel_wish.reason if attempt.cancel_wish else None,
+    }
+
+
+def _whose(attempt: Attempt) -> Whose:
+    run, saver = attempt.run, attempt.saver
     forgotten = saver.lease.forgotten
-    # What is not said yet belongs to what runs again.
-    events = saver.take_events() if not forgotten else []
-    whose: dict[str, Any] = {
+    return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
         "owner": run.owner,
         "fence": run.fence,
         "worker": saver.lease.worker,
-        "events": events,
+        # What is not said yet belongs to what runs again.
+        "events": saver.take_events() if not forgotten else [],
         "checkpoint_id": saver.head_id if not forgotten else None,
     }
-    if outcome in (Outcome.DRAINED, Outcome.CUT):
-        return await settlement.hand_over(
-            shop.database,
-            **whose,
-            stopped=Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
-            reason=attempt.drain_reason or outcome.value,
-            max_handovers=shop.max_handovers,
-            nodes=pending_names(saver),
-            forgotten=forgotten,
-        )
-    statuses = {
-        Outcome.FINISHED: RunStatus.SUCCESS,
-        Outcome.FAILED: RunStatus.ERROR,
-        Outcome.CANCELLED: RunStatus.INTERRUPTED,
-        Outcome.TIMED_OUT: RunStatus.TIMEOUT,
-    }
-    assert outcome is not None
+
+
+def _rolls_back(attempt: Attempt) -> bool:
     wish = attempt.cancel_wish
-    return await settlement.end(
-        shop.database,
-        **whose,
-        status=statuses[outcome],
-        facts=facts,
-        last_event=str(attempt.journal.last) if attempt.journal.last.seq else None,
-        reason=wish.reason if wish else None,
-        rollback=wish is not None and wish.action is CancelAction.ROLLBACK,
-    )
+    return wish is not None and wish.action is CancelAction.ROLLBACK
 
 
 def pending_names(saver: RunSaver) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -56,9 +56,13 @@ class Settled:
     """The `error` event with which a guard has ended the run, as it stands in the log."""
 
 
-_OURS = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
-    and (%(expired)s or %(forgotten)s or r.epoch = (select slackwater.epoch()))
-    and r.status = 'running' and (%(expired)s is false or r.lease_until < clock_timestamp())"""
+OWNED = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
+    and r.status = 'running'"""
+THIS_SERVER = "r.epoch = (select slackwater.epoch())"
+
+_OURS = f"""{OWNED}
+    and (%(expired)s or %(forgotten)s or {THIS_SERVER})
+    and (%(expired)s is false or r.lease_until < clock_timestamp())"""
 
 # A take-over leaves it as it is: who has lost the lease must not take what others did then for their own work.
 _SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s end,
@@ -67,18 +71,21 @@ _SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s 
 _SIGNED = """e.run_id = %(run_id)s and e.settled_by = %(worker)s and e.settled_fence = %(fence)s and not %(expired)s"""
 """The owner has sent this before, and only its answer was lost."""
 
-_ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
- and e.status = %(status)s and e.{queue.DONE_NOW})"""
-
-_END = f"""
-with owned as (
-  update slackwater.runs r set status = %(status)s, ready = false, holds_thread = false, worker = null,
+ENDED = f"""status = %(status)s, ready = false, holds_thread = false, worker = null,
     lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = %(reason)s,
     error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id),
     -- An attempt may have said nothing: then it is an earlier one's.
     last_event = coalesce(%(last_event)s, (select e.fence || '-' || e.seq from slackwater.run_events e
       where e.run_id = %(run_id)s order by e.fence desc, e.seq desc limit 1)),
-    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end"""
+"""What becomes of run `r` that ends."""
+
+_ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
+ and e.status = %(status)s and e.{queue.DONE_NOW})"""
+
+_END = f"""
+with owned as (
+  update slackwater.runs r set {ENDED},
     {_SIGN}
   where {_OURS}
   returning 1
@@ -90,13 +97,15 @@ select exists (select 1 from owned) as now, case when %(rollback)s and not %(exp
 _FORGET_BASE = f"""
 delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
 
+SHOWN = """"values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s,
+  updated_at = clock_timestamp(), state_updated_at = clock_timestamp()"""
+"""What thread `t` shows of a run that has ended on it, beside its status and its error."""
+
 _THREAD = f"""
-update slackwater.threads t set
+update slackwater.threads t set {SHOWN},
   status = case when {queue.THREAD_BUSY} then 'busy' else %(thread_status)s end,
-  "values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s,
   -- After a rollback the thread is as it was: also with the error of the run before.
-  error = case when %(rollback)s then t.error else %(thread_error)s end,
-  updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
+  error = case when %(rollback)s then t.error else %(thread_error)s end
 where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 
 GIVEN_BACK = f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
@@ -155,44 +164,80 @@ with stuck as (
 select error, last_event from stuck"""
 
 
-async def end(
-    database: Database,
-    *,
-    run_id: UUID,
-    thread_id: UUID,
-    owner: str,
-    fence: int,
-    worker: str,
-    status: RunStatus,
-    facts: ThreadFacts,
-    events: Sequence[Event],
-    last_event: str | None,
-    checkpoint_id: str | None,
-    reason: str | None = None,
-    rollback: bool = False,
-    expired: bool = False,
-) -> Settled:
-    """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
-    params = {
-        "run_id": run_id,
-        "thread_id": thread_id,
-        "owner": owner,
-        "fence": fence,
-        "worker": worker,
+class Whose(TypedDict):
+    """An attempt, and what of it is not stored yet."""
+
+    run_id: UUID
+    thread_id: UUID
+    owner: str
+    fence: int
+    worker: str
+    events: Sequence[Event]
+    checkpoint_id: str | None
+
+
+class End(Whose):
+    """How an attempt ends its run."""
+
+    status: RunStatus
+    facts: ThreadFacts
+    last_event: str | None
+    reason: NotRequired[str | None]
+
+
+class HandOver(Whose):
+    """How an attempt gives its run back."""
+
+    stopped: Stopped
+    reason: str
+    max_handovers: int
+    nodes: str
+
+
+def of_end(how: End) -> dict[str, Any]:
+    """What the statements that end the run say of it, but for its events."""
+    facts, status = how["facts"], how["status"]
+    return {
+        **{name: how[name] for name in _OF_ATTEMPT},
         "status": status.value,
-        "reason": reason,
+        "reason": how.get("reason"),
         "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
-        "checkpoint_id": checkpoint_id,
-        "last_event": last_event,
+        "last_event": how["last_event"],
         "thread_status": facts.status,
         "values": facts.values.decode() if facts.values is not None else None,
         "interrupts": Jsonb(facts.interrupts),
         "thread_error": Jsonb(facts.error) if facts.error else None,
+    }
+
+
+def of_hand_over(how: HandOver) -> dict[str, Any]:
+    """What the statements that hand the run over say of it, but for its events."""
+    return {
+        **{name: how[name] for name in _OF_ATTEMPT},
+        "stopped": how["stopped"].value,
+        "reason": how["reason"],
+        "max_handovers": how["max_handovers"],
+        "nodes": how["nodes"] or "its first node",
+    }
+
+
+_OF_ATTEMPT: tuple[Literal["run_id", "thread_id", "owner", "fence", "worker", "checkpoint_id"], ...] = (
+    *("run_id", "thread_id", "owner", "fence", "worker", "checkpoint_id"),
+)
+
+
+async def end(
+    database: Database, *, rollback: bool = False, expired: bool = False, **how: Unpack[End]
+) -> Settled:
+    """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
+    params = {
+        **of_end(how),
         "rollback": rollback,
         "expired": expired,
         "forgotten": False,
-        **event_columns(events),
+        **event_columns(how["events"]),
     }
+    status = how["status"]
     undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
     answers = await database.pipeline(
         (queue.LOCK, params),
@@ -202,10 +247,11 @@ async def end(
         (queue.PROMOTE, params),
     )
     ended = answers[1][0]
-    if ended["now"]:
-        _count_end(status)
-        return Settled(True, queue.is_due(answers[-1]), status.value)
-    return Settled(ended["before"], await _ready(database, params), status.value)
+    if not (ended["now"] or ended["before"]):
+        return Settled(owned=False)
+    count_end(status)
+    ready = queue.is_due(answers[-1]) if ended["now"] else await _ready(database, params)
+    return Settled(True, ready, status.value)
 
 
 async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
@@ -214,28 +260,22 @@ async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
     return bool(row and row["ready"])
 
 
-def _count_end(status: RunStatus) -> None:
+def count_end(status: RunStatus) -> None:
+    """An attempt has ended its run: said once, also if the answer to that was lost."""
     metrics.count(Metric.RUNS_FINISHED)
     if status in (RunStatus.ERROR, RunStatus.TIMEOUT):
         metrics.count(Metric.RUNS_FAILED)
 
 
+def count_hand_over(stopped: Stopped) -> None:
+    """An attempt has given its run back: said once, as with `count_end`."""
+    metrics.count(Metric.RUNS_TAKEN_OVER if stopped is Stopped.LOST else Metric.RUNS_HANDED_OVER)
+    if stopped is Stopped.DRAINED:
+        metrics.count(Metric.RUNS_DRAINED)
+
+
 async def hand_over(
-    database: Database,
-    *,
-    run_id: UUID,
-    thread_id: UUID,
-    owner: str,
-    fence: int,
-    worker: str,
-    stopped: Stopped,
-    reason: str,
-    events: Sequence[Event],
-    checkpoint_id: str | None,
-    max_handovers: int,
-    nodes: str,
-    expired: bool = False,
-    forgotten: bool = False,
+    database: Database, *, expired: bool = False, forgotten: bool = False, **how: Unpack[HandOver]
 ) -> Settled:
     """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
 
@@ -243,19 +283,10 @@ async def hand_over(
     knows of the attempt.
     """
     params = {
-        "run_id": run_id,
-        "thread_id": thread_id,
-        "owner": owner,
-        "fence": fence,
-        "worker": worker,
-        "stopped": stopped.value,
-        "reason": reason,
-        "checkpoint_id": checkpoint_id,
-        "max_handovers": max_handovers,
-        "nodes": nodes or "its first node",
+        **of_hand_over(how),
         "expired": expired,
         "forgotten": forgotten,
-        **event_columns(events),
+        **event_columns(how["events"]),
     }
     _, handed_over, stuck, promoted = await database.pipeline(
         (queue.LOCK, params),
@@ -265,16 +296,10 @@ async def hand_over(
     )
     if not handed_over:
         return Settled(owned=False)
-    if not handed_over[0]["now"]:
-        error = handed_over[0]["error"]
-        status = RunStatus.ERROR if error else RunStatus.PENDING
-        ready = await _ready(database, params)
-        return Settled(True, ready, status.value, wire.dumps(error) if error else None)
-    ready = queue.is_due(promoted)
-    if stuck:
-        _count_end(RunStatus.ERROR)
-        return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(stuck[0]["error"]))
-    metrics.count(Metric.RUNS_TAKEN_OVER if stopped is Stopped.LOST else Metric.RUNS_HANDED_OVER)
-    if stopped is Stopped.DRAINED:
-        metrics.count(Metric.RUNS_DRAINED)
+    now, error = handed_over[0]["now"], stuck[0]["error"] if stuck else handed_over[0]["error"]
+    ready = queue.is_due(promoted) if now else await _ready(database, params)
+    if error:
+        count_end(RunStatus.ERROR)
+        return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(error))
+    count_hand_over(how["stopped"])
     return Settled(True, ready, RunStatus.PENDING.value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from app.postgres.pool import Database
+from app.runtime.group_commit import GroupCommit
 from app.runtime.hints import Hints
 from app.runtime.lease import Lease
 from app.runtime.outbox import Outbox
@@ -28,6 +29,7 @@ class Shop(Protocol):
     outbox: Outbox
     max_handovers: int
     settling: asyncio.Semaphore
+    group_commit: GroupCommit
 
     @property
     def draining(self) -> bool: ...

@@ -12,7 +12,8 @@ from app.postgres.prepared import HotStatement
 from app.runtime.group_commit import Kind
 from app.runtime.journal import Event
 from app.runtime.lease import Lease
-from app.runtime.statements import ORDER, Insert, columns, event_columns
+from app.runtime.many import EVENTS_OF_MANY, event_columns_of_many
+from app.runtime.statements import ORDER, Insert, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,7 @@ _OWNED = f"""storing as ({_MINE.format(step="null", lock="share")}
 ), applied as (
  update slackwater.runs r set input_applied = true, input_step = a.step from applying a where r.run_id = a.run_id)"""
 _RUN_TYPES = (IntArray, UuidArray, LongArray, TextArray, IntArray)
-_EVENTS = """events as (
- insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
- select o.run_id, o.fence, e.seq, o.thread_id, e.event, e.data
- from unnest(%(en)b::int[], %(e0)b::int[], %(e1)b::text[], %(e2)b::text[]) as e(n, seq, event, data)
- join owned o on o.n = e.n
- on conflict do nothing)"""
+_EVENTS = f"events as ({EVENTS_OF_MANY})"
 
 
 @lru_cache
@@ -88,10 +84,9 @@ def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
     for insert in rows:
         insert.add(params, rows[insert])
         params[f"{insert.prefix}n"] = IntArray(numbers[insert])
-    events = [event for store in stores.values() for event in store.events]
+    events = {n: store.events for n, store in stores.items() if store.events}
     if events:
-        params |= event_columns(events)
-        params["en"] = IntArray([n for n, store in stores.items() for _ in store.events])
+        params |= event_columns_of_many(events)
     return text(tuple(insert for insert in ORDER if insert in rows), bool(events)), params
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.runtime import settlement, statements, stores
+from app.runtime import settlement, settlements, statements, stores
 from app.runtime.attempt import Attempt
 from app.runtime.worker import Worker
 from tests.model.world import World
@@ -29,6 +29,7 @@ def two_owners_with_one_fence(world: World, patch: Patch) -> None:
     replaced(patch, stores, "_OWNED", "and r.worker = w.worker ", "")
     for name in ("_END", "_HAND_OVER"):
         replaced(patch, settlement, name, "and r.worker is not distinct from %(worker)s", "")
+        replaced(patch, settlements, name, 'and r.worker is not distinct from a."worker"', "")
     statements.statement.cache_clear()
     stores.text.cache_clear()
 

@@ -20,7 +20,7 @@ from app.graphs.registry import Graphs
 from app.postgres import patience
 from app.postgres.pool import Database, Params, Row, Statement
 from app.postgres.prepared import HotStatement
-from app.runtime import engine, outcome, settlement, writer
+from app.runtime import engine, outcome, settlement, settlements, writer
 from app.runtime.runtime import Runtime
 from app.settings import Settings
 from tests.model.gates import Do, gates
@@ -87,11 +87,10 @@ class Losing(Database):
         return await self._send(super().execute(sql, params), Lose.WRITE)
 
     async def pipeline(self, *statements: Statement) -> list[list[Row]]:
-        settles = any(sql in (settlement._END, settlement._HAND_OVER) for sql, _ in statements)
-        return await self._send(super().pipeline(*statements), Lose.SETTLEMENT if settles else Lose.WRITE)
+        return await self._send(super().pipeline(*statements), _settles(settlement, statements))
 
     async def write(self, *statements: HotStatement) -> list[list[Row]]:
-        return await self._send(super().write(*statements), Lose.WRITE)
+        return await self._send(super().write(*statements), _settles(settlements, statements))
 
     async def _send(self, sending: Coroutine[Any, Any, Any], kind: Lose) -> Any:
         if self.away:
@@ -116,6 +115,11 @@ class Losing(Database):
         finally:
             self.held.remove(held)
         raise OperationalError("the answer was lost")
+
+
+def _settles(module: Any, statements: Sequence[tuple[Any, Any]]) -> Lose:
+    settles = any(sql in (module._END, module._HAND_OVER) for sql, _ in statements)
+    return Lose.SETTLEMENT if settles else Lose.WRITE
 
 
 class World:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.budget import Budget
 from app.graphs.registry import Graphs
 from app.ids import uuid7
 from app.postgres.pool import Database
+from app.runtime import settlements
 from app.runtime.admission import Admitted, NewRun
 from app.runtime.cancel import CancelAction, Cancelled
 from app.runtime.collector import Collector
@@ -301,6 +303,16 @@ def new_run(
         on_completion=on_completion,
         idempotency_key=idempotency_key,
     )
+
+
+def settle_alone(patch: pytest.MonkeyPatch) -> None:
+    """Let each run be settled by statements of its own."""
+
+    async def left_out(*arguments: Any, **how: Any) -> None:
+        return None
+
+    patch.setattr(settlements, "end", left_out)
+    patch.setattr(settlements, "hand_over", left_out)
 
 
 class Fleet:

@@ -476,7 +476,7 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
         while time.monotonic() < until:
             process, thread = random.choice(processes), random.choice(threads)
             try:
-                match random.randrange(8):
+                match random.randrange(9):
                     case 0 | 1 | 2:
                         strategy = random.choice(["enqueue", "interrupt", "rollback", "reject"])
                         await process.admit(
@@ -507,6 +507,9 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
                         await fleet.database.execute(
                             "update slackwater.runs set delete_at = clock_timestamp() where delete_at is not null"
                         )
+                    case 8:
+                        for attempt in process.runtime.worker.attempts[:3]:
+                            attempt.ask_to_drain("a stop")
             except errors.OperationalError as problem:
                 trouble.append(problem)
             except Exception as problem:

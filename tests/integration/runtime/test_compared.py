@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from helm import Helm, Hold
 from psycopg.errors import LockNotAvailable
-from rig import Fleet, Process
+from rig import Fleet, Process, settle_alone
 
 from app.budget import Budget
 from app.errors import LeaseLost
@@ -237,10 +237,11 @@ async def test_a_claim_in_flight_has_its_room(fleet: Fleet, monkeypatch: pytest.
     assert process.runtime.worker.room == 5
 
 
-async def test_runs_that_end_together_leave_connections_to_others(
+async def test_runs_that_end_each_alone_leave_connections_to_others(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = await fleet.start(pool_size=4, pool_max_size=4)
+    settle_alone(monkeypatch)
     now, most = 0, 0
     write = outcome._write
 

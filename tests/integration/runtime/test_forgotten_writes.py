@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from helm import Helm
-from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on
+from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on, settle_alone
 
 from app.errors import RunOver
 from app.postgres.pool import Database
@@ -185,7 +185,10 @@ async def test_a_node_puts_into_the_store_after_a_failover_unless_what_it_has_pu
     await pair.whole(told)
 
 
-async def test_a_run_does_not_end_over_a_head_that_is_forgotten(pair: Pair, helm: Helm) -> None:
+async def test_a_run_does_not_end_over_a_head_that_is_forgotten(
+    pair: Pair, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_alone(monkeypatch)
     d = helm.hold("d")
     run_id, thread_id = await begun(pair)
     await reached(d)

@@ -242,7 +242,7 @@ async def test_the_end_that_a_dead_process_has_stored_but_not_said_is_said(
 
     with monkeypatch.context() as patch:
         patch.setattr("app.runtime.writer.EVENT_FLUSH_SECONDS", 60)
-        patch.setattr("app.runtime.settlement.end", never)
+        patch.setattr("app.runtime.settlements.end", never)
         dying = await fleet.start(linked=True)
         run = (await dying.admit("line", durability=durability, **options)).row
         await asyncio.wait_for(ended.wait(), 5)

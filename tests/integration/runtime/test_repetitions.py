@@ -13,7 +13,7 @@ from rig import OWNER, Fleet, Process, fleet_on, new_run
 
 from app.ids import uuid7
 from app.postgres.pool import Database
-from app.runtime import admission, claims, settlement
+from app.runtime import admission, claims, settlement, settlements
 from app.runtime.cancel import CancelAction
 from app.runtime.claims import ClaimedRun
 from app.runtime.hold import ThreadHeld
@@ -245,7 +245,8 @@ async def test_a_run_that_could_not_be_settled_is_not_begun_again_by_the_process
     async def never(*_: Any, **__: Any) -> None:
         raise ValueError("a mistake of ours")
 
-    monkeypatch.setattr(settlement, "end", never)
+    for module in (settlement, settlements):
+        monkeypatch.setattr(module, "end", never)
     run_id = (await process.admit("line")).row["run_id"]
 
     async def given_up() -> bool:

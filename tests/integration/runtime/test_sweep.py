@@ -582,13 +582,14 @@ async def test_the_state_of_an_ended_run_that_could_not_be_read_is_read_when_the
 async def test_a_state_that_postgres_does_not_take_ends_by_the_guard_and_is_logged(
     fleet: Fleet, process: Process, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.runtime import settlement
+    from app.runtime import settlement, settlements
 
     async def refuse(*arguments: Any, **options: Any) -> Any:
         raise InvalidTextRepresentation("not JSON")
 
-    end = settlement.end
-    monkeypatch.setattr(settlement, "end", refuse)
+    ends = {module: module.end for module in (settlement, settlements)}
+    for module in ends:
+        monkeypatch.setattr(module, "end", refuse)
     run = (await process.admit("line")).row
     for attempt in range(1, 4):
 
@@ -603,4 +604,5 @@ async def test_a_state_that_postgres_does_not_take_ends_by_the_guard_and_is_logg
         await process.claim()
     row = await fleet.ended(run["run_id"])
     assert (row["status"], row["error"]["error"]) == ("error", "NoProgress")
-    monkeypatch.setattr(settlement, "end", end)
+    for module, end in ends.items():
+        monkeypatch.setattr(module, "end", end)

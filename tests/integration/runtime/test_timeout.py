@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from helm import Helm
-from rig import Fleet
+from rig import Fleet, settle_alone
 
 from app.runtime.cancel import CancelAction
 
@@ -150,7 +150,10 @@ async def test_a_wish_that_came_before_is_the_one_that_counts(fleet: Fleet, helm
     assert (await fleet.ended(run["run_id"]))["status"] == "interrupted"
 
 
-async def test_nothing_ends_a_run_that_has_ended_by_itself(fleet: Fleet, helm: Helm) -> None:
+async def test_nothing_ends_a_run_that_has_ended_by_itself(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_alone(monkeypatch)
     process = await fleet.start(run_timeout_seconds=LONG)
     hold = helm.hold("d")
     run = (await process.admit("line")).row

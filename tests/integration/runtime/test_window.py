@@ -18,7 +18,7 @@ from rig import ASSISTANT, OWNER, Fleet, Process, new_run
 
 from app.auth.principal import Principal
 from app.runs import service
-from app.runtime import settlement
+from app.runtime import settlement, settlements
 
 # By its path: to pytest `handler` is the folder with its tests.
 _SPEC = importlib.util.spec_from_file_location(
@@ -100,7 +100,8 @@ async def test_an_environment_is_not_frozen_with_a_run_whose_state_could_not_be_
     work = asyncio.create_task(invocation.work())
     await asyncio.wait_for(hold.reached.wait(), 5)
     # WHEN the database does not answer any more
-    monkeypatch.setattr(settlement, "hand_over", no_answer)
+    for module in (settlement, settlements):
+        monkeypatch.setattr(module, "hand_over", no_answer)
     await work
     assert (await fleet.row(run["run_id"]))["status"] == "running"
     assert not await invocation.close()

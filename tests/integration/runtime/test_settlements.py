@@ -1,0 +1,361 @@
+"""Attempts that end, or are handed over, several in one statement: as if each were settled alone, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from faces import everything, face
+from rig import Fleet, new_run
+
+from app.postgres.pool import Row
+from app.runtime import admission, claims, settlement, settlements
+from app.runtime.claims import ClaimedRun
+from app.runtime.group_commit import GroupCommit
+from app.runtime.journal import Event, EventId
+from app.runtime.settlement import End, HandOver, Settled, ThreadFacts
+from app.runtime.states import RunStatus, Stopped
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric
+
+IDLE = ThreadFacts("idle", b'{"log": ["said", "\\u00fc"]}')
+ASKS = ThreadFacts("interrupted", b'{"log": []}', {"task": [{"id": "question", "value": 1}]})
+BOOM = ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"})
+STOPPED = ThreadFacts("idle", None, {}, {"error": "UserInterrupt", "message": "enough"})
+
+
+async def claimed(fleet: Fleet, worker: str = "w", **options: Any) -> ClaimedRun:
+    """A run that `worker` has claimed with its admission."""
+    new = new_run("line", **options)
+    admitted = await admission.admit(fleet.database, new, worker=worker, claim=True, lease_seconds=60)
+    assert admitted.claimed is not None
+    return admitted.claimed
+
+
+def _whose(run: ClaimedRun, said: int) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "owner": run.owner,
+        "fence": run.fence,
+        "worker": run.lease.worker,
+        "events": [Event(EventId(run.fence, n), "values", b'{"n": %d}' % n) for n in range(1, said + 1)],
+        "checkpoint_id": None,
+    }
+
+
+def end_of(
+    run: ClaimedRun,
+    facts: ThreadFacts = IDLE,
+    status: RunStatus = RunStatus.SUCCESS,
+    said: int = 2,
+    **options: Any,
+) -> End:
+    last = f"{run.fence}-{said}" if said else None
+    how: Any = {**_whose(run, said), "status": status, "facts": facts, "last_event": last, **options}
+    return how
+
+
+def hand_over_of(run: ClaimedRun, said: int = 1, **options: Any) -> HandOver:
+    how: Any = {
+        **_whose(run, said),
+        "stopped": Stopped.DRAINED,
+        "reason": "SIGTERM",
+        "max_handovers": 1000,
+        "nodes": "a",
+        **options,
+    }
+    return how
+
+
+async def together(fleet: Fleet, statement: Any) -> list[int]:
+    """Send it; which items were done."""
+    (rows,) = await fleet.database.write(statement)
+    return sorted(row["n"] for row in rows)
+
+
+# Equal rows
+
+
+async def as_it_is(fleet: Fleet, run: ClaimedRun) -> None:
+    """Nothing more."""
+
+
+async def has_said(fleet: Fleet, run: ClaimedRun) -> None:
+    await fleet.database.execute(
+        "insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data) values (%s, %s, 7, %s, 'values', '{}')",
+        [run.run_id, run.fence, run.thread_id],
+    )
+
+
+async def has_kept_writes(fleet: Fleet, run: ClaimedRun) -> None:
+    await fleet.database.execute(
+        "insert into slackwater.base_writes values (%s, %s, '', 'c', '[]')",
+        [run.run_id, str(run.thread_id)],
+    )
+
+
+async def has_shown(fleet: Fleet, run: ClaimedRun) -> None:
+    await fleet.database.execute(
+        """update slackwater.threads set "values" = '{"old": 1}', interrupts = '{"a": []}', error = '{"error": "E"}'
+        where thread_id = %s""",
+        [run.thread_id],
+    )
+
+
+async def is_elsewhere(fleet: Fleet, run: ClaimedRun) -> None:
+    await fleet.database.execute(
+        "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata) values (%s, '', 'c1', '{}', '{}')",
+        [str(run.thread_id)],
+    )
+    await fleet.database.execute(
+        "update slackwater.runs set stalls = 2, progress = 'c0:0', stalled_by = gen_random_uuid() where run_id = %s",
+        [run.run_id],
+    )
+
+
+Before = Callable[[Fleet, ClaimedRun], Any]
+
+ENDS: dict[str, tuple[dict[str, Any], Before, dict[str, Any]]] = {
+    "success": ({}, as_it_is, {"facts": IDLE, "checkpoint_id": "1f0"}),
+    "asks": ({}, has_shown, {"facts": ASKS}),
+    "error": ({}, has_shown, {"facts": BOOM, "status": RunStatus.ERROR}),
+    "timeout": ({}, has_said, {"facts": BOOM, "status": RunStatus.TIMEOUT, "said": 0}),
+    "cancelled": ({}, has_said, {"facts": STOPPED, "status": RunStatus.INTERRUPTED, "reason": "enough"}),
+    "nothing said": ({}, as_it_is, {"said": 0}),
+    "not read": ({}, has_shown, {"facts": ThreadFacts("busy", None), "checkpoint_id": "1f0"}),
+    "stateless": ({"on_completion": "delete"}, has_kept_writes, {}),
+    "kept": ({"on_completion": "keep"}, as_it_is, {}),
+    "webhook": ({"webhook": "https://example.org"}, as_it_is, {}),
+}
+
+
+async def prepared(fleet: Fleet, cases: Any) -> dict[str, ClaimedRun]:
+    """A run for each case, as it is before it is settled."""
+    runs = {}
+    for case, (options, before, _) in cases.items():
+        runs[case] = await claimed(fleet, **options)
+        await before(fleet, runs[case])
+    return runs
+
+
+async def test_an_end_is_the_same_alone_and_together(fleet: Fleet) -> None:
+    singles, runs = await prepared(fleet, ENDS), await prepared(fleet, ENDS)
+    settled = {
+        case: await settlement.end(fleet.database, **end_of(run, **ENDS[case][2]))
+        for case, run in singles.items()
+    }
+    items = [end_of(run, **ENDS[case][2]) for case, run in runs.items()]
+    group = GroupCommit(fleet.database)
+    ended = await asyncio.gather(*(settlements.end(group, **item) for item in items))
+    for case, item, answer in zip(ENDS, items, ended, strict=True):
+        assert answer == settled[case], case
+        assert await face(fleet, item["thread_id"]) == await face(fleet, singles[case].thread_id), case
+
+
+HAND_OVERS: dict[str, tuple[dict[str, Any], Before, dict[str, Any]]] = {
+    "plain": ({}, as_it_is, {}),
+    "further": ({}, is_elsewhere, {"checkpoint_id": "c1"}),
+    "nothing said": ({}, has_said, {"said": 0}),
+    "reader": ({"on_disconnect": "cancel"}, as_it_is, {}),
+    "kept writes": ({}, has_kept_writes, {}),
+}
+
+
+async def test_a_hand_over_is_the_same_alone_and_together(fleet: Fleet) -> None:
+    singles, runs = await prepared(fleet, HAND_OVERS), await prepared(fleet, HAND_OVERS)
+    settled = {
+        case: await settlement.hand_over(fleet.database, **hand_over_of(run, **HAND_OVERS[case][2]))
+        for case, run in singles.items()
+    }
+    items = [hand_over_of(run, **HAND_OVERS[case][2]) for case, run in runs.items()]
+    group = GroupCommit(fleet.database)
+    handed_over = await asyncio.gather(*(settlements.hand_over(group, **item) for item in items))
+    for case, item, answer in zip(HAND_OVERS, items, handed_over, strict=True):
+        assert answer == settled[case], case
+        assert await face(fleet, item["thread_id"]) == await face(fleet, singles[case].thread_id), case
+
+
+# Who is left out
+
+
+async def waits(fleet: Fleet, thread_id: UUID) -> UUID:
+    """Another run, which waits on the thread."""
+    new = new_run("line", thread_id=thread_id)
+    await admission.admit(fleet.database, new, worker="w", claim=False, lease_seconds=60)
+    return new.run_id
+
+
+async def test_of_ten_ends_those_that_are_not_simple_are_left_as_they_were(fleet: Fleet) -> None:
+    runs = [await claimed(fleet) for _ in range(10)]
+    taken, waited_for, locked = runs[2], runs[5], runs[7]
+    await fleet.database.execute(
+        "update slackwater.runs set worker = 'x', fence = 2 where run_id = %s", [taken.run_id]
+    )
+    await waits(fleet, waited_for.thread_id)
+    left = (taken, waited_for, locked)
+    before = [await face(fleet, run.thread_id) for run in left]
+    async with fleet.database.connection() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("select 1 from slackwater.runs where run_id = %s for share", [locked.run_id])
+        done = await together(fleet, settlements.ENDS.statement([end_of(run) for run in runs]))
+    assert done == [1, 2, 4, 5, 7, 9, 10]
+    assert [await face(fleet, run.thread_id) for run in left] == before
+    ended = await fleet.database.fetch("select run_id from slackwater.runs where status = 'success'")
+    assert {row["run_id"] for row in ended} == {runs[n - 1].run_id for n in done}
+    # WHEN those are said again alone
+    settled = [await settlement.end(fleet.database, **end_of(run)) for run in left]
+    assert settled == [Settled(False), Settled(True, True, "success"), Settled(True, False, "success")]
+
+
+@pytest.mark.parametrize("whose", ["threads", "runs"])
+@pytest.mark.parametrize("what", ["end", "hand over"])
+async def test_it_waits_for_no_row_that_somebody_else_has(fleet: Fleet, what: str, whose: str) -> None:
+    first, second = await claimed(fleet), await claimed(fleet)
+    statement = {
+        "end": settlements.ENDS.statement([end_of(first), end_of(second)]),
+        "hand over": settlements.HAND_OVERS.statement([hand_over_of(first), hand_over_of(second)]),
+    }[what]
+    async with fleet.database.connection() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute(
+            f"select 1 from slackwater.{whose} where thread_id = %s for update",  # type: ignore[arg-type]
+            [first.thread_id],
+        )
+        async with asyncio.timeout(5):
+            assert await together(fleet, statement) == [2]
+
+
+TAKEN = {
+    "fence": "update slackwater.runs set fence = fence + 1",
+    "worker": "update slackwater.runs set worker = 'x'",
+    "epoch": "create or replace function slackwater.epoch() returns integer language sql as 'select 1'",
+    "owner": "update slackwater.threads set owner = 'bob'",
+    "settled": "update slackwater.runs set status = 'pending', worker = null",
+}
+
+
+@pytest.mark.parametrize("change", TAKEN)
+async def test_whose_run_it_is_not_changes_nothing_together(fleet: Fleet, change: str) -> None:
+    run = await claimed(fleet)
+    await has_kept_writes(fleet, run)
+    await fleet.database.execute(TAKEN[change])
+    before = await everything(fleet)
+    assert await together(fleet, settlements.ENDS.statement([end_of(run)])) == []
+    assert await together(fleet, settlements.HAND_OVERS.statement([hand_over_of(run)])) == []
+    assert await everything(fleet) == before
+
+
+@pytest.mark.parametrize(
+    "guard", ["handovers = 4", f"stalls = {claims.MAX_STALLS}"], ids=["handovers", "stalls"]
+)
+async def test_a_hand_over_that_a_guard_may_end_is_left_to_it(fleet: Fleet, guard: str) -> None:
+    run, other = await claimed(fleet), await claimed(fleet)
+    await fleet.database.execute(f"update slackwater.runs set {guard} where run_id = %s", [run.run_id])
+    items = [hand_over_of(run, max_handovers=4), hand_over_of(other, max_handovers=4)]
+    assert await together(fleet, settlements.HAND_OVERS.statement(items)) == [2]
+    settled = await settlement.hand_over(fleet.database, **items[0])
+    assert settled.status == "error"
+
+
+# Races
+
+
+async def paused(fleet: Fleet, statement: Any, meanwhile: Callable[[], Any]) -> list[int]:
+    """Send it, and do something between its snapshot and its first lock; which items were done."""
+    sql, params = statement
+    waits = "select a.* from unnest"
+    assert waits in sql
+    held = sql.replace(waits, "select a.* from (select pg_advisory_xact_lock(7) offset 0) as held, unnest")
+    async with fleet.database.connection() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("select pg_advisory_xact_lock(7)")
+        sending = asyncio.create_task(together(fleet, (held, params)))
+
+        async def waiting() -> list[Row]:
+            return await fleet.database.fetch(
+                "select 1 from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+            )
+
+        await fleet.until(waiting)
+        await meanwhile()
+    return await sending
+
+
+async def test_a_run_that_comes_while_another_one_ends_is_not_forgotten(fleet: Fleet) -> None:
+    run, other = await claimed(fleet), await claimed(fleet)
+    items = [end_of(run), end_of(other)]
+    # WHEN it is admitted after the statement has looked, and before it has the thread's row
+    done = await paused(fleet, settlements.ENDS.statement(items), lambda: waits(fleet, run.thread_id))
+    # THEN the end is left to the single way, which makes it ready
+    assert done == [2]
+    assert (await settlement.end(fleet.database, **items[0])).next_ready
+    (ready,) = await fleet.database.fetch(
+        "select status, ready from slackwater.runs where thread_id = %s and run_id <> %s",
+        [run.thread_id, run.run_id],
+    )
+    assert ready == {"status": "pending", "ready": True}
+
+
+@pytest.mark.parametrize("what", ["end", "hand over"])
+async def test_a_run_that_is_taken_over_meanwhile_is_left_alone(fleet: Fleet, what: str) -> None:
+    run, other = await claimed(fleet), await claimed(fleet)
+    statement = {
+        "end": settlements.ENDS.statement([end_of(run), end_of(other)]),
+        "hand over": settlements.HAND_OVERS.statement([hand_over_of(run), hand_over_of(other)]),
+    }[what]
+
+    async def take_over() -> None:
+        await fleet.expire(run.run_id)
+        lost: Any = {**hand_over_of(run, said=0), "stopped": Stopped.LOST}
+        assert (await settlement.hand_over(fleet.database, **lost, expired=True)).owned
+
+    assert await paused(fleet, statement, take_over) == [2]
+    row = await fleet.row(run.run_id)
+    assert (row["status"], row["stopped"]) == ("pending", "lost")
+    assert await fleet.events(run.run_id) == []
+
+
+async def test_a_run_that_comes_while_another_one_is_handed_over_waits_behind_it(fleet: Fleet) -> None:
+    run = await claimed(fleet)
+    done = await paused(
+        fleet, settlements.HAND_OVERS.statement([hand_over_of(run)]), lambda: waits(fleet, run.thread_id)
+    )
+    assert done == [1]
+    ready = await fleet.database.fetch("select run_id from slackwater.runs where ready")
+    assert [row["run_id"] for row in ready] == [run.run_id]
+
+
+# Lost answers
+
+
+def counted(*which: Metric) -> list[int]:
+    return [metrics.recorder.totals[metric] for metric in which]
+
+
+async def test_an_end_whose_answer_was_lost_changes_nothing_said_again_alone(fleet: Fleet) -> None:
+    run = await claimed(fleet)
+    how = end_of(run, BOOM, RunStatus.ERROR)
+    assert await together(fleet, settlements.ENDS.statement([how])) == [1]
+    later = await claimed(fleet, thread_id=run.thread_id)
+    assert await together(fleet, settlements.ENDS.statement([end_of(later)])) == [1]
+    before, figures = await everything(fleet), counted(Metric.RUNS_FINISHED, Metric.RUNS_FAILED)
+    settled = await settlement.end(fleet.database, **how)
+    assert (settled.owned, settled.status) == (True, "error")
+    assert await together(fleet, settlements.ENDS.statement([how])) == []
+    assert await everything(fleet) == before
+    assert counted(Metric.RUNS_FINISHED, Metric.RUNS_FAILED) == [figure + 1 for figure in figures]
+
+
+async def test_a_hand_over_whose_answer_was_lost_changes_nothing_said_again_alone(fleet: Fleet) -> None:
+    run = await claimed(fleet)
+    how = hand_over_of(run)
+    assert await together(fleet, settlements.HAND_OVERS.statement([how])) == [1]
+    taken = await claims.claim(fleet.database, worker="x", graphs=["line"], limit=1, lease_seconds=60)
+    assert [claim.run_id for claim in taken] == [run.run_id]
+    before, figures = await everything(fleet), counted(Metric.RUNS_HANDED_OVER, Metric.RUNS_DRAINED)
+    settled = await settlement.hand_over(fleet.database, **how)
+    assert (settled.owned, settled.status) == (True, "pending")
+    assert await together(fleet, settlements.HAND_OVERS.statement([how])) == []
+    assert await everything(fleet) == before
+    assert counted(Metric.RUNS_HANDED_OVER, Metric.RUNS_DRAINED) == [figure + 1 for figure in figures]
