@@ -79,6 +79,13 @@ class BoolArray(Array):
     sql = "bool[]"
 
 
+class FloatArray(Array):
+    """`float8[]`."""
+
+    __slots__ = ()
+    sql = "float8[]"
+
+
 class UuidArray(Array):
     """`uuid[]`, of UUID."""
 
@@ -118,6 +125,7 @@ _register(TextArray, 1009, 25, str.encode)
 _register(IntArray, 1007, 23, _pack_length)
 _register(LongArray, 1016, 20, Struct(">q").pack)
 _register(BoolArray, 1000, 16, Struct("?").pack)
+_register(FloatArray, 1022, 701, Struct(">d").pack)
 _register(UuidArray, 2951, 2950, attrgetter("bytes"))
 _register(ByteaArray, 1001, 17, bytes)
 _register(JsonbArray, 3807, 3802, b"\x01".__add__)  # the version of the binary format

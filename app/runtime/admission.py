@@ -106,30 +106,35 @@ returning thread_id"""
 # Where there is nothing to count it fails, and the whole transaction with it: no round trip to look in between.
 _REQUIRE = "with required as ({condition}) select 1 / count(*) from required"
 
-_INSERT = f"""
-with thread as (
-  select * from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s
-), active as (
-  select exists (select 1 from slackwater.runs
-    where thread_id = %(thread_id)s and status in ('pending', 'running')) as busy
-)
-insert into slackwater.runs as r (
-  run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
+NEW_RUN = """run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
   created_at, available_at, status, holds_thread, worker, lease_until, fence, epoch, attempt, claimed_at, started_at,
-  base_checkpoint_id)
-select %(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
+  base_checkpoint_id"""
+AS_ASKED = """%(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
   %(assistant_metadata)s::jsonb || t.metadata
-    || case when active.busy then '{{}}' else %(graph_metadata)s::jsonb end || %(metadata)s::jsonb,
-  jsonb_set(%(kwargs)s::jsonb, '{{config,configurable}}', %(assistant_configurable)s::jsonb
-    || coalesce(%(kwargs)s::jsonb #> '{{config,configurable}}', '{{}}')),
+    || case when active.busy then '{}' else %(graph_metadata)s::jsonb end || %(metadata)s::jsonb,
+  jsonb_set(%(kwargs)s::jsonb, '{config,configurable}', %(assistant_configurable)s::jsonb
+    || coalesce(%(kwargs)s::jsonb #> '{config,configurable}', '{}')),
   s.due, s.due,
   case when s.start then 'running' else 'pending' end, s.start,
   case when s.start then %(worker)s end,
   case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
-  case when s.start then {NEXT_FENCE} else 0 end, case when s.start then slackwater.epoch() else 0 end, s.start::int,
+  case when s.start then t.next_fence else 0 end, case when s.start then slackwater.epoch() else 0 end, s.start::int,
   case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
   case when s.start then (select max(k.checkpoint_id) from checkpoints k
-    where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end
+    where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end"""
+"""The values of `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, when it is `s.due`, and
+whether it is to `s.start` here."""
+
+_INSERT = f"""
+with thread as (
+  select t.*, {NEXT_FENCE} as next_fence from slackwater.threads t
+  where thread_id = %(thread_id)s and owner = %(owner)s
+), active as (
+  select exists (select 1 from slackwater.runs
+    where thread_id = %(thread_id)s and status in ('pending', 'running')) as busy
+)
+insert into slackwater.runs as r ({NEW_RUN})
+select {AS_ASKED}
 from thread t, active,
   lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
     %(claim)s and not active.busy
@@ -137,18 +142,23 @@ from thread t, active,
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
+THREAD_CONFIG = (
+    "jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb)"
+)
+
 # A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
 # only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
-_OCCUPY = """
-update slackwater.threads t set
-  metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
+OCCUPIED = f"""metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
     then t.metadata || %(graph_metadata)s else t.metadata end,
-  config = case when r.status = 'running' or not t.metadata ? 'graph_id'
-    then jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb)
-    else t.config end,
+  config = case when r.status = 'running' or not t.metadata ? 'graph_id' then {THREAD_CONFIG} else t.config end,
   status = 'busy', updated_at = clock_timestamp(),
   fence = case when r.status = 'running' then r.fence else t.fence end,
-  epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end
+  epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end"""
+"""What becomes of thread `t` when run `r` is admitted on it. `updated_at` is written in any case: so who has seen the row
+has seen the thread's runs, too (`settlements`)."""
+
+_OCCUPY = f"""
+update slackwater.threads t set {OCCUPIED}
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
@@ -185,15 +195,18 @@ async def admit(
     claim: bool,
     lease_seconds: float,
     limits: Limits = UNLIMITED,
+    unsure: bool = False,
 ) -> Admitted:
     """Insert the run, or answer with the one that the same idempotency key made before.
+
+    `unsure`: this very run may have been admitted, or may be any moment, without an answer.
 
     With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
     (`multitask_strategy=reject`), NotFound (no such thread of this owner), TooManyRuns and Overtaken.
     """
     if new.idempotency_key is not None and (known := await earlier(database, new.owner, new.idempotency_key)):
         return known
-    params = _parameters(
+    params = parameters(
         new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds, limits=limits
     )
     locks, requires = _limited(limits, new.owner, [new.run_id])
@@ -212,7 +225,7 @@ async def admit(
         condition, values = new.condition
         statements += [(_REQUIRE.format(condition=condition), values)]
     statements += requires
-    sending = _Sending(database, statements, [new.run_id], lease_seconds)
+    sending = _Sending(database, statements, [new.run_id], lease_seconds, unsure=unsure)
     try:
         answers = (await sending.answers())[len(locks) :]
     except UniqueViolation:
@@ -264,7 +277,7 @@ async def admit_batch(
     statements: list[Statement] = []
     for position, new in enumerate(news):
         claim = position < claims and new.after_seconds <= 0
-        params = _parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds, limits=limits)
+        params = parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds, limits=limits)
         statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (queue.PROMOTE, params)]
     statements = [*locks, *statements, *requires]
     sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
@@ -295,7 +308,7 @@ class _Sending:
     run_ids: Sequence[UUID]
     lease_seconds: float
     at: float = 0.0
-    """When it was sent last, or looked for."""
+    """When it was sent last, or looked for; 0 before."""
     rows: list[Row] = field(default_factory=list)
     """The rows of the runs, in order, if an answer was lost and they are there."""
     unsure: bool = False
@@ -308,7 +321,8 @@ class _Sending:
         return await patiently(self._send, until=until)
 
     async def _send(self) -> list[list[Row]]:
-        if self.unsure and await self.look():
+        # Not before it was sent at all: what is there already refuses it, and seldom is.
+        if self.unsure and self.at and await self.look():
             return []
         self.at = time.monotonic()
         try:
@@ -332,11 +346,16 @@ class _Sending:
         return bool(self.rows)
 
     def admitted(self, row: Row, worker: str) -> Admitted:
-        """What its row says has been admitted: ours to begin, if we have claimed it."""
+        """What its row says has been admitted."""
         left = row.get("lease_left", self.lease_seconds)
-        ours = row["status"] == "running" and row["worker"] == worker and left > 0
-        claimed = ClaimedRun.of(row, worker=worker, lease_from=self.at, lease_seconds=left) if ours else None
-        return Admitted(row, claimed, next_ready=row["status"] == "pending")  # what PROMOTE has said is lost
+        return admitted(row, worker=worker, sent=self.at, lease_left=left)
+
+
+def admitted(row: Row, *, worker: str, sent: float, lease_left: float) -> Admitted:
+    """What its row, asked for at `sent` (monotonic seconds), says has been admitted: ours to begin, if we have claimed it."""
+    ours = row["status"] == "running" and row["worker"] == worker and lease_left > 0
+    claimed = ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_left) if ours else None
+    return Admitted(row, claimed, next_ready=row["status"] == "pending")  # what PROMOTE has said is lost
 
 
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
@@ -364,9 +383,10 @@ def _refusal(problem: CheckViolation) -> Exception:
     return TooManyRuns() if problem.diag.constraint_name == _PENDING_LIMIT else problem
 
 
-def _parameters(
+def parameters(
     new: NewRun, *, worker: str, claim: bool, lease_seconds: float, limits: Limits
 ) -> dict[str, Any]:
+    """What the statements that admit the run say of it."""
     configurable = new.kwargs.get("config", {}).get("configurable", {})
     graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
     return {
@@ -398,6 +418,7 @@ def _parameters(
         "graph_metadata": Jsonb(graph),
         "after": new.after_seconds,
         "claim": claim,
+        "create_thread": new.create_thread,
         "max_running": limits.running,
         "worker": worker,
         "lease": lease_seconds,

@@ -75,6 +75,9 @@ class ClaimedRun:
 NEXT_FENCE = "slackwater.next_fence(t.fence, t.epoch)"
 """The fence that a claim on thread `t` takes. Its row then says in which epoch: `epoch = slackwater.epoch()`."""
 
+FIRST_FENCE = "greatest(slackwater.epoch(), 0) * 10000"
+"""What a thread is made with, before any claim: the column's default."""
+
 CLAIM_SET = """status = 'running', ready = false, holds_thread = true, worker = %(worker)s,
  lease_until = clock_timestamp() + make_interval(secs => %(lease)s), claimed_at = clock_timestamp(),
  started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()"""

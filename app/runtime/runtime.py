@@ -25,7 +25,7 @@ from app.imports import late
 from app.postgres.lanes import lanes_of
 from app.postgres.pool import Database
 from app.postgres.trouble import DATABASE_TROUBLE
-from app.runtime import admission, bodies, cancel, engine, queue, takeover
+from app.runtime import admission, admissions, bodies, cancel, engine, queue, takeover
 from app.runtime import drain as draining
 from app.runtime.admission import Admitted, Limits, NewRun
 from app.runtime.cancel import CancelAction, Cancelled, CancelWish
@@ -221,8 +221,9 @@ class Runtime:
             self.worker.room_for_new > 0 and not self.draining and not self.worker.unwinds_on(new.thread_id)
         )
         with self.worker.reserve(int(claim)):
-            admitted = await admission.admit(
+            admitted = await admissions.admit(
                 self.database,
+                self.group_commit,
                 replace(new, ttl=self.graphs.thread_ttl.of_new_threads),
                 worker=self.worker_id,
                 claim=claim,

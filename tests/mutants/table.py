@@ -160,7 +160,7 @@ MUTANTS = (
     Mutant(
         "epoch_end",
         "app/runtime/settlement.py",
-        "    and (%(expired)s or %(forgotten)s or r.epoch = (select slackwater.epoch()))\n",
+        "    and (%(expired)s or %(forgotten)s or {THIS_SERVER})\n",
         "    and (%(expired)s or %(forgotten)s or true)\n",
         _in("forgotten_writes.py"),
     ),
@@ -168,8 +168,8 @@ MUTANTS = (
     Mutant(
         "expired",
         "app/runtime/settlement.py",
-        '    and r.status = \'running\' and (%(expired)s is false or r.lease_until < clock_timestamp())"""',
-        '    and r.status = \'running\'"""',
+        '\n    and (%(expired)s is false or r.lease_until < clock_timestamp())"""',
+        '"""',
         _in("compared.py"),
     ),
     Mutant(
@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant(
         "admit_lost",
         "app/runtime/admission.py",
-        'ours = row["status"] == "running" and row["worker"] == worker and left > 0',
+        'ours = row["status"] == "running" and row["worker"] == worker and lease_left > 0',
         "ours = False",
         _in("admission.py"),
     ),
@@ -281,8 +281,8 @@ MUTANTS = (
     Mutant(
         "settle_turns",
         "app/runtime/outcome.py",
-        "            async with shop.settling:\n                settled = await _write(attempt, shop, facts)",
-        "            settled = await _write(attempt, shop, facts)",
+        "                async with shop.settling:\n                    settled = await _write(attempt, shop, facts)",
+        "                settled = await _write(attempt, shop, facts)",
         _in("compared.py"),
     ),
     Mutant(
@@ -291,6 +291,91 @@ MUTANTS = (
         "        self.database.gate.shut()\n        if not await",
         "        if not await",
         _in("compared.py"),
+    ),
+    # What is said for several runs in one statement
+    Mutant(
+        "settled_fence",
+        "app/runtime/settlement.py",
+        'OWNED = """r.run_id = %(run_id)s and r.fence = %(fence)s and',
+        'OWNED = """r.run_id = %(run_id)s and',
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "settled_worker",
+        "app/runtime/settlement.py",
+        'and r.worker is not distinct from %(worker)s\n    and r.status = \'running\'"""',
+        '\n    and r.status = \'running\'"""',
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "ends_epoch",
+        "app/runtime/settlements.py",
+        "{of_each(OWNED)} and {THIS_SERVER} for update",
+        "{of_each(OWNED)} for update",
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "hand_overs_epoch",
+        "app/runtime/settlements.py",
+        "{of_each(OWNED)} and {THIS_SERVER}\n",
+        "{of_each(OWNED)}\n",
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "hand_overs_guard",
+        "app/runtime/settlements.py",
+        "      and r.handovers < a.max_handovers and r.stalls < {MAX_STALLS} for update",
+        "      for update",
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "ends_waited_for",
+        "app/runtime/settlements.py",
+        "      and o.status in ('pending', 'running') and o.run_id <> a.run_id)\n",
+        "      and false)\n",
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "settlements_signed",
+        "app/runtime/settlements.py",
+        '_SIGNED = "settled_by = a.worker, settled_fence = a.fence"',
+        '_SIGNED = "settled_by = r.settled_by"',
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "settlements_wait",
+        "app/runtime/settlements.py",
+        "    for update skip locked) t\n",
+        "    for update) t\n",
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "thread_unchanged",
+        "app/runtime/many.py",
+        'UNCHANGED = "version = (select t.xmin from slackwater.threads t where t.thread_id = a.thread_id)"',
+        'UNCHANGED = "true"',
+        _in("settlements.py"),
+    ),
+    Mutant(
+        "admissions_busy",
+        "app/runtime/admissions.py",
+        "      and o.status in ('pending', 'running'))\n",
+        "      and false)\n",
+        _in("admissions.py"),
+    ),
+    Mutant(
+        "admissions_one_each",
+        "app/runtime/admissions.py",
+        "select distinct on (a.thread_id) a.*",
+        "select a.*",
+        _in("admissions.py"),
+    ),
+    Mutant(
+        "admissions_unsure",
+        "app/runtime/admissions.py",
+        "return await alone(unsure=True)",
+        "return await alone()",
+        _in("admissions.py"),
     ),
     # Wake-ups and reasons
     Mutant(
@@ -317,8 +402,8 @@ MUTANTS = (
     Mutant(
         "pause_reason",
         "app/runtime/outcome.py",
-        "reason=attempt.drain_reason or outcome.value,",
-        "reason=outcome.value,",
+        '"reason": attempt.drain_reason or outcome.value,',
+        '"reason": outcome.value,',
         _in("window.py"),
     ),
     # What a node, a row, a caller or another user may do

@@ -6,19 +6,23 @@ runs and threads; so many rows as are examined could not be fewer with all of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from plans import believe, examined, read_whole
-from rig import Fleet
+from rig import Fleet, new_run
 
 from app.crons import queries as crons
 from app.ids import uuid7
-from app.postgres.pool import Database
+from app.postgres.pool import Database, Row
 from app.postgres.shares import Shares
-from app.runtime import claims, retention
+from app.runtime import admissions, claims, retention, settlements
+from app.runtime.admission import UNLIMITED, parameters
 from app.runtime.lease import Lease
+from app.runtime.many import dumped
+from app.runtime.settlement import ThreadFacts
+from app.runtime.states import RunStatus, Stopped
 from app.threads import queries as threads
 from app.threads.models import ThreadSearch
 from app.webhooks import queries as webhooks
@@ -117,6 +121,24 @@ async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Se
     return sent
 
 
+def said_for_many(runs: Sequence[Row], idle: Sequence[Row]) -> Sent:
+    """The statements that settle the runs, and that admit others on the threads."""
+    attempts: Any = [{**run, "worker": "w", "events": (), "checkpoint_id": None} for run in runs]
+    facts = {"facts": ThreadFacts("idle", None), "status": RunStatus.SUCCESS, "last_event": None}
+    stopped = {"stopped": Stopped.DRAINED, "reason": "SIGTERM", "max_handovers": 1000, "nodes": ""}
+    news = [new_run("line", thread_id=thread["thread_id"], owner=thread["owner"]) for thread in idle]
+    asked = [
+        dumped(parameters(new, worker="w", claim=True, lease_seconds=30, limits=UNLIMITED)) for new in news
+    ]
+    return dict(
+        (
+            settlements.ENDS.statement([{**attempt, **facts} for attempt in attempts]),
+            settlements.HAND_OVERS.statement([{**attempt, **stopped} for attempt in attempts]),
+            admissions.ADMISSIONS.statement(asked),
+        )
+    )
+
+
 async def test_no_statement_of_a_sweep_or_a_claim_reads_more_than_it_needs(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,12 +149,18 @@ async def test_no_statement_of_a_sweep_or_a_claim_reads_more_than_it_needs(
         await believe(connection)
         mine = await (
             await connection.execute(
-                "select run_id, thread_id, fence from slackwater.runs where worker = 'w' limit 50"
+                "select run_id, thread_id, owner, fence from slackwater.runs where worker = 'w' limit 50"
+            )
+        ).fetchall()
+        idle = await (
+            await connection.execute(
+                "select thread_id, owner from slackwater.threads where status = 'idle' limit 50"
             )
         ).fetchall()
         leases = [Lease(row["run_id"], row["thread_id"], row["fence"], "w", 0.0) for row in mine]
         sent[claims.RENEW] = claims.renewal(leases, worker="w", lease_seconds=30)
         sent[retention._WIPED] = {"runs": [lease.run_id for lease in leases]}
+        sent.update(said_for_many(mine, idle))
         assert len(sent) > 20
         bad = []
         for statement, params in sent.items():
