@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 from faces import everything, face
-from rig import Fleet, new_run
+from helm import Helm
+from rig import Fleet, fleet_on, new_run
 
-from app.postgres.pool import Row
+from app.postgres.pool import Database, Row
 from app.runtime import admission, claims, settlement, settlements
 from app.runtime.claims import ClaimedRun
 from app.runtime.group_commit import GroupCommit
@@ -20,6 +21,7 @@ from app.runtime.settlement import End, HandOver, Settled, ThreadFacts
 from app.runtime.states import RunStatus, Stopped
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric
+from tests.support.proxy import proxied
 
 IDLE = ThreadFacts("idle", b'{"log": ["said", "\\u00fc"]}')
 ASKS = ThreadFacts("interrupted", b'{"log": []}', {"task": [{"id": "question", "value": 1}]})
@@ -359,3 +361,33 @@ async def test_a_hand_over_whose_answer_was_lost_changes_nothing_said_again_alon
     assert await together(fleet, settlements.HAND_OVERS.statement([how])) == []
     assert await everything(fleet) == before
     assert counted(Metric.RUNS_HANDED_OVER, Metric.RUNS_DRAINED) == [figure + 1 for figure in figures]
+
+
+@pytest.mark.parametrize("lost", ["its answer", "it"])
+@pytest.mark.parametrize("what", ["end", "hand over"])
+async def test_a_process_says_again_what_got_lost_of_a_settlement(
+    database_uri: str, database: Database, fleet: Fleet, helm: Helm, what: str, lost: str
+) -> None:
+    with proxied(database_uri) as proxy:
+        async with fleet_on(proxy.uri, database) as far:
+            process = await far.start()
+            hold = helm.hold("d" if what == "end" else "b")
+            run_id = (await process.admit("line")).row["run_id"]
+            await asyncio.wait_for(hold.reached.wait(), 5)
+            figures = counted(Metric.RUNS_FINISHED, Metric.RUNS_HANDED_OVER)
+            lose = proxy.lose_answers if lost == "its answer" else proxy.lose_requests
+            # Alone neither is said like this: the lost one is that of many.
+            lose("ended as (" if what == "end" else "given_back as (")
+            if what == "hand over":
+                (attempt,) = process.runtime.worker.attempts
+                attempt.ask_to_drain("a stop")
+            hold.let_go()
+            row = await fleet.ended(run_id)
+            assert proxy.lost == 1
+            assert (row["status"], row["handovers"]) == ("success", int(what == "hand over"))
+            assert helm.done_by(run_id) == list("abcd")
+            await far.until(lambda: asyncio.sleep(0, not process.runtime.worker.attempts))
+            assert counted(Metric.RUNS_FINISHED, Metric.RUNS_HANDED_OVER) == [
+                figures[0] + 1,
+                figures[1] + row["handovers"],
+            ]
