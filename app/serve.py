@@ -13,7 +13,7 @@ from collections.abc import Generator
 
 import uvicorn
 
-from app import telemetry
+from app import garbage, telemetry
 from app.connection import Connection
 from app.errors import ExitCode, StartError
 from app.listener import listen
@@ -45,6 +45,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        garbage.settle()
         for server in self.servers:
             for listener in server.sockets:
                 host, port = listener.getsockname()[:2]
