@@ -53,7 +53,6 @@ BODIES_SECONDS = 5.0
 THREAD_SECONDS = 0.5
 """A thread whose result is known counts for a moment longer."""
 
-
 log = logging.getLogger(__name__)
 
 REST_SECONDS = 10.0

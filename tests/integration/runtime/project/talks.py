@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 
 from helm import helm
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, AnyMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig, ensure_config
@@ -72,3 +72,11 @@ for _name in ("left", "right", "calls"):
     _graph.add_node(_name, says(_name))
 _graph.add_edge(START, "left").add_edge(START, "right").add_edge(["left", "right"], "calls")
 talks = _graph.compile(name="talks")
+
+
+async def _answer(state: State, config: RunnableConfig) -> dict:
+    await helm.begin("answer", config)
+    return {"messages": [AIMessage("yes")]}
+
+
+answers = StateGraph(State).add_node("answer", _answer).add_edge(START, "answer").compile(name="answers")
