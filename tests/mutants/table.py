@@ -400,6 +400,20 @@ MUTANTS = (
         _in("window.py"),
     ),
     Mutant(
+        "cancel_waits_for_threads",
+        "app/runtime/queue.py",
+        "  for update skip locked) t",
+        "  for update) t",
+        _in("cancelled_together.py"),
+    ),
+    Mutant(
+        "cancel_waits_for_runs",
+        "app/runtime/cancel.py",
+        " for no key update skip locked))",
+        " for no key update))",
+        _in("cancelled_together.py"),
+    ),
+    Mutant(
         "pause_reason",
         "app/runtime/outcome.py",
         '"reason": attempt.drain_reason or outcome.value,',

@@ -476,7 +476,7 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
         while time.monotonic() < until:
             process, thread = random.choice(processes), random.choice(threads)
             try:
-                match random.randrange(9):
+                match random.randrange(10):
                     case 0 | 1 | 2:
                         strategy = random.choice(["enqueue", "interrupt", "rollback", "reject"])
                         await process.admit(
@@ -510,6 +510,11 @@ async def test_everything_that_locks_rows_at_once_deadlocks_nowhere(
                     case 8:
                         for attempt in process.runtime.worker.attempts[:3]:
                             attempt.ask_to_drain("a stop")
+                    case 9:
+                        rows = await queries.active(process.database, OWNER, "all", after=None)
+                        run_ids = {row["thread_id"]: row["run_ids"] for row in rows}
+                        action = random.choice(list(CancelAction))
+                        await process.runtime.cancel_many(OWNER, run_ids, action, "all of them")
             except errors.OperationalError as problem:
                 trouble.append(problem)
             except Exception as problem:
