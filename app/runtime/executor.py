@@ -304,6 +304,7 @@ async def _stream(
     # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
     saver.stores_at_exit = options["durability"] == "exit"
+    saver.runs_ahead = bounded
     ours: list[BaseCallbackHandler] = []
     if bounded and any(True for _ in graph.get_subgraphs()):
         ours.append(Pace(saver))

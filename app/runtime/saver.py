@@ -181,6 +181,8 @@ class RunSaver(PooledSaver, Writer):
         """Those of its attempt."""
         self.stores_at_exit = False
         """Durability `exit`."""
+        self.runs_ahead = False
+        """Durability `async`: the graph goes on while what it has put is on its way."""
         self._confined = confined
         self._base_id = base_id
         self._keep_base = keep_base
@@ -251,7 +253,11 @@ class RunSaver(PooledSaver, Writer):
             raise
         self._put.add(namespace)
         self._queue.checkpoints.append(item)
-        await self._enqueued()
+        if self.runs_ahead and root and metadata.get("source") == "input":
+            self._enqueue()  # the run's row has the input: what it comes to first is stored along with it
+            self._soon()
+        else:
+            await self._enqueued()
         return {
             "configurable": {
                 "thread_id": thread_id,

@@ -157,8 +157,7 @@ class Writer:
         if self.lease.over or self.lease.forgotten:
             return  # its run was ended, or goes on, without whoever says this
         self.journal.append(name, data, series)
-        if self._flush is None and self._writer is None:
-            self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
+        self._soon()
 
     async def breathe(self) -> None:
         """Wait until it has kept up. Raises what a write has failed with."""
@@ -202,6 +201,8 @@ class Writer:
 
     async def written(self) -> None:
         """Wait until everything enqueued so far is stored (or has failed)."""
+        if self._queue.waiting:
+            self._start_writer()
         while self._writer is not None:
             await asyncio.wait({self._writer})
 
@@ -235,12 +236,21 @@ class Writer:
     # The task
 
     async def _enqueued(self) -> None:
+        done = self._enqueue()
+        self._start_writer()
+        await done
+
+    def _enqueue(self) -> asyncio.Future[None]:
         if self.lease.over:
             raise RunOver
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.waiting.append(done)
-        self._start_writer()
-        await done
+        return done
+
+    def _soon(self) -> None:
+        """Store what has gathered with what comes next, or a moment later if nothing comes."""
+        if self._flush is None and self._writer is None:
+            self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
 
     def _start_writer(self) -> None:
         if self._flush is not None:
