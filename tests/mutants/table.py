@@ -288,8 +288,8 @@ MUTANTS = (
     Mutant(
         "release_order",
         "app/runtime/runtime.py",
-        "        self.database.gate.shut()\n        if not await",
-        "        if not await",
+        "        self.database.gate.shut()\n        # Not before",
+        "        # Not before",
         _in("compared.py"),
     ),
     # What is said for several runs in one statement
