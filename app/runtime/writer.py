@@ -200,7 +200,7 @@ class Writer:
         self._group_commit.let_go(self)
 
     async def written(self) -> None:
-        """Wait until everything enqueued so far is stored (or has failed)."""
+        """Wait until everything enqueued so far is stored (or has failed). Events may go on waiting for what comes next."""
         if self._queue.waiting:
             self._start_writer()
         while self._writer is not None:
@@ -208,6 +208,7 @@ class Writer:
 
     async def flush(self) -> None:
         """Store what was published, now. Raises what a write has failed with."""
+        await self.written()  # what is on its way now may have been taken before
         if self.journal.unwritten:
             self._start_writer()
         await self.written()
@@ -264,7 +265,8 @@ class Writer:
             self._writer.add_done_callback(self._wrote)
 
     async def _write(self) -> None:
-        while self._queue.waiting or self.journal.unwritten:
+        await self._store()
+        while self._queue.waiting:
             await self._store()
 
     def _wrote(self, writer: asyncio.Task[None]) -> None:
@@ -274,8 +276,10 @@ class Writer:
             for waiter in self._queue.waiting:
                 waiter.cancel()
             self._queue = Group()
-        elif self._queue.waiting or self.journal.unwritten:
+        elif self._queue.waiting:
             self._start_writer()  # it came between the writer's last look and now
+        elif self.journal.unwritten:
+            self._soon()  # tokens that come all the time gather meanwhile: each statement has a price
         self._caught_up.set()
 
     async def _store(self) -> None:

@@ -14,6 +14,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from app.errors import LeaseLost
 from app.ids import uuid7
 from app.postgres.pool import Database
+from app.runtime import writer as writers
 from app.runtime.group_commit import GroupCommit
 from app.runtime.journal import Journal
 from app.runtime.lease import Lease
@@ -99,6 +100,55 @@ async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(d
     )
     assert rows == [{"together": True}]
     assert saver.journal.unwritten == 0
+
+
+async def test_events_that_come_while_others_are_written_wait_for_what_comes_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens that come all the time would be written all the time, each time a few."""
+    monkeypatch.setattr(writers, "EVENT_FLUSH_SECONDS", 60)
+    saver = await owned(database)
+    saver.publish("custom", b"1")
+    flushing = asyncio.create_task(saver.flush())
+    while saver._taken is None:
+        await asyncio.sleep(0)
+    saver.publish("custom", b"2")
+    saver.publish("custom", b"3")
+    await flushing
+    assert saver.journal.unwritten == 2
+    # who wants all of it stored now gets that
+    again = asyncio.create_task(saver.flush())
+    while saver._taken is None:
+        await asyncio.sleep(0)
+    saver.publish("custom", b"4")
+    await saver.flush()
+    await again
+    assert saver.journal.unwritten == 0
+    saver.publish("custom", b"5")
+    # WHEN a checkpoint comes, long before they would be written without one
+    await put(saver, saver.lease.thread_id)
+    assert saver.journal.unwritten == 0
+    rows = await database.fetch("select seq, event, data from slackwater.run_events order by seq")
+    assert [tuple(row.values()) for row in rows] == [
+        (1, "custom", "1"),
+        (3, "pack|custom", "\n\n2\n3"),
+        (4, "custom", "4"),
+        (5, "custom", "5"),
+    ]
+
+
+async def test_events_that_come_while_others_are_written_wait_for_a_moment_only(database: Database) -> None:
+    saver = await owned(database)
+    saver.publish("custom", b"1")
+    flushing = asyncio.create_task(saver.flush())
+    while saver._taken is None:
+        await asyncio.sleep(0)
+    saver.publish("custom", b"2")
+    await flushing
+    async with asyncio.timeout(10):
+        while saver.journal.unwritten:
+            await asyncio.sleep(0.01)
+    assert len(await database.fetch("select 1 from slackwater.run_events")) == 2
 
 
 async def test_what_was_stored_and_never_answered_is_sent_again_and_is_there_once(
