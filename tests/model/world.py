@@ -20,7 +20,7 @@ from app.graphs.registry import Graphs
 from app.postgres import patience
 from app.postgres.pool import Database, Params, Row, Statement
 from app.postgres.prepared import HotStatement
-from app.runtime import engine, outcome, settlement, settlements, writer
+from app.runtime import engine, group_commit, outcome, settlement, settlements, writer
 from app.runtime.runtime import Runtime
 from app.settings import Settings
 from tests.model.gates import Do, gates
@@ -135,6 +135,7 @@ class World:
         # Nobody here has to be spared: what is sent again is sent again at once.
         patch(patience, "PAUSE_SECONDS", (0.001, 0.005))
         patch(writer, "RETRY_SECONDS", (0.001, 0.005))
+        patch(group_commit, "BATCH_SECONDS", 600.0)  # an answer is lost when the model says so
         patch(writer, "EVENT_FLUSH_SECONDS", 0.0005)
         patch(outcome, "SETTLE_RETRY_SECONDS", 0.002)
         self.run(self._open(processes))
