@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
+from app.runtime.bodies import Bodies, current_bodies
+
 
 class Do(Enum):
     """What a node that waits is to do."""
@@ -21,6 +23,8 @@ class Gate:
     """One node that waits."""
 
     run_id: str
+    bodies: Bodies | None
+    """Those of its attempt: a run may unwind in one process while another one works on it."""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     what: Do = Do.END
     stubborn: bool = False
@@ -47,7 +51,7 @@ class Gates:
         return f"m{self._marks}"
 
     async def wait(self, run_id: str) -> Do:
-        gate = Gate(run_id, stubborn=self.stubborn)
+        gate = Gate(run_id, current_bodies.get(), stubborn=self.stubborn)
         self.waiting.append(gate)
         try:
             while not gate.opened.is_set():

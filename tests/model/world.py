@@ -238,15 +238,15 @@ class World:
 
     def _busy(self) -> bool:
         """Whether something is on its way that nothing holds up: a statement, an event, an attempt between two nodes."""
-        waiting = Counter(gate.run_id for gate in gates.waiting if not gate.opened.is_set())
+        waiting = Counter(gate.bodies for gate in gates.waiting if not gate.opened.is_set())
         for runtime in self.processes:
             if self.of(runtime).in_flight:
                 return True
             for attempt in runtime.worker.attempts:
-                waiting[str(attempt.run.run_id)] -= 1
+                waiting[attempt.bodies] -= 1
                 if self._hampered(runtime):
                     continue
-                if waiting[str(attempt.run.run_id)] < 0 or (
+                if waiting[attempt.bodies] < 0 or (
                     attempt.journal.unwritten and not attempt.saver.lease.lost
                 ):
                     return True
