@@ -418,7 +418,7 @@ async def test_a_run_whose_claim_hung_until_the_drain_insists_is_handed_over_too
 
     await fleet.until(taken)
     # WHEN the answer comes after the time for asking is over
-    drain = asyncio.create_task(process.drain(1.6, drain_reserve=1.2, hard_reserve=0.3))
+    drain = asyncio.create_task(process.drain(4.0, drain_reserve=3.6, hard_reserve=0.3))
     await asyncio.sleep(0.6)
     answered.set()
     assert await claim == 1
