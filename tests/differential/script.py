@@ -96,6 +96,7 @@ class Script:
         """The stock client; what it calls counts, what it makes of the answers is written down with `note`."""
         client = get_client(url=self.url, api_key=None)
         client.http.client.event_hooks["request"].append(self._called)
+        client.http.client.headers["connection"] = "close"
         return client
 
     async def _called(self, request: httpx.Request) -> None:

@@ -138,14 +138,26 @@ class Proxy:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        if self._away:
-            writer.transport.abort()
-            return
+        server: asyncio.StreamWriter | None = None
         try:
-            upstream, server = await _open(self.target)
+            if not self._away:
+                upstream, server = await _open(self.target)
+                await self._link(reader, writer, upstream, server)
         except OSError:
-            writer.transport.abort()
-            return
+            pass
+        finally:
+            for end in (writer, server):
+                if end is not None:
+                    # Not `close`, which waits for what is still to be sent.
+                    end.transport.abort()
+
+    async def _link(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        upstream: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+    ) -> None:
         link = _Link(writer, server)
         self._links.add(link)
         sides = [
@@ -159,8 +171,6 @@ class Proxy:
                 side.cancel()
             await asyncio.gather(*sides, return_exceptions=True)
             self._links.discard(link)
-            for end in (writer, server):
-                end.close()
 
     async def _pump(
         self,
@@ -207,11 +217,16 @@ class Proxy:
         started.set()
         self._loop.run_forever()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._end())
         self._loop.close()
+
+    async def _end(self) -> None:
+        """Let nothing stay open: who was accepted just now gets their task in one of the next turns."""
+        for _ in range(3):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
 
 @contextmanager

@@ -106,7 +106,8 @@ async def test_the_idle_connections_are_swapped_too(login: Login) -> None:
         login.rotate("two")
 
         # WHEN one connection has to be replaced
-        await database.execute("select pg_terminate_backend(%s)", (max(old),))
+        with psycopg.connect(login.admin, autocommit=True) as admin:
+            admin.execute("select pg_terminate_backend(%s)", (max(old),))
 
         # THEN those of the old password are gone, too, once they have come back
         async with asyncio.timeout(10):

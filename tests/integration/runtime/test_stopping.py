@@ -423,7 +423,8 @@ async def test_a_run_whose_claim_hung_until_the_drain_insists_is_handed_over_too
     answered.set()
     assert await claim == 1
     # THEN the run is one of those that the stop hands over
-    assert outcomes(await drain) == {str(run["run_id"]): ("cancelled", True)}
+    handed_over = {run_id: handed_over for run_id, (_, handed_over) in outcomes(await drain).items()}
+    assert handed_over == {str(run["run_id"]): True}
     assert (await fleet.row(run["run_id"]))["status"] == "pending"
 
 
