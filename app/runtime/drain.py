@@ -97,6 +97,8 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         if seconds <= 0:
             break
         await _wait(_tasks(late), seconds)
+    for attempt in worker.latecomers:  # some were given back before they were met here
+        everyone.setdefault(id(attempt), attempt)
     return list(everyone.values())
 
 

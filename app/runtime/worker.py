@@ -70,6 +70,8 @@ class Worker:
         """Something here takes what is ready by itself: nobody else has to be told of it."""
         self.stop_reason = ""
         """Why nothing more is claimed, once that is so."""
+        self.latecomers: list[Attempt] = []
+        """What has begun since, of which the answer came late."""
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
@@ -111,6 +113,7 @@ class Worker:
         """Take nothing more. What has been claimed until now is in `live` before the next await."""
         self._claiming = self._taking = False
         self.stop_reason = reason
+        self.latecomers = []
         self._wake.set()
 
     def open_window(self, deadline: float) -> None:
@@ -370,6 +373,7 @@ class Worker:
         )
         if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
             attempt.ask_to_drain(self.stop_reason)
+            self.latecomers.append(attempt)
         if run.cancel_action:
             attempt.stop(
                 StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), run.cancel_reason or "cancelled")

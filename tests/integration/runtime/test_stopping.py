@@ -448,3 +448,31 @@ def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch:
     finally:
         free.set()
         thread.join()
+
+
+async def test_a_run_that_is_given_back_as_soon_as_it_is_claimed_is_in_the_report(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, process = await fleet.start(max_concurrent_runs=0), await fleet.start(begin=False)
+    # GIVEN a drain that looks for what is claimed late less often than a run needs to be handed over
+    monkeypatch.setattr("app.runtime.drain.ROUND_SECONDS", 1.0)
+    run = (await full.admit("line")).row
+    real, answered = claims.claim, asyncio.Event()
+
+    async def hanging(*arguments: Any, **options: Any) -> Any:
+        claimed = await real(*arguments, **options)
+        await answered.wait()
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", hanging)
+    claim = asyncio.create_task(process.claim())
+
+    async def taken() -> bool:
+        return bool((await fleet.row(run["run_id"]))["status"] == "running")
+
+    await fleet.until(taken)
+    drain = asyncio.create_task(process.drain(5.0))
+    await asyncio.sleep(0.1)
+    answered.set()
+    assert await claim == 1
+    assert outcomes(await drain) == {str(run["run_id"]): ("drained", True)}
