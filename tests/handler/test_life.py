@@ -108,7 +108,7 @@ async def test_an_environment_that_is_taken_away_in_the_middle_of_a_run_hands_it
 
 
 async def test_a_killed_environments_run_is_found_by_the_sweep(scene: Scene) -> None:
-    environment = await scene.environment(timeout_seconds=8, env={"SLACKWATER_LEASE_SECONDS": "3"})
+    environment = await scene.environment(timeout_seconds=20, env={"SLACKWATER_LEASE_SECONDS": "3"})
     thread = await scene.ask(environment, "POST", "/threads", {})
     invocation = environment.begin(
         asked(
@@ -132,7 +132,7 @@ async def test_a_killed_environments_run_is_found_by_the_sweep(scene: Scene) -> 
 @pytest.mark.parametrize("extension", ["true", "false"])
 async def test_a_function_that_runs_out_of_time_loses_no_run(scene: Scene, extension: str) -> None:
     environment = await scene.environment(
-        timeout_seconds=8,
+        timeout_seconds=10,
         env={"SLACKWATER_LAMBDA_EXTENSION": extension, "SLACKWATER_LEASE_SECONDS": "3"},
     )
     thread = await scene.ask(environment, "POST", "/threads", {})
@@ -141,7 +141,7 @@ async def test_a_function_that_runs_out_of_time_loses_no_run(scene: Scene, exten
         asked(
             "POST",
             f"/threads/{thread['thread_id']}/runs",
-            {"assistant_id": "blocking_line", "input": {"n": 3, "long": 10.0, "long_at": 2}},
+            {"assistant_id": "blocking_line", "input": {"n": 3, "long": 12.0, "long_at": 2}},
         )
     )
     (run,) = scene.watcher.query("select run_id::text, thread_id::text from slackwater.runs")
@@ -194,5 +194,7 @@ def expired(scene: Scene) -> bool:
 async def answer_of(invocation: Invocation) -> dict[str, str]:
     """The JSON that an HTTP event is answered with, while the environment is still awake."""
     outcome = await invocation.outcome
-    found: dict[str, str] = json.loads(json.loads(outcome.payload)["body"])
+    answer = json.loads(outcome.payload)
+    assert answer.get("statusCode") == 200, answer
+    found: dict[str, str] = json.loads(answer["body"])
     return found
