@@ -67,12 +67,10 @@ def _record(budget: Budget, attempts: list[Attempt]) -> None:
 async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:
     """Bring every run to an end or a boundary; cancel, once, what has not got there in time. All that were live."""
     worker = runtime.worker
-    everyone: dict[int, Attempt] = {}
+    live = list(worker.attempts)
+    for attempt in live:
+        attempt.ask_to_drain(reason)  # what comes later is asked as it begins
     while True:
-        for attempt in worker.attempts:
-            if id(attempt) not in everyone:
-                everyone[id(attempt)] = attempt
-                attempt.ask_to_drain(reason)
         running = _tasks(worker.unfinished)
         if not running and not runtime.taking_on:
             break
@@ -85,8 +83,6 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         runtime.group_commit.let_go()
     while True:
         for attempt in (late := worker.unfinished):
-            everyone.setdefault(id(attempt), attempt)
-            attempt.ask_to_drain(reason)
             attempt.stop(StopWish.DRAIN)
         # A claim that hung until now may still bring runs.
         seconds = budget.left_to_insist()
@@ -97,9 +93,7 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         if seconds <= 0:
             break
         await _wait(_tasks(late), seconds)
-    for attempt in worker.latecomers:  # some were given back before they were met here
-        everyone.setdefault(id(attempt), attempt)
-    return list(everyone.values())
+    return [*live, *(attempt for attempt in worker.latecomers if attempt not in live)]
 
 
 async def _wait(running: set[asyncio.Task[None]], seconds: float) -> None:
