@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -194,11 +194,22 @@ class HandOver(Whose):
     nodes: str
 
 
+def _of_attempt(whose: Whose) -> dict[str, Any]:
+    return {
+        "run_id": whose["run_id"],
+        "thread_id": whose["thread_id"],
+        "owner": whose["owner"],
+        "fence": whose["fence"],
+        "worker": whose["worker"],
+        "checkpoint_id": whose["checkpoint_id"],
+    }
+
+
 def of_end(how: End) -> dict[str, Any]:
     """What the statements that end the run say of it, but for its events."""
     facts, status = how["facts"], how["status"]
     return {
-        **{name: how[name] for name in _OF_ATTEMPT},
+        **_of_attempt(how),
         "status": status.value,
         "reason": how.get("reason"),
         "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
@@ -213,17 +224,12 @@ def of_end(how: End) -> dict[str, Any]:
 def of_hand_over(how: HandOver) -> dict[str, Any]:
     """What the statements that hand the run over say of it, but for its events."""
     return {
-        **{name: how[name] for name in _OF_ATTEMPT},
+        **_of_attempt(how),
         "stopped": how["stopped"].value,
         "reason": how["reason"],
         "max_handovers": how["max_handovers"],
         "nodes": how["nodes"] or "its first node",
     }
-
-
-_OF_ATTEMPT: tuple[Literal["run_id", "thread_id", "owner", "fence", "worker", "checkpoint_id"], ...] = (
-    *("run_id", "thread_id", "owner", "fence", "worker", "checkpoint_id"),
-)
 
 
 async def end(
