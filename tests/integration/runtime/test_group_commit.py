@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -124,6 +125,19 @@ async def all_put(savers: Sequence[RunSaver], values: Sequence[Any] = ()) -> lis
     values = values or ["a"] * len(savers)
     puts = [put(saver, value) for saver, value in zip(savers, values, strict=True)]
     return await asyncio.gather(*puts, return_exceptions=True)
+
+
+@asynccontextmanager
+async def every_store_hangs(watched: Watched) -> AsyncIterator[None]:
+    """Somebody has locked what all of them write to."""
+    async with watched.connection() as holder, holder.transaction():
+        await holder.execute("lock table checkpoint_blobs in share mode")
+        yield
+
+
+async def a_batch_is_sent(watched: Watched) -> None:
+    while not watched.batches:
+        await asyncio.sleep(0)
 
 
 async def stored(database: Database, saver: RunSaver) -> tuple[int, int, int]:
@@ -427,8 +441,7 @@ async def test_no_more_than_its_number_of_batches_is_on_its_way_and_the_next_has
     savers = await owners(commit, watched, 6)
     await all_put(savers)
     watched.batches.clear()
-    async with watched.connection() as holder, holder.transaction():
-        await holder.execute("lock table checkpoint_blobs in share mode")
+    async with every_store_hangs(watched):
         puts = []
         for saver in savers:
             puts.append(asyncio.ensure_future(put(saver, "b")))
@@ -458,11 +471,9 @@ async def test_a_batch_that_hangs_ends_within_the_time_that_is_left_and_nobody_w
 ) -> None:
     commit = GroupCommit(watched, in_flight=1)
     savers = await owners(commit, watched, 2)
-    async with watched.connection() as holder, holder.transaction():
-        await holder.execute("lock table checkpoint_blobs in share mode")
+    async with every_store_hangs(watched):
         hanging = asyncio.ensure_future(put(savers[0]))
-        while not watched.batches:
-            await asyncio.sleep(0)
+        await a_batch_is_sent(watched)
         waiting = asyncio.ensure_future(commit.send(STORE, savers[1]))
         await asyncio.sleep(0)
         savers[0].abandon()
@@ -483,11 +494,9 @@ async def test_who_does_not_wait_any_more_is_not_sent(watched: Watched) -> None:
     savers = await owners(commit, watched, 3)
     await all_put(savers)
     watched.batches.clear()
-    async with watched.connection() as holder, holder.transaction():
-        await holder.execute("lock table checkpoint_blobs in share mode")
+    async with every_store_hangs(watched):
         puts = [asyncio.ensure_future(put(saver, "b")) for saver in savers[:1]]
-        while not watched.batches:
-            await asyncio.sleep(0)
+        await a_batch_is_sent(watched)
         puts += [asyncio.ensure_future(put(saver, "b")) for saver in savers[1:]]
         for _ in range(8):
             await asyncio.sleep(0)
@@ -506,11 +515,9 @@ async def test_who_may_write_no_more_hears_so_while_every_batch_hangs(
 ) -> None:
     commit = GroupCommit(watched, in_flight=1)
     savers = await owners(commit, watched, 2)
-    async with watched.connection() as holder, holder.transaction():
-        await holder.execute("lock table checkpoint_blobs in share mode")
+    async with every_store_hangs(watched):
         hanging = asyncio.ensure_future(put(savers[0]))
-        while not watched.batches:
-            await asyncio.sleep(0)
+        await a_batch_is_sent(watched)
         setattr(savers[1].lease, what, True)
         async with asyncio.timeout(5):
             with pytest.raises(says):
@@ -566,8 +573,7 @@ async def test_who_is_alone_in_its_batch_has_a_statements_own_time(
 ) -> None:
     monkeypatch.setattr(group_commit, "BATCH_SECONDS", 0.1)
     (saver,) = await owners(together, watched, 1)
-    async with watched.connection() as holder, holder.transaction():
-        await holder.execute("lock table checkpoint_blobs in share mode")
+    async with every_store_hangs(watched):
         putting = asyncio.ensure_future(put(saver))
         assert not (await asyncio.wait({putting}, timeout=0.4))[0]
     await putting
