@@ -32,7 +32,7 @@ def run(lab: Lab) -> list[Finding]:
         SECONDS,
     )
     with sides(lab) as between:
-        for case in (JUDGED,) if lab.quick else CASES:
+        for case in (CASES[0], JUDGED) if lab.quick else CASES:
             rounds = by_turns(lab, "growth", case, between, SECONDS)
             table.add(case.name, rounds)
             if case is JUDGED and AGAINST in rounds:

@@ -49,7 +49,7 @@ def test_a_benchmark_runs_from_end_to_end(lab: Lab, name: str) -> None:
     assert findings
 
 
-@pytest.mark.parametrize("name", ["stop"])
+@pytest.mark.parametrize("name", ["mem", "stop"])
 def test_another_source_tree_takes_turns_with_this_one(lab: Lab, name: str) -> None:
     with_both = replace(lab, trees=(THIS, Tree(AGAINST, ROOT)))
 
