@@ -264,11 +264,16 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
     async def _free(self, timeout: float) -> BoundedConnection:
         if self._pool:
             return await super().getconn(timeout)
-        since = time.monotonic()
+        since, cancels = time.monotonic(), _cancels()
         try:
-            return await super().getconn(timeout)
+            connection = await super().getconn(timeout)
         finally:
             metrics.took(Metric.POOL_WAIT_MS, (time.monotonic() - since) * 1000)
+        # The pool waits by `asyncio.wait_for`, which until Python 3.12 drops the cancel that meets its result.
+        if _cancels() > cancels:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
     async def _resolve_conninfo(self) -> str:
         return await resolve(cast("Conninfo", self.conninfo))
@@ -490,6 +495,12 @@ class Database:
                 yield connection
             finally:
                 await pool.putconn(connection)
+
+
+def _cancels() -> int:
+    """How many cancels of the task that is running wait to be carried out."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _dropped(connection: AsyncConnection[Any]) -> bool:

@@ -291,6 +291,29 @@ async def test_a_cancelled_wait_for_a_connection_loses_none(database_uri: str) -
         assert await database.fetch_one("select 1 as a") == {"a": 1}
 
 
+async def test_a_cancel_that_meets_the_connection_waited_for_is_not_lost(database_uri: str) -> None:
+    async with opened(database_uri, max_size=1) as database:
+
+        async def use() -> None:
+            async with database.connection():
+                await asyncio.sleep(60)
+
+        # GIVEN a wait that is cancelled each number of steps of the loop after a connection became free
+        for steps in range(12):
+            connection = await database.pool.getconn()
+            waiting = asyncio.create_task(use())
+            await asyncio.sleep(0.01)
+            await database.pool.putconn(connection)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            # THEN it ends at once, wherever it was, and the connection is free
+            done, _ = await asyncio.wait({waiting}, timeout=2)
+            assert done, f"the cancel after {steps} steps was lost"
+            assert waiting.cancelled()
+            assert await database.fetch_one("select 1 as a") == {"a": 1}
+
+
 async def test_close_ends_every_session_and_may_be_called_again(database_uri: str, server_uri: str) -> None:
     async with opened(database_uri) as database:
         await fill(database, 4)
