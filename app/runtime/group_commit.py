@@ -1,8 +1,8 @@
 """Group commit: what the runs of a process have to say at the same time goes to the database in one transaction.
 
-Leader and followers, without a timer: who comes while there is room in flight leads, and is sent in the next turn of the
-loop; what comes meanwhile is sent together as soon as an answer is here. Nobody fails because of others: an item that was
-not done, or of which that is not known, is its owner's to say again alone.
+Leader and followers: who comes while nothing is on its way leads, and is sent in the next turn of the loop; what comes
+meanwhile is sent together as soon as the answer is here. Only behind a batch that is large, or late, another one is sent.
+Nobody fails because of others: an item that was not done, or of which that is not known, is its owner's to say again alone.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3
 """So many batches may be on their way: a large one, or one that waits, does not hold up the next."""
+
+PROMPT_BYTES = 150_000
+PROMPT_SECONDS = 0.1
+"""A batch of no more bytes is prompt until it has been on its way for that time: what comes waits for its answer, and is
+one batch then. A batch costs much and an item little, so that two small ones side by side make nobody faster."""
 
 BATCH_ITEMS = 64
 BATCH_BYTES = 250_000
@@ -64,6 +69,8 @@ class GroupCommit:
         self._leaders: set[asyncio.Task[None]] = set()
         self._on_their_way: dict[asyncio.Timeout, list[_Waiting[Any]]] = {}
         """Batches, by what bounds the wait for their answer."""
+        self._prompt: set[asyncio.Timeout] = set()
+        """Those of them that are worth waiting for."""
         self._gathering = False
         """A leader is about to take whatever comes in this turn."""
         self._closed = False
@@ -101,7 +108,7 @@ class GroupCommit:
             await asyncio.wait(self._leaders, timeout=timeout / 2)
 
     def _lead(self) -> None:
-        if not self._gathering and len(self._leaders) < self._in_flight:
+        if not self._gathering and not self._prompt and len(self._leaders) < self._in_flight:
             self._gathering = True
             leader = asyncio.create_task(self._send_all(), name="group-commit", context=self._context)
             self._leaders.add(leader)
@@ -122,13 +129,16 @@ class GroupCommit:
     async def _send_all(self) -> None:
         await asyncio.sleep(0)  # what others say in the same turn goes along
         self._gathering = False
-        while batch := self._next_batch():
+        while True:
+            batch, size = self._next_batch()
+            if not batch:
+                return
             if self._waiting:
                 self._lead()  # they had no room in it
-            await self._send(batch)
+            await self._send(batch, is_prompt=size <= PROMPT_BYTES)
 
-    def _next_batch(self) -> list[_Waiting[Any]]:
-        """Who waits longest, and whoever else there is room for; none for who does not wait any more."""
+    def _next_batch(self) -> tuple[list[_Waiting[Any]], int]:
+        """Who waits longest, and whoever else there is room for, with their bytes; none for who does not wait any more."""
         batch: list[_Waiting[Any]] = []
         left: list[_Waiting[Any]] = []
         size = 0
@@ -142,14 +152,22 @@ class GroupCommit:
                 batch.append(waiting)
                 size += its_size
         self._waiting = left
-        return batch
+        return batch, size
 
-    async def _send(self, batch: list[_Waiting[Any]]) -> None:
+    def _late(self, bound: asyncio.Timeout) -> None:
+        self._prompt.discard(bound)
+        if self._waiting:
+            self._lead()
+
+    async def _send(self, batch: list[_Waiting[Any]], *, is_prompt: bool) -> None:
         by_kind: dict[Kind[Any], list[_Waiting[Any]]] = {}
         for waiting in batch:
             by_kind.setdefault(waiting.kind, []).append(waiting)
         rows: dict[_Waiting[Any], Row] = {}
         bound = asyncio.timeout(BATCH_SECONDS if len(batch) > 1 else None)
+        if is_prompt:
+            self._prompt.add(bound)
+        late = asyncio.get_running_loop().call_later(PROMPT_SECONDS, self._late, bound)
         try:
             async with bound, self._database.gate.operation():
                 self._on_their_way[bound] = batch
@@ -169,6 +187,8 @@ class GroupCommit:
                 extra={"event": "group_commit.failed"},
             )
         finally:
+            late.cancel()
+            self._prompt.discard(bound)
             self._on_their_way.pop(bound, None)
             _answer(batch, rows)
 

@@ -434,19 +434,61 @@ async def test_a_large_state_on_its_way_does_not_hold_up_others(
     await waiting
 
 
-async def test_no_more_than_its_number_of_batches_is_on_its_way_and_the_next_has_all_that_gathered(
+async def put_one_after_another(
+    watched: Watched, savers: Sequence[RunSaver], values: Sequence[Any], *, sent: int
+) -> list[asyncio.Future[str]]:
+    """Puts that are on their way or wait, each begun when those before have come as far as they can; `sent` batches are."""
+    puts: list[asyncio.Future[str]] = []
+    for saver, value in zip(savers, values, strict=True):
+        puts.append(asyncio.ensure_future(put(saver, value)))
+        async with asyncio.timeout(5):
+            while len(watched.batches) < min(len(puts), sent):
+                await asyncio.sleep(0.001)
+        for _ in range(8):
+            await asyncio.sleep(0)
+    return puts
+
+
+@pytest.mark.parametrize(
+    ("prompt_seconds", "first", "batches"),
+    [
+        (600.0, "b", [1, 5]),
+        (600.0, "b" * (group_commit.PROMPT_BYTES + 1), [1, 1, 4]),
+        (0.0, "b", [1, 1, 1, 3]),
+    ],
+    ids=["small", "large", "late"],
+)
+async def test_what_comes_waits_for_a_batch_unless_that_is_large_or_late(
     watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    prompt_seconds: float,
+    first: str,
+    batches: list[int],
 ) -> None:
+    monkeypatch.setattr(group_commit, "PROMPT_SECONDS", prompt_seconds)
+    commit = GroupCommit(watched)
+    savers = await owners(commit, watched, 6)
+    await all_put(savers)
+    watched.batches.clear()
+    async with every_store_hangs(watched):
+        puts = await put_one_after_another(watched, savers, [first, *"bbbbb"], sent=len(batches) - 1)
+        assert watched.batches == batches[:-1]
+    await asyncio.gather(*puts)
+    assert watched.batches == batches
+    assert [await stored(watched, saver) for saver in savers] == [(2, 1, 2)] * 6
+    await commit.stop(1)
+
+
+async def test_no_more_than_its_number_of_batches_is_on_its_way_and_the_next_has_all_that_gathered(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "PROMPT_SECONDS", 0.0)
     commit = GroupCommit(watched, in_flight=2)
     savers = await owners(commit, watched, 6)
     await all_put(savers)
     watched.batches.clear()
     async with every_store_hangs(watched):
-        puts = []
-        for saver in savers:
-            puts.append(asyncio.ensure_future(put(saver, "b")))
-            for _ in range(8):
-                await asyncio.sleep(0)
+        puts = await put_one_after_another(watched, savers, "bbbbbb", sent=2)
         assert watched.batches == [1, 1]
     await asyncio.gather(*puts)
     assert watched.batches == [1, 1, 4]
