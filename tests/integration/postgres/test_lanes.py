@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -420,7 +421,7 @@ async def test_refresh_and_close_include_the_lanes(database_uri: str, server_uri
 
 def keeps_statements() -> bool:
     """Whether this PgBouncer can, which is: from 1.21 on."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
     version = re.search(r"PgBouncer (\d+)\.(\d+)", said)
@@ -469,6 +470,8 @@ async def test_always_trusts_a_transaction_pooler_that_keeps_statements(
     settings = "max_prepared_statements = 100" if keeps_statements() else ""
     uri = pgbouncer(pool_size=2, settings=settings)
     async with opened(uri, max_size=8, prepare="always") as pooled:
+        async with lanes(pooled):
+            pass  # all of them are connected, and take turns
         for n in range(60):
             assert await pooled.write(("select %(n)s + 1 as n", {"n": n})) == [[{"n": n + 1}]]
         async with lanes(pooled) as connections:
