@@ -17,6 +17,7 @@ from psycopg.pq import Format
 
 _NULL = b"\xff\xff\xff\xff"
 _pack_length = Struct(">i").pack
+_LENGTHS = [_pack_length(size) for size in range(256)]
 _pack_head = Struct(">iiIii").pack  # dimensions, has nulls, the elements' type, how many, from which index
 _pack_empty = Struct(">iiI").pack
 
@@ -38,16 +39,19 @@ class Array:
 
     def dump(self) -> bytes:
         """The binary format of the array."""
-        if not self.values:
+        values, encode = self.values, self.encode
+        if not values:
             return _pack_empty(0, 0, self.element_oid)
-        parts = [b""]
-        for value in self.values:
+        parts, has_nulls = [b""], False
+        for value in values:
             if value is None:
                 parts.append(_NULL)
+                has_nulls = True
             else:
-                data = self.encode(value)
-                parts += (_pack_length(len(data)), data)
-        parts[0] = _pack_head(1, None in self.values, self.element_oid, len(self.values), 1)
+                data = encode(value)
+                size = len(data)
+                parts += (_LENGTHS[size] if size < len(_LENGTHS) else _pack_length(size)), data
+        parts[0] = _pack_head(1, has_nulls, self.element_oid, len(values), 1)
         return b"".join(parts)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from psycopg import AsyncConnection, AsyncCursor, Error, OperationalError, errors
 from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row, tuple_row
@@ -28,6 +29,7 @@ from app.postgres.conninfo import IS_READ_ONLY, Conninfo, asks_for_writing, rene
 from app.postgres.gate import Gate
 from app.postgres.lanes import Prepare, lanes_of, set_up
 from app.postgres.prepared import HotStatement, Prepared, carry_out, encoded
+from app.postgres.rows import rows_of, succeeded
 from app.postgres.trouble import (
     LimitExceeded,
     Trouble,
@@ -142,40 +144,39 @@ class BoundedConnection(AsyncConnection[DictRow]):
         and the first error undoes them all. `AsyncConnection.pipeline` does the same, but flushes and polls
         the socket once for each statement.
         """
-        return await self._carry_out(statements, lambda cursor, *statement: cursor._convert_query(*statement))
+        cursors = [self.cursor() for _ in statements]
+        async with self.lock:
+            await self.wait(self._batch_gen(cursors, statements))
+        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     async def write(self, statements: Sequence[HotStatement]) -> list[list[Row]]:
         """As `batch`, of statements that are sent all the time; by their names where they can be prepared."""
-        return await self._carry_out(statements, lambda _, *statement: encoded(*statement), self.prepared)
-
-    async def _carry_out(
-        self,
-        statements: Sequence[tuple[Any, Any]],
-        convert: Callable[..., Any],
-        prepared: Prepared | None = None,
-    ) -> list[list[Row]]:
-        cursors = [self.cursor() for _ in statements]
+        self._check_connection_ok()
         async with self.lock:
-            await self.wait(self._carry_out_gen(cursors, statements, convert, prepared))
-        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+            answers = await self.wait(self._write_gen(statements))
+        # Without cursors: making them takes longer than all they do here.
+        transformer = Transformer(self)
+        return [rows_of(results[0], transformer) for results in answers]
 
-    def _carry_out_gen(
-        self,
-        cursors: Sequence[Any],
-        statements: Sequence[tuple[Any, Any]],
-        convert: Callable[..., Any],
-        prepared: Prepared | None,
-    ) -> PQGen[None]:
+    def _batch_gen(self, cursors: Sequence[Any], statements: Sequence[Statement]) -> PQGen[None]:
         # A wrong parameter must raise before the connection is in pipeline mode.
         queries = []
         for cursor, statement in zip(cursors, statements, strict=True):
             yield from cursor._start_query()
-            queries.append(convert(cursor, *statement))
-        answers = yield from carry_out(self.pgconn, queries, prepared)
+            queries.append(cursor._convert_query(*statement))
+        answers = yield from carry_out(self.pgconn, queries)
         for cursor, results in zip(cursors, answers, strict=True):
             # Raises the first one's error; those after it were not carried out.
             cursor._check_results(results)
             cursor._set_results(results)
+
+    def _write_gen(self, statements: Sequence[HotStatement]) -> PQGen[list[list[PGresult]]]:
+        queries = [encoded(*statement) for statement in statements]
+        answers = yield from carry_out(self.pgconn, queries, self.prepared)
+        for results in answers:
+            if not succeeded(results):
+                AsyncCursor(self)._check_results(results)  # raises what psycopg makes of it
+        return answers
 
     async def _abandon(self, gen: PQGen[Any]) -> None:
         """Get the connection out of a statement whose answer is not wanted, or close it."""

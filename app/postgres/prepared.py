@@ -36,6 +36,7 @@ MAX_PREPARED = 100
 _STALE = (b"26000", b"0A000")
 """The statement is not there any more (DISCARD, DEALLOCATE, a pooler), or its plan would give other types (a migration)."""
 
+_TEXT, _BINARY = Format.TEXT, Format.BINARY  # a member of an enum takes a while to be found
 _PLACEHOLDER = re.compile(r"%(?:\((\w+)\)[sbt]|%)")
 _BIGINT = 2**63
 _pack_bigint = struct.Struct(">q").pack
@@ -83,20 +84,20 @@ def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
 
 def _encode(value: Any) -> tuple[Buffer | None, Format, int]:
     if isinstance(value, Array):
-        return value.dump(), Format.BINARY, value.oid
+        return value.dump(), _BINARY, value.oid
     kind = type(value)
     if value is None:
-        return None, Format.TEXT, 0
+        return None, _TEXT, 0
     if kind is UUID:
-        return value.bytes, Format.BINARY, 2950
+        return value.bytes, _BINARY, 2950
     if kind is str:
         if "\0" in value:  # libpq would end there
             raise DataError("a string for PostgreSQL cannot contain NUL (0x00) characters")
-        return value.encode(), Format.TEXT, 0
+        return value.encode(), _TEXT, 0
     if kind is int and -_BIGINT <= value < _BIGINT:
-        return _pack_bigint(value), Format.BINARY, 20
+        return _pack_bigint(value), _BINARY, 20
     if kind is float:
-        return _pack_double(value), Format.BINARY, 701
+        return _pack_double(value), _BINARY, 701
     dumper = Transformer().get_dumper(value, PyFormat.AUTO)
     return dumper.dump(value), dumper.format, dumper.oid
 

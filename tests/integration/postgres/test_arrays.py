@@ -35,7 +35,7 @@ from app.postgres.pool import Database
             ),
             None,
         ),
-        ("bytea", ByteaArray([b"", b"\\x00", bytes(range(256)), None]), None),
+        ("bytea", ByteaArray([b"", b"\\x00", bytes(range(256)), bytes(255), bytes(70_000), None]), None),
         ("bytea", ByteaArray([bytearray(b"a"), memoryview(b"b")]), [b"a", b"b"]),
         (
             "jsonb",

@@ -179,6 +179,60 @@ async def test_a_parameter_arrives_as_it_does_elsewhere(
         assert rows == await database.fetch(sql, {"value": value, "unused": 1})
 
 
+async def test_rows_are_what_they_are_elsewhere(database: Database) -> None:
+    """Of every type that is asked for, of none, and of statements without any."""
+    row = """1 as int, 2::bigint as bigint, 0.5::float8 as float, 1.50::numeric as numeric, true as yes, false as no, 'ü'::text as text,
+      'd7b0a1f8-0000-7000-8000-000000000001'::uuid as uuid, '{"a": [1, null, 18446744073709551616]}'::jsonb as jsonb, 'null'::jsonb as
+      json_null, null::jsonb as none, timestamptz '2026-01-02 03:04:05.000006+02' as at, interval '90 s' as took, 'x'::bytea as bytea,
+      array[1, null] as ints, array['a', null, '{'] as texts, '{}'::text[] as empty, array[gen.n] as ns, gen.n as n,
+      array['d7b0a1f8-0000-7000-8000-000000000001'::uuid] as uuids, array['{"b": 2}'::jsonb] as documents, 1 as "Ü b" """
+    statements = [
+        (f"select {row} from generate_series(1, 3) as gen(n)", {}),
+        (f"select {row} from generate_series(1, 0) as gen(n)", {}),
+        ("select from generate_series(1, 2)", {}),
+        ("create temporary table t (n int)", {}),
+        ("insert into t values (1), (2)", {}),
+        ("update t set n = n + 1 returning n, null as nothing", {}),
+        ("select 1 as same, 2 as same", {}),
+        ("drop table t", {}),
+        ("", {}),
+    ]
+    for _ in range(3):
+        written = await database.write(*statements)
+        assert written == await database.pipeline(*statements)
+        assert [len(rows) for rows in written] == [3, 0, 0, 0, 0, 2, 1, 0, 0]
+        kinds = {name: type(value) for name, value in written[0][0].items()}
+        assert kinds["at"] is datetime
+        assert kinds["uuid"] is UUID
+        assert (kinds["yes"], kinds["none"], kinds["json_null"]) == (bool, type(None), type(None))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "select 1 / (n - 2) as a from generate_series(1, 3) n",
+        "insert into t values (9), (9)",
+        "selekt",
+        "select repeat('x', 2 * 10^9::int)",
+        "select pg_terminate_backend(pg_backend_pid())",
+    ],
+)
+async def test_what_fails_raises_what_it_does_elsewhere(database: Database, wrong: str) -> None:
+    await database.execute("create table t (n int primary key)")
+    statements = [("insert into t values (1)", {}), (wrong, {}), ("insert into t values (2)", {})]
+    with pytest.raises(psycopg.Error) as elsewhere:
+        await database.pipeline(*statements)
+    for _ in range(3):
+        with pytest.raises(psycopg.Error) as raised:
+            await database.write(*statements)
+        assert (type(raised.value), raised.value.sqlstate, str(raised.value)) == (
+            type(elsewhere.value),
+            elsewhere.value.sqlstate,
+            str(elsewhere.value),
+        )
+    assert await database.fetch("select * from t") == []
+
+
 @pytest.mark.parametrize("value", ["a\0b", object()])
 async def test_a_parameter_that_does_not_fit_raises_before_anything_is_sent(
     database: Database, value: object
