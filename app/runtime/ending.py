@@ -41,7 +41,10 @@ class Endings:
     def give_up(self, attempt: Attempt) -> None:
         """End a run without its nodes, which were cancelled and do not end. What they still do is fenced off."""
         task, wish = attempt.task, attempt.wish
-        if task is None or task.done() or attempt.outcome is not None or wish is None:
+        if task is None or task.done() or wish is None:
+            return
+        if attempt.outcome is not None:
+            attempt.saver.hurry()  # the graph has ended: what it has put last is on its way
             return
         attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
         attempt.saver.lease.over = True

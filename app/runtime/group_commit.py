@@ -57,6 +57,15 @@ class _Waiting(Generic[Item]):
     kind: Kind[Item]
     item: Item
     row: asyncio.Future[Row | None]
+    first: tuple[Kind[Any], Any] | None
+
+    @property
+    def size(self) -> int:
+        size = self.kind.bytes_of(self.item)
+        return size + self.first[0].bytes_of(self.first[1]) if self.first is not None else size
+
+    def has(self, item: object) -> bool:
+        return self.item is item or (self.first is not None and self.first[1] is item)
 
 
 class GroupCommit:
@@ -79,22 +88,25 @@ class GroupCommit:
         self._context = copy_context()
         """Not that of whoever comes first: a leader works for all."""
 
-    async def send(self, kind: Kind[Item], item: Item) -> Row | None:
+    async def send(
+        self, kind: Kind[Item], item: Item, *, first: tuple[Kind[Any], Any] | None = None
+    ) -> Row | None:
         """The item's row of the answer. None if it was not done, or nobody knows: say it again alone.
 
-        What one run says has an order, which its owner keeps: the next item comes after the answer to the one before.
+        What one run says has an order, which its owner keeps: the next item comes after the answer to the one before, or has
+        it as its `first`, which is said in the same transaction. Whether that was done is for the item to ask.
         """
         if self._closed:
             return None
         row: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(kind, item, row))
+        self._waiting.append(_Waiting(kind, item, row, first))
         self._lead()
         return await row
 
     def let_go(self, item: object = None) -> None:
         """Wait no longer for the answer to the batch that has this item, or to any: it is said again alone."""
         for bound, batch in self._on_their_way.items():
-            if not bound.expired() and (item is None or any(waiting.item is item for waiting in batch)):
+            if not bound.expired() and (item is None or any(waiting.has(item) for waiting in batch)):
                 bound.reschedule(asyncio.get_running_loop().time())
 
     async def stop(self, timeout: float) -> None:
@@ -145,7 +157,7 @@ class GroupCommit:
         for waiting in self._waiting:
             if waiting.row.done():
                 continue
-            its_size = waiting.kind.bytes_of(waiting.item)
+            its_size = waiting.size
             if batch and (len(batch) >= BATCH_ITEMS or size + its_size > BATCH_BYTES):
                 left.append(waiting)
             else:
@@ -160,9 +172,12 @@ class GroupCommit:
             self._lead()
 
     async def _send(self, batch: list[_Waiting[Any]], *, is_prompt: bool) -> None:
-        by_kind: dict[Kind[Any], list[_Waiting[Any]]] = {}
+        said: dict[Kind[Any], list[tuple[Any, _Waiting[Any] | None]]] = {}
+        """Items of each kind in their order, and who waits for the row of each."""
+        for kind, item in (waiting.first for waiting in batch if waiting.first is not None):
+            said.setdefault(kind, []).append((item, None))
         for waiting in batch:
-            by_kind.setdefault(waiting.kind, []).append(waiting)
+            said.setdefault(waiting.kind, []).append((waiting.item, waiting))
         rows: dict[_Waiting[Any], Row] = {}
         bound = asyncio.timeout(BATCH_SECONDS if len(batch) > 1 else None)
         if is_prompt:
@@ -172,10 +187,10 @@ class GroupCommit:
             async with bound, self._database.gate.operation():
                 self._on_their_way[bound] = batch
                 answers = await self._database.write(
-                    *(kind.statement([waiting.item for waiting in of]) for kind, of in by_kind.items())
+                    *(kind.statement([item for item, _ in of]) for kind, of in said.items())
                 )
-            for of, answer in zip(by_kind.values(), answers, strict=True):
-                rows |= {of[row["n"] - 1]: row for row in answer}
+            for of, answer in zip(said.values(), answers, strict=True):
+                rows |= {who: row for row in answer if (who := of[row["n"] - 1][1]) is not None}
         except asyncio.CancelledError:
             self._close()  # the gate is shut, or this is the end: nobody writes here any more
         except DATABASE_TROUBLE:

@@ -107,6 +107,10 @@ async def conclude(
     attempt.ended = time.monotonic()
     if attempt.tails:
         await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
+    if (head := _held_to_the_end(attempt, facts)) is not None:
+        settled = await _settle_with(head["id"], attempt, shop, facts)
+        if settled.owned:
+            return settled
     await attempt.saver.written()
     proved = _proved(attempt.outcome, attempt.saver.failure)
     if proved is not attempt.outcome:
@@ -158,6 +162,34 @@ def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | Non
     return Outcome.CUT if isinstance(failure, Refused) else Outcome.FAILED
 
 
+def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
+    """The run's last checkpoint, if it is not stored yet, and may be as the run is settled."""
+    finished = attempt.outcome is Outcome.FINISHED and facts is not None
+    if finished or attempt.outcome is Outcome.DRAINED:
+        return attempt.saver.hold_to_the_end()
+    return None
+
+
+async def _settle_with(
+    checkpoint_id: str, attempt: Attempt, shop: Shop, facts: ThreadFacts | None
+) -> Settled:
+    """Settle the run in the transaction that stores its last checkpoint; not `owned` if that has to be done one by one."""
+    saver, facts = attempt.saver, facts or ThreadFacts("busy", None)
+    try:
+        settled = await _together(attempt, shop, facts, checkpoint_id)
+    except asyncio.CancelledError:
+        attempt.journal.close(Ending.GONE_ON)
+        raise
+    if settled is not None:
+        saver.stored()
+        return await _settled(attempt, shop, facts, settled)
+    await saver.written()
+    if isinstance(saver.failure, LeaseLost):
+        # Only the answer may have been lost: then it was us who settled the run.
+        return await settle(attempt, shop, facts)
+    return Settled(owned=False)
+
+
 async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None) -> Settled:
     """End or hand over the run whose attempt has its outcome."""
     if attempt.settled is not None:
@@ -186,6 +218,11 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
                 return Settled(owned=False)
             asked = lease.lost
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
+    return await _settled(attempt, shop, facts, settled)
+
+
+async def _settled(attempt: Attempt, shop: Shop, facts: ThreadFacts, settled: Settled) -> Settled:
+    """Tell whoever waits for it what has become of the run."""
     if settled.owned:
         attempt.settled = settled.status
     if attempt.settled == RunStatus.PENDING.value:
@@ -211,13 +248,19 @@ async def _refresh(attempt: Attempt, shop: Shop) -> None:
         log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
 
 
-async def _together(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled | None:
-    """Settle the run with whatever others do so now; None if it has to be settled alone."""
+async def _together(
+    attempt: Attempt, shop: Shop, facts: ThreadFacts, stored_with: str | None = None
+) -> Settled | None:
+    """Settle the run with whatever others do so now; None if it has to be settled alone.
+
+    `stored_with`: its last checkpoint, which its writer holds.
+    """
+    last = attempt.saver if stored_with is not None else None
     if attempt.outcome is Outcome.DRAINED:
-        return await settlements.hand_over(shop.group_commit, **_hand_over(attempt, shop))
+        return await settlements.hand_over(shop.group_commit, last, **_hand_over(attempt, shop, stored_with))
     if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
         return None
-    return await settlements.end(shop.group_commit, **_end(attempt, facts))
+    return await settlements.end(shop.group_commit, last, **_end(attempt, facts, stored_with))
 
 
 async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
@@ -227,11 +270,11 @@ async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     return await settlement.end(shop.database, **_end(attempt, facts), rollback=_rolls_back(attempt))
 
 
-def _hand_over(attempt: Attempt, shop: Shop) -> HandOver:
+def _hand_over(attempt: Attempt, shop: Shop, stored_with: str | None = None) -> HandOver:
     outcome = attempt.outcome
     assert outcome is not None
     return {
-        **_whose(attempt),
+        **_whose(attempt, stored_with),
         "stopped": Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
         "reason": attempt.drain_reason or outcome.value,
         "max_handovers": shop.max_handovers,
@@ -247,10 +290,10 @@ _STATUSES = {
 }
 
 
-def _end(attempt: Attempt, facts: ThreadFacts) -> End:
+def _end(attempt: Attempt, facts: ThreadFacts, stored_with: str | None = None) -> End:
     assert attempt.outcome is not None
     return {
-        **_whose(attempt),
+        **_whose(attempt, stored_with),
         "status": _STATUSES[attempt.outcome],
         "facts": facts,
         "last_event": str(attempt.journal.last) if attempt.journal.last.seq else None,
@@ -258,9 +301,9 @@ def _end(attempt: Attempt, facts: ThreadFacts) -> End:
     }
 
 
-def _whose(attempt: Attempt) -> Whose:
+def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
     run, saver = attempt.run, attempt.saver
-    forgotten = saver.lease.forgotten
+    forgotten, held = saver.lease.forgotten, stored_with is not None
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
@@ -268,8 +311,9 @@ def _whose(attempt: Attempt) -> Whose:
         "fence": run.fence,
         "worker": saver.lease.worker,
         # What is not said yet belongs to what runs again.
-        "events": saver.take_events() if not forgotten else [],
-        "checkpoint_id": saver.head_id if not forgotten else None,
+        "events": saver.take_events() if not (forgotten or held) else [],
+        "checkpoint_id": stored_with or saver.head_id if not forgotten else None,
+        "stored_with": stored_with,
     }
 
 

@@ -253,11 +253,13 @@ class RunSaver(PooledSaver, Writer):
             raise
         self._put.add(namespace)
         self._queue.checkpoints.append(item)
-        if self.runs_ahead and root and metadata.get("source") == "input":
-            self._enqueue()  # the run's row has the input: what it comes to first is stored along with it
-            self._soon()
-        else:
+        if not (self.runs_ahead and root):
             await self._enqueued()
+        else:
+            self._hold()
+            if metadata.get("source") == "input":
+                # No superstep waits for it: the run's row has the input.
+                self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint["id"])
         return {
             "configurable": {
                 "thread_id": thread_id,
@@ -309,7 +311,10 @@ class RunSaver(PooledSaver, Writer):
         if task_id != NULL_TASK_ID and key[0] == str(self.lease.thread_id):
             self._worked_from[key[1]] = max(self._worked_from.get(key[1], ""), key[2])
         self._queue.writes.append(item)
-        await self._enqueued()
+        if self.runs_ahead and key[:2] == (str(self.lease.thread_id), "") and _are_results(item, task_id):
+            self._hold()
+        else:
+            await self._enqueued()
 
     def _has_swallowed_a_drain(self, task_id: str) -> bool:
         """Whether a graph inside the task, which has ended all the same, was stopped by a drain: it did not finish."""
@@ -430,6 +435,11 @@ class RunSaver(PooledSaver, Writer):
             for value in found
             for interrupt in (value if isinstance(value, list | tuple) else [value])
         }
+
+
+def _are_results(writes: WritesPut, task_id: str) -> bool:
+    """Whether it is what a finished task has written; and not an answer, an interrupt or an error."""
+    return task_id != NULL_TASK_ID and not writes.upsert and not writes.answers
 
 
 def _remembers(namespace: str) -> bool:

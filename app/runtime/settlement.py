@@ -174,6 +174,8 @@ class Whose(TypedDict):
     worker: str
     events: Sequence[Event]
     checkpoint_id: str | None
+    stored_with: NotRequired[str | None]
+    """The same, if the transaction that settles the run is the one that stores it."""
 
 
 class End(Whose):
@@ -202,6 +204,7 @@ def _of_attempt(whose: Whose) -> dict[str, Any]:
         "fence": whose["fence"],
         "worker": whose["worker"],
         "checkpoint_id": whose["checkpoint_id"],
+        "stored_with": whose.get("stored_with"),
     }
 
 

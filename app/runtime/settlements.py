@@ -30,6 +30,7 @@ from app.runtime.settlement import (
     of_hand_over,
 )
 from app.runtime.states import RunStatus
+from app.runtime.stores import STORE, Gathering
 
 _ATTEMPT = {
     "run_id": UuidArray,
@@ -38,7 +39,12 @@ _ATTEMPT = {
     "fence": LongArray,
     "worker": TextArray,
     "checkpoint_id": TextArray,
+    "stored_with": TextArray,
 }
+
+_STORED = """(a.stored_with is null or exists (select 1 from checkpoints c
+    where c.thread_id = a.thread_id::text and c.checkpoint_ns = '' and c.checkpoint_id = a.stored_with))"""
+"""What the attempt has come to is there, if this very transaction was to store it."""
 
 # The rows are looked up one by one, or by an array: whatever the planner believes of how many there are, it reads no table.
 
@@ -63,7 +69,7 @@ _END = f"""
 with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
   select a.* from locked a cross join lateral (
     select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER} for update skip locked) r
-  where {UNCHANGED}
+  where {UNCHANGED} and {_STORED}
     and not exists (select 1 from slackwater.runs o where o.thread_id = a.thread_id
       and o.status in ('pending', 'running') and o.run_id <> a.run_id)
 ), ended as (
@@ -93,6 +99,7 @@ with {_ASKED_TO_HAND_OVER.cte}, {_LOCKED}, owned as materialized (
   select a.* from locked a cross join lateral (
     select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER}
       and r.handovers < a.max_handovers and r.stalls < {MAX_STALLS} for update skip locked) r
+  where {_STORED}
 ), now as materialized (
   select r.n, {PROGRESS} as progress from owned r
 ), given_back as (
@@ -129,18 +136,27 @@ HAND_OVERS: Kind[HandOver] = Kind("hand_over", statement=_hand_over_all, bytes_o
 """One row `n` for each run that was handed over, and whether it is `due` again at once."""
 
 
-async def end(group: GroupCommit, **how: Unpack[End]) -> Settled | None:
-    """As `settlement.end`; None if it has to be said again alone."""
-    if await group.send(ENDS, how) is None:
+async def end(group: GroupCommit, last: Gathering | None = None, **how: Unpack[End]) -> Settled | None:
+    """As `settlement.end`; None if it has to be said again alone.
+
+    `last` is stored in the same transaction, and has the checkpoint `stored_with`: neither happens without the other.
+    """
+    if await group.send(ENDS, how, first=_first(last)) is None:
         return None
     count_end(how["status"])
     return Settled(True, next_ready=False, status=how["status"].value)
 
 
-async def hand_over(group: GroupCommit, **how: Unpack[HandOver]) -> Settled | None:
-    """As `settlement.hand_over`; None if it has to be said again alone."""
-    row = await group.send(HAND_OVERS, how)
+async def hand_over(
+    group: GroupCommit, last: Gathering | None = None, **how: Unpack[HandOver]
+) -> Settled | None:
+    """As `settlement.hand_over`; None if it has to be said again alone. `last` is as with `end`."""
+    row = await group.send(HAND_OVERS, how, first=_first(last))
     if row is None:
         return None
     count_hand_over(how["stopped"])
     return Settled(True, next_ready=row["due"], status=RunStatus.PENDING.value)
+
+
+def _first(last: Gathering | None) -> tuple[Kind[Gathering], Gathering] | None:
+    return (STORE, last) if last is not None else None

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from app.errors import LeaseLost, RunOver
 from app.postgres.arrays import TextArray
@@ -41,6 +41,9 @@ NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 
 EVENT_FLUSH_SECONDS = 0.05
 """How long an event may wait for a checkpoint to be written with."""
+
+HOLD_SECONDS = 0.02
+"""How long a checkpoint that nothing waits for may, to be stored with what comes next: the one after it, or the run's end."""
 
 IDLE_TURNS = 100
 """So many turns of the loop nothing is written: then LangGraph does not mean to put what is waited for."""
@@ -97,6 +100,9 @@ class Group:
     writes: list[WritesPut] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        return bool(self.checkpoints or self.writes or self.waiting)
+
     @property
     def size(self) -> int:
         """About how many bytes the statement has of it."""
@@ -108,8 +114,11 @@ class Writer:
 
     Everything goes through one queue. What has gathered is stored with **one** statement that also proves the lease. So
     a superstep's events commit no later than its checkpoint, a stale process cannot write, and a superstep costs one
-    round trip, which it shares with those of other runs. Whatever that has not stored is sent again alone, by a statement
-    that decides. Statements are idempotent: after a lost connection they are simply sent again.
+    round trip at most, which it shares with those of other runs. Whatever that has not stored is sent again alone, by a
+    statement that decides. Statements are idempotent: after a lost connection they are simply sent again.
+
+    Nobody may have to wait for what is put: then it is held until a superstep may not begin without it, and no longer than
+    `HOLD_SECONDS`. What is held when the run ends is stored in the transaction that ends it.
     """
 
     def __init__(
@@ -157,7 +166,7 @@ class Writer:
         if self.lease.over or self.lease.forgotten:
             return  # its run was ended, or goes on, without whoever says this
         self.journal.append(name, data, series)
-        self._soon()
+        self._soon(EVENT_FLUSH_SECONDS)
 
     async def breathe(self) -> None:
         """Wait until it has kept up. Raises what a write has failed with."""
@@ -174,7 +183,9 @@ class Writer:
         await asyncio.sleep(0)  # what LangGraph has just submitted arrives in its next turn
         idle = 0
         while self._behind and self.failure is None and idle < IDLE_TURNS:
-            if self._writer is None:
+            if self._writer is None and self._queue:
+                self._start_writer()
+            elif self._writer is None:
                 idle += 1
                 await asyncio.sleep(0)
             else:
@@ -201,10 +212,10 @@ class Writer:
 
     async def written(self) -> None:
         """Wait until everything enqueued so far is stored (or has failed). Events may go on waiting for what comes next."""
-        if self._queue.waiting:
-            self._start_writer()
-        while self._writer is not None:
-            await asyncio.wait({self._writer})
+        while self._writer is not None or self._queue or self._taken is not None:
+            if self._writer is None:
+                self._start_writer()
+            await asyncio.wait({cast("asyncio.Task[None]", self._writer)})
 
     async def flush(self) -> None:
         """Store what was published, now. Raises what a write has failed with."""
@@ -248,10 +259,22 @@ class Writer:
         self._queue.waiting.append(done)
         return done
 
-    def _soon(self) -> None:
+    def _hold(self) -> None:
+        """Keep what was put last, which nobody waits for."""
+        if self.lease.over:
+            raise RunOver
+        self._soon(HOLD_SECONDS)
+
+    def _soon(self, seconds: float) -> None:
         """Store what has gathered with what comes next, or a moment later if nothing comes."""
-        if self._flush is None and self._writer is None:
-            self._flush = asyncio.get_running_loop().call_later(EVENT_FLUSH_SECONDS, self._start_writer)
+        if self._writer is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._flush is not None:
+            if self._flush.when() <= loop.time() + seconds:
+                return
+            self._flush.cancel()
+        self._flush = loop.call_later(seconds, self._start_writer)
 
     def _start_writer(self) -> None:
         if self._flush is not None:
@@ -278,8 +301,10 @@ class Writer:
             self._queue = Group()
         elif self._queue.waiting:
             self._start_writer()  # it came between the writer's last look and now
+        elif self._queue:
+            self._soon(HOLD_SECONDS)
         elif self.journal.unwritten:
-            self._soon()  # tokens that come all the time gather meanwhile: each statement has a price
+            self._soon(EVENT_FLUSH_SECONDS)  # tokens gather meanwhile: each statement has a price
         self._caught_up.set()
 
     async def _store(self) -> None:
@@ -330,6 +355,26 @@ class Writer:
         if self._taken is None:
             self._taken, self._queue = (self._queue, self.journal.take()), Group()
         return self._taken
+
+    # What ends the run
+
+    def hold_to_the_end(self) -> Any | None:
+        """The root checkpoint that was put last, if it is held, and all that has gathered may be stored as the run ends.
+
+        Then that is to be stored next: `take` has it, and `stored` or `written` follows.
+        """
+        heads = [checkpoint.head for checkpoint in self._queue.checkpoints if checkpoint.head]
+        if not heads or self._writer is not None or self.failure is not None:
+            return None
+        if self.lease.lost or self.lease.forgotten or _is_special(self, self._queue):
+            return None
+        self.take_events()
+        return heads[-1]
+
+    def stored(self) -> None:
+        """What was held to the end is stored."""
+        self._stored_all(*self._take())
+        self._taken = None
 
     # What the group commit asks
 

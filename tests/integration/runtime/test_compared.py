@@ -383,6 +383,7 @@ async def test_a_run_is_at_its_end_only_when_its_writer_is(
             attempt.saver.failure = LeaseLost()
 
     monkeypatch.setattr(attempt.saver, "written", at_last)
+    monkeypatch.setattr(attempt.saver, "hold_to_the_end", lambda: None)
     hold.let_go()
     assert attempt.task is not None
     await asyncio.wait({attempt.task}, timeout=10)

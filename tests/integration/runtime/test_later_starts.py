@@ -56,6 +56,7 @@ async def stop_in(
     run_id = (await process.admit(graph, **options)).row["run_id"]
     await reached(hold)
     if how == "kill":
+        await process.runtime.worker.live[run_id].saver.written()
         await process.die()
         await fleet.expire(run_id)
         sweeper = await fleet.start(max_concurrent_runs=0)
@@ -242,6 +243,7 @@ async def test_the_end_that_a_dead_process_has_stored_but_not_said_is_said(
 
     with monkeypatch.context() as patch:
         patch.setattr("app.runtime.writer.EVENT_FLUSH_SECONDS", 60)
+        patch.setattr("app.runtime.writer.Writer.hold_to_the_end", lambda _: None)
         patch.setattr("app.runtime.settlements.end", never)
         dying = await fleet.start(linked=True)
         run = (await dying.admit("line", durability=durability, **options)).row

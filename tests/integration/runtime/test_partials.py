@@ -13,7 +13,7 @@ from helm import Helm
 from rig import OWNER, Fleet, Process
 
 from app.postgres.pool import Database
-from app.runtime import deltas
+from app.runtime import deltas, writer
 from app.runtime import follow as following
 from app.runtime import journal as journals
 from app.runtime.deltas import PARTIAL
@@ -119,8 +119,11 @@ async def test_a_message_costs_as_many_bytes_as_it_has(fleet: Fleet, process: Pr
     assert size < 0.15 * whole_size
 
 
-async def test_tokens_that_are_written_together_share_a_row(fleet: Fleet, process: Process) -> None:
+async def test_tokens_that_are_written_together_share_a_row(
+    fleet: Fleet, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One speaker says them one after the other, as fast as it can."""
+    monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 0.5)
     run = (await process.admit("talks", {"tokens": 200}, stream_mode=["messages-tuple"])).row["run_id"]
     whole = await process.read(run, timeout=60)
 

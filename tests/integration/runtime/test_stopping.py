@@ -275,7 +275,7 @@ async def test_runs_that_store_together_by_a_silent_connection_are_handed_over_b
     process.link.hang_open()
     hold.let_go()
     report = await process.stop(3.0, drain_reserve=1.8, hard_reserve=0.5)
-    assert set(outcomes(report).values()) == {("cancelled", True)}
+    assert set(outcomes(report).values()) == {("drained", True)}
     # THEN what they had done is stored
     await other.claim()
     for run in runs:
