@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 from psycopg_pool import PoolClosed
 
@@ -24,27 +24,28 @@ class Gate:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    @asynccontextmanager
-    async def operation(self) -> AsyncIterator[None]:
+    def operation(self) -> AbstractAsyncContextManager[None]:
         """One operation on the pool. Raises CancelledError when the gate is shut.
 
         It is the one exception that LangGraph's executor drops without a word: there is nobody left to tell.
         """
+        return self  # nothing is remembered of a single one
+
+    async def __aenter__(self) -> None:
         if self.is_shut:
             raise self._refusal()
         self.in_flight += 1
         self._quiet.clear()
-        try:
-            yield
-        except PoolClosed:
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._quiet.set()
+        if self.is_shut and isinstance(error, PoolClosed):
             # The gate did not become quiet in time and the pool was closed under this operation's queue.
-            if self.is_shut:
-                raise self._refusal() from None
-            raise
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._quiet.set()
+            raise self._refusal() from None
 
     def shut(self) -> None:
         """Refuse every operation from now on; those in flight may end."""

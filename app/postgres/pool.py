@@ -9,8 +9,8 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from psycopg import AsyncConnection, AsyncCursor, Error, OperationalError, errors
@@ -465,15 +465,20 @@ class Database:
     ) -> T:
         """Send something; on another connection once more where that cannot carry it out a second time."""
         pool = pool or self.pool
-        async with self._checkout(pool) as connection:
-            try:
-                return await send(connection)
-            except OperationalError as error:
-                refused = isinstance(error, Unfit) and error.trouble is Trouble.READ_ONLY  # as a whole
-                if not (refused or (only_reads and _lost(connection, error))):
-                    raise
-        async with self._checkout(pool) as connection:
-            return await send(connection)
+        again = False
+        while True:
+            async with self._statements.operation():
+                connection = await pool.getconn()
+                try:
+                    return await send(connection)
+                except OperationalError as error:
+                    refused = isinstance(error, Unfit) and error.trouble is Trouble.READ_ONLY  # as a whole
+                    if again or not (refused or (only_reads and _lost(connection, error))):
+                        raise
+                finally:
+                    # `pool.connection()` also ends a transaction, which no single statement leaves behind.
+                    await pool.putconn(connection)
+            again = True
 
     async def _configure(self, connection: BoundedConnection) -> None:
         connection.statement_seconds = self.statement_seconds
@@ -486,16 +491,6 @@ class Database:
             await connection.close()
             raise
         connection.statement_seconds = self.statement_seconds
-
-    @asynccontextmanager
-    async def _checkout(self, pool: Pool) -> AsyncIterator[BoundedConnection]:
-        # `pool.connection()` also ends a transaction, which no single statement leaves behind.
-        async with self._statements.operation():
-            connection = await pool.getconn()
-            try:
-                yield connection
-            finally:
-                await pool.putconn(connection)
 
 
 def _cancels() -> int:
