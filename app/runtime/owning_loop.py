@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from inspect import signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
@@ -115,4 +116,6 @@ def from_any_loop(
     async def anywhere(self: O, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.owning_loop.run(lambda: method(self, *args, **kwargs))
 
+    # LangGraph asks for it once per run; made there it takes three times as long.
+    anywhere.__signature__ = signature(method)  # type: ignore[attr-defined]
     return cast("Callable[Concatenate[O, P], Coroutine[Any, Any, T]]", anywhere)
