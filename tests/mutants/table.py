@@ -63,6 +63,27 @@ MUTANTS = (
         _in("group_commit.py"),
     ),
     Mutant(
+        "held_end",
+        "app/runtime/settlements.py",
+        "where {UNCHANGED} and {_STORED}",
+        "where {UNCHANGED}",
+        _in("held_checkpoints.py"),
+    ),
+    Mutant(
+        "held_hand_over",
+        "app/runtime/settlements.py",
+        "  where {_STORED}\n",
+        "",
+        _in("held_checkpoints.py"),
+    ),
+    Mutant(
+        "held_for_ever",
+        "app/runtime/writer.py",
+        "self._soon(HOLD_SECONDS)\n\n    def",
+        "pass\n\n    def",
+        _in("held_checkpoints.py"),
+    ),
+    Mutant(
         "group_lost",
         "app/runtime/writer.py",
         "            self._look()\n            if await self._group_commit",

@@ -107,7 +107,10 @@ async def held_in(process: Process, helm: Helm, node: str = "d") -> tuple[Attemp
 WHOLE = [-1, 0, 1, 2, 3, 4]
 
 
-async def test_a_checkpoint_is_held_for_a_moment_only(fleet: Fleet, process: Process, helm: Helm) -> None:
+async def test_a_checkpoint_is_held_for_a_moment_only(
+    fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 60)
     hold = helm.hold("c")
     thread_id = (await process.admit("line")).row["thread_id"]
     await asyncio.wait_for(hold.reached.wait(), 5)
@@ -157,6 +160,32 @@ async def test_what_settles_a_run_with_its_last_checkpoint_is_repeated_one_by_on
     assert attempt.settled == row["status"]
     events = [event.id for event in attempt.journal._events]
     assert [row["seq"] for row in await fleet.event_rows(attempt.run.run_id)][-1] == events[-1].seq
+
+
+@pytest.mark.parametrize("drains", [False, True], ids=["end", "hand-over"])
+async def test_a_run_is_not_settled_without_its_last_checkpoint(
+    fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch, drains: bool
+) -> None:
+    attempt, hold = await held_in(process, helm, "c" if drains else "d")
+    take, refused = attempt.saver.take, list[bool]()
+
+    def refusing() -> Any:
+        """It has something else than it seemed, when it is asked for the first time."""
+        if refused:
+            return take()
+        refused.append(True)
+        return None
+
+    monkeypatch.setattr(attempt.saver, "take", refusing)
+    drain = asyncio.create_task(process.drain(10.0)) if drains else None
+    await asyncio.sleep(0)
+    hold.let_go()
+    assert attempt.task is not None
+    await asyncio.wait_for(drain or attempt.task, 10)
+    assert refused == [True]
+    row = await fleet.row(attempt.run.run_id)
+    assert row["status"] == ("pending" if drains else "success")
+    assert await checkpoints_of(fleet, row["thread_id"]) == (WHOLE[:-1] if drains else WHOLE)
 
 
 async def test_who_has_locked_the_run_delays_its_end_and_what_is_held(
