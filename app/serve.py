@@ -20,6 +20,10 @@ from app.listener import listen
 from app.main import create_app
 from app.settings import Settings
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than a load balancer keeps one to us (60 s), which would else send a request
+into one that we are closing, and answer 502."""
+
 GONE_POLL_SECONDS = 0.005
 CONNECTION_SECONDS = 0.5
 """How long the last answers may take to leave, once every run has been settled."""
@@ -90,6 +94,7 @@ def serve(settings: Settings) -> ExitCode:
         server_header=False,
         http=Connection,
         ws_max_size=settings.max_body_bytes,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     try:
         Server(config).run(sockets=[listener])

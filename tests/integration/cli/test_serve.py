@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -10,10 +11,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from support.command import SLACKWATER, Answer, run_command, settings_only
+from support.server import fleet_of
 
 from app.errors import ExitCode, SettingsError
 from app.listener import listen
@@ -76,6 +79,21 @@ def test_an_address_that_is_taken(serve: Serve) -> None:
 
     assert answer.code == ExitCode.SETTINGS
     assert "choose another --port or --host" in answer.sentence
+
+
+async def test_a_connection_may_be_idle_for_longer_than_a_client_keeps_it(
+    project: Path, database_uri: str, tmp_path: Path
+) -> None:
+    async with fleet_of(database_uri, tmp_path, project) as fleet:
+        (server,) = await fleet.start()
+        address = urlsplit(server.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        for idle_seconds in (0, 6):  # uvicorn's own 5 are also what httpx keeps a connection for
+            await asyncio.sleep(idle_seconds)
+            writer.write(b"HEAD /ok HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
 
 
 def test_two_that_start_on_one_port(project: Path, database_uri: str, unused_tcp_port: int) -> None:
