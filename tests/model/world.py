@@ -137,6 +137,8 @@ class World:
         patch(writer, "RETRY_SECONDS", (0.001, 0.005))
         patch(group_commit, "BATCH_SECONDS", 600.0)  # an answer is lost when the model says so
         patch(writer, "EVENT_FLUSH_SECONDS", 0.0005)
+        patch(writer, "HOLD_SECONDS", 0.0005)
+        patch(group_commit, "PROMPT_SECONDS", 0.0005)
         patch(outcome, "SETTLE_RETRY_SECONDS", 0.002)
         self.run(self._open(processes))
 
@@ -247,7 +249,7 @@ class World:
                 if self._hampered(runtime):
                     continue
                 if waiting[attempt.bodies] < 0 or (
-                    attempt.journal.unwritten and not attempt.saver.lease.lost
+                    (attempt.journal.unwritten or attempt.saver._queue) and not attempt.saver.lease.lost
                 ):
                     return True
         return False
