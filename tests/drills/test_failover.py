@@ -217,11 +217,11 @@ async def test_answers_that_get_lost_repeat_nothing(
             proxy.lose_answers("insert into slackwater.runs", times=3)
             runs = await drill.begin_many(server, "line", {"n": 10, "sleep": 0.1}, 8)
             await drill.until(lambda: proxy.lost == 3, what="lost admissions")
-            proxy.lose_answers("insert into checkpoints", times=5)
-            await drill.until(lambda: proxy.lost == 8, what="lost supersteps")
+            proxy.lose_answers("insert into checkpoints", times=10)
+            await drill.until(lambda: proxy.lost == 13, what="lost supersteps")
             proxy.lose_answers("last_event = coalesce(", times=4)
             await drill.until_over(runs)
-            assert proxy.lost == 12
+            await drill.until(lambda: proxy.lost == 17, what="lost ends")
             # THEN everything has happened once
             assert drill.admitted("line") == 8
             for run in runs:

@@ -6,6 +6,7 @@ It lives in a thread of its own, so that a test which blocks its event loop does
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -17,6 +18,9 @@ from typing import Any, TypeVar
 from psycopg.conninfo import conninfo_to_dict
 
 T = TypeVar("T")
+
+PREPARES = re.compile(rb"(sw_\w+)\x00([^\x00]{20,})\x00")
+"""A statement that is prepared under a name of ours: sent later, it is this name only."""
 
 READY_FOR_QUERY = b"Z\x00\x00\x00\x05"
 """How the server says that it has done everything it was asked: this, and one byte."""
@@ -41,9 +45,17 @@ class _Link:
     server: asyncio.StreamWriter
     recent: bytes = b""
     """The end of what was carried last: what is looked for may come in two pieces."""
+    prepared: dict[bytes, bytes] = field(default_factory=dict)
+    """Statements by their names."""
     loses: bool = False
     """The answer that comes next never arrives."""
     forgotten: bool = False
+
+    def asks_for(self, marker: bytes, seen: bytes) -> bool:
+        """Whether a request has the marker in its text, or in that of a statement that was prepared."""
+        return marker in seen or any(
+            marker in text and b"\x00%s\x00" % name in seen for name, text in self.prepared.items()
+        )
 
     def abort(self) -> None:
         for side in (self.client, self.server):
@@ -189,15 +201,17 @@ class Proxy:
 
     def _request(self, link: _Link, data: bytes) -> bool:
         seen = link.recent + data
-        for loss in self._losses:
-            if loss.times and loss.marker in seen:
+        link.prepared.update(PREPARES.findall(seen))
+        for loss in self._losses if not link.loses else ():
+            if loss.times and link.asks_for(loss.marker, seen):
                 loss.times -= 1
                 if not loss.sent:
                     self.lost += 1
                     link.abort()
                     return False
                 link.loses = True
-        link.recent = b"" if link.loses else seen[-200:]
+                break
+        link.recent = b"" if link.loses else seen[-20_000:]
         return True
 
     def _answer(self, link: _Link, data: bytes) -> bool:
