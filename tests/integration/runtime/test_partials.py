@@ -122,7 +122,7 @@ async def test_a_message_costs_as_many_bytes_as_it_has(fleet: Fleet, process: Pr
 async def test_tokens_that_are_written_together_share_a_row(
     fleet: Fleet, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One speaker says them one after the other, as fast as it can."""
+    """Speakers say them as fast as they can: as they take turns, two beside each other have less in common."""
     monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 0.5)
     run = (await process.admit("talks", {"tokens": 200}, stream_mode=["messages-tuple"])).row["run_id"]
     whole = await process.read(run, timeout=60)
@@ -131,7 +131,7 @@ async def test_tokens_that_are_written_together_share_a_row(
     said = [event for event in whole if event.name == "messages"]
     assert len(said) >= 600
     assert sum(row["event"].endswith("messages") for row in rows) < len(said) / 3
-    assert sum(len(row["data"]) for row in rows) < sum(len(event.data) for event in whole) / 3
+    assert sum(len(row["data"]) for row in rows) < sum(len(event.data) for event in whole) / 2
     other = await fleet.start()
     for cursor in (BEGINNING, *(event.id for event in whole[::7])):
         rest = [event for event in whole if event.id > cursor]
