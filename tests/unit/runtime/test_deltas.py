@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.runtime import deltas
@@ -14,6 +14,7 @@ from app.runtime.packs import DELTA
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
 def test_any_two_texts(head: str, one: str, other: str, tail: str) -> None:
     before, after = f"{head}{one}{tail}".encode(), f"{head}{other}{tail}".encode()

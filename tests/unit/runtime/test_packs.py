@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.runtime.journal import BEGINNING, Event, EventId, Journal
@@ -20,6 +20,7 @@ def said(*data: bytes, name: str = "messages") -> list[Event]:
     return [Event(EventId(7, seq), name, each) for seq, each in enumerate(data, 3)]
 
 
+@settings(deadline=None)
 @given(TEXTS, st.sampled_from(["", "x", "é"]))
 def test_any_events(texts: list[str], end: str) -> None:
     events = said(*(orjson.dumps(text) + end.encode() for text in texts))
