@@ -472,10 +472,10 @@ async def test_refresh_and_close_include_the_lanes(database_uri: str, server_uri
         await everywhere(database, "select 1 as a", {})
         await ended(server_uri, database, before)
         # WHEN one is busy
-        task = asyncio.create_task(database.write(("select pg_sleep(0.3)", {})))
-        await asyncio.sleep(0.1)
+        task = asyncio.create_task(database.write(("select pg_sleep(1)", {})))
+        await asyncio.sleep(0)
         assert not await database.quiesce(0.01)
-        assert await database.quiesce(5.0)
+        assert await database.quiesce(20.0)
         await task
     with pytest.raises(PoolClosed):
         await database.write(("select 1 as a", {}))
