@@ -212,7 +212,7 @@ class RunSaver(PooledSaver, Writer):
                 # Our `None` tells subgraphs to go on, too. One that keeps its state between calls and has not begun in
                 # this superstep would go on from the end of its last call, and do nothing (langgraph 1.2.22).
                 config["configurable"].pop(_RESUMING, None)
-            self._stored[namespace] = max(self._stored.get(namespace, ""), found_id)
+            self._is_stored(namespace, found_id)
             if namespace == "" and self.head is None:
                 self.head = found.checkpoint
                 self.input_step = found.metadata["step"] + 1
@@ -232,7 +232,7 @@ class RunSaver(PooledSaver, Writer):
         if self._after_a_swallowed_drain(namespace, checkpoint):
             self._failed(Refused())
             raise asyncio.CancelledError  # which LangGraph drops
-        root = namespace == "" and thread_id == str(self.lease.thread_id)
+        root = self._is_root(thread_id, namespace)
         try:
             blobs, stored = self._split(checkpoint, new_versions)
             item = CheckpointPut(
@@ -258,8 +258,7 @@ class RunSaver(PooledSaver, Writer):
         else:
             self._hold()
             if metadata.get("source") == "input":
-                # No superstep waits for it: the run's row has the input.
-                self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint["id"])
+                self._is_stored(namespace, checkpoint["id"])  # as good as: the run's row has the input
         return {
             "configurable": {
                 "thread_id": thread_id,
@@ -311,10 +310,13 @@ class RunSaver(PooledSaver, Writer):
         if task_id != NULL_TASK_ID and key[0] == str(self.lease.thread_id):
             self._worked_from[key[1]] = max(self._worked_from.get(key[1], ""), key[2])
         self._queue.writes.append(item)
-        if self.runs_ahead and key[:2] == (str(self.lease.thread_id), "") and _are_results(item, task_id):
+        if self.runs_ahead and self._is_root(*key[:2]) and _are_results(item, task_id):
             self._hold()
         else:
             await self._enqueued()
+
+    def _is_root(self, thread_id: str, namespace: str) -> bool:
+        return namespace == "" and thread_id == str(self.lease.thread_id)
 
     def _has_swallowed_a_drain(self, task_id: str) -> bool:
         """Whether a graph inside the task, which has ended all the same, was stopped by a drain: it did not finish."""

@@ -344,11 +344,15 @@ class Writer:
             self.on_stored()
         for checkpoint in group.checkpoints:
             _, namespace, checkpoint_id = checkpoint.row[:3]
-            self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
+            self._is_stored(namespace, checkpoint_id)
             self.head = checkpoint.head or self.head
         for waiter in group.waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _is_stored(self, namespace: str, checkpoint_id: str) -> None:
+        """No superstep has to wait for this one, nor for those before it."""
+        self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
 
     def _take(self) -> tuple[Group, list[Event]]:
         """What is on its way; until then, what has gathered."""
@@ -364,9 +368,7 @@ class Writer:
         Then that is to be stored next: `take` has it, and `stored` or `written` follows.
         """
         heads = [checkpoint.head for checkpoint in self._queue.checkpoints if checkpoint.head]
-        if not heads or self._writer is not None or self.failure is not None:
-            return None
-        if self.lease.lost or self.lease.forgotten or _is_special(self, self._queue):
+        if not heads or self._writer is not None or self.failure is not None or not self._goes_with_others:
             return None
         self.take_events()
         return heads[-1]
@@ -382,9 +384,13 @@ class Writer:
     def gathered_bytes(self) -> int:
         return self._queue.size + self.journal.unwritten_bytes
 
+    @property
+    def _goes_with_others(self) -> bool:
+        return not (self.lease.lost or self.lease.forgotten or _is_special(self, self._queue))
+
     def take(self) -> Store | None:
         """What has gathered, for a statement that stores it with that of other runs."""
-        if self.lease.lost or self.lease.forgotten or _is_special(self, self._queue):
+        if not self._goes_with_others:
             return None
         group, events = self._take()
         return Store(

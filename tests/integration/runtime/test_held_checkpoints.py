@@ -122,6 +122,15 @@ async def test_a_checkpoint_is_held_for_a_moment_only(
     hold.let_go()
 
 
+async def settle(process: Process, attempt: Attempt, hold: Hold, *, drains: bool) -> None:
+    """Let its node end, with a drain that has begun or without, and wait until its run is settled."""
+    drain = asyncio.create_task(process.drain(10.0)) if drains else None
+    await asyncio.sleep(0)
+    hold.let_go()
+    assert attempt.task is not None
+    await asyncio.wait_for(drain or attempt.task, 10)
+
+
 @pytest.mark.parametrize("drains", [False, True], ids=["end", "hand-over"])
 @pytest.mark.parametrize("committed", [False, True], ids=["not sent", "answer lost"])
 async def test_what_settles_a_run_with_its_last_checkpoint_is_repeated_one_by_one(
@@ -147,11 +156,7 @@ async def test_what_settles_a_run_with_its_last_checkpoint_is_repeated_one_by_on
         raise OperationalError("the answer was lost")
 
     monkeypatch.setattr(process.database, "write", losing)
-    drain = asyncio.create_task(process.drain(10.0)) if drains else None
-    await asyncio.sleep(0)
-    hold.let_go()
-    assert attempt.task is not None
-    await asyncio.wait_for(drain or attempt.task, 10)
+    await settle(process, attempt, hold, drains=drains)
     assert lost == [True]
     row = await fleet.row(attempt.run.run_id)
     assert await checkpoints_of(fleet, row["thread_id"]) == (WHOLE[:-1] if drains else WHOLE)
@@ -177,11 +182,7 @@ async def test_a_run_is_not_settled_without_its_last_checkpoint(
         return None
 
     monkeypatch.setattr(attempt.saver, "take", refusing)
-    drain = asyncio.create_task(process.drain(10.0)) if drains else None
-    await asyncio.sleep(0)
-    hold.let_go()
-    assert attempt.task is not None
-    await asyncio.wait_for(drain or attempt.task, 10)
+    await settle(process, attempt, hold, drains=drains)
     assert refused == [True]
     row = await fleet.row(attempt.run.run_id)
     assert row["status"] == ("pending" if drains else "success")
@@ -212,9 +213,7 @@ async def test_a_run_that_another_has_taken_over_gets_neither(
         "update slackwater.runs set fence = fence + 1, worker = 'other' where run_id = %s",
         [attempt.run.run_id],
     )
-    hold.let_go()
-    assert attempt.task is not None
-    await asyncio.wait_for(attempt.task, 10)
+    await settle(process, attempt, hold, drains=False)
     assert attempt.outcome is Outcome.LOST
     row = await fleet.row(attempt.run.run_id)
     assert (row["status"], row["worker"]) == ("running", "other")
