@@ -27,5 +27,5 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # No shell in between: the server itself is PID 1, and the signal reaches it. Other commands: `docker run … migrate`.
-ENTRYPOINT ["python3", "-m", "app.cli"]
+ENTRYPOINT ["python3", "-m", "slackwater"]
 CMD ["serve"]

@@ -14,6 +14,6 @@ build-ApiFunction:
 
 # The same code: a copy of what has just been built, if it has.
 build-StreamingFunction:
-	if [ -d "$(ARTIFACTS_DIR)/../ApiFunction/app" ]; then \
+	if [ -d "$(ARTIFACTS_DIR)/../ApiFunction/slackwater" ]; then \
 		cp -a "$(ARTIFACTS_DIR)/../ApiFunction/." "$(ARTIFACTS_DIR)"; \
 	else $(MAKE) --file "$(firstword $(MAKEFILE_LIST))" build-ApiFunction; fi

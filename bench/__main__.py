@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from app import __version__
 from bench import capacity, page
 from bench.lab import Lab, laboratory
 from bench.tables import Finding
+from slackwater import __version__
 
 NAMES = (
     "floor",

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import admission, claims, settlement
-from app.runtime.admission import NewRun
-from app.runtime.claims import ClaimedRun
-from app.runtime.settlement import ThreadFacts
-from app.runtime.states import RunStatus
 from bench.lab import Lab
 from bench.tables import Finding, Goal, percentile, spread
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import admission, claims, settlement
+from slackwater.runtime.admission import NewRun
+from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.settlement import ThreadFacts
+from slackwater.runtime.states import RunStatus
 
 FEW, MANY = 100, 10_000
 GOAL = 2.0

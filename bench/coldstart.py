@@ -33,8 +33,8 @@ asyncio.run(connect())
 
 IMPORTS = """
 import gc
-gc.disable()  # as `handler.main` does it
-import app.main, handler.environment, handler.events, handler.extension, handler.http, handler.snapshot
+gc.disable()  # as `slackwater_lambda.main` does it
+import slackwater.main, slackwater_lambda.environment, slackwater_lambda.events, slackwater_lambda.extension, slackwater_lambda.http, slackwater_lambda.snapshot
 """
 
 LANGGRAPH = "import langgraph.graph, langgraph.checkpoint.postgres.aio, langgraph.store.postgres.aio"
@@ -53,7 +53,9 @@ CASES = (
     Case("bare imports", BARE),
     Case("all imports of an initialisation", IMPORTS, "bare imports", has_goal=True),
     Case("bare imports, and a pool", BARE + CONNECT),
-    Case("the whole initialisation", "import handler.main", "bare imports, and a pool", has_goal=True),
+    Case(
+        "the whole initialisation", "import slackwater_lambda.main", "bare imports, and a pool", has_goal=True
+    ),
     Case("bare imports, and LangGraph", BARE + LANGGRAPH, "bare imports"),
 )
 

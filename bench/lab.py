@@ -22,7 +22,7 @@ import psycopg
 from psycopg.rows import dict_row
 from rich.progress import Progress
 
-from app.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[1]
 PROJECT = Path(__file__).parent / "project"
@@ -44,7 +44,7 @@ class Tree:
 
     def command(self, *arguments: str) -> list[str]:
         """Its command line; needs `root` as the working directory, from where the modules come."""
-        return [sys.executable, "-m", "app.cli", *arguments]
+        return [sys.executable, "-m", "slackwater", *arguments]
 
     @property
     def version(self) -> str:

@@ -18,9 +18,9 @@ from bench.tables import Finding
 
 TOP = 30
 PARTS = (
-    ("/app/runtime/", "app/runtime"),
-    ("/app/postgres/", "app/postgres"),
-    ("/app/", "app, the rest"),
+    ("/slackwater/runtime/", "app/slackwater/runtime"),
+    ("/slackwater/postgres/", "app/slackwater/postgres"),
+    ("/slackwater/", "app/slackwater, the rest"),
     ("/psycopg_pool/", "psycopg_pool"),
     ("/psycopg/", "psycopg"),
     ("/langgraph/checkpoint/", "langgraph, checkpoints"),

@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
 
-from app.serve import serve
-from app.settings import Settings
+from slackwater.serve import serve
+from slackwater.settings import Settings
 
 PERIOD_SECONDS = 0.001
 """Asked for; most kernels have a coarser clock (4 ms)."""

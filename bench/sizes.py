@@ -18,12 +18,12 @@ from uuid import UUID
 
 import psycopg
 
-from app.postgres.pool import Database
 from bench.claim import admit, claim, end
 from bench.companion import Companion
 from bench.lab import ROUNDS, Lab
 from bench.sides import Round, Served
 from bench.tables import Finding, Goal, figure, percentile, spread
+from slackwater.postgres.pool import Database
 
 GOAL = 1.3
 SECONDS, MOST = 2.0, 10

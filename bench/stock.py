@@ -19,8 +19,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from app.graphs.registry import Graphs
 from bench.companion import serve_commands
+from slackwater.graphs.registry import Graphs
 
 
 class Stock:

@@ -14,13 +14,13 @@ import coverage
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASURED = ["app/runtime/*", "app/lifespan.py"]
+MEASURED = ["app/slackwater/runtime/*", "app/slackwater/lifespan.py"]
 GOAL = 95.0
 """Percent of lines and branches."""
 
 
 class Meter:
-    """Measures from before the first import of `app` until the last test has ended; in each process that runs tests."""
+    """Measures from before the first import of `slackwater` until the last test has ended; in each process that runs tests."""
 
     def __init__(self) -> None:
         self._coverage = _coverage()

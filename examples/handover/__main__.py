@@ -19,11 +19,11 @@ from typing import Any
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from app.errors import StartError
 from handover.database import new_database
 from handover.evidence import Evidence, verdicts
 from handover.screen import Screen
 from handover.server import Server, ServerDied
+from slackwater.errors import StartError
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 PROJECT = EXAMPLES / "digest"

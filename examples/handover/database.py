@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 
-from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.schema import migrate
+from slackwater.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.schema import migrate
 
 # Of demos that were killed: nobody is connected to them.
 LEFT = r"""

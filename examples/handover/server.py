@@ -46,7 +46,7 @@ class Server:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "app.cli", "serve"),
+                *(sys.executable, "-m", "slackwater", "serve"),
                 *("--project", str(self._project), "--port", str(self._port)),
                 cwd=self._folder,
                 env={**environ, **self._settings, "SLACKWATER_LOG_FORMAT": "json"},

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.keys import new_key
-from app.main import create_app
+from slackwater.auth.keys import new_key
+from slackwater.main import create_app
 from tests.contract.trial import try_out
 from tests.support.server import ROOT, fleet_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import Settings
+from slackwater.settings import Settings
 from tests.deployment.templates import ROOT
 
 TEXT = (ROOT / "docs" / "containers.md").read_text()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mangum import Mangum
 
-from handler import tasks
-from handler.events import Kind, UnknownEvent, kind_of
+from slackwater_lambda import tasks
+from slackwater_lambda.events import Kind, UnknownEvent, kind_of
 
 EVENTS = Path(__file__).parents[2] / "events"
 

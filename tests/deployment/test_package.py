@@ -81,17 +81,17 @@ def test_the_build_says_how_large_it_is_and_how_long_it_imports(
 def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], function: str) -> None:
     folder = built[0] / function
 
-    assert (folder / "app" / "main.py").is_file()
-    assert (folder / "handler" / "main.py").is_file()
-    assert os.access(folder / "handler" / "bootstrap.sh", os.X_OK)
+    assert (folder / "slackwater" / "main.py").is_file()
+    assert (folder / "slackwater_lambda" / "main.py").is_file()
+    assert os.access(folder / "slackwater_lambda" / "bootstrap.sh", os.X_OK)
     assert (folder / "project" / "langgraph.json").is_file()
     assert (folder / "toolz").is_dir()
 
 
 IMPORT_ALL = """
 import importlib, pkgutil
-import app, handler
-SERVER = ("app.cli", "app.serve", "app.connection", "app.emulator")
+import slackwater, handler
+SERVER = ("slackwater.cli", "slackwater.serve", "slackwater.connection", "slackwater.emulator")
 for package in (app, handler):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.startswith(SERVER):
@@ -102,7 +102,7 @@ import boto3
 
 
 def test_everything_that_lambda_may_import_is_there(built: tuple[Path, str]) -> None:
-    # Without what is installed for the tests; `handler.streaming` needs the managed runtime for SnapStart only.
+    # Without what is installed for the tests; `slackwater_lambda.streaming` needs the managed runtime for SnapStart only.
     done = subprocess.run(
         [sys.executable, "-S", "-W", "error::ImportWarning", "-c", IMPORT_ALL],
         cwd=built[0] / "ApiFunction",
@@ -114,7 +114,9 @@ def test_everything_that_lambda_may_import_is_there(built: tuple[Path, str]) -> 
     )
 
     assert done.returncode == 0, done.stderr
-    assert {"handler.main", "handler.streaming", "app.runtime.execution"} <= set(done.stdout.splitlines())
+    assert {"slackwater_lambda.main", "slackwater_lambda.streaming", "slackwater.runtime.execution"} <= set(
+        done.stdout.splitlines()
+    )
 
 
 def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, str], tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, 
 
     # WHEN Lambda runs the wrapper with the managed runtime's command
     done = subprocess.run(
-        [str(folder / "handler" / "bootstrap.sh"), str(interpreter), "/var/runtime/bootstrap.py"],
+        [str(folder / "slackwater_lambda" / "bootstrap.sh"), str(interpreter), "/var/runtime/bootstrap.py"],
         cwd=tmp_path,
         env={
             "PATH": os.environ["PATH"],
@@ -140,7 +142,7 @@ def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, 
     )
 
     # THEN it is our client, by the same interpreter, with the runtime's own packages still on the path
-    assert done.stdout.split() == [str(folder), f"{folder}:/var/runtime", "-m", "handler.streaming"]
+    assert done.stdout.split() == [str(folder), f"{folder}:/var/runtime", "-m", "slackwater_lambda.streaming"]
 
 
 def test_it_has_nothing_that_lambda_does_not_need(built: tuple[Path, str]) -> None:
@@ -165,8 +167,8 @@ def test_everything_is_compiled_and_taken_without_a_look_at_the_source(built: tu
     tag = f"cpython-{VERSION.replace('.', '')}"
 
     for source in (
-        "app/main.py",
-        "handler/main.py",
+        "app/slackwater/main.py",
+        "handler/slackwater_lambda/main.py",
         "project/a.py",
         "langgraph/pregel/main.py",
         "fastapi/routing.py",

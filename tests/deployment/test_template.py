@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from slackwater.settings import Settings
 from tests.deployment.templates import ROOT, TEMPLATES, Evaluation, load
 
 SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.schema import migrate
+from slackwater.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.schema import migrate
 from tests.drills.drill import ENDS, PROJECT, Drill, steps
 from tests.support.effects import Effects, Watcher
 from tests.support.server import fleet_of

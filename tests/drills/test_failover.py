@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.postgres.schema import migrate
+from slackwater.postgres.schema import migrate
 from tests.drills.drill import ENDS, PROJECT, Drill, Run, steps
 from tests.support.effects import Effects, Watcher
 from tests.support.proxy import proxied

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.emulator.environment import Outcome, read_answer
-from app.emulator.events import BadResult, from_request, scheduled, to_answer
-from app.emulator.queue import event_of, succeeded
+from slackwater.emulator.environment import Outcome, read_answer
+from slackwater.emulator.events import BadResult, from_request, scheduled, to_answer
+from slackwater.emulator.queue import event_of, succeeded
 
 
 def event(

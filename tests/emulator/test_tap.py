@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.emulator.tap import Observer, Requests, Stream
+from slackwater.emulator.tap import Observer, Requests, Stream
 
 PATH = "/2018-06-01/runtime/invocation/7c9e/response"
 STREAMING = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.emulator.environment import Invocation
+from slackwater.emulator.environment import Invocation
 from tests.handler.scene import Scene, asked, once_each
 
 GONE_MS = 450.0

@@ -6,12 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from tests.drills.drill import PROJECT
 from tests.handler.scene import KEYS, Scene, asked
 from tests.support.emulator import LocalEnvironment
+from tests.support.server import SOURCES
 
 
 def metrics(environment: LocalEnvironment) -> list[dict[str, Any]]:
@@ -106,10 +106,10 @@ async def test_a_node_that_blocks_the_loop_is_an_overrun(scene: Scene) -> None:
 
 
 SNAPSHOT = """
-from app import telemetry
-from app.main import create_app
-from app.telemetry import metrics
-from handler.environment import Environment
+from slackwater import telemetry
+from slackwater.main import create_app
+from slackwater.telemetry import metrics
+from slackwater_lambda.environment import Environment
 environment = Environment(create_app())
 environment.start()
 metrics.count(metrics.Metric.LEASE_LOST)
@@ -128,7 +128,7 @@ def test_copies_of_a_snapshot_do_not_say_again_what_was_before_it(database_uri: 
         "SLACKWATER_PROJECT": str(PROJECT),
         "SLACKWATER_API_KEYS": KEYS,
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
     }
     done = subprocess.run(
         [sys.executable, "-c", SNAPSHOT],

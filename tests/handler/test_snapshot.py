@@ -14,14 +14,15 @@ import pytest
 
 from tests.drills.drill import PROJECT
 from tests.handler.scene import KEYS
+from tests.support.server import SOURCES
 
 # Two restores in one process: what differs between them differs between two copies.
 PROGRAM = """
 import json, os, random, sys, time
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
-from app.main import create_app
-from handler import snapshot
-from handler.environment import Environment
+from slackwater.main import create_app
+from slackwater_lambda import snapshot
+from slackwater_lambda.environment import Environment
 import psycopg
 
 def sessions():
@@ -75,7 +76,7 @@ def run(program: str, database_uri: str, kind: str, **more: str) -> str:
         "SLACKWATER_API_KEYS": KEYS,
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
         "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
         **more,
     }
     done = subprocess.run(
@@ -103,10 +104,10 @@ def test_copies_share_neither_connections_nor_a_name_nor_random_numbers(database
 RESTORED_WITHOUT = """
 import json, os, time
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
-from app.main import create_app
-from handler import snapshot
-from handler.environment import Environment
-from handler.http import Translator
+from slackwater.main import create_app
+from slackwater_lambda import snapshot
+from slackwater_lambda.environment import Environment
+from slackwater_lambda.http import Translator
 database, event = os.environ["SLACKWATER_DATABASE_URI"], json.loads(os.environ["EVENT"])
 
 class Context:

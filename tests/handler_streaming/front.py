@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from app.emulator import events
+from slackwater.emulator import events
 from tests.support.runtime_api import NULS, Invocation, StreamingEnvironment
 
 

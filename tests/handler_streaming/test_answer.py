@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import Draining
-from handler import runtime_api
-from handler.answer import Answer
+from slackwater.errors import Draining
+from slackwater_lambda import runtime_api
+from slackwater_lambda.answer import Answer
 from tests.support.runtime_api import Invocation, RuntimeApi
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}

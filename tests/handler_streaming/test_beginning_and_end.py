@@ -17,7 +17,7 @@ from tests.support.server import ROOT, clean_environment
 
 def test_elsewhere_than_on_lambda_it_says_what_to_do() -> None:
     done = run(
-        [sys.executable, "-m", "handler.streaming"],
+        [sys.executable, "-m", "slackwater_lambda.streaming"],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,

@@ -194,7 +194,7 @@ async def test_an_event_that_cannot_be_carried_out_is_an_error(
     assert invocation.ended == "error"
     assert invocation.result["errorType"] == kind
     assert invocation.result["errorMessage"]
-    assert any("handler/" in line for line in invocation.result["stackTrace"])
+    assert any("slackwater_lambda/" in line for line in invocation.result["stackTrace"])
     assert invocation.headers["lambda-runtime-function-error-type"] == f"Function.{kind}"
     assert (await ask(environment, "GET", "/ok"))["ok"] is True
 

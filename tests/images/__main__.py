@@ -27,9 +27,9 @@ import httpx
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app.auth.keys import new_key
-from app.emulator import binary
-from app.postgres.embedded import EmbeddedPostgres
+from slackwater.auth.keys import new_key
+from slackwater.emulator import binary
+from slackwater.postgres.embedded import EmbeddedPostgres
 from tests.images import build, container
 from tests.images.bridge import bridge
 
@@ -77,12 +77,15 @@ class Images:
 
     def says_how_it_is_run(self) -> None:
         config = self.server.config
-        claim(config["Entrypoint"] == ["python3", "-m", "app.cli"], "the container image starts in exec form")
+        claim(
+            config["Entrypoint"] == ["python3", "-m", "slackwater"], "the container image starts in exec form"
+        )
         claim(self.server.user.partition(":")[0].isdigit(), "it has a user by number")
         claim(self.server.user.partition(":")[0] != "0", "who is not root")
         claim(config["StopSignal"] in ("SIGTERM", "15"), "it is stopped by SIGTERM")
         claim(
-            self.function.command == ["python3", "-m", "awslambdaric", "handler.main.lambda_handler"],
+            self.function.command
+            == ["python3", "-m", "awslambdaric", "slackwater_lambda.main.lambda_handler"],
             "the Lambda image starts the runtime client",
         )
 
@@ -158,9 +161,18 @@ class Images:
             )
 
     def plain_uvicorn(self, root: Path) -> None:
-        """`uvicorn app.main:app` as PID 1 does the same."""
+        """`uvicorn slackwater.main:app` as PID 1 does the same."""
         port = free_port()
-        command = ["python3", "-m", "uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", str(port)]
+        command = [
+            "python3",
+            "-m",
+            "uvicorn",
+            "slackwater.main:app",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            str(port),
+        ]
         log = self.logs / "uvicorn.log"
         with container.run(self.server, root, log, self.settings, command) as process:
             claim(

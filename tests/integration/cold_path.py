@@ -21,10 +21,10 @@ HEAVY = (
     "typer",
     "rich",
     "uvicorn",
-    "handler",
-    "app.front.custom",
-    "app.postgres.embedded",
-    "app.runtime.execution",
+    "slackwater_lambda",
+    "slackwater.front.custom",
+    "slackwater.postgres.embedded",
+    "slackwater.runtime.execution",
 )
 
 MISSING = "00000000-0000-4000-8000-000000000000"
@@ -68,10 +68,10 @@ HEADERS: list[tuple[bytes, bytes]] = []
 
 
 async def main() -> None:
-    from app.assistants.service import system_id
-    from app.auth.keys import new_key
-    from app.main import create_app
-    from app.settings import Settings
+    from slackwater.assistants.service import system_id
+    from slackwater.auth.keys import new_key
+    from slackwater.main import create_app
+    from slackwater.settings import Settings
 
     look("import")
     secret, key = new_key("alice")

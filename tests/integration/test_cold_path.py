@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.server import SOURCES
+
 SCRIPT = Path(__file__).with_name("cold_path.py")
 
 GRAPHS = """
@@ -43,7 +45,7 @@ def live(project: Path, database_uri: str) -> tuple[dict[str, Any], str]:
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
         "SLACKWATER_DATABASE_URI": database_uri,
         "SLACKWATER_PROJECT": str(project),
-        "PYTHONPATH": str(SCRIPT.parents[2]),
+        "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
     }
     done = subprocess.run(
         [sys.executable, SCRIPT], env=environment, capture_output=True, text=True, timeout=120
@@ -70,7 +72,7 @@ def test_on_lambda_nothing_heavy_is_imported_before_a_graph_is_needed(
     assert cold[-1][0] == "POST run 200"
     # and the first claim of a run has
     assert last == "runs"
-    assert {"langgraph", "app.runtime.execution"} <= set(warm)
+    assert {"langgraph", "slackwater.runtime.execution"} <= set(warm)
     assert told["worked"] == told["told"]["flow"] == {"text": "ab"}
     # and the assistant of a graph gets the graph's name with its import
     assert told["names"] == ["flow", "Flow"]

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.schema import migrate
+from slackwater.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.schema import migrate
 from tests.model.machine import check
 from tests.model.world import World
 

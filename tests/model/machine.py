@@ -19,17 +19,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.errors import Conflict, LeaseLost, NotFound
-from app.ids import uuid7
-from app.postgres.pool import Row
-from app.runs import queries
-from app.runtime import pruning, takeover
-from app.runtime.admission import NewRun
-from app.runtime.attempt import Attempt
-from app.runtime.batch import Batch
-from app.runtime.cancel import CancelAction
-from app.runtime.runtime import Runtime
-from app.runtime.states import StopWish
+from slackwater.errors import Conflict, LeaseLost, NotFound
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Row
+from slackwater.runs import queries
+from slackwater.runtime import pruning, takeover
+from slackwater.runtime.admission import NewRun
+from slackwater.runtime.attempt import Attempt
+from slackwater.runtime.batch import Batch
+from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.runtime import Runtime
+from slackwater.runtime.states import StopWish
 from tests.model.gates import Do, gates
 from tests.model.world import Held, Lose, World, thread_ids
 

@@ -15,14 +15,14 @@ from uuid import UUID
 from psycopg import OperationalError
 from psycopg.abc import QueryNoTemplate
 
-from app.budget import Budget
-from app.graphs.registry import Graphs
-from app.postgres import patience
-from app.postgres.pool import Database, Params, Row, Statement
-from app.postgres.prepared import HotStatement
-from app.runtime import engine, group_commit, outcome, settlement, settlements, writer
-from app.runtime.runtime import Runtime
-from app.settings import Settings
+from slackwater.budget import Budget
+from slackwater.graphs.registry import Graphs
+from slackwater.postgres import patience
+from slackwater.postgres.pool import Database, Params, Row, Statement
+from slackwater.postgres.prepared import HotStatement
+from slackwater.runtime import engine, group_commit, outcome, settlement, settlements, writer
+from slackwater.runtime.runtime import Runtime
+from slackwater.settings import Settings
 from tests.model.gates import Do, gates
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"

@@ -88,7 +88,11 @@ class Tree:
             *tests,
         ]
         seconds = TEST_SECONDS * len(tests)
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(str(self.root / name) for name in ("", "app", "handler")),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         try:
             done = subprocess.run(
                 command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=seconds

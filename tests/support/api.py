@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.services import Services
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.services import Services
 
 
 @dataclass

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.emulator.environment import Environment, Invocation
-from app.emulator.function import HANDLER, Function
-from tests.support.server import ROOT, SHORT, SITE, ServerProcess, clean_environment
+from slackwater.emulator.environment import Environment, Invocation
+from slackwater.emulator.function import HANDLER, Function
+from tests.support.server import ROOT, SHORT, SITE, SOURCES, ServerProcess, clean_environment
 
 GONE_POLL_SECONDS = 0.002
 
@@ -264,7 +264,7 @@ def request(
 
 def python_path(folder: Path) -> dict[str, str]:
     """Where the processes of a function find its modules, ours, and a clock that may be wrong."""
-    return {"PYTHONPATH": os.pathsep.join(map(str, (SITE, folder, ROOT)))}
+    return {"PYTHONPATH": os.pathsep.join(map(str, (SITE, folder, ROOT, *SOURCES)))}
 
 
 def _lives(pid: int) -> bool:

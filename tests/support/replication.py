@@ -21,9 +21,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from app.postgres import postmaster
-from app.postgres.binaries import Account, EmbeddedError, find_binaries
-from app.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres import postmaster
+from slackwater.postgres.binaries import Account, EmbeddedError, find_binaries
+from slackwater.postgres.embedded import EmbeddedPostgres
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

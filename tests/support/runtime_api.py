@@ -18,13 +18,13 @@ from typing import Any
 
 import h11
 
-from app.emulator.function import Function
+from slackwater.emulator.function import Function
 from tests.support.emulator import python_path
 from tests.support.server import ROOT, SHORT
 
 ARN = "arn:aws:lambda:us-east-1:012345678912:function:slackwater:live"
 TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
-BOOTSTRAP = ROOT / "handler" / "bootstrap.sh"
+BOOTSTRAP = ROOT / "handler" / "slackwater_lambda" / "bootstrap.sh"
 NULS = b"\0" * 8
 
 

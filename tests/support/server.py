@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
+SOURCES = (ROOT / "app", ROOT / "handler")
+"""Where the packages are imported from."""
 SITE = Path(__file__).parent / "site"
 
 LEASE_SECONDS = 2.4
@@ -187,7 +189,7 @@ class Fleet:
             port = free_port()
             url = f"http://127.0.0.1:{port}"
             settings["SLACKWATER_PROJECT"] = str(project)
-            command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port)]
+            command = [sys.executable, "-m", "uvicorn", "slackwater.main:app", "--port", str(port)]
         else:
             slackwater = str(Path(sys.executable).with_name("slackwater"))
             command = [slackwater, "serve", "--project", str(project), "--port", "0"]

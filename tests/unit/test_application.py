@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from app.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
-from app.http import FIXED
-from app.main import create_app
+from slackwater.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
+from slackwater.http import FIXED
+from slackwater.main import create_app
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
-from app.application import OTHERS, PROTOCOL, ROUTES
-from app.arguments import Arguments
-from app.auth.principal import Principal
-from app.bodies import Room
-from app.http import JsonRoute, json_response
-from app.main import create_app
+from slackwater.application import OTHERS, PROTOCOL, ROUTES
+from slackwater.arguments import Arguments
+from slackwater.auth.principal import Principal
+from slackwater.bodies import Room
+from slackwater.http import JsonRoute, json_response
+from slackwater.main import create_app
 from tests.unit.test_application import routes
 
 

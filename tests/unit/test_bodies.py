@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app import bodies
-from app.bodies import MAX_VALUES, room_for_bodies, values_in
-from app.errors import Crowded, Invalid
+from slackwater import bodies
+from slackwater.bodies import MAX_VALUES, room_for_bodies, values_in
+from slackwater.errors import Crowded, Invalid
 
 STRINGS = ['"', "\\", "\\\\", '\\"', '{["', ",,,", "é", "\\\\\\", "x" * 30]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.budget import Budget
+from slackwater.budget import Budget
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.observation import correlation_of
+from slackwater_lambda.observation import correlation_of
 
 EVENTS = Path(__file__).parents[2] / "events"
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from app.budget import Budget
-from app.cli.root import cli
-from app.errors import ExitCode
-from app.runtime import drain
-from app.settings import Settings
+from slackwater.budget import Budget
+from slackwater.cli.root import cli
+from slackwater.errors import ExitCode
+from slackwater.runtime import drain
+from slackwater.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

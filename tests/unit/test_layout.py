@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-APP = Path(__file__).parents[2] / "app"
+APP = Path(__file__).parents[2] / "app" / "slackwater"
 
 SQL = re.compile(
     r"\s*(with\s+\w+\s+as\s*\(|select\s|insert\s+into\s|update\s+\w+(\.\w+)?\s+(\w+\s+)?set\s|delete\s+from\s|"
@@ -58,11 +58,14 @@ def test_sql_is_recognised(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("app.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
-        ("app.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
-        ("app.errors, app.budget, app.wire, app.ids", ("fastapi", "langchain_core", "langgraph", "psycopg")),
-        ("app.main", ("app.openapi", "boto3", "botocore", "mangum")),
-        ("app.graphs.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
+        ("slackwater.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
+        ("slackwater.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
+        (
+            "slackwater.errors, slackwater.budget, slackwater.wire, slackwater.ids",
+            ("fastapi", "langchain_core", "langgraph", "psycopg"),
+        ),
+        ("slackwater.main", ("slackwater.openapi", "boto3", "botocore", "mangum")),
+        ("slackwater.graphs.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
     ],
 )
 def test_what_takes_long_to_import_is_imported_when_it_is_needed(module: str, heavy: tuple[str, ...]) -> None:

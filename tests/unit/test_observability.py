@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from app.telemetry.metrics import Kind, Metric
+from slackwater.telemetry.metrics import Kind, Metric
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "observability.md"
@@ -33,8 +33,8 @@ def test_the_table_of_metrics_is_the_enum() -> None:
 def logged() -> set[str]:
     """The events that the code logs; what is put into them at run time is a `*`."""
     found = set()
-    for path in (*(ROOT / "app").rglob("*.py"), *(ROOT / "handler").rglob("*.py")):
-        if path.is_relative_to(ROOT / "app" / "emulator"):
+    for path in (*(ROOT / "app" / "slackwater").rglob("*.py"), *(ROOT / "handler").rglob("*.py")):
+        if path.is_relative_to(ROOT / "app" / "slackwater" / "emulator"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict):
@@ -64,7 +64,7 @@ def test_every_line_has_an_event() -> None:
     levels = {"info", "warning", "error", "exception", "log"}
     bare = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in (*(ROOT / "app").rglob("*.py"), *(ROOT / "handler").rglob("*.py"))
+        for path in (*(ROOT / "app" / "slackwater").rglob("*.py"), *(ROOT / "handler").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

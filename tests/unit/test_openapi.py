@@ -12,11 +12,11 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.application import Application
-from app.errors import ApiError
-from app.main import create_app
-from app.openapi.pieces import Operation
 from scripts import openapi
+from slackwater.application import Application
+from slackwater.errors import ApiError
+from slackwater.main import create_app
+from slackwater.openapi.pieces import Operation
 
 OTHER_REFUSALS = {
     ("GET /", "503"),
@@ -81,7 +81,7 @@ def test_it_is_made_once_and_with_the_same_keys_whatever_was_built_first(
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE", raising=False)
     late = create_app()
-    late._build(["app.store.routes"])
+    late._build(["slackwater.store.routes"])
 
     assert list(late.openapi()["paths"]) == list(document()["paths"])
     assert late.openapi() is late.openapi()
@@ -90,7 +90,7 @@ def test_it_is_made_once_and_with_the_same_keys_whatever_was_built_first(
 def test_every_route_is_described_and_nothing_else_is() -> None:
     described: dict[str, Operation] = {}
     for name in Application.resources():
-        described |= import_module(f"app.{name}.openapi").OPERATIONS
+        described |= import_module(f"slackwater.{name}.openapi").OPERATIONS
 
     assert described.keys() == operations().keys()
     assert {route: shown["operationId"] for route, shown in operations().items()} == {
@@ -135,7 +135,7 @@ def test_every_error_class_is_one_entry() -> None:
             yield from below(child)
 
     responses = document()["components"]["responses"]
-    kinds = {kind.__name__: kind for kind in below(ApiError) if kind.__module__.startswith("app.")}
+    kinds = {kind.__name__: kind for kind in below(ApiError) if kind.__module__.startswith("slackwater.")}
 
     del kinds["Overtaken"]  # a due cron's, of which no client hears
     del kinds["RunsDisabled"]  # where no route is left that starts one

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.keys import new_key
-from app.errors import ExitCode, SettingsError
-from app.settings import Settings
+from slackwater.auth.keys import new_key
+from slackwater.errors import ExitCode, SettingsError
+from slackwater.settings import Settings
 
 KEY = new_key("alice")[1]
 

@@ -20,11 +20,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.settings import Settings
-from app.telemetry import logs
-from app.telemetry.emf import EmbeddedMetrics
-from app.telemetry.metrics import BOUNDS, RECENT, Kind, Metric, Recorder
-from app.telemetry.prometheus import Figures, text
+from slackwater.settings import Settings
+from slackwater.telemetry import logs
+from slackwater.telemetry.emf import EmbeddedMetrics
+from slackwater.telemetry.metrics import BOUNDS, RECENT, Kind, Metric, Recorder
+from slackwater.telemetry.prometheus import Figures, text
 
 ROOT = Path(__file__).parents[2]
 UNITS = {Kind.COUNTER: "Count", Kind.GAUGE: "Count", Kind.DURATION: "Milliseconds"}
@@ -300,7 +300,7 @@ def process_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Str
     root.setLevel(level)
 
 
-@pytest.mark.parametrize("name", ["app.runtime.outcome", "uvicorn.error", "somebodys.library"])
+@pytest.mark.parametrize("name", ["slackwater.runtime.outcome", "uvicorn.error", "somebodys.library"])
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_whatever_callers_send_a_record_begins_one_line_and_obeys_nobody(
     process_log: Callable[[str], StringIO], log_format: str, name: str
@@ -335,7 +335,7 @@ def test_whatever_callers_send_a_record_begins_one_line_and_obeys_nobody(
 
 TRACED = """
 import time
-from app.telemetry import tracing
+from slackwater.telemetry import tracing
 tracing.start()
 began = time.monotonic()
 tracing.record("drain", began - 0.5, began, runs=2)
@@ -408,7 +408,7 @@ def test_powertools_can_switch_traces_off(daemon: socket.socket) -> None:
 
 def test_telemetry_costs_a_start_nothing() -> None:
     heavy = ("aws_lambda_powertools", "prometheus_client", "aws_xray_sdk", "langgraph", "psycopg", "pydantic")
-    code = f"import sys, app.telemetry; print(*sorted(set({heavy}) & set(sys.modules)))"
+    code = f"import sys, slackwater.telemetry; print(*sorted(set({heavy}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

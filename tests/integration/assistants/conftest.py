@@ -14,14 +14,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.assistants import service
-from app.assistants.routes import router
-from app.auth.principal import LOCAL_OWNER, Principal
-from app.bodies import room_for_bodies
-from app.graphs.registry import Graphs
-from app.http import install_error_handlers
-from app.postgres.pool import Database
-from app.settings import Settings
+from slackwater.assistants import service
+from slackwater.assistants.routes import router
+from slackwater.auth.principal import LOCAL_OWNER, Principal
+from slackwater.bodies import room_for_bodies
+from slackwater.graphs.registry import Graphs
+from slackwater.http import install_error_handlers
+from slackwater.postgres.pool import Database
+from slackwater.settings import Settings
 
 GRAPHS = '''
 import operator

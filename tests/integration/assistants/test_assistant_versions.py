@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.assistants.service import system_id
-from app.postgres.pool import Database
+from slackwater.assistants.service import system_id
+from slackwater.postgres.pool import Database
 
 Client = Callable[..., httpx.AsyncClient]
 

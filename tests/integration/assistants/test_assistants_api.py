@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app.assistants import service
+from slackwater.assistants import service
 
 Client = Callable[..., httpx.AsyncClient]
 

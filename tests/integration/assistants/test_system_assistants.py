@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.assistants import service
-from app.assistants.models import AssistantCreate
-from app.auth.principal import Principal
-from app.errors import Invalid, NotFound
-from app.postgres.pool import Database
+from slackwater.assistants import service
+from slackwater.assistants.models import AssistantCreate
+from slackwater.auth.principal import Principal
+from slackwater.errors import Invalid, NotFound
+from slackwater.postgres.pool import Database
 
 Load = Replica = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from psycopg.conninfo import make_conninfo
 from support.login import Login
 
-from app.aws import clients
+from slackwater.aws import clients
 
 REGION = "eu-west-1"
 

@@ -14,15 +14,15 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.login import Login
 
-from app.auth.keys import new_key
-from app.aws import clients, secrets
-from app.aws.database import conninfo_of
-from app.aws.secrets import SecretConninfo, SecretError, with_secret_keys
-from app.errors import SchemaError
-from app.postgres import schema
-from app.postgres.conninfo import connect, resolve
-from app.postgres.pool import Database
-from app.settings import Settings
+from slackwater.auth.keys import new_key
+from slackwater.aws import clients, secrets
+from slackwater.aws.database import conninfo_of
+from slackwater.aws.secrets import SecretConninfo, SecretError, with_secret_keys
+from slackwater.errors import SchemaError
+from slackwater.postgres import schema
+from slackwater.postgres.conninfo import connect, resolve
+from slackwater.postgres.pool import Database
+from slackwater.settings import Settings
 
 
 @asynccontextmanager

@@ -14,9 +14,9 @@ import pytest
 from support.api import Api
 from support.login import Login
 
-from app.auth.keys import new_key
-from app.main import create_app
-from app.settings import Settings
+from slackwater.auth.keys import new_key
+from slackwater.main import create_app
+from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 SLOW = {"assistant_id": "steps", "input": {"n": 50, "sleep": 0.2}}

@@ -8,12 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.aws import clients
-from app.aws.database import conninfo_of
-from app.aws.tokens import TokenConninfo
-from app.errors import SettingsError
-from app.postgres.conninfo import resolve
-from app.settings import Settings
+from slackwater.aws import clients
+from slackwater.aws.database import conninfo_of
+from slackwater.aws.tokens import TokenConninfo
+from slackwater.errors import SettingsError
+from slackwater.postgres.conninfo import resolve
+from slackwater.settings import Settings
 
 HOST = "app.abc.us-west-2.rds.amazonaws.com"
 

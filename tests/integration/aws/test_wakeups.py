@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from app.aws import clients
-from app.aws.wakeups import BODY, FunctionWaker, QueueWaker, this_function, waker_of
-from app.postgres.pool import Database
-from app.runtime.hints import MAX_WAKES, Hints, WakeError
-from app.settings import Settings
+from slackwater.aws import clients
+from slackwater.aws.wakeups import BODY, FunctionWaker, QueueWaker, this_function, waker_of
+from slackwater.postgres.pool import Database
+from slackwater.runtime.hints import MAX_WAKES, Hints, WakeError
+from slackwater.settings import Settings
 
 
 def received(sqs: Any, url: str) -> list[Any]:
@@ -69,16 +69,16 @@ async def test_a_queue_that_is_not_there_is_a_warning(
     database: Database, queue_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     hints = Hints(database, waker=QueueWaker(f"{queue_url}-gone"))
-    with caplog.at_level(logging.WARNING, "app"):
+    with caplog.at_level(logging.WARNING, "slackwater"):
         hints.give()
         await hints.sent(5)
 
-    [record] = [record for record in caplog.records if record.name == "app.runtime.hints"]
+    [record] = [record for record in caplog.records if record.name == "slackwater.runtime.hints"]
     assert (record.__dict__["event"], record.__dict__["runs"]) == ("wake.lost", 1)
     # AND the next one is tried again
     hints.give()
     await hints.sent(5)
-    assert len([r for r in caplog.records if r.name == "app.runtime.hints"]) == 2
+    assert len([r for r in caplog.records if r.name == "slackwater.runtime.hints"]) == 2
 
 
 async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(
@@ -171,7 +171,7 @@ async def test_what_cannot_be_prepared_is_told_by_the_first_wake_up(
         monkeypatch.delenv(name)
     clients.forget()
     hints = Hints(database, waker=QueueWaker("http://127.0.0.1:1/q"))
-    with caplog.at_level(logging.WARNING, "app"):
+    with caplog.at_level(logging.WARNING, "slackwater"):
         hints.prepare()
         hints.give()
         await hints.sent(5)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from support.command import Answer
 
-from app import __version__
-from app.auth.keys import ApiKey, find_owner
-from app.postgres import schema
-from app.postgres.pool import Database
+from slackwater import __version__
+from slackwater.auth.keys import ApiKey, find_owner
+from slackwater.postgres import schema
+from slackwater.postgres.pool import Database
 
 Slackwater = Callable[..., Answer]
 

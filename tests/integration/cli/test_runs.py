@@ -15,12 +15,12 @@ from psycopg.types.json import Jsonb
 from support.command import Answer
 from support.server import LEASE_SECONDS, fleet_of
 
-from app.assistants.service import system_id
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import admission, settlement
-from app.runtime.admission import NewRun
-from app.runtime.states import Stopped
+from slackwater.assistants.service import system_id
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import admission, settlement
+from slackwater.runtime.admission import NewRun
+from slackwater.runtime.states import Stopped
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 GONE = "elsewhere:1:dead"

@@ -18,8 +18,8 @@ import pytest
 from support.command import SLACKWATER, Answer, run_command, settings_only
 from support.server import fleet_of
 
-from app.errors import ExitCode, SettingsError
-from app.listener import listen
+from slackwater.errors import ExitCode, SettingsError
+from slackwater.listener import listen
 
 GRAPH = """
 from typing import TypedDict
@@ -189,7 +189,7 @@ def test_a_database_that_cannot_be_reached(serve: Serve) -> None:
 
 def test_plain_uvicorn_says_the_same_sentence(project: Path, empty_database_uri: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "app.main:app", "--port", "0"],
+        [sys.executable, "-m", "uvicorn", "slackwater.main:app", "--port", "0"],
         cwd=project,
         env=settings_only(project, SLACKWATER_DATABASE_URI=empty_database_uri, SLACKWATER_LOG_FORMAT="json"),
         capture_output=True,

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from support.api import Api
 
-from app.auth.keys import ApiKey, new_key
-from app.main import create_app
-from app.settings import Settings
+from slackwater.auth.keys import ApiKey, new_key
+from slackwater.main import create_app
+from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 

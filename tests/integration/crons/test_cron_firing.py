@@ -15,13 +15,13 @@ import pytest
 from psycopg import OperationalError
 from support.api import Api
 
-from app.assistants.service import system_id
-from app.crons import fire
-from app.crons.fire import fire_due
-from app.crons.queries import ABANDONED_SECONDS
-from app.postgres.pool import Database
-from app.postgres.trouble import DATABASE_TROUBLE
-from handler.tasks import Sweep, begin
+from slackwater.assistants.service import system_id
+from slackwater.crons import fire
+from slackwater.crons.fire import fire_due
+from slackwater.crons.queries import ABANDONED_SECONDS
+from slackwater.postgres.pool import Database
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater_lambda.tasks import Sweep, begin
 from tests.integration.runtime.rig import Link
 
 HOURLY = {"assistant_id": "echo", "schedule": "0 * * * *", "input": {"text": "c"}, "on_run_completed": "keep"}

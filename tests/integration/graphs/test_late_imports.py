@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import GraphBroken, SettingsError
-from app.graphs.registry import Graphs
-from app.imports import in_turn
+from slackwater.errors import GraphBroken, SettingsError
+from slackwater.graphs.registry import Graphs
+from slackwater.imports import in_turn
 
 GRAPH = """
 import time

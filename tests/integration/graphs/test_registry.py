@@ -17,8 +17,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
-from app.errors import ExitCode, GraphImportError, NotAGraph, NotFound
-from app.graphs.registry import Graphs
+from slackwater.errors import ExitCode, GraphImportError, NotAGraph, NotFound
+from slackwater.graphs.registry import Graphs
 
 Project = Callable[..., Path]
 
@@ -349,7 +349,7 @@ def test_a_file_with_several_graphs_is_imported_once_and_under_a_name_that_every
 ) -> None:
     """Checkpoints hold the names of the classes in it; after a hand-over another process looks them up."""
     text = FLOW + "print('imported', State.__module__)\n"
-    script = "import sys; from pathlib import Path; from app.graphs.registry import Graphs; Graphs.load(Path(sys.argv[1]))"
+    script = "import sys; from pathlib import Path; from slackwater.graphs.registry import Graphs; Graphs.load(Path(sys.argv[1]))"
     graphs = {"a": "./agents/g.py:builder", "b": "./agents/../agents/g.py:builder"}
 
     def imported(name: str, seed: str) -> list[str]:
@@ -399,7 +399,7 @@ def test_what_has_no_effect_is_logged(project: Project, caplog: pytest.LogCaptur
 
 
 def test_langgraph_is_not_imported_before_graphs_are_loaded() -> None:
-    script = "import sys, app.graphs.registry, app.graphs.topology; print('langgraph' in sys.modules)"
+    script = "import sys, slackwater.graphs.registry, slackwater.graphs.topology; print('langgraph' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )

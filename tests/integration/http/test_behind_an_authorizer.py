@@ -9,7 +9,7 @@ import httpx
 import pytest
 from support.api import Api
 
-from app.errors import SettingsError
+from slackwater.errors import SettingsError
 
 REFUSED = {"detail": "The authorizer in front of this server names nobody."}
 WRONG_KEY = {"detail": "Send a valid key in the x-api-key header."}

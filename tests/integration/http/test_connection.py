@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from websockets.asyncio.client import connect
 
-from app import connection
-from app.connection import HEAD_BYTES, Connection
+from slackwater import connection
+from slackwater.connection import HEAD_BYTES, Connection
 
 HEAD = b"GET /%d HTTP/1.1\r\nhost: localhost\r\n"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.graphs.registry import Graphs
-from app.runtime.runtime import Runtime
-from app.signals import StopSignals
+from slackwater.graphs.registry import Graphs
+from slackwater.runtime.runtime import Runtime
+from slackwater.signals import StopSignals
 
 
 async def test_nothing_is_claimed_before_it_is_known_how_to_stop(

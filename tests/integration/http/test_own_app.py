@@ -15,7 +15,7 @@ import pytest
 from support.api import Api
 from support.socket import connect
 
-from app.errors import GraphImportError
+from slackwater.errors import GraphImportError
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 
@@ -254,7 +254,7 @@ app = Starlette(lifespan=lifespan)
         {"app": "./web.py:app"}, app, grace_seconds=2, drain_reserve_seconds=0.6, hard_reserve_seconds=0.5
     ) as api:
         stopping = api.services.stopping
-    assert [record.event for record in caplog.records if record.name == "app.front.custom"] == [
+    assert [record.event for record in caplog.records if record.name == "slackwater.front.custom"] == [
         "custom.overrun"
     ]
     assert stopping.budget is not None
@@ -278,7 +278,7 @@ app = Starlette(lifespan=lifespan)
 """
     async with own({"app": "./web.py:app"}, app) as api:
         pass
-    assert [record.event for record in caplog.records if record.name == "app.front.custom"] == [
+    assert [record.event for record in caplog.records if record.name == "slackwater.front.custom"] == [
         "custom.failed"
     ]
     assert api.services.database.pool.closed

@@ -11,10 +11,10 @@ import pytest
 from support.api import Api
 from support.receiver import HANG, Receiver, receiver
 
-from app.crons.fire import fire_due
-from app.runtime.outbox import NoOutbox
-from app.webhooks.delivery import AT_A_TIME, OF_ONE_OWNER, Deliveries
-from app.webhooks.policy import Policy
+from slackwater.crons.fire import fire_due
+from slackwater.runtime.outbox import NoOutbox
+from slackwater.webhooks.delivery import AT_A_TIME, OF_ONE_OWNER, Deliveries
+from slackwater.webhooks.policy import Policy
 
 RUN = {"assistant_id": "echo", "input": {"text": "a"}}
 CALL = {"jsonrpc": "2.0", "id": 1}

@@ -14,15 +14,15 @@ import orjson
 import pytest
 from support.api import Api
 
-from app import wire
-from app.ids import uuid7
-from app.protocol import streaming
-from app.protocol.feed import Feed
-from app.protocol.subscription import CHANNELS, Subscription
-from app.protocol.translation import SPAN
-from app.runs import bounds as limits
-from app.runs.bounds import Bounds
-from app.runtime.follow import StreamCut
+from slackwater import wire
+from slackwater.ids import uuid7
+from slackwater.protocol import streaming
+from slackwater.protocol.feed import Feed
+from slackwater.protocol.subscription import CHANNELS, Subscription
+from slackwater.protocol.translation import SPAN
+from slackwater.runs import bounds as limits
+from slackwater.runs.bounds import Bounds
+from slackwater.runtime.follow import StreamCut
 
 ALL = Subscription(frozenset(CHANNELS))
 

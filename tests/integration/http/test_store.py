@@ -10,8 +10,8 @@ import pytest
 from langgraph.store.base import PutOp, SearchOp
 from support.api import Api
 
-from app.errors import SettingsError
-from app.runtime.store import GatedStore, label_of
+from slackwater.errors import SettingsError
+from slackwater.runtime.store import GatedStore, label_of
 
 PLACE = {"namespace": ["docs", "a"], "key": "k"}
 

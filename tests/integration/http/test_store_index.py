@@ -11,8 +11,8 @@ import httpx
 import pytest
 from support.api import Api
 
-from app.errors import GraphImportError, SchemaError
-from app.postgres import schema, vectors
+from slackwater.errors import GraphImportError, SchemaError
+from slackwater.postgres import schema, vectors
 
 EMBED = """
 calls = []

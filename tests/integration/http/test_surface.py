@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from support.api import Api
 
-from app.auth.principal import Principal
-from app.errors import RunsDisabled
-from app.runs import service
-from app.runs.models import RunCreate
+from slackwater.auth.principal import Principal
+from slackwater.errors import RunsDisabled
+from slackwater.runs import service
+from slackwater.runs.models import RunCreate
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 ORIGIN = {"origin": "http://localhost:5173"}

@@ -17,12 +17,12 @@ import pytest
 from support.api import Api
 from support.receiver import HANG, Receiver, receiver
 
-from app.budget import Budget
-from app.postgres.pool import Database
-from app.runtime.outbox import NoOutbox
-from app.webhooks import delivery
-from app.webhooks.delivery import Deliveries
-from app.webhooks.policy import Policy
+from slackwater.budget import Budget
+from slackwater.postgres.pool import Database
+from slackwater.runtime.outbox import NoOutbox
+from slackwater.webhooks import delivery
+from slackwater.webhooks.delivery import Deliveries
+from slackwater.webhooks.policy import Policy
 from tests.support.server import fleet_of
 
 GRAPHS = Path(__file__).parents[2] / "graphs"

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from app.postgres import jsonb
-from app.postgres.arrays import (
+from slackwater.postgres import jsonb
+from slackwater.postgres.arrays import (
     Array,
     BoolArray,
     ByteaArray,
@@ -18,7 +18,7 @@ from app.postgres.arrays import (
     TextArray,
     UuidArray,
 )
-from app.postgres.pool import Database
+from slackwater.postgres.pool import Database
 
 
 @pytest.mark.parametrize(

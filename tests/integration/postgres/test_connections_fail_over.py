@@ -14,11 +14,11 @@ import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
-from app.errors import SchemaError
-from app.postgres import schema
-from app.postgres.conninfo import Conninfo, connect, connect_blocking, for_writing
-from app.postgres.pool import BoundedConnection, Database
-from app.postgres.trouble import DATABASE_TROUBLE, Trouble
+from slackwater.errors import SchemaError
+from slackwater.postgres import schema
+from slackwater.postgres.conninfo import Conninfo, connect, connect_blocking, for_writing
+from slackwater.postgres.pool import BoundedConnection, Database
+from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble
 from tests.support.proxy import proxied
 from tests.support.replication import Replication, Server, replicated
 

@@ -16,12 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-import app
-from app.errors import ExitCode
-from app.postgres import binaries, embedded, postmaster
-from app.postgres.binaries import Account, EmbeddedError, find_binaries
-from app.postgres.embedded import EmbeddedPostgres
-from app.postgres.pool import Database
+import slackwater
+from slackwater.errors import ExitCode
+from slackwater.postgres import binaries, embedded, postmaster
+from slackwater.postgres.binaries import Account, EmbeddedError, find_binaries
+from slackwater.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.pool import Database
 
 GONE_SECONDS = 15.0
 """Within this time a server has stopped after its last user, also on a busy machine; on an idle one in 0.1 s."""
@@ -29,7 +29,7 @@ GONE_SECONDS = 15.0
 PROGRAM = """
 import sys
 from pathlib import Path
-from app.postgres.embedded import EmbeddedPostgres
+from slackwater.postgres.embedded import EmbeddedPostgres
 
 bindir = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 print(EmbeddedPostgres(Path(sys.argv[1]), bindir=bindir, throwaway=True).start(), flush=True)
@@ -62,7 +62,7 @@ class User:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(app.__file__).parents[1])},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(slackwater.__file__).parents[1])},
         )
 
     def uri(self) -> str:
@@ -360,7 +360,7 @@ def test_an_unprivileged_user_needs_nothing(folder: Path) -> None:
     if (
         python is None
         or not nobody.can_execute(bindir / "initdb")
-        or not nobody.can_enter(Path(app.__file__).parent)
+        or not nobody.can_enter(Path(slackwater.__file__).parent)
     ):
         pytest.skip("the programs are in a closed home")
     (folder / "theirs").mkdir()

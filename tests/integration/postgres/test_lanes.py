@@ -20,11 +20,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed
 
-from app.postgres.arrays import LongArray, TextArray, UuidArray
-from app.postgres.lanes import Prepare, lanes_of
-from app.postgres.pool import Database, StatementTimeout
-from app.postgres.prepared import MAX_PREPARED
-from app.postgres.trouble import Trouble
+from slackwater.postgres.arrays import LongArray, TextArray, UuidArray
+from slackwater.postgres.lanes import Prepare, lanes_of
+from slackwater.postgres.pool import Database, StatementTimeout
+from slackwater.postgres.prepared import MAX_PREPARED
+from slackwater.postgres.trouble import Trouble
 
 COUNT = "select count(*)::int as n from pg_prepared_statements"
 

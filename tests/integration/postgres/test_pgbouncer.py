@@ -14,9 +14,9 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
-from app.errors import SchemaError
-from app.postgres.pool import Database, StatementTimeout
-from app.postgres.schema import check, is_pooled, migrate
+from slackwater.errors import SchemaError
+from slackwater.postgres.pool import Database, StatementTimeout
+from slackwater.postgres.schema import check, is_pooled, migrate
 
 pytestmark = pytest.mark.pgbouncer
 

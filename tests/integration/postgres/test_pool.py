@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from app.postgres.pool import CANCEL_SECONDS, Database, StatementTimeout
+from slackwater.postgres.pool import CANCEL_SECONDS, Database, StatementTimeout
 
 MARGIN = 0.4  # seconds of scheduling on a busy machine
 

@@ -7,7 +7,7 @@ import socket
 import psycopg
 import pytest
 
-from app.postgres.pool import Database, StatementTimeout
+from slackwater.postgres.pool import Database, StatementTimeout
 from tests.support.proxy import Proxy, proxied
 
 

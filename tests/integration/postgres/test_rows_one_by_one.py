@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.errors import PageTooLarge
-from app.postgres import pool
-from app.postgres.pool import Database
+from slackwater.errors import PageTooLarge
+from slackwater.postgres import pool
+from slackwater.postgres.pool import Database
 
 ROWS = "select n, repeat('x', %(size)s) as text from generate_series(1, %(count)s) n"
 

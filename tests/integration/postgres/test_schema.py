@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from app.errors import ExitCode, SchemaError
-from app.postgres import schema
-from app.postgres.pool import Database
-from app.postgres.schema import Verdict, check, migrate, status
+from slackwater.errors import ExitCode, SchemaError
+from slackwater.postgres import schema
+from slackwater.postgres.pool import Database
+from slackwater.postgres.schema import Verdict, check, migrate, status
 
 OURS = sorted(path.stem for path in schema.FOLDER.glob("*.sql"))
 EVERYTHING = ["langgraph_checkpoints_9", "langgraph_store_3", *OURS]
@@ -42,7 +42,7 @@ async def test_migrate_applies_everything_once(empty_database_uri: str) -> None:
 async def test_eight_processes_that_migrate_at_once_all_succeed_and_one_works(
     empty_database_uri: str,
 ) -> None:
-    program = "import asyncio, sys; from app.postgres.schema import migrate; print(asyncio.run(migrate(sys.argv[1])))"
+    program = "import asyncio, sys; from slackwater.postgres.schema import migrate; print(asyncio.run(migrate(sys.argv[1])))"
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, empty_database_uri, stdout=subprocess.PIPE, stderr=subprocess.PIPE

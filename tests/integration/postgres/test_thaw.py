@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.postgres.pool import Database, StatementTimeout
+from slackwater.postgres.pool import Database, StatementTimeout
 
 
 class Firewall:

@@ -13,8 +13,8 @@ import pytest
 from gateway import Environment, Gateway, Holds
 from gateway import holds as the_holds
 
-from app.main import create_app
-from app.settings import Settings
+from slackwater.main import create_app
+from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parent / "pages_project"
 

@@ -15,7 +15,7 @@ from conftest import Start
 from gateway import Gateway, Holds
 from mcp import Client
 
-from app.mcp import routes
+from slackwater.mcp import routes
 
 
 @pytest.fixture

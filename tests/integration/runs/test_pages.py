@@ -12,7 +12,7 @@ import pytest
 from conftest import Start
 from gateway import Answer, Environment, Gateway, Holds, Part, comparable, read, without_fillers
 
-from app.postgres.pool import Database
+from slackwater.postgres.pool import Database
 
 MODES: list[str | list[str]] = [
     "values",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from gateway import Gateway, read
 
-from app.telemetry.metrics import Metric, recorder
+from slackwater.telemetry.metrics import Metric, recorder
 
 
 async def test_every_page_after_which_its_reader_has_to_come_back_is_counted(gateway: Gateway) -> None:

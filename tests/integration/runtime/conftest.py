@@ -10,7 +10,7 @@ from helm import Helm
 from helm import helm as the_helm
 from rig import Fleet, Process, fleet_on
 
-from app.postgres.pool import Database
+from slackwater.postgres.pool import Database
 
 
 @pytest.fixture(autouse=True)

@@ -17,19 +17,19 @@ from uuid import UUID
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app.budget import Budget
-from app.graphs.registry import Graphs
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import settlements
-from app.runtime.admission import Admitted, NewRun
-from app.runtime.cancel import CancelAction, Cancelled
-from app.runtime.collector import Collector
-from app.runtime.follow import RunGone, StreamCut
-from app.runtime.journal import BEGINNING, Event, EventId, event_of
-from app.runtime.packs import unpacked
-from app.runtime.runtime import Runtime
-from app.settings import Settings
+from slackwater.budget import Budget
+from slackwater.graphs.registry import Graphs
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import settlements
+from slackwater.runtime.admission import Admitted, NewRun
+from slackwater.runtime.cancel import CancelAction, Cancelled
+from slackwater.runtime.collector import Collector
+from slackwater.runtime.follow import RunGone, StreamCut
+from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.packs import unpacked
+from slackwater.runtime.runtime import Runtime
+from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parent / "project"
 OWNER = "alice"

@@ -10,10 +10,10 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process, new_run
 
-from app.errors import Draining, NotFound, ThreadBusy
-from app.ids import uuid7
-from app.runtime.admission import Admitted, RunForgotten
-from app.runtime.cancel import CancelAction
+from slackwater.errors import Draining, NotFound, ThreadBusy
+from slackwater.ids import uuid7
+from slackwater.runtime.admission import Admitted, RunForgotten
+from slackwater.runtime.cancel import CancelAction
 
 
 async def reached(hold: object) -> None:

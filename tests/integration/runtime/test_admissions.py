@@ -14,11 +14,11 @@ from helm import Helm
 from psycopg.types.json import Jsonb
 from rig import Fleet, Process, fleet_on, new_run
 
-from app.ids import uuid7
-from app.postgres.pool import Database, Row
-from app.runtime import admission, admissions
-from app.runtime.admission import UNLIMITED, NewRun
-from app.runtime.many import dumped
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database, Row
+from slackwater.runtime import admission, admissions
+from slackwater.runtime.admission import UNLIMITED, NewRun
+from slackwater.runtime.many import dumped
 from tests.support.proxy import proxied
 
 SAID: dict[str, Any] = {

@@ -11,11 +11,11 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process, new_run
 
-from app.errors import NotFound
-from app.postgres.pool import Database
-from app.runs import service
-from app.runs.service import BULK_REASON
-from app.runtime.cancel import CancelAction
+from slackwater.errors import NotFound
+from slackwater.postgres.pool import Database
+from slackwater.runs import service
+from slackwater.runs.service import BULK_REASON
+from slackwater.runtime.cancel import CancelAction
 
 LATER = 3600.0
 

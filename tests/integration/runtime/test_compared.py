@@ -12,17 +12,17 @@ from helm import Helm, Hold
 from psycopg.errors import LockNotAvailable
 from rig import Fleet, Process, settle_alone
 
-from app.budget import Budget
-from app.errors import LeaseLost
-from app.graphs.expiry import ThreadTtl
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import claims, execution, executor, outcome, pruning, settlement
-from app.runtime.attempt import Attempt
-from app.runtime.cancel import CancelAction, CancelWish
-from app.runtime.lease import Lease
-from app.runtime.statements import REQUIRE_OWNED
-from app.runtime.states import Outcome, Stopped, StopWish
+from slackwater.budget import Budget
+from slackwater.errors import LeaseLost
+from slackwater.graphs.expiry import ThreadTtl
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import claims, execution, executor, outcome, pruning, settlement
+from slackwater.runtime.attempt import Attempt
+from slackwater.runtime.cancel import CancelAction, CancelWish
+from slackwater.runtime.lease import Lease
+from slackwater.runtime.statements import REQUIRE_OWNED
+from slackwater.runtime.states import Outcome, Stopped, StopWish
 
 DELAY = 0.3
 

@@ -16,8 +16,8 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process, Told
 
-from app.ids import uuid7
-from app.postgres.trouble import DATABASE_TROUBLE
+from slackwater.ids import uuid7
+from slackwater.postgres.trouble import DATABASE_TROUBLE
 
 CUTS = int(os.environ.get("SLACKWATER_CUTS", "1"))
 """At how many points, of all where a process says something to its database, each run is stopped; 0: at all."""

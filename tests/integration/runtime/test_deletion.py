@@ -11,11 +11,11 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from app.auth.principal import Principal
-from app.errors import NotFound
-from app.runs import service
-from app.runtime import attempt as module
-from app.threads import service as threads
+from slackwater.auth.principal import Principal
+from slackwater.errors import NotFound
+from slackwater.runs import service
+from slackwater.runtime import attempt as module
+from slackwater.threads import service as threads
 
 SWIFT = {"poll_seconds": 0.1}
 

@@ -10,7 +10,7 @@ import pytest
 from helm import Helm
 from rig import BRISK, Fleet
 
-from app.graphs import opened, registry
+from slackwater.graphs import opened, registry
 
 PROJECT = "factories.json"
 
@@ -100,7 +100,7 @@ async def test_a_sweep_reads_the_other_threads_when_one_factory_hangs(
         await fleet.ended(run["run_id"])
         threads.append(run["thread_id"])
     await fleet.database.execute("update slackwater.threads set status = 'busy', \"values\" = null")
-    caplog.set_level(logging.CRITICAL, "app.runtime.runtime")
+    caplog.set_level(logging.CRITICAL, "slackwater.runtime.runtime")
     hold = helm.hold("ignores")
     await asyncio.wait_for(process.runtime.sweep(), 5)
     slow, held = [await fleet.thread(thread_id) for thread_id in threads]

@@ -9,7 +9,7 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from app.telemetry.metrics import Metric, recorder
+from slackwater.telemetry.metrics import Metric, recorder
 
 
 @pytest.fixture

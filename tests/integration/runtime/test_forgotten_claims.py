@@ -12,12 +12,12 @@ from helm import Helm
 from psycopg.types.json import Jsonb
 from rig import Fleet, new_run
 
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.postgres.schema import migrate
-from app.runtime import admission, claims
-from app.runtime.journal import EventId
-from app.runtime.states import Outcome
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.postgres.schema import migrate
+from slackwater.runtime import admission, claims
+from slackwater.runtime.journal import EventId
+from slackwater.runtime.states import Outcome
 from tests.support.replication import Replication, replicated
 
 LEAP = 10_000

@@ -13,10 +13,10 @@ import pytest
 from helm import Helm
 from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on, settle_alone
 
-from app.errors import RunOver
-from app.postgres.pool import Database
-from app.postgres.schema import migrate
-from app.runtime.writer import Forgotten
+from slackwater.errors import RunOver
+from slackwater.postgres.pool import Database
+from slackwater.postgres.schema import migrate
+from slackwater.runtime.writer import Forgotten
 from tests.support.replication import Replication, replicated
 
 SETTINGS = {**BRISK, "lease_seconds": 60.0}

@@ -15,19 +15,19 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from psycopg import OperationalError
 
-from app.errors import LeaseLost
-from app.ids import uuid7
-from app.postgres.arrays import IntArray
-from app.postgres.lanes import Prepare
-from app.postgres.pool import Database, Row
-from app.postgres.prepared import HotStatement
-from app.runtime import group_commit
-from app.runtime.group_commit import GroupCommit, Kind
-from app.runtime.journal import Journal
-from app.runtime.lease import Lease
-from app.runtime.saver import RunSaver
-from app.runtime.stores import STORE
-from app.runtime.writer import Forgotten
+from slackwater.errors import LeaseLost
+from slackwater.ids import uuid7
+from slackwater.postgres.arrays import IntArray
+from slackwater.postgres.lanes import Prepare
+from slackwater.postgres.pool import Database, Row
+from slackwater.postgres.prepared import HotStatement
+from slackwater.runtime import group_commit
+from slackwater.runtime.group_commit import GroupCommit, Kind
+from slackwater.runtime.journal import Journal
+from slackwater.runtime.lease import Lease
+from slackwater.runtime.saver import RunSaver
+from slackwater.runtime.stores import STORE
+from slackwater.runtime.writer import Forgotten
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """

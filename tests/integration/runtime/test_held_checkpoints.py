@@ -12,12 +12,12 @@ from helm import Helm, Hold
 from psycopg import OperationalError
 from rig import Fleet, Process
 
-from app.runtime import writer
-from app.runtime.attempt import Attempt
-from app.runtime.claims import ClaimedRun
-from app.runtime.group_commit import GroupCommit
-from app.runtime.states import Outcome
-from app.runtime.worker import Worker
+from slackwater.runtime import writer
+from slackwater.runtime.attempt import Attempt
+from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.group_commit import GroupCommit
+from slackwater.runtime.states import Outcome
+from slackwater.runtime.worker import Worker
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from app.postgres.pool import Database
-from app.runtime.hints import Hints
+from slackwater.postgres.pool import Database
+from slackwater.runtime.hints import Hints
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from plans import examined, read_whole
 from psycopg import AsyncConnection, sql
 from rig import Fleet
 
-from app.postgres.arrays import Array, JsonbArray, TextArray
-from app.postgres.pool import BoundedConnection, Database
-from app.postgres.prepared import HotStatement, encoded
-from app.postgres.shares import Shares
-from app.runtime import claims
+from slackwater.postgres.arrays import Array, JsonbArray, TextArray
+from slackwater.postgres.pool import BoundedConnection, Database
+from slackwater.postgres.prepared import HotStatement, encoded
+from slackwater.postgres.shares import Shares
+from slackwater.runtime import claims
 
 ROWS = 10_000
 WAITING = ROWS // 2

@@ -12,12 +12,12 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from app.a2a import queries as tasks
-from app.runs import queries as runs
-from app.runtime.collector import Collector
-from app.runtime.deltas import DELTA_OF
-from app.runtime.journal import BEGINNING, Event, EventId, event_of
-from app.runtime.threadlog import RUN_DONE
+from slackwater.a2a import queries as tasks
+from slackwater.runs import queries as runs
+from slackwater.runtime.collector import Collector
+from slackwater.runtime.deltas import DELTA_OF
+from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.threadlog import RUN_DONE
 
 LINES = [f"{n:04} " + "slack water é" * 3 for n in range(400)]
 GIVEN = {"log": LINES}

@@ -17,17 +17,17 @@ from helm import Helm
 from plans import believe, pages
 from rig import ASSISTANT, OWNER, Fleet, Process
 
-from app.a2a import queries as tasks
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.protocol import queries as protocol
-from app.runs import queries as runs
-from app.runtime import takeover
-from app.runtime.admission import ThreadBusy
-from app.runtime.batch import Batch
-from app.runtime.journal import EventId
-from app.threads import queries as threads
-from app.threads.models import ThreadSearch
+from slackwater.a2a import queries as tasks
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.protocol import queries as protocol
+from slackwater.runs import queries as runs
+from slackwater.runtime import takeover
+from slackwater.runtime.admission import ThreadBusy
+from slackwater.runtime.batch import Batch
+from slackwater.runtime.journal import EventId
+from slackwater.threads import queries as threads
+from slackwater.threads.models import ThreadSearch
 
 SHORT, LONG = 5, 5000
 """Runs that a thread has had. Each has stored two checkpoints of the thread and one of a subgraph."""

@@ -10,8 +10,8 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from app.runtime import threads
-from app.runtime.threads import MAX_THREADS
+from slackwater.runtime import threads
+from slackwater.runtime.threads import MAX_THREADS
 
 
 async def test_a_process_whose_threads_all_hang_claims_nothing_and_says_so(

@@ -12,15 +12,15 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from app.postgres.pool import Database
-from app.runtime import deltas, writer
-from app.runtime import follow as following
-from app.runtime import journal as journals
-from app.runtime.deltas import PARTIAL
-from app.runtime.journal import BEGINNING, Event, EventId, event_of
-from app.runtime.packs import DELTA, PACK
-from app.runtime.partials import Partials
-from app.runtime.threadlog import RUN_DONE
+from slackwater.postgres.pool import Database
+from slackwater.runtime import deltas, writer
+from slackwater.runtime import follow as following
+from slackwater.runtime import journal as journals
+from slackwater.runtime.deltas import PARTIAL
+from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.packs import DELTA, PACK
+from slackwater.runtime.partials import Partials
+from slackwater.runtime.threadlog import RUN_DONE
 
 TALK = {"stream_mode": ["values", "messages"]}
 

@@ -13,19 +13,19 @@ import pytest
 from plans import believe, examined, read_whole
 from rig import Fleet, new_run
 
-from app.crons import queries as crons
-from app.ids import uuid7
-from app.postgres.pool import Database, Row
-from app.postgres.shares import Shares
-from app.runtime import admissions, claims, retention, settlements
-from app.runtime.admission import UNLIMITED, parameters
-from app.runtime.lease import Lease
-from app.runtime.many import dumped
-from app.runtime.settlement import ThreadFacts
-from app.runtime.states import RunStatus, Stopped
-from app.threads import queries as threads
-from app.threads.models import ThreadSearch
-from app.webhooks import queries as webhooks
+from slackwater.crons import queries as crons
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database, Row
+from slackwater.postgres.shares import Shares
+from slackwater.runtime import admissions, claims, retention, settlements
+from slackwater.runtime.admission import UNLIMITED, parameters
+from slackwater.runtime.lease import Lease
+from slackwater.runtime.many import dumped
+from slackwater.runtime.settlement import ThreadFacts
+from slackwater.runtime.states import RunStatus, Stopped
+from slackwater.threads import queries as threads
+from slackwater.threads.models import ThreadSearch
+from slackwater.webhooks import queries as webhooks
 
 THREADS = 20_000
 MOST_ROWS = 4000

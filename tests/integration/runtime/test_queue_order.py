@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import queue
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import queue
 
 THREAD = UUID(int=1)
 

@@ -12,12 +12,12 @@ import pytest
 from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process
 
-from app.runs import queries
-from app.runtime import follow as following
-from app.runtime import journal as journals
-from app.runtime.cancel import READER_GONE, CancelAction
-from app.runtime.follow import RunGone, StreamCut
-from app.runtime.journal import BEGINNING, Event, EventId
+from slackwater.runs import queries
+from slackwater.runtime import follow as following
+from slackwater.runtime import journal as journals
+from slackwater.runtime.cancel import READER_GONE, CancelAction
+from slackwater.runtime.follow import RunGone, StreamCut
+from slackwater.runtime.journal import BEGINNING, Event, EventId
 
 
 async def reached(hold: object) -> None:

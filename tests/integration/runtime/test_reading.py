@@ -10,8 +10,8 @@ from uuid import UUID
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
-from app.postgres.pool import Database
-from app.runtime.saver import PooledSaver
+from slackwater.postgres.pool import Database
+from slackwater.runtime.saver import PooledSaver
 
 
 async def test_a_checkpoint_is_read_while_every_thread_is_taken(database: Database) -> None:

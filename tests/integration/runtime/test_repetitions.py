@@ -11,15 +11,15 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process, fleet_on, new_run
 
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import admission, claims, settlement, settlements
-from app.runtime.cancel import CancelAction
-from app.runtime.claims import ClaimedRun
-from app.runtime.hold import ThreadHeld
-from app.runtime.journal import Event, EventId
-from app.runtime.settlement import Settled, ThreadFacts
-from app.runtime.states import RunStatus, Stopped
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import admission, claims, settlement, settlements
+from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.hold import ThreadHeld
+from slackwater.runtime.journal import Event, EventId
+from slackwater.runtime.settlement import Settled, ThreadFacts
+from slackwater.runtime.states import RunStatus, Stopped
 from tests.support.proxy import proxied
 
 ASKS = ThreadFacts("interrupted", b'{"log": ["second"]}', {"task": [{"id": "question"}]})

@@ -12,9 +12,9 @@ import pytest
 from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process, new_run
 
-from app.postgres.trouble import DATABASE_TROUBLE, Trouble
-from app.runtime import listening
-from app.runtime.admission import Overtaken
+from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble
+from slackwater.runtime import listening
+from slackwater.runtime.admission import Overtaken
 from tests.support.proxy import Proxy, proxied
 
 READ_ONLY = "set default_transaction_read_only = on"

@@ -11,14 +11,14 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.types import ERROR
 
-from app.errors import LeaseLost
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime import writer as writers
-from app.runtime.group_commit import GroupCommit
-from app.runtime.journal import Journal
-from app.runtime.lease import Lease
-from app.runtime.saver import RunSaver
+from slackwater.errors import LeaseLost
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime import writer as writers
+from slackwater.runtime.group_commit import GroupCommit
+from slackwater.runtime.journal import Journal
+from slackwater.runtime.lease import Lease
+from slackwater.runtime.saver import RunSaver
 from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"

@@ -12,15 +12,15 @@ from faces import everything, face
 from helm import Helm
 from rig import Fleet, fleet_on, new_run
 
-from app.postgres.pool import Database, Row
-from app.runtime import admission, claims, settlement, settlements
-from app.runtime.claims import ClaimedRun
-from app.runtime.group_commit import GroupCommit
-from app.runtime.journal import Event, EventId
-from app.runtime.settlement import End, HandOver, Settled, ThreadFacts
-from app.runtime.states import RunStatus, Stopped
-from app.telemetry import metrics
-from app.telemetry.metrics import Metric
+from slackwater.postgres.pool import Database, Row
+from slackwater.runtime import admission, claims, settlement, settlements
+from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.group_commit import GroupCommit
+from slackwater.runtime.journal import Event, EventId
+from slackwater.runtime.settlement import End, HandOver, Settled, ThreadFacts
+from slackwater.runtime.states import RunStatus, Stopped
+from slackwater.telemetry import metrics
+from slackwater.telemetry.metrics import Metric
 from tests.support.proxy import proxied
 
 IDLE = ThreadFacts("idle", b'{"log": ["said", "\\u00fc"]}')

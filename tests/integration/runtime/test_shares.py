@@ -13,13 +13,13 @@ import pytest
 from helm import Helm
 from rig import BRISK, Fleet, Process, new_run
 
-from app.errors import TooManyRuns
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.postgres.shares import OWNERS, Shares
-from app.runtime import admission, claims
-from app.runtime.admission import Limits
-from app.runtime.claims import ClaimedRun
+from slackwater.errors import TooManyRuns
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.postgres.shares import OWNERS, Shares
+from slackwater.runtime import admission, claims
+from slackwater.runtime.admission import Limits
+from slackwater.runtime.claims import ClaimedRun
 
 OPTIONS: dict[str, Any] = {"worker": "w", "graphs": ["line"], "lease_seconds": 60.0}
 

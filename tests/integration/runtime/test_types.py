@@ -13,9 +13,9 @@ from helm import Helm
 from langchain_core.runnables import RunnableConfig
 from rig import Fleet
 
-from app.graphs.registry import Graphs
-from app.postgres.pool import Database
-from app.runtime.saver import PooledSaver
+from slackwater.graphs.registry import Graphs
+from slackwater.postgres.pool import Database
+from slackwater.runtime.saver import PooledSaver
 
 TYPED = str(Path(__file__).parent / "typed" / "langgraph.json")
 

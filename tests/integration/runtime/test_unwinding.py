@@ -8,10 +8,10 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from app.runtime import claims
-from app.runtime.attempt import UNWIND_SECONDS, Attempt
-from app.runtime.cancel import CancelAction, CancelWish
-from app.runtime.states import Outcome, StopWish
+from slackwater.runtime import claims
+from slackwater.runtime.attempt import UNWIND_SECONDS, Attempt
+from slackwater.runtime.cancel import CancelAction, CancelWish
+from slackwater.runtime.states import Outcome, StopWish
 
 
 class SlowEnd:

@@ -16,13 +16,13 @@ from helm import Helm
 from psycopg import OperationalError
 from rig import ASSISTANT, OWNER, Fleet, Process, new_run
 
-from app.auth.principal import Principal
-from app.runs import service
-from app.runtime import settlement, settlements
+from slackwater.auth.principal import Principal
+from slackwater.runs import service
+from slackwater.runtime import settlement, settlements
 
 # By its path: to pytest `handler` is the folder with its tests.
 _SPEC = importlib.util.spec_from_file_location(
-    "invocation_of_handler", Path(__file__).parents[3] / "handler" / "invocation.py"
+    "invocation_of_handler", Path(__file__).parents[3] / "handler" / "slackwater_lambda" / "invocation.py"
 )
 assert _SPEC is not None
 assert _SPEC.loader is not None

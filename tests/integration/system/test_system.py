@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app import __version__
-from app.budget import Budget
-from app.graphs.registry import Graphs
-from app.postgres.pool import Database
-from app.runtime.runtime import Runtime
-from app.settings import Settings
-from app.system.routes import router
+from slackwater import __version__
+from slackwater.budget import Budget
+from slackwater.graphs.registry import Graphs
+from slackwater.postgres.pool import Database
+from slackwater.runtime.runtime import Runtime
+from slackwater.settings import Settings
+from slackwater.system.routes import router
 
 GRAPH = """
 from typing import TypedDict

@@ -15,18 +15,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.assistants.service import system_id
-from app.auth.principal import LOCAL_OWNER, Principal
-from app.bodies import room_for_bodies
-from app.budget import Budget
-from app.graphs.registry import Graphs
-from app.http import install_error_handlers
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runtime.admission import NewRun
-from app.runtime.runtime import Runtime
-from app.settings import Settings
-from app.threads.routes import router
+from slackwater.assistants.service import system_id
+from slackwater.auth.principal import LOCAL_OWNER, Principal
+from slackwater.bodies import room_for_bodies
+from slackwater.budget import Budget
+from slackwater.graphs.registry import Graphs
+from slackwater.http import install_error_handlers
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runtime.admission import NewRun
+from slackwater.runtime.runtime import Runtime
+from slackwater.settings import Settings
+from slackwater.threads.routes import router
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.postgres.pool import Database
-from app.runtime.runtime import Runtime
+from slackwater.postgres.pool import Database
+from slackwater.runtime.runtime import Runtime
 
 Run = Callable[..., Any]
 

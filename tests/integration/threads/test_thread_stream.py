@@ -14,14 +14,14 @@ import httpx
 import orjson
 import pytest
 
-from app.auth.principal import LOCAL_OWNER, Principal
-from app.ids import uuid7
-from app.postgres.pool import Database
-from app.runs.bounds import Bounds
-from app.runtime.follow import StreamCut
-from app.runtime.journal import BEGINNING, EventId
-from app.runtime.runtime import Runtime
-from app.threads import streaming
+from slackwater.auth.principal import LOCAL_OWNER, Principal
+from slackwater.ids import uuid7
+from slackwater.postgres.pool import Database
+from slackwater.runs.bounds import Bounds
+from slackwater.runtime.follow import StreamCut
+from slackwater.runtime.journal import BEGINNING, EventId
+from slackwater.runtime.runtime import Runtime
+from slackwater.threads import streaming
 
 Client = Callable[..., httpx.AsyncClient]
 Run = Callable[..., Any]

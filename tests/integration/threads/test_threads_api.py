@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from app.auth.principal import LOCAL_OWNER
-from app.postgres.pool import Database
-from app.runtime.runtime import Runtime
+from slackwater.auth.principal import LOCAL_OWNER
+from slackwater.postgres.pool import Database
+from slackwater.runtime.runtime import Runtime
 
 Client = Callable[..., httpx.AsyncClient]
 Run = Callable[..., Any]

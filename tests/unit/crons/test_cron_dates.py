@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.crons.schedule import MAX_LENGTH, next_date
-from app.errors import Invalid
+from slackwater.crons.schedule import MAX_LENGTH, next_date
+from slackwater.errors import Invalid
 
 
 def at(text: str) -> datetime:

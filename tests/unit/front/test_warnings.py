@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
-from app.front.custom import warnings
+from slackwater.front.custom import warnings
 
 PAGES = PlainTextResponse("hi")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ExitCode, SettingsError
-from app.graphs.project import GraphSpec, Project
-from app.graphs.serde import SerdeSpec
+from slackwater.errors import ExitCode, SettingsError
+from slackwater.graphs.project import GraphSpec, Project
+from slackwater.graphs.serde import SerdeSpec
 
 GRAPHS = {"agent": "./agent.py:graph"}
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from app.graphs.context import ContextMismatch, fitted
+from slackwater.graphs.context import ContextMismatch, fitted
 
 IDS = {"thread_id": "t", "run_id": "r"}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.errors import SettingsError
-from app.front.switches import group_of
-from app.graphs.project import Project
-from app.graphs.surface import AppSpec, Group, HeaderFilter, HttpSpec
+from slackwater.errors import SettingsError
+from slackwater.front.switches import group_of
+from slackwater.graphs.project import Project
+from slackwater.graphs.surface import AppSpec, Group, HeaderFilter, HttpSpec
 
 
 def read(folder: Path, http: object) -> Project:
@@ -200,7 +200,7 @@ def test_the_group_of_a_route(path: str, group: Group | None) -> None:
 
 
 def test_settings_say_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.settings import Settings
+    from slackwater.settings import Settings
 
     given: dict[str, dict[str, Any]] = {
         "CORS_CONFIG": {"{": "no JSON", '{"max_age": "long"}': "max_age must be a number of seconds"},

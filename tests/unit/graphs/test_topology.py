@@ -9,8 +9,8 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 from typing_extensions import TypedDict  # pydantic makes no schema of the other before Python 3.12
 
-from app.errors import Invalid
-from app.graphs import topology
+from slackwater.errors import Invalid
+from slackwater.graphs import topology
 
 
 class State(TypedDict, total=False):

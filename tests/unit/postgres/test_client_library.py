@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from app.postgres import library
+from slackwater.postgres import library
 
 
 def test_what_is_known_of_the_installed_version_is_what_it_says_itself() -> None:

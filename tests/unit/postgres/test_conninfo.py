@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.postgres.conninfo import for_writing, resolve, whoever_answers
+from slackwater.postgres.conninfo import for_writing, resolve, whoever_answers
 
 
 @pytest.fixture(autouse=True)

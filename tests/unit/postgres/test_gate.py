@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from psycopg_pool import PoolClosed
 
-from app.postgres.gate import Gate
+from slackwater.postgres.gate import Gate
 
 
 async def test_an_open_gate_counts_what_is_in_flight() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.postgres import jsonb
+from slackwater.postgres import jsonb
 
 
 @pytest.mark.parametrize(

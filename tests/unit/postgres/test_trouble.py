@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from app.postgres.trouble import DATABASE_TROUBLE, Trouble, Unfit, trouble_of
+from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble, Unfit, trouble_of
 
 
 @pytest.mark.parametrize(

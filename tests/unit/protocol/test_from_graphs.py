@@ -17,11 +17,11 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from typing_extensions import TypedDict
 
-from app.protocol.service import STREAM_MODES
-from app.protocol.translation import Envelope, translate
-from app.runtime.encode import Encoder, StreamPlan
-from app.runtime.journal import EventId
-from app.runtime.threadlog import Entry
+from slackwater.protocol.service import STREAM_MODES
+from slackwater.protocol.translation import Envelope, translate
+from slackwater.runtime.encode import Encoder, StreamPlan
+from slackwater.runtime.journal import EventId
+from slackwater.runtime.threadlog import Entry
 
 RUN = UUID(int=1)
 

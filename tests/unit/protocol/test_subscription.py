@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.protocol.subscription import SEQ_MAX, Subscription, since_of, unknown_channels
-from app.protocol.translation import Envelope
+from slackwater.protocol.subscription import SEQ_MAX, Subscription, since_of, unknown_channels
+from slackwater.protocol.translation import Envelope
 
 CHILD, GRAND = "child:1", "grand:2"
 

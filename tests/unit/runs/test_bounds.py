@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.delivery import Delivery
-from app.runs.bounds import (
+from slackwater.delivery import Delivery
+from slackwater.runs.bounds import (
     AFTER_FIRST_SECONDS,
     GATEWAY_RESERVE_SECONDS,
     LIVE_BYTES,
@@ -17,8 +17,8 @@ from app.runs.bounds import (
     Page,
     Verdict,
 )
-from app.settings import Settings
-from app.wire import ANSWER_BYTES
+from slackwater.settings import Settings
+from slackwater.wire import ANSWER_BYTES
 
 BEGAN = 1000.0
 

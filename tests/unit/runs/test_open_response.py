@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.runs import streaming
-from app.runs.streaming import Left, OpenResponse
-from app.runtime.follow import StreamCut
+from slackwater.runs import streaming
+from slackwater.runs.streaming import Left, OpenResponse
+from slackwater.runtime.follow import StreamCut
 
 BEAT = b": heartbeat\r\n\r\n"
 

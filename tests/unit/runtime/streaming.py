@@ -19,8 +19,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
-from app.runtime.encode import Encoder, StreamPlan
-from app.runtime.resumption import Published
+from slackwater.runtime.encode import Encoder, StreamPlan
+from slackwater.runtime.resumption import Published
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 

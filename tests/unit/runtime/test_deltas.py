@@ -6,10 +6,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.runtime import deltas
-from app.runtime.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
-from app.runtime.journal import Event, EventId, Journal
-from app.runtime.packs import DELTA
+from slackwater.runtime import deltas
+from slackwater.runtime.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
+from slackwater.runtime.journal import Event, EventId, Journal
+from slackwater.runtime.packs import DELTA
 
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 

@@ -9,8 +9,8 @@ import pytest
 from langgraph.types import Command
 from streaming import Run, data_of, graphs, names, run_of
 
-from app.errors import Invalid
-from app.runtime.encode import Encoder, StreamPlan, matches
+from slackwater.errors import Invalid
+from slackwater.runtime.encode import Encoder, StreamPlan, matches
 
 ALL_MODES = [
     "values",

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from app.runtime import journal as journals
-from app.runtime.journal import BEGINNING, Ending, EventId, Journal
+from slackwater.runtime import journal as journals
+from slackwater.runtime.journal import BEGINNING, Ending, EventId, Journal
 
 
 def names(events: list[journals.Event] | None) -> list[str] | None:

@@ -17,12 +17,12 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, Send, StateSnapshot
 from typing_extensions import TypedDict
 
-from app.graphs.topology import subgraph_at
-from app.runtime import start
-from app.runtime.claims import ClaimedRun
-from app.runtime.lease import Lease
-from app.runtime.start import Begin, Impossible, Level, Over
-from app.runtime.states import Stopped
+from slackwater.graphs.topology import subgraph_at
+from slackwater.runtime import start
+from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.lease import Lease
+from slackwater.runtime.start import Begin, Impossible, Level, Over
+from slackwater.runtime.states import Stopped
 
 
 class State(TypedDict, total=False):

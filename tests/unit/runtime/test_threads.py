@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.runtime import threads as module
-from app.runtime.threads import (
+from slackwater.runtime import threads as module
+from slackwater.runtime.threads import (
     MAX_LEFT,
     MAX_LOOKUPS,
     MAX_THREADS,

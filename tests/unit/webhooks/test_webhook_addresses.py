@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from app.webhooks import address
-from app.webhooks.address import Refused
+from slackwater.webhooks import address
+from slackwater.webhooks.address import Refused
 
 
 @pytest.mark.parametrize(

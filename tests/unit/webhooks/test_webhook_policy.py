@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import Invalid, SettingsError
-from app.webhooks.policy import Policy
-from app.webhooks.signature import key_of, signature
+from slackwater.errors import Invalid, SettingsError
+from slackwater.webhooks.policy import Policy
+from slackwater.webhooks.signature import key_of, signature
 
 
 def refused(policy: Policy, url: str) -> str:

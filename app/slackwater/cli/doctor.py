@@ -1,0 +1,266 @@
+"""`slackwater doctor`: what would keep this project from being served, and what to do about it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slackwater.cli.options import AsJson, DatabaseUri, print_json
+from slackwater.errors import ExitCode, SettingsError, StartError
+
+if TYPE_CHECKING:
+    from slackwater.graphs.registry import Graphs
+    from slackwater.postgres.conninfo import Conninfo
+    from slackwater.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, but perhaps not as it is meant."""
+    FAILED = "failed"
+    """`slackwater serve` would stop with this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    about: str
+    text: str
+    detail: str = ""
+    """More lines, for whoever has to find the cause: a traceback."""
+    exit_code: ExitCode = ExitCode.CLEAN
+
+    @classmethod
+    def failed(cls, about: str, error: StartError, detail: str = "") -> Finding:
+        return cls(Level.FAILED, about, error.message, detail, error.exit_code)
+
+
+def doctor(
+    project: Annotated[
+        Path | None,
+        typer.Option(help="Folder with langgraph.json, or that file.  [SLACKWATER_PROJECT; default: .]"),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address that is to be served.  [SLACKWATER_HOST; default: 127.0.0.1]"),
+    ] = None,
+    database_uri: DatabaseUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, keys, graphs, database and schema; say what is wrong and what to do.
+
+    Changes nothing. The exit code is the one with which `serve` would stop, or 0
+    if it would not.
+    """
+    import asyncio
+
+    from slackwater.settings import Settings
+
+    try:
+        settings = Settings.load(project=project, host=host, database_uri=database_uri)
+    except SettingsError as error:
+        findings = [Finding.failed("settings", error)]
+    else:
+        findings = asyncio.run(_examine(settings))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    raise typer.Exit(next((finding.exit_code for finding in findings if finding.exit_code), ExitCode.CLEAN))
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+
+    # Rich finds an emoji in the middle of a secret's ARN.
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+    for finding in findings:
+        console.print(f"{finding.level:<9}", style=styles[finding.level], end="")
+        console.print(f"{finding.about:<10}{finding.text}")
+        for line in finding.detail.rstrip().splitlines():
+            console.print(f"          {line}", style="dim")
+    failed = sum(finding.level is Level.FAILED for finding in findings)
+    if failed:
+        console.print(f"\n{failed} of these would stop `slackwater serve`.")
+    else:
+        console.print("\n`slackwater serve` will start.")
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    return [
+        *_stopping(settings),
+        *[finding async for finding in _keys(settings)],
+        *_graphs(settings),
+        *[finding async for finding in _database(settings)],
+    ]
+
+
+def _stopping(settings: Settings) -> Iterator[Finding]:
+    """That the settings load at all shows that the parts fit."""
+    grace, drain, hard = settings.grace_seconds, settings.drain_reserve_seconds, settings.hard_reserve_seconds
+    yield Finding(
+        Level.OK,
+        "stopping",
+        f"{grace:g} s from SIGTERM to the end: {grace - drain:g} s for nodes to end, then {drain - hard:g} s for "
+        f"cancelled ones to unwind and {hard:g} s to write states. The platform has to allow more than {grace:g} s "
+        "(terminationGracePeriodSeconds, stopTimeout, TimeoutStopSec).",
+    )
+
+
+async def _keys(settings: Settings) -> AsyncIterator[Finding]:
+    from slackwater.aws.secrets import with_secret_keys
+
+    try:
+        settings.check_bind(settings.host)
+        settings = await with_secret_keys(settings)
+    except SettingsError as error:
+        yield Finding.failed("keys", error)
+        return
+    names = sorted({key.name for key in settings.api_keys})
+    if names:
+        yield Finding(
+            Level.OK, "keys", f"{settings.host} is served to whoever has a key of: {', '.join(names)}."
+        )
+    else:
+        yield Finding(
+            Level.OK,
+            "keys",
+            f"none: only this machine is served ({settings.host}), and everybody on it is one owner.",
+        )
+
+
+def _graphs(settings: Settings) -> Iterator[Finding]:
+    from slackwater.graphs.project import Project
+    from slackwater.graphs.registry import Graphs
+
+    try:
+        for warning in Project.read(settings.project).warnings:
+            yield Finding(Level.WARNING, "project", f"{warning}.")
+        graphs = Graphs.load(settings.project)
+    except StartError as error:
+        detail = _trace(error)
+        yield Finding.failed("graphs" if detail else "project", error, detail)
+        return
+    yield Finding(
+        Level.OK, "graphs", f"{', '.join(graphs.ids)} of {settings.project.resolve()} can be imported."
+    )
+    yield from _front(settings, graphs)
+
+
+def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
+    """What `http` of langgraph.json arranges."""
+    from slackwater.front import cors, custom
+    from slackwater.front.front import effective, own_app
+    from slackwater.graphs.surface import HttpSpec
+
+    spec = effective(graphs.http, settings)
+    if spec == HttpSpec():
+        return
+    try:
+        own = own_app(graphs)
+    except StartError as error:
+        yield Finding.failed("http", error, _trace(error))
+        return
+    parts = [f"{graphs.http.app.source} before the API"] if graphs.http.app else []
+    parts += [f"everything below {spec.mount_prefix}"] if spec.mount_prefix else []
+    parts += [f"without {', '.join(sorted(spec.disabled))}"] if spec.disabled else []
+    if parts:
+        yield Finding(Level.OK, "http", f"{'; '.join(parts)}.")
+    if own is not None:
+        for warning in custom.warnings(own, ours=spec.cors is not None):
+            yield Finding(Level.WARNING, "http", warning)
+    if spec.cors is not None and cors.hides_runs(spec.cors):
+        yield Finding(
+            Level.WARNING,
+            "http",
+            "cors has no content-location in expose_headers: a page cannot tell which run it has started.",
+        )
+
+
+def _trace(error: StartError) -> str:
+    cause = error.__cause__
+    return "".join(traceback.format_exception(cause)) if cause is not None else ""
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    from slackwater.cli.database import embedded_exists, server_of
+    from slackwater.postgres import schema
+    from slackwater.postgres.binaries import find_binaries
+
+    try:
+        if not settings.has_database and not embedded_exists(settings):
+            find_binaries(settings.postgres_bin)
+            where = (settings.data_dir / "postgres").resolve()
+            yield Finding(Level.OK, "database", f"embedded: `slackwater serve` sets it up in {where}.")
+            return
+        async with server_of(settings) as conninfo:
+            status = await schema.status(conninfo)
+            place = settings.redacted_database()
+            yield Finding(Level.OK, "database", f"{place} answers: Postgres {status.server}.")
+            async for finding in _connections(settings, conninfo):
+                yield finding
+    except StartError as error:
+        yield Finding.failed("database", error)
+        return
+    refusal = status.refuse()
+    if refusal is None:
+        yield Finding(Level.OK, "schema", f"this release's ({status.known[-1]}).")
+    elif not settings.has_database:
+        yield Finding(
+            Level.OK,
+            "schema",
+            "not this release's yet: `slackwater serve` migrates the embedded server itself.",
+        )
+    else:
+        yield Finding.failed("schema", refusal)
+
+
+async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[Finding]:
+    """What stands between us and the server, and how much of it we may use."""
+    from slackwater.cli import queries
+    from slackwater.postgres.pool import Database
+    from slackwater.postgres.schema import is_pooled
+
+    pooled = await is_pooled(conninfo)
+    if pooled and settings.wake == "listen":
+        yield Finding(
+            Level.WARNING,
+            "database",
+            "a transaction pooler is in between, through which no hint arrives: set SLACKWATER_WAKE=poll.",
+        )
+    if pooled and settings.migration_database_uri is None:
+        yield Finding(
+            Level.WARNING,
+            "database",
+            "a transaction pooler is in between: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection, which "
+            "`slackwater migrate` needs.",
+        )
+    if pooled:
+        return
+    database = Database(conninfo, max_size=2, statement_seconds=settings.statement_seconds, name="doctor")
+    await database.open()
+    try:
+        facts = await queries.server_facts(database)
+    finally:
+        await database.close(1.0)
+    wanted = settings.pool_max_size + (settings.wake == "listen")
+    free = facts["max_connections"] - facts["connections"]
+    if wanted > free:
+        yield Finding(
+            Level.WARNING,
+            "database",
+            f"a process may use {wanted} connections, and {free} of the server's {facts['max_connections']} are free: "
+            "lower SLACKWATER_POOL_MAX_SIZE, raise max_connections, or put a pooler in between.",
+        )

@@ -1,0 +1,118 @@
+"""`slackwater invoke`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slackwater.cli.lambda_ import Handler, Memory, Project, Timeout, Variables
+from slackwater.cli.options import DatabaseUri
+from slackwater.errors import SettingsError, SlackwaterError
+
+if TYPE_CHECKING:
+    from slackwater.emulator.environment import Outcome
+    from slackwater.settings import Settings
+
+
+class FunctionFailed(SlackwaterError):
+    """The function has failed: its log says why."""
+
+
+def invoke(
+    event: Annotated[
+        str,
+        typer.Option(
+            "--event", "-e", metavar="FILE", help="The event as JSON, such as events/sweep.json; -: stdin."
+        ),
+    ],
+    project: Project = None,
+    timeout: Timeout = 60,
+    memory: Memory = 1769,
+    env: Variables = None,
+    database_uri: DatabaseUri = None,
+    handler: Handler = "slackwater_lambda.main.lambda_handler",
+) -> None:
+    """Run one event through the function, as AWS Lambda would, and print its result.
+
+    Runs that go on after the result are waited for, within the timeout. The
+    function's log is on stderr. Exit code 1 when the function has failed.
+    """
+    import asyncio
+
+    from slackwater.emulator import settings as twin
+
+    content = _read(event)
+    settings = twin.load(project, database_uri)
+    outcome = asyncio.run(_invoke(settings, content, timeout, memory, env or [], handler))
+    if outcome.error is not None:
+        raise FunctionFailed(f"The function has failed with {_reason(outcome)}")
+
+
+async def _invoke(
+    settings: Settings, event: Any, timeout: int, memory: int, env: list[str], handler: str
+) -> Outcome:
+    import orjson
+
+    from slackwater.emulator import events
+    from slackwater.emulator import settings as twin
+    from slackwater.emulator.environment import Environment
+    from slackwater.emulator.function import Function
+
+    events.authorise(event, twin.authorizer_of(settings))
+    async with twin.database_of(settings) as database:
+        told = twin.variables(settings, env)
+        told.setdefault("SLACKWATER_HANDOVER", "sweep")  # nobody would take it here and now
+        environment = Environment(
+            Function(
+                twin.root_of(settings),
+                handler=handler,
+                timeout_seconds=timeout,
+                memory_mb=memory,
+                variables={**told, **database},
+            )
+        )
+        try:
+            await environment.start()
+            invocation = environment.invoke(orjson.dumps(event))
+            outcome = await invocation.outcome
+            if outcome.error is None:
+                _show(outcome.payload)
+            await invocation.done
+        finally:
+            await environment.stop()
+    return outcome
+
+
+def _read(event: str) -> Any:
+    import orjson
+
+    try:
+        payload = sys.stdin.buffer.read() if event == "-" else Path(event).read_bytes()
+        return orjson.loads(payload)
+    except OSError as error:
+        raise SettingsError(f"{event} cannot be read: {error.strerror}.") from None
+    except orjson.JSONDecodeError as error:
+        raise SettingsError(f"{event}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
+
+
+def _reason(outcome: Outcome) -> str:
+    import orjson
+
+    try:
+        error = orjson.loads(outcome.payload)
+        return f"{error['errorType']}: {error['errorMessage']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{outcome.error}: {outcome.payload.decode(errors='replace')}"
+
+
+def _show(payload: bytes) -> None:
+    import orjson
+
+    try:
+        text = orjson.dumps(orjson.loads(payload), option=orjson.OPT_INDENT_2)
+    except orjson.JSONDecodeError:
+        text = payload
+    typer.echo(text.decode(errors="replace"))

@@ -1,0 +1,39 @@
+"""`slackwater keys`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+cli = typer.Typer(help="API keys: who may call, beyond this machine.", no_args_is_help=True)
+
+
+@cli.callback()
+def _keys() -> None: ...
+
+
+@cli.command()
+def new(
+    name: Annotated[
+        str, typer.Argument(help="Who it is for: everything made with the key belongs to this name.")
+    ],
+) -> None:
+    """Make a key: its secret, shown this once, and what to put into SLACKWATER_API_KEYS.
+
+    Nothing is stored. Two keys of one name are one owner, so that a key can be
+    replaced without a gap.
+    """
+    from slackwater.auth.keys import new_key
+    from slackwater.errors import SettingsError
+
+    try:
+        secret, key = new_key(name)
+    except ValueError as error:
+        raise SettingsError(f"{error}.") from None
+    typer.echo(
+        "The secret, which nobody can show you again. Clients send it as x-api-key (api_key= in the SDKs):\n"
+    )
+    typer.echo(f"  {secret}\n")
+    typer.echo("For the server's settings; separate several keys by commas:\n")
+    typer.echo(f"  SLACKWATER_API_KEYS={key.name}:{key.sha256}")

@@ -1,0 +1,114 @@
+"""Execution environments on demand, as Lambda has them: as many as there are events at a time, up to a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import IO
+
+from slackwater.emulator import events
+from slackwater.emulator.binary import EmulatorError
+from slackwater.emulator.environment import STOP_SECONDS, Environment, Outcome
+from slackwater.emulator.function import Function
+
+log = logging.getLogger(__name__)
+
+STOPPING = Outcome.failed("Sandbox.Failure", "the emulator is stopping")
+
+
+class Fleet:
+    """Up to `limit` environments. Events wait in line, first come, first served."""
+
+    def __init__(self, function: Function, *, limit: int, log: IO[bytes] | None = None) -> None:
+        self.function = function
+        self.limit = limit
+        self.environments: list[Environment] = []
+        self._log = log
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: list[Environment] = []
+        self._work: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def invoke(self, payload: bytes) -> Outcome:
+        """What the function responds. May be cancelled at any time: an event that has begun goes on."""
+        if self._closed:
+            return STOPPING
+        await self._slots.acquire()
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        # From here on the place in line belongs to the task, which outlives a client that does not wait.
+        self._keep(asyncio.create_task(self._carry(payload, outcome), name="event"))
+        return await asyncio.shield(outcome)
+
+    def submit(self, payload: bytes) -> None:
+        """Invoke in the background, as an asynchronous invocation: nobody hears what becomes of it."""
+        self._keep(asyncio.create_task(self._forget(payload), name="asynchronous-event"))
+
+    async def close(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop every environment; events in line are lost, as their outcomes say."""
+        self._closed = True
+        await asyncio.gather(*(environment.stop(seconds) for environment in self.environments))
+        while self._work:
+            await asyncio.wait(self._work)
+
+    async def _forget(self, payload: bytes) -> None:
+        outcome = await self.invoke(payload)
+        if outcome.error is not None and outcome is not STOPPING:
+            log.warning(
+                "an asynchronous event has failed",
+                extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
+            )
+
+    async def _carry(self, payload: bytes, outcome: asyncio.Future[Outcome]) -> None:
+        try:
+            environment = await self._next()
+            if environment is None:
+                outcome.set_result(STOPPING)
+                return
+            invocation = environment.invoke(payload)
+            outcome.set_result(await invocation.outcome)
+            await invocation.done
+            if environment.alive:
+                self._idle.append(environment)
+            else:
+                self.environments.remove(environment)
+                await environment.stop(0)
+        except (EmulatorError, OSError) as error:
+            log.error("%s", error, extra={"event": "emulator.start_failed"})
+            outcome.set_result(Outcome.failed("Sandbox.Failure", str(error)))
+        finally:
+            self._slots.release()
+
+    async def _next(self) -> Environment | None:
+        """The environment that was used last, like on Lambda, or a new one; none when all are being stopped."""
+        while self._idle:
+            environment = self._idle.pop()
+            if environment.alive:
+                return environment
+            self.environments.remove(environment)
+            await environment.stop(0)
+        if self._closed:
+            return None
+        environment = Environment(self.function, log=self._log)
+        self.environments.append(environment)
+        began = time.monotonic()
+        try:
+            await environment.start()
+            # On AWS initialisation has a time limit of its own.
+            await environment.invoke(events.warm_up()).done
+        except BaseException:
+            self.environments.remove(environment)
+            raise
+        log.info(
+            "an execution environment has started",
+            extra={
+                "event": "emulator.environment_started",
+                "environments": len(self.environments),
+                "ms": round(1000 * (time.monotonic() - began)),
+            },
+        )
+        return environment
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)

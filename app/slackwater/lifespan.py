@@ -1,0 +1,129 @@
+"""The life of a process: open → serve → drain → release, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TypedDict
+
+from slackwater import telemetry
+from slackwater.application import Application
+from slackwater.assistants import service as assistants
+from slackwater.aws.database import conninfo_of
+from slackwater.aws.secrets import with_secret_keys
+from slackwater.aws.wakeups import waker_of
+from slackwater.bodies import ANSWERS_BYTES, Room, room_for_bodies
+from slackwater.crons.fire import fire_due
+from slackwater.errors import SchemaError, StartError
+from slackwater.front import front
+from slackwater.graphs.registry import Graphs
+from slackwater.imports import in_turn, late
+from slackwater.postgres import schema
+from slackwater.postgres.pool import Database
+from slackwater.runtime.runtime import Runtime
+from slackwater.services import Services
+from slackwater.settings import Settings
+from slackwater.signals import StopSignals
+from slackwater.stopping import Stopping
+from slackwater.webhooks.delivery import Deliveries
+from slackwater.webhooks.policy import Policy
+from slackwater.webhooks.signature import key_of
+
+
+class State(TypedDict):
+    """The ASGI lifespan state."""
+
+    services: Services
+
+
+@asynccontextmanager
+async def lifespan(app: Application) -> AsyncIterator[State]:
+    """Open → serve → drain → release."""
+    try:
+        settings = app.state.settings or Settings.load()
+        telemetry.configure(settings)
+        with StopSignals() as signals:
+            async with open_services(settings) as services, front.opened(app, services) as opened:
+                # Not before: what the project's own application sets up is there when its graphs run.
+                if not late():
+                    await services.graphs.warm()
+                # From here on there may be runs to drain: nothing is awaited until it is known how to stop.
+                await services.runtime.start()
+                app.state.stopping = services.stopping
+
+                async def stop(reason: str) -> None:
+                    services.stopping.leaves = True
+                    await services.stopping.stop(reason)
+                    opened.dismiss()
+
+                signals.started(stop)
+                try:
+                    yield {"services": services}
+                finally:
+                    await services.stopping.finish(opened.leave)
+    except StartError as error:
+        app.state.start_error = error  # the server only knows that the start has failed
+        telemetry.start_failed(error, log_it=app.state.settings is None)
+        raise
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything a process needs, opened in order. Raises StartError when it cannot serve."""
+    async with AsyncExitStack() as stack:
+        settings = await with_secret_keys(settings)
+        settings.check_lambda()
+        graphs = await in_turn(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
+        webhooks = Policy.of(graphs.webhooks)
+        webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
+        index = graphs.store_spec.index
+        dims = index.dims if index else None
+        conninfo = conninfo_of(settings) or await _embedded(settings, stack, dims)
+        database = Database(
+            conninfo,
+            max_size=settings.pool_max_size,
+            statement_seconds=settings.statement_seconds,
+            name=f"serve {os.getpid()}",
+            prepare=settings.prepare,
+        )
+        # Before the pool connects, whose log would only repeat why it cannot.
+        await schema.check(database)
+        if dims is not None:
+            await schema.check_vectors(database, dims)
+        await database.open()
+        stack.push_async_callback(database.close, settings.hard_reserve_seconds)
+        stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
+        outbox = Deliveries(database, webhooks, webhook_key)
+        runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
+        bodies = room_for_bodies(settings.max_body_bytes)
+        services = Services(
+            settings,
+            database,
+            graphs,
+            runtime,
+            Stopping(settings, runtime),
+            webhooks,
+            bodies,
+            Room(ANSWERS_BYTES),
+        )
+        runtime.sweeper.chores["crons"] = partial(fire_due, services)
+        await assistants.register(services)
+        yield services
+
+
+async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:
+    """Start, or share, the embedded server, and bring its schema up to date: nobody else would."""
+    if settings.on_lambda:
+        raise SchemaError(
+            "On AWS Lambda there is no embedded server: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
+        )
+    from slackwater.postgres.embedded import EmbeddedPostgres
+
+    server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
+    conninfo = await asyncio.to_thread(server.start)
+    stack.callback(server.release)
+    await schema.migrate(conninfo, dims, table_lock_seconds=settings.lease_seconds / 10)
+    return conninfo

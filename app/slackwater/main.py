@@ -1,0 +1,32 @@
+"""The ASGI application: `uvicorn slackwater.main:app`, `slackwater serve`, or Mangum around it."""
+
+from __future__ import annotations
+
+from slackwater import __version__
+from slackwater.application import Application
+from slackwater.front.front import plain
+from slackwater.http import install_error_handlers
+from slackwater.imports import late
+from slackwater.lifespan import lifespan
+from slackwater.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Application:
+    """The application; without `settings` they are read from the environment when it starts."""
+    app = Application(
+        title="Slackwater",
+        version=__version__,
+        description="LangGraph graphs over the LangGraph SDK's HTTP API; a run never dies with its process.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.stopping = app.state.start_error = None
+    app.user_middleware += plain()
+    install_error_handlers(app, app.methods_of)
+    if not late():
+        app.build_all()
+    return app
+
+
+app = create_app()

@@ -1,0 +1,134 @@
+"""What a resource says of its operations: answers, errors, examples.
+
+A `Shape` is only ever described. No answer goes through one, and no request does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from slackwater.errors import ApiError
+
+Json = dict[str, Any]
+
+ErrorKind = type[ApiError] | ApiError
+"""An error's class or, where the class needs to know something, one of its kind."""
+
+
+def _nothing_required(schema: Json) -> None:
+    schema.pop("required", None)
+
+
+PART = ConfigDict(json_schema_extra=_nothing_required)
+"""The config of a shape of which only the keys are there that were asked for."""
+
+
+class Shape(BaseModel):
+    """What an answer looks like: these keys, all of them that have no default, and no others."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Event(Shape):
+    """A server-sent event: its fields."""
+
+    event: str
+    """What kind of event it is; missing where only the `id` is told, from which to go on."""
+    data: str
+    """One line of JSON."""
+    id: str
+    """What to send as `Last-Event-ID` to go on after it."""
+    retry: int
+    """Milliseconds after which to come back, when the connection has ended."""
+
+    model_config = PART
+
+
+class Error(Shape):
+    """Every error."""
+
+    detail: str
+    """What is wrong, in a sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation answers when it has done what was asked."""
+
+    description: str
+    shape: Any = None
+    """A `Shape`, or any type that Pydantic has a schema for; None: there is no body."""
+    example: Any = None
+    media_type: str = "application/json"
+    headers: Mapping[str, Json] = field(default_factory=dict)
+    """OpenAPI's Header Objects by name."""
+    events: str = ""
+    """An example of the same answer as server-sent events, where the client may ask for them."""
+    gives: Mapping[str, str] = field(default_factory=dict)
+    """Path parameters of other operations, and where in this answer they are: they become its links."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What FastAPI cannot know of an operation. What every operation may answer is not repeated here."""
+
+    id: str
+    answers: Mapping[int, Answer]
+    errors: Sequence[ErrorKind] = ()
+    body: Any = None
+    """The type of the request's body, where the route reads it itself."""
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    """Examples of requests, by what they are examples of."""
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    """What is special about parameters here: merged over the Parameter Object."""
+    public: bool = False
+    """Whether it needs no credentials."""
+    stored: bool = True
+    """Whether it asks the database."""
+    edit: Callable[[Json], None] | None = None
+    """Has the last word on the Operation Object."""
+
+
+def header(
+    description: str, schema: Json | None = None, *, required: bool = True, example: Any = None
+) -> Json:
+    """A Header Object."""
+    shown: Json = {"description": description, "required": required, "schema": schema or {"type": "string"}}
+    return shown if example is None else {**shown, "example": example}
+
+
+PAGES: Mapping[str, Json] = {
+    "X-Pagination-Total": header(
+        "How many there are at least: with the next page's first, if there is a next page.",
+        {"type": "integer", "minimum": 0},
+        example=11,
+    ),
+    "X-Pagination-Next": header(
+        "The `offset` of the next page; missing on the last one.",
+        {"type": "integer", "minimum": 1},
+        required=False,
+        example=10,
+    ),
+}
+"""The headers of an answer that is one page of many."""
+
+GONE = Answer("It is done.")
+"""204"""
+
+
+def page(shape: Any, example: Any) -> Answer:
+    """A list of which only a part is sent."""
+    return Answer("One page of them.", list[shape], [example], headers=PAGES)
+
+
+def sentence(error: ErrorKind) -> str:
+    """The message of an error."""
+    return (error if isinstance(error, ApiError) else error()).message
+
+
+def name_of(error: ErrorKind) -> str:
+    return type(error).__name__ if isinstance(error, ApiError) else error.__name__

@@ -1,0 +1,27 @@
+"""What a process has opened, once, for everybody in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slackwater.bodies import Room
+from slackwater.graphs.registry import Graphs
+from slackwater.postgres.pool import Database
+from slackwater.runtime.runtime import Runtime
+from slackwater.settings import Settings
+from slackwater.stopping import Stopping
+from slackwater.webhooks.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Every request finds it in its state."""
+
+    settings: Settings
+    database: Database
+    graphs: Graphs
+    runtime: Runtime
+    stopping: Stopping
+    webhooks: Policy
+    bodies: Room
+    answers: Room

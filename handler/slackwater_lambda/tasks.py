@@ -1,0 +1,161 @@
+"""Tasks: what a schedule, a queue, the function itself or a person asks for without HTTP. Each may be delivered twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from slackwater.auth.principal import SYSTEM_OWNER, Principal
+from slackwater.errors import SchemaError, SlackwaterError
+from slackwater_lambda.events import UnknownEvent
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+    from slackwater_lambda.environment import Environment
+    from slackwater_lambda.invocation import Invocation
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Work(_Task):
+    """Claim what is ready: another environment has handed it over."""
+
+    task: Literal["work"] = "work"
+
+
+class Sweep(_Task):
+    """Take over what dead environments have left, see to delayed runs and to retention; then work."""
+
+    task: Literal["sweep"] = "sweep"
+
+
+class Migrate(_Task):
+    """Bring the schema up to date, from inside the network that the database is in."""
+
+    task: Literal["migrate"] = "migrate"
+
+
+class Run(BaseModel):
+    """Start a run; the other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: Literal["run"] = "run"
+    id: str = Field("", max_length=200)
+    """The event's: started once for it, however often it is delivered. Default: the invocation's."""
+    owner: str = Field(SYSTEM_OWNER, min_length=1)
+    assistant_id: str
+    thread_id: str | None = None
+
+
+Task = Annotated[Work | Sweep | Migrate | Run, Field(discriminator="task")]
+
+Message = Annotated[Work | Sweep, Field(discriminator="task")]
+"""What a queue may say. Who may write to one need not be one who may start runs, for any owner, or migrate."""
+
+_TASKS: TypeAdapter[Task] = TypeAdapter(Task)
+_MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+class WrongTask(SlackwaterError):
+    """The task makes no sense as it is."""
+
+
+class RefusedMessage(SlackwaterError):
+    """A message of the queue says {"task": "work"} or {"task": "sweep"}, and nothing else. Other tasks are for who may invoke the function."""
+
+
+def parse(event: Mapping[str, Any]) -> Task:
+    """The task that an event asks for. Raises UnknownEvent and WrongTask."""
+    if "task" not in event:
+        if event.get("source") == "aws.events":
+            return Sweep()
+        raise UnknownEvent
+    try:
+        return _TASKS.validate_python(dict(event))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WrongTask(f"{where or 'task'}: {first['msg']}") from None
+
+
+def parse_message(body: str) -> Work | Sweep:
+    """What a message of the queue asks for. Raises RefusedMessage."""
+    try:
+        return _MESSAGES.validate_json(body)
+    except ValidationError:
+        raise RefusedMessage from None
+
+
+def perform(environment: Environment, invocation: Invocation, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the task and work on what is ready, inline. What to answer."""
+    task = parse(event)
+    if isinstance(task, Migrate):
+        # Without the lifespan, which would not open on an old schema.
+        return {"task": task.task, "applied": environment.run(_migrate(), invocation.left())}
+    environment.open(invocation)
+    event_id = str(event.get("id") or invocation.request_id)
+    try:
+        done = environment.run(begin(environment.services, task, event_id), invocation.left())
+    except Exception:
+        if isinstance(task, Sweep):  # what it could not see to keeps nobody from the runs that are due
+            environment.run(invocation.work(), invocation.left())
+        raise
+    environment.run(invocation.work(), invocation.left())
+    return {"task": task.task, **done}
+
+
+async def _migrate() -> list[str]:
+    from slackwater.aws.database import conninfo_of
+    from slackwater.graphs.project import store_of
+    from slackwater.postgres import schema
+    from slackwater.settings import Settings
+
+    settings = Settings.load()
+    conninfo = conninfo_of(settings, settings.migration_database_uri)
+    if conninfo is None:
+        raise SchemaError(
+            "There is no database: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."
+        )
+    index = store_of(settings.project).index
+    return await schema.migrate(
+        conninfo, index.dims if index else None, table_lock_seconds=settings.lease_seconds / 10
+    )
+
+
+async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:
+    """Do what the task itself is; its runs are worked on afterwards. What to answer."""
+    match task:
+        case Run():
+            return await _start(services, task, event_id)
+        case Sweep():
+            return {"taken_over": await services.runtime.sweep()}
+        case _:
+            return {}
+
+
+async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]:
+    from slackwater.runs import service
+    from slackwater.runs.models import RunCreate
+    from slackwater.runtime.admission import RunForgotten
+
+    try:
+        body = RunCreate.model_validate({**(task.model_extra or {}), "assistant_id": task.assistant_id})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WrongTask(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    try:
+        created = await service.create(
+            services,
+            Principal(task.owner),
+            task.thread_id,
+            body,
+            idempotency_key=f"event:{task.id or event_id}",
+        )
+    except RunForgotten:  # delivered again when its run was over and deleted: that is done, not wrong
+        return {"run_id": None, "thread_id": None}
+    return {"run_id": str(created.run_id), "thread_id": str(created.thread_id)}
