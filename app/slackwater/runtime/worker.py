@@ -44,7 +44,7 @@ SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
 """A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
 
 PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
-"""How often, and how soon, an invocation tries again to claim what is ready."""
+"""How often, and how soon, it is tried again to claim what is ready: a claim passes over a thread whose row somebody holds."""
 
 LEASE_AFTER_DEADLINE_SECONDS = 2.0
 """How long a lease may outlive the deadline of the invocation in which its run is worked on."""
@@ -63,6 +63,8 @@ class Worker:
         self._crowded = False
         """The last claim took all that it asked for: more may wait, and what comes now has no right to go first."""
         self._wake = asyncio.Event()
+        self._offered = 0
+        """So many runs that can be claimed have been told of, and not been claimed here since."""
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._claiming = not runtime.settings.on_lambda
@@ -102,7 +104,7 @@ class Worker:
             loops["claim"] = self._claim
         if settings.wake == "listen" and not settings.on_lambda:
             loops["listen"] = partial(
-                listen, self.runtime.database, work=self._wake.set, wishes=self._check_wishes.set
+                listen, self.runtime.database, work=self._told_of, wishes=self._check_wishes.set
             )
         self._tasks = [
             asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
@@ -146,11 +148,8 @@ class Worker:
                 claimed = await self._take(free) if free > 0 else 0
                 self._crowded = claimed == free
                 if not self.attempts:
-                    # A claim passes over a thread whose row somebody holds just now. It is not told of again.
                     tries -= 1
-                    if not tries or not await claims.any_ready(
-                        self.runtime.database, graphs=self.runtime.graphs.ids
-                    ):
+                    if not tries or not await self._is_any_ready():
                         return
                     await asyncio.sleep(min(left, PASSED_OVER_SECONDS))
                     continue
@@ -198,18 +197,28 @@ class Worker:
             await asyncio.sleep(random.uniform(0.1, 0.5))
 
     async def _claim(self) -> None:
-        settings = self.runtime.settings
+        tries = 0
         while self._claiming:
             self._wake.clear()
             free = min(self.room, CLAIM_BATCH)
             claimed = await self._take(free) if free > 0 else 0
             self._crowded = claimed == free
+            self._offered = max(0, self._offered - claimed)
             if free > 0 and claimed == free:
                 continue
-            # Jitter, so that replicas do not poll in step.
+            if free > 0 and self._offered and tries < PASSED_OVER_TRIES and await self._is_any_ready():
+                # It was passed over, and is not told of again.
+                tries, seconds = tries + 1, PASSED_OVER_SECONDS
+            else:
+                # Jitter, so that replicas do not poll in step.
+                tries, seconds = 0, self.runtime.settings.poll_seconds * random.uniform(0.8, 1.2)
+                self._offered = 0
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.poll_seconds * random.uniform(0.8, 1.2)):
+                async with asyncio.timeout(seconds):
                     await self._wake.wait()
+
+    async def _is_any_ready(self) -> bool:
+        return await claims.any_ready(self.runtime.database, graphs=self.runtime.graphs.ids)
 
     async def _take(self, limit: int) -> int:
         self.claim_in_flight = True
@@ -223,7 +232,7 @@ class Worker:
         runtime = self.runtime
         if not engine.loaded():
             # Before the claim: nobody else can take what waits here for an import. And only if something does wait.
-            if not await claims.any_ready(runtime.database, graphs=runtime.graphs.ids):
+            if not await self._is_any_ready():
                 return 0
             await engine.load()
             if not self._claiming:
@@ -251,9 +260,13 @@ class Worker:
 
     def offer(self, runs: int = 1) -> None:
         """There is something to claim: so many runs, here or, if nothing here takes them or has room, elsewhere."""
-        self._wake.set()
+        self._told_of(runs)
         if not self._taking or self.room < runs:
             self.runtime.hints.give(runs)
+
+    def _told_of(self, runs: int = 1) -> None:
+        self._offered += runs
+        self._wake.set()
 
     @property
     def has_room(self) -> bool:

@@ -16,7 +16,7 @@ from rig import Fleet, Process, fleet_on, new_run
 
 from slackwater.ids import uuid7
 from slackwater.postgres.pool import Database, Row
-from slackwater.runtime import admission, admissions
+from slackwater.runtime import admission, admissions, claims
 from slackwater.runtime.admission import UNLIMITED, NewRun
 from slackwater.runtime.many import dumped
 from tests.support.proxy import proxied
@@ -244,3 +244,29 @@ async def test_a_run_is_admitted_while_another_one_ends_on_its_thread(
         row = await fleet.ended(new.run_id)
         assert (row["status"], row["attempt"]) == ("success", 1)
         assert helm.begun_by(new.run_id) == list("abcd")
+
+
+async def test_a_ready_run_whose_thread_somebody_holds_is_claimed_soon_after(
+    fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim passes over it, and nobody tells of it again: the next poll would be 20 seconds away."""
+    passed_over, claim = asyncio.Event(), claims.claim
+
+    async def watched(*args: Any, **options: Any) -> list[claims.ClaimedRun]:
+        claimed = await claim(*args, **options)
+        passed_over.set()
+        return claimed
+
+    thread_id = await idle_thread(fleet)
+    new = new_of("plain", thread_id)
+    await alone(fleet, new, claim=False)
+    monkeypatch.setattr(claims, "claim", watched)
+    # WHEN somebody holds the thread's row while it is claimed
+    async with fleet.database.connection() as connection, connection.transaction():
+        await connection.execute(
+            "select 1 from slackwater.threads where thread_id = %s for update", [thread_id]
+        )
+        process.runtime.worker.offer()
+        await asyncio.wait_for(passed_over.wait(), 5)
+    # THEN
+    assert (await fleet.ended(new.run_id))["status"] == "success"
