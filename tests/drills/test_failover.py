@@ -185,7 +185,7 @@ async def test_a_promotion_in_the_middle_of_runs_loses_none(
     await asyncio.sleep(0.3)
     await asyncio.to_thread(pair.promote)
     # THEN the runs go on at the new one
-    drill.watcher.close()
+    drill.watcher.disconnect()
     await drill.until_over(runs)
     for run in runs:
         row = drill.row(run)

@@ -36,11 +36,14 @@ class Watcher:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def query(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
         """The rows of one statement."""
         with self._lock:
+            if self._closed:
+                raise RuntimeError("Nobody looks any more.")
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg.connect(
                     self.uri, autocommit=True, row_factory=dict_row, application_name="drill"
@@ -48,10 +51,16 @@ class Watcher:
             cursor = self._connection.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """The next query connects anew."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+
+    def close(self) -> None:
+        """For good: a query that still waits in another thread would leave a connection behind."""
+        self._closed = True
+        self.disconnect()
 
 
 class Effects:
