@@ -14,6 +14,13 @@ def _in(*files: str) -> tuple[str, ...]:
 MUTANTS = (
     # Leases, claims, fences
     Mutant(
+        "passed_over",
+        "app/slackwater/runtime/worker.py",
+        "if free > 0 and self._offered and tries",
+        "if free > 0 and not self._offered and tries",
+        ("tests/integration/runtime/test_admissions.py",),
+    ),
+    Mutant(
         "renew_worker",
         "app/slackwater/runtime/claims.py",
         "using (run_id, fence)\n  where r.worker = %(worker)s and r.status = 'running'\n), free",

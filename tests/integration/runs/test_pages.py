@@ -87,7 +87,8 @@ async def test_in_every_stream_mode_a_cut_stream_reads_like_a_container_s(
     for question, one, other in zip(asked, wanted, got, strict=True):
         assert sequences(question[0], one) == sequences(question[0], other), question
     # THEN it was cut indeed, and said where to come back to
-    begun = [page for page in gateway.pages if page.status]  # a busy machine may not get so far within a page's time
+    # A busy machine may not get so far within a page's time.
+    begun = [page for page in gateway.pages if page.status]
     assert len(begun) >= 2 * len(asked)
     assert all("reader=" in page.headers["location"] for page in begun)
 
