@@ -74,7 +74,7 @@ def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:
         else:
             module = importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise GraphImportError(f"{what} does not import: {_last_line(error)}{_hint(error, root)}") from error
+        raise GraphImportError(f"{what} does not import: {_last_line(error)}") from error
     try:
         return getattr(module, variable)
     except AttributeError:
@@ -113,14 +113,3 @@ def _last_line(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{line} ({error.filename}, line {error.lineno})"
     return line
-
-
-def _hint(error: BaseException, root: Path) -> str:
-    """What to do about the one trap that the message does not explain."""
-    if (
-        isinstance(error, ImportError)
-        and (error.name or "").partition(".")[0] == "app"
-        and (root / "app").is_dir()
-    ):
-        return " (Slackwater itself is the package `app`: give the project's package another name)"
-    return ""

@@ -109,13 +109,14 @@ class Project:
         )
 
     def activate(self) -> None:
-        """Let the graphs import: put the folders on `sys.path` and the variables into the environment.
+        """Let the graphs import: put the folders first on `sys.path`, and the variables into the environment.
 
         The real environment wins over the project's.
         """
-        for path in reversed(self.paths):
-            if str(path) not in sys.path:
-                sys.path.insert(0, str(path))
+        folders = [str(path) for path in self.paths]
+        # Also those that are on it already: what is before them, such as the folder that a server was started in, may
+        # have modules of the same names.
+        sys.path[:] = [*folders, *(entry for entry in sys.path if entry not in folders)]
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
 

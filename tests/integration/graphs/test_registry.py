@@ -454,9 +454,3 @@ def test_a_file_that_failed_can_be_mended_and_loaded_again(project: Project) -> 
     (folder / "g.py").write_text(FLOW)
 
     assert Graphs.load(folder).ids == ("g",)
-
-
-def test_a_project_with_a_package_called_app_is_told_why_it_does_not_import(project: Project) -> None:
-    folder = project({"app/tools.py": "", "g.py": "import app.tools"}, graphs={"g": "./g.py:graph"})
-
-    assert "give the project's package another name" in import_error(folder)

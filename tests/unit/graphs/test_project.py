@@ -88,6 +88,24 @@ def test_the_projects_environment_does_not_override_the_real_one(
     assert sys.path[0] == str(tmp_path)
 
 
+def test_a_projects_folders_come_first_whatever_is_on_the_path_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a path that has the project behind the folder of somebody else, and one of its folders twice
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "src").mkdir()
+    elsewhere, root, libs = (str(tmp_path / name) for name in ("elsewhere", "", "libs"))
+    monkeypatch.setattr(sys, "path", [elsewhere, libs, root, libs])
+    write(tmp_path, graphs=GRAPHS, dependencies=["./libs"])
+
+    # WHEN it is activated, twice
+    for _ in range(2):
+        Project.read(tmp_path).activate()
+
+    # THEN it is before them, its own folder first
+    assert sys.path == [root, libs, str(tmp_path / "src"), elsewhere]
+
+
 def test_env_may_be_a_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# keys\nexport KEY='a b'\nEMPTY=\nBARE\n")
     write(tmp_path, graphs=GRAPHS, env=".env")
