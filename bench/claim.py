@@ -16,13 +16,14 @@ from uuid import UUID, uuid4
 
 from bench.lab import Lab
 from bench.tables import Finding, Goal, percentile, spread
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import admission, claims, settlement
-from slackwater.runtime.admission import NewRun
-from slackwater.runtime.claims import ClaimedRun
-from slackwater.runtime.settlement import ThreadFacts
-from slackwater.runtime.states import RunStatus
+from slackwater.runtime.fenced import settlement
+from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.states import RunStatus
 
 FEW, MANY = 100, 10_000
 GOAL = 2.0

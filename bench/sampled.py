@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
 
-from slackwater.serve import serve
 from slackwater.settings import Settings
+from slackwater.web.server import serve
 
 PERIOD_SECONDS = 0.001
 """Asked for; most kernels have a coarser clock (4 ms)."""

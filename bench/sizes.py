@@ -52,7 +52,11 @@ _OTHER_THREADS = (
         f"where thread_id = '{THREAD}'",
         f"'thread_id', {_THREAD_ID}, 'updated_at', now() - n * interval '1 millisecond'",
     ),
-    ("slackwater.runs", f"where thread_id = '{THREAD}'", f"'thread_id', {_THREAD_ID}, 'run_id', {_RUN_ID}"),
+    (
+        "slackwater.runs",
+        f"where thread_id = '{THREAD}'",
+        f"'thread_id', {_THREAD_ID}, 'run_id', {_RUN_ID}",
+    ),
     (
         "slackwater.run_events",
         f"where thread_id = '{THREAD}' order by fence desc, seq desc limit 1",

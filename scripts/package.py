@@ -51,7 +51,7 @@ KINDS = {
     "server": Kind(left_out=frozenset(_EMBEDDED | {"mangum"}), imports=("slackwater.main", "uvicorn")),
 }
 PACKAGES = ("app/slackwater", "handler/slackwater_lambda")
-FIRST_RUN = ("slackwater.runtime.execution", "langgraph.graph", "langgraph.checkpoint.postgres.aio")
+FIRST_RUN = ("slackwater.runtime.execution.loaded", "langgraph.graph", "langgraph.checkpoint.postgres.aio")
 
 ARCHITECTURES = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC = 34

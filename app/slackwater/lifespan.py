@@ -10,24 +10,24 @@ from functools import partial
 from typing import TypedDict
 
 from slackwater import telemetry
-from slackwater.application import Application
-from slackwater.assistants import service as assistants
+from slackwater.api.assistants import service as assistants
+from slackwater.api.crons.fire import fire_due
 from slackwater.aws.database import conninfo_of
 from slackwater.aws.secrets import with_secret_keys
 from slackwater.aws.wakeups import waker_of
-from slackwater.bodies import ANSWERS_BYTES, Room, room_for_bodies
-from slackwater.crons.fire import fire_due
 from slackwater.errors import SchemaError, StartError
-from slackwater.front import front
 from slackwater.graphs.registry import Graphs
-from slackwater.imports import in_turn, late
+from slackwater.kit.imports import in_turn, late
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
+from slackwater.runtime.process.signals import StopSignals
+from slackwater.runtime.process.stopping import Stopping
 from slackwater.runtime.runtime import Runtime
 from slackwater.services import Services
 from slackwater.settings import Settings
-from slackwater.signals import StopSignals
-from slackwater.stopping import Stopping
+from slackwater.web.application import Application
+from slackwater.web.bodies import ANSWERS_BYTES, Room, room_for_bodies
+from slackwater.web.front import front
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of

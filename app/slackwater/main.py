@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from slackwater import __version__
-from slackwater.application import Application
-from slackwater.front.front import plain
-from slackwater.http import install_error_handlers
-from slackwater.imports import late
+from slackwater.kit.imports import late
 from slackwater.lifespan import lifespan
 from slackwater.settings import Settings
+from slackwater.web.application import Application
+from slackwater.web.front.front import plain
+from slackwater.web.http import install_error_handlers
 
 
 def create_app(settings: Settings | None = None) -> Application:

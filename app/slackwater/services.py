@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slackwater.bodies import Room
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
+from slackwater.runtime.process.stopping import Stopping
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
-from slackwater.stopping import Stopping
+from slackwater.web.bodies import Room
 from slackwater.webhooks.policy import Policy
 
 

@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from slackwater.auth.keys import ApiKey
 from slackwater.errors import SettingsError
-from slackwater.graphs.surface import cors_of, prefix_of
+from slackwater.identity.keys import ApiKey
+from slackwater.project.http import cors_of, prefix_of
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from mangum import Mangum
 from mangum.protocols.http import HTTPCycle
 from mangum.types import Response, Scope
 
-from slackwater import wire
-from slackwater.delivery import SCOPE_KEY, Delivery
 from slackwater.errors import AnswerTooLarge, ApiError, StartError
+from slackwater.kit import wire
+from slackwater.web.delivery import SCOPE_KEY, Delivery
 from slackwater_lambda.environment import ANSWER_SECONDS
 
 if TYPE_CHECKING:

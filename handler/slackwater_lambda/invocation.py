@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slackwater.budget import Budget
+from slackwater.kit.budget import Budget
 
 if TYPE_CHECKING:
     from slackwater.runtime.runtime import Runtime

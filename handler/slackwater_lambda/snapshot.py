@@ -51,7 +51,7 @@ def register(environment: Suspendable) -> None:
 def _before(environment: Suspendable) -> None:
     try:
         # The copies begin with what takes seconds to import: nothing of it is asked for before the first run is.
-        for name in ("slackwater.runtime.execution", "boto3"):
+        for name in ("slackwater.runtime.execution.loaded", "boto3"):
             import_module(name)
         Graphs.load(Settings.load().project)
     except StartError as problem:

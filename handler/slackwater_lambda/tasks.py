@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from slackwater.auth.principal import SYSTEM_OWNER, Principal
 from slackwater.errors import SchemaError, SlackwaterError
+from slackwater.identity.principal import SYSTEM_OWNER, Principal
 from slackwater_lambda.events import UnknownEvent
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def perform(environment: Environment, invocation: Invocation, event: Mapping[str
 
 async def _migrate() -> list[str]:
     from slackwater.aws.database import conninfo_of
-    from slackwater.graphs.project import store_of
     from slackwater.postgres import schema
+    from slackwater.project.project import store_of
     from slackwater.settings import Settings
 
     settings = Settings.load()
@@ -139,9 +139,9 @@ async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]
 
 
 async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]:
-    from slackwater.runs import service
-    from slackwater.runs.models import RunCreate
-    from slackwater.runtime.admission import RunForgotten
+    from slackwater.api.runs import service
+    from slackwater.api.runs.models import RunCreate
+    from slackwater.runtime.queue.admission import RunForgotten
 
     try:
         body = RunCreate.model_validate({**(task.model_extra or {}), "assistant_id": task.assistant_id})

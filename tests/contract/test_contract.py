@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.auth.keys import new_key
+from slackwater.identity.keys import new_key
 from slackwater.main import create_app
 from tests.contract.trial import try_out
 from tests.support.server import ROOT, fleet_of

@@ -91,7 +91,7 @@ def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], fun
 IMPORT_ALL = """
 import importlib, pkgutil
 import slackwater, handler
-SERVER = ("slackwater.cli", "slackwater.serve", "slackwater.connection", "slackwater.emulator")
+SERVER = ("slackwater.cli", "slackwater.web.server", "slackwater.web.connection", "slackwater.emulator")
 for package in (app, handler):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.startswith(SERVER):
@@ -114,9 +114,11 @@ def test_everything_that_lambda_may_import_is_there(built: tuple[Path, str]) -> 
     )
 
     assert done.returncode == 0, done.stderr
-    assert {"slackwater_lambda.main", "slackwater_lambda.streaming", "slackwater.runtime.execution"} <= set(
-        done.stdout.splitlines()
-    )
+    assert {
+        "slackwater_lambda.main",
+        "slackwater_lambda.streaming",
+        "slackwater.runtime.execution.loaded",
+    } <= set(done.stdout.splitlines())
 
 
 def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, str], tmp_path: Path) -> None:

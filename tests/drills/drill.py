@@ -184,7 +184,8 @@ class Drill:
     def active(self, graph: str) -> int:
         """How many runs of the graph are being worked on."""
         rows = self.watcher.query(
-            "select count(*) as n from slackwater.runs where graph_id = %s and status = 'running'", (graph,)
+            "select count(*) as n from slackwater.runs where graph_id = %s and status = 'running'",
+            (graph,),
         )
         return int(rows[0]["n"])
 

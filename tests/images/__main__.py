@@ -27,8 +27,8 @@ import httpx
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from slackwater.auth.keys import new_key
 from slackwater.emulator import binary
+from slackwater.identity.keys import new_key
 from slackwater.postgres.embedded import EmbeddedPostgres
 from tests.images import build, container
 from tests.images.bridge import bridge

@@ -22,9 +22,9 @@ HEAVY = (
     "rich",
     "uvicorn",
     "slackwater_lambda",
-    "slackwater.front.custom",
+    "slackwater.web.front.custom",
     "slackwater.postgres.embedded",
-    "slackwater.runtime.execution",
+    "slackwater.runtime.execution.loaded",
 )
 
 MISSING = "00000000-0000-4000-8000-000000000000"
@@ -68,8 +68,8 @@ HEADERS: list[tuple[bytes, bytes]] = []
 
 
 async def main() -> None:
-    from slackwater.assistants.service import system_id
-    from slackwater.auth.keys import new_key
+    from slackwater.api.assistants.service import system_id
+    from slackwater.identity.keys import new_key
     from slackwater.main import create_app
     from slackwater.settings import Settings
 

@@ -72,7 +72,7 @@ def test_on_lambda_nothing_heavy_is_imported_before_a_graph_is_needed(
     assert cold[-1][0] == "POST run 200"
     # and the first claim of a run has
     assert last == "runs"
-    assert {"langgraph", "slackwater.runtime.execution"} <= set(warm)
+    assert {"langgraph", "slackwater.runtime.execution.loaded"} <= set(warm)
     assert told["worked"] == told["told"]["flow"] == {"text": "ab"}
     # and the assistant of a graph gets the graph's name with its import
     assert told["names"] == ["flow", "Flow"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slackwater.runtime import settlement, settlements, statements, stores
-from slackwater.runtime.attempt import Attempt
-from slackwater.runtime.worker import Worker
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.fenced import settlement, settlements, statements, stores
+from slackwater.runtime.process.worker import Worker
 from tests.model.world import World
 
 Patch = Callable[[Any, str, Any], None]

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
-from slackwater.runtime.bodies import Bodies, current_bodies
+from slackwater.runtime.execution.bodies import Bodies, current_bodies
 
 
 class Do(Enum):

@@ -19,17 +19,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from slackwater.api.runs import queries
 from slackwater.errors import Conflict, LeaseLost, NotFound
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Row
-from slackwater.runs import queries
-from slackwater.runtime import pruning, takeover
-from slackwater.runtime.admission import NewRun
-from slackwater.runtime.attempt import Attempt
-from slackwater.runtime.batch import Batch
-from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.process import takeover
+from slackwater.runtime.queue import pruning
+from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.batch import Batch
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.states import StopWish
 from slackwater.runtime.runtime import Runtime
-from slackwater.runtime.states import StopWish
 from tests.model.gates import Do, gates
 from tests.model.world import Held, Lose, World, thread_ids
 
@@ -277,7 +278,8 @@ class Runs(RuleBasedStateMachine):
         """One run, or the thread."""
         runtime, (thread_id, owner) = self.here(p), self.thread(t)
         rows = self.world.fetch(
-            "select run_id from slackwater.runs where thread_id = %s and kind = 'run' order by seq", thread_id
+            "select run_id from slackwater.runs where thread_id = %s and kind = 'run' order by seq",
+            thread_id,
         )
         if runtime is None or not rows:
             return

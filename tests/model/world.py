@@ -15,12 +15,13 @@ from uuid import UUID
 from psycopg import OperationalError
 from psycopg.abc import QueryNoTemplate
 
-from slackwater.budget import Budget
 from slackwater.graphs.registry import Graphs
-from slackwater.postgres import patience
+from slackwater.kit.budget import Budget
+from slackwater.postgres import group_commit, patience
 from slackwater.postgres.pool import Database, Params, Row, Statement
 from slackwater.postgres.prepared import HotStatement
-from slackwater.runtime import engine, group_commit, outcome, settlement, settlements, writer
+from slackwater.runtime.execution import engine, outcome
+from slackwater.runtime.fenced import settlement, settlements, writer
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from tests.model.gates import Do, gates

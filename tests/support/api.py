@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.services import Services
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from slackwater.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
-from slackwater.http import FIXED
 from slackwater.main import create_app
+from slackwater.web.application import OTHERS, PROTOCOL, ROUTES, Application, modules_for
+from slackwater.web.http import FIXED
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def paths(app: Application) -> set[str]:
 
 
 def built(app: Application) -> set[str]:
-    return {name.split(".")[1] for name in app._built}
+    return {name.split(".")[-2] for name in app._built}
 
 
 async def get(app: Application, path: str, method: str = "GET") -> httpx.Response:
@@ -36,7 +36,7 @@ async def get(app: Application, path: str, method: str = "GET") -> httpx.Respons
 
 
 def test_a_container_builds_them_all_at_its_start() -> None:
-    assert built(create_app()) == {"system", "protocol", *ROUTES}
+    assert built(create_app()) == {"system", "events", *ROUTES}
 
 
 @pytest.mark.parametrize("kind", ["provisioned-concurrency", "snap-start"])
@@ -46,7 +46,7 @@ def test_so_does_an_environment_whose_start_nobody_waits_for(
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
 
-    assert built(create_app()) == {"system", "protocol", *ROUTES}
+    assert built(create_app()) == {"system", "events", *ROUTES}
 
 
 async def test_a_request_builds_those_of_its_resource(late: Application) -> None:

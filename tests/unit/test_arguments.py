@@ -14,12 +14,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
-from slackwater.application import OTHERS, PROTOCOL, ROUTES
-from slackwater.arguments import Arguments
-from slackwater.auth.principal import Principal
-from slackwater.bodies import Room
-from slackwater.http import JsonRoute, json_response
+from slackwater.identity.principal import Principal
 from slackwater.main import create_app
+from slackwater.web.application import OTHERS, PROTOCOL, ROUTES
+from slackwater.web.arguments import Arguments
+from slackwater.web.bodies import Room
+from slackwater.web.http import JsonRoute, json_response
 from tests.unit.test_application import routes
 
 

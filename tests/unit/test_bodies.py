@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slackwater import bodies
-from slackwater.bodies import MAX_VALUES, room_for_bodies, values_in
 from slackwater.errors import Crowded, Invalid
+from slackwater.web import bodies
+from slackwater.web.bodies import MAX_VALUES, room_for_bodies, values_in
 
 STRINGS = ['"', "\\", "\\\\", '\\"', '{["', ",,,", "é", "\\\\\\", "x" * 30]
 

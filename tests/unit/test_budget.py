@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from slackwater.budget import Budget
+from slackwater.kit.budget import Budget
 
 
 @pytest.fixture

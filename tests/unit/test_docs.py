@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from slackwater.budget import Budget
 from slackwater.cli.root import cli
 from slackwater.errors import ExitCode
-from slackwater.runtime import drain
+from slackwater.kit.budget import Budget
+from slackwater.runtime.process import drain
 from slackwater.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -48,7 +48,7 @@ def test_sql_is_where_it_belongs() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["runs/queries.py", "threads/queries.py", "runtime/claims.py", "cli/queries.py"]
+    "module", ["api/runs/queries.py", "api/threads/queries.py", "runtime/queue/claims.py", "cli/queries.py"]
 )
 def test_sql_is_recognised(module: str) -> None:
     """Or the test above would find nothing anywhere."""
@@ -61,11 +61,11 @@ def test_sql_is_recognised(module: str) -> None:
         ("slackwater.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
         ("slackwater.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
         (
-            "slackwater.errors, slackwater.budget, slackwater.wire, slackwater.ids",
+            "slackwater.errors, slackwater.kit.budget, slackwater.kit.wire, slackwater.kit.ids",
             ("fastapi", "langchain_core", "langgraph", "psycopg"),
         ),
-        ("slackwater.main", ("slackwater.openapi", "boto3", "botocore", "mangum")),
-        ("slackwater.graphs.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
+        ("slackwater.main", ("slackwater.web.openapi", "boto3", "botocore", "mangum")),
+        ("slackwater.project.project", ("fastapi", "langchain_core", "langgraph", "psycopg")),
     ],
 )
 def test_what_takes_long_to_import_is_imported_when_it_is_needed(module: str, heavy: tuple[str, ...]) -> None:
@@ -76,3 +76,22 @@ def test_what_takes_long_to_import_is_imported_when_it_is_needed(module: str, he
     )
 
     assert done.stdout.split() == []
+
+
+def test_the_runtime_names_every_module_once() -> None:
+    document = (APP / "runtime" / "__init__.py").read_text()
+    named: dict[str, list[str]] = {"": []}
+    room = ""
+    for line in document.splitlines():
+        if found := re.match(r"\| \*\*(\w+)\*\*", line):
+            named[room := found[1]] = []
+        elif line.startswith("| `"):
+            named[room] += re.findall(r"`(\w+)`", line.split("|")[1])
+
+    there = {
+        folder.name if folder.name != "runtime" else "": sorted(
+            module.stem for module in folder.glob("*.py") if module.stem != "__init__"
+        )
+        for folder in (APP / "runtime", *(path.parent for path in (APP / "runtime").glob("*/__init__.py")))
+    }
+    assert {room: sorted(modules) for room, modules in named.items()} == there

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from scripts import openapi
-from slackwater.application import Application
 from slackwater.errors import ApiError
 from slackwater.main import create_app
-from slackwater.openapi.pieces import Operation
+from slackwater.web.application import Application
+from slackwater.web.openapi.pieces import Operation
 
 OTHER_REFUSALS = {
     ("GET /", "503"),
@@ -81,7 +81,7 @@ def test_it_is_made_once_and_with_the_same_keys_whatever_was_built_first(
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE", raising=False)
     late = create_app()
-    late._build(["slackwater.store.routes"])
+    late._build(["slackwater.api.store.routes"])
 
     assert list(late.openapi()["paths"]) == list(document()["paths"])
     assert late.openapi() is late.openapi()
@@ -89,8 +89,8 @@ def test_it_is_made_once_and_with_the_same_keys_whatever_was_built_first(
 
 def test_every_route_is_described_and_nothing_else_is() -> None:
     described: dict[str, Operation] = {}
-    for name in Application.resources():
-        described |= import_module(f"slackwater.{name}.openapi").OPERATIONS
+    for module in Application.resources().values():
+        described |= import_module(module).OPERATIONS
 
     assert described.keys() == operations().keys()
     assert {route: shown["operationId"] for route, shown in operations().items()} == {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.auth.keys import new_key
 from slackwater.errors import ExitCode, SettingsError
+from slackwater.identity.keys import new_key
 from slackwater.settings import Settings
 
 KEY = new_key("alice")[1]

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from contextvars import ContextVar
 
-from slackwater.signals import StopSignals
+from slackwater.runtime.process.signals import StopSignals
 
 node: ContextVar[str] = ContextVar("node", default="none")
 

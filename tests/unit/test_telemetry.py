@@ -300,7 +300,9 @@ def process_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Str
     root.setLevel(level)
 
 
-@pytest.mark.parametrize("name", ["slackwater.runtime.outcome", "uvicorn.error", "somebodys.library"])
+@pytest.mark.parametrize(
+    "name", ["slackwater.runtime.execution.outcome", "uvicorn.error", "somebodys.library"]
+)
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_whatever_callers_send_a_record_begins_one_line_and_obeys_nobody(
     process_log: Callable[[str], StringIO], log_format: str, name: str

@@ -26,8 +26,8 @@ from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from slackwater import wire
 from slackwater.errors import Draining
+from slackwater.kit import wire
 
 Pair = namedtuple("Pair", "x y")
 
@@ -204,5 +204,5 @@ def test_a_frame_is_event_data_id_with_crlf() -> None:
 
 
 def test_importing_it_does_not_import_langgraph() -> None:
-    code = "import sys, slackwater.wire, slackwater.runtime.encode; sys.exit('langgraph' in sys.modules or 'langchain_core' in sys.modules)"
+    code = "import sys, slackwater.kit.wire, slackwater.runtime.execution.encoding; sys.exit('langgraph' in sys.modules or 'langchain_core' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0

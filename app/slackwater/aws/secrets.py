@@ -10,9 +10,9 @@ import orjson
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from slackwater.auth.keys import ApiKey
 from slackwater.aws import clients
 from slackwater.errors import SettingsError
+from slackwater.identity.keys import ApiKey
 from slackwater.settings import Settings
 
 MAX_AGE_SECONDS = 3600

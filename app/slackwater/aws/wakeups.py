@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from slackwater.aws import clients
-from slackwater.imports import in_turn
-from slackwater.runtime.hints import WakeError, Waker
+from slackwater.kit.imports import in_turn
+from slackwater.runtime.queue.hints import WakeError, Waker
 from slackwater.settings import Settings
 
 BODY = json.dumps({"task": "work"})

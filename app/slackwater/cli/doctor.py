@@ -142,8 +142,8 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _graphs(settings: Settings) -> Iterator[Finding]:
-    from slackwater.graphs.project import Project
     from slackwater.graphs.registry import Graphs
+    from slackwater.project.project import Project
 
     try:
         for warning in Project.read(settings.project).warnings:
@@ -161,9 +161,9 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
 
 def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     """What `http` of langgraph.json arranges."""
-    from slackwater.front import cors, custom
-    from slackwater.front.front import effective, own_app
-    from slackwater.graphs.surface import HttpSpec
+    from slackwater.project.http import HttpSpec
+    from slackwater.web.front import cors, custom
+    from slackwater.web.front.front import effective, own_app
 
     spec = effective(graphs.http, settings)
     if spec == HttpSpec():

@@ -24,8 +24,8 @@ def new(
     Nothing is stored. Two keys of one name are one owner, so that a key can be
     replaced without a gap.
     """
-    from slackwater.auth.keys import new_key
     from slackwater.errors import SettingsError
+    from slackwater.identity.keys import new_key
 
     try:
         secret, key = new_key(name)

@@ -37,9 +37,9 @@ def migrate(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
 async def _migrate(settings: Settings, *, given: bool) -> list[str]:
     """Migrate what the settings name; a URI `given` on the command line is the one that is meant."""
     from slackwater.aws.database import conninfo_of
-    from slackwater.graphs.project import store_of
     from slackwater.postgres import schema
     from slackwater.postgres.embedded import EmbeddedPostgres
+    from slackwater.project.project import store_of
 
     index = store_of(settings.project).index
     dims = index.dims if index else None

@@ -12,7 +12,7 @@ import typer
 
 from slackwater.cli.options import AsJson, DatabaseUri, print_json
 from slackwater.errors import ExitCode
-from slackwater.printable import printable
+from slackwater.kit.printable import printable
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
@@ -26,7 +26,7 @@ PIPE_COLUMNS = 500
 
 
 class Status(StrEnum):
-    """The statuses that the API shows; `slackwater.runtime.states` would take too long to import for `--help`."""
+    """The statuses that the API shows; `slackwater.runtime.queue.states` would take too long to import for `--help`."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -188,7 +188,7 @@ def _with_database(database_uri: str | None, work: Any) -> Any:
 def _uuid(text: str | None, what: str) -> UUID | None:
     """Raises SettingsError, as for every wrong argument."""
     from slackwater.errors import Invalid, SettingsError
-    from slackwater.ids import parse_uuid
+    from slackwater.kit.ids import parse_uuid
 
     try:
         return parse_uuid(text, what) if text is not None else None
@@ -223,7 +223,7 @@ async def _cancel(database: Database, run_id: str, action: Action, wait: float) 
     """What became of it: `run_id`, `ended`, `status` (None: deleted by a rollback) and `message`."""
     from slackwater.cli import queries
     from slackwater.errors import Conflict
-    from slackwater.runtime import cancel
+    from slackwater.runtime.queue import cancel
 
     row = await _find(database, run_id)
     if row["status"] not in ACTIVE:

@@ -35,13 +35,13 @@ def serve(
 
     Nothing is reloaded when a file changes: restart it, and its runs go on.
     """
+    from slackwater.runtime.process.signals import leave_at_once
     from slackwater.settings import Settings
-    from slackwater.signals import leave_at_once
 
     leave_at_once()
     settings = Settings.load(project=project, host=host, port=port, database_uri=database_uri)
     settings.check_bind(settings.host)
 
-    from slackwater.serve import main  # imports LangGraph: a wrong setting is told before
+    from slackwater.web.server import main  # imports LangGraph: a wrong setting is told before
 
     main(settings)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from slackwater.emulator.environment import Outcome
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 
 ACCOUNT = "012345678912"
 API = "local"

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from slackwater.auth import loopback
-from slackwater.auth.middleware import PUBLIC_PATHS
-from slackwater.auth.refusal import refuse
 from slackwater.emulator import events
 from slackwater.emulator.events import Answer
 from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.tap import Stream
+from slackwater.identity import loopback
+from slackwater.identity.middleware import PUBLIC_PATHS
+from slackwater.identity.refusal import refuse
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.function import HANDLER, STREAMING, Function
 from slackwater.emulator.gateway import Gateway
 from slackwater.errors import ExitCode, StartError
-from slackwater.listener import listen
 from slackwater.settings import Settings
+from slackwater.web.listener import listen
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from slackwater.errors import SettingsError
-from slackwater.graphs.project import Project
+from slackwater.project.project import Project
 from slackwater.settings import Settings
 
 DOTENV = ".env"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from slackwater.reserved import RUN_KEYS, clean_configurable
+from slackwater.kit.reserved import RUN_KEYS, clean_configurable
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -15,13 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from slackwater.errors import GraphImportError
-from slackwater.graphs.project import GraphSpec
+from slackwater.project.project import GraphSpec
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
 
     from slackwater.graphs.factory import Factory
-    from slackwater.graphs.surface import AppSpec
+    from slackwater.project.http import AppSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from slackwater.errors import GraphBroken, GraphImportError, NotFound
 from slackwater.graphs.importer import Imported, import_app, import_embedding, import_graph
 from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, Opened
-from slackwater.graphs.project import Project
-from slackwater.imports import in_turn
+from slackwater.kit.imports import in_turn
+from slackwater.project.project import Project
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
 
-    from slackwater.graphs.serde import SerdeSpec
+    from slackwater.project.serde import SerdeSpec
 
     Graph = Pregel[Any, Any, Any, Any]
 

@@ -35,7 +35,7 @@ _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_m
 
 
 def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
-    """The `ThreadState` of a snapshot, for `slackwater.wire.dumps`; subgraphs' snapshots are inside their tasks."""
+    """The `ThreadState` of a snapshot, for `slackwater.kit.wire.dumps`; subgraphs' snapshots are inside their tasks."""
     checkpoint = _checkpoint(snapshot.config)
     parent = _checkpoint(snapshot.parent_config)
     return {

@@ -1,27 +1,37 @@
-"""What executes and stops runs: the only place that drives LangGraph.
+"""What executes and stops runs. Each room may import those below it, never back: `process → execution → fenced → events → queue`.
 
-| module | holds |
+| room, module | holds |
 |---|---|
-| `runtime.py` | the facade that services call; what lives and dies with the process |
-| `admission.py` | a new run enters: multitask strategy, queue position, first claim, in one transaction |
-| `claims.py` `queue.py` | claim, lease, fence, and the order of a thread's runs: compare-and-set statements |
-| `lost_claims.py` | claims whose answers were lost |
-| `engine.py` `execution.py` | everything with LangGraph in it, imported when a run first needs it |
-| `executor.py` `options.py` `pace.py` `callbacks.py` `message_ids.py` | one attempt of one run, and what it asks of its graph |
-| `outcome.py` `failing_node.py` | what the attempt has come to, and how that gets written |
-| `start.py` | how an attempt begins: the rules of a later start |
-| `saver.py` `owning_loop.py` | the checkpointer of one run, for code in any thread or event loop |
-| `store.py` | what runs and clients see of the store |
-| `hold.py` | a thread held by a writer that is no run |
-| `writer.py` `statements.py` `lease.py` | what is stored: fenced, in groups together with the events |
-| `epochs.py` | who may go on after a failover |
-| `journal.py` `follow.py` `threadlog.py` | the event log and its readers |
-| `settlement.py` | the state a run ends or is handed over in |
-| `outbox.py` | who is told of the ends of runs |
-| `cancel.py` | durable cancel and rollback |
-| `worker.py` `attempt.py` `ending.py` `bodies.py` | the attempts of this process, and the loops that claim and watch them |
-| `listening.py` `hints.py` | wake-ups from and to other processes |
-| `renewal.py` `blocked_loop.py` | leases are renewed, whatever the event loop does |
-| `sweeper.py` `takeover.py` `retention.py` `pruning.py` | what nobody else looks after |
-| `drain.py` | the stop |
+| `runtime` | the facade that services call; what lives and dies with the process |
+| **process** | |
+| `worker` `ending` `lost_claims` | the attempts of this process, the loops that claim and watch them, claims whose answers were lost |
+| `renewal` `blocked_loop` | leases are renewed, whatever the event loop does |
+| `hold` | a thread held by a writer that is no run |
+| `sweeper` `takeover` | what nobody else looks after: runs whose process is gone |
+| `signals` `stopping` `drain` | the stop: who asks for it, its one budget, its phases |
+| **execution** | |
+| `engine` `loaded` | everything with LangGraph in it, imported when a run first needs it |
+| `attempt` `bodies` `shop` `outbox` | one attempt of one run, the tasks of its nodes, what it needs of the process, who is told of its end |
+| `start` `clock` | how an attempt begins: the rules of a later start |
+| `executor` `options` `control` `pace` `callbacks` `node_threads` `owning_loop` | the graph is driven, superstep by superstep |
+| `encoding` `message_ids` | what LangGraph streams, as events |
+| `checkpointer` `draft` `serializer` `store` | what LangGraph stores through |
+| `outcome` `failing_node` | what the attempt has come to |
+| **fenced** | |
+| `writer` `statements` `stores` | what is stored while a run is worked on, in groups, together with the events |
+| `settlement` `settlements` | the state that a run ends or is handed over in |
+| `epochs` | who may go on after a failover |
+| **events** | |
+| `journal` `packs` `deltas` `partials` | the log of one attempt, in memory and in the table |
+| `replay` | what has been said before, and to whom |
+| `run_reader` `thread_reader` `result` | who reads it |
+| **queue** | |
+| `admission` `admissions` `order` | a new run enters: multitask strategy, place in the thread's order, first claim |
+| `claims` `lease` `states` | claim, lease and fence: compare-and-set statements |
+| `cancel` | durable cancel and rollback |
+| `hints` `listening` | wake-ups to and from other processes |
+| `pruning` `retention` `batch` | how threads, runs and events go |
+| `many` | one statement for many of a kind |
 """
+
+from __future__ import annotations

@@ -16,36 +16,38 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from slackwater import wire
-from slackwater.budget import Budget
 from slackwater.errors import Draining
 from slackwater.graphs.config import config_of, of_a_thread
 from slackwater.graphs.snapshot import thread_facts
-from slackwater.imports import late
+from slackwater.kit import wire
+from slackwater.kit.budget import Budget
+from slackwater.kit.imports import late
+from slackwater.postgres.group_commit import IN_FLIGHT, GroupCommit
 from slackwater.postgres.lanes import lanes_of
 from slackwater.postgres.pool import Database
 from slackwater.postgres.trouble import DATABASE_TROUBLE
-from slackwater.runtime import admission, admissions, bodies, cancel, engine, queue, takeover
-from slackwater.runtime import drain as draining
-from slackwater.runtime.admission import Admitted, Limits, NewRun
-from slackwater.runtime.cancel import CancelAction, Cancelled, CancelWish
-from slackwater.runtime.follow import Follower
-from slackwater.runtime.group_commit import IN_FLIGHT, GroupCommit
-from slackwater.runtime.hints import Hints, Waker
-from slackwater.runtime.hold import Held, hold
-from slackwater.runtime.journal import BEGINNING, Event, EventId
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.outbox import NoOutbox, Outbox
-from slackwater.runtime.settlement import ThreadFacts
-from slackwater.runtime.states import Phase, StopWish
-from slackwater.runtime.sweeper import Sweeper
-from slackwater.runtime.threadlog import ThreadLog
-from slackwater.runtime.threads import NodeThreads
-from slackwater.runtime.worker import Worker
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId
+from slackwater.runtime.events.run_reader import Follower
+from slackwater.runtime.events.thread_reader import ThreadLog
+from slackwater.runtime.execution import bodies, engine
+from slackwater.runtime.execution.node_threads import NodeThreads
+from slackwater.runtime.execution.outbox import NoOutbox, Outbox
+from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.process import drain as draining
+from slackwater.runtime.process import takeover
+from slackwater.runtime.process.hold import Held, hold
+from slackwater.runtime.process.sweeper import Sweeper
+from slackwater.runtime.process.worker import Worker
+from slackwater.runtime.queue import admission, admissions, cancel, order
+from slackwater.runtime.queue.admission import Admitted, Limits, NewRun
+from slackwater.runtime.queue.cancel import CancelAction, Cancelled, CancelWish
+from slackwater.runtime.queue.hints import Hints, Waker
+from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.states import Phase, StopWish
 
 if TYPE_CHECKING:
     from slackwater.graphs.registry import Graphs
-    from slackwater.runtime.store import GatedStore, OwnedStore
+    from slackwater.runtime.execution.store import GatedStore, OwnedStore
     from slackwater.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -394,7 +396,7 @@ class Runtime:
             "error": Jsonb(facts.error) if facts.error else None,
             "clear_error": clear_error,
         }
-        await self.database.pipeline((queue.LOCK, params), (_REFRESH, params))
+        await self.database.pipeline((order.LOCK, params), (_REFRESH, params))
 
     async def _read_thread(self, thread_id: UUID, row: Mapping[str, Any]) -> ThreadFacts:
         config = config_of(
@@ -446,6 +448,6 @@ update slackwater.threads t set
   status = case when (t.status = 'error' or t.error ->> 'error' <> 'UserInterrupt') and not %(clear_error)s then 'error'
     else coalesce(%(status)s, case when t.status = 'busy' then 'idle' else t.status end) end,
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
-where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and t.fence = %(fence)s
+where t.thread_id = %(thread_id)s and not {order.THREAD_BUSY} and t.fence = %(fence)s
   and {_HEAD} is not distinct from %(head)s"""
 # Compared again: since the head was read a run may have come and gone, and one that failed leaves no other head.

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slackwater.printable import printable, printable_json
+from slackwater.kit.printable import printable, printable_json
 from slackwater.telemetry import service
 
 if TYPE_CHECKING:

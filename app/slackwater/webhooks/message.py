@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from slackwater import __version__, wire
-from slackwater.runs.models import shown
+from slackwater import __version__
+from slackwater.api.runs.models import shown
+from slackwater.kit import wire
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import signature
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from slackwater.errors import Invalid, SettingsError
-from slackwater.graphs.surface import SECRET_HEADERS
+from slackwater.project.http import SECRET_HEADERS
 from slackwater.webhooks import address
 
 _TEMPLATE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")

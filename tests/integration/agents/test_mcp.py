@@ -16,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from support.api import Api
 
-from slackwater.mcp import service, tools
+from slackwater.protocols.mcp import service, tools
 
 Connect = Callable[..., Any]
 

@@ -14,14 +14,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from slackwater.assistants import service
-from slackwater.assistants.routes import router
-from slackwater.auth.principal import LOCAL_OWNER, Principal
-from slackwater.bodies import room_for_bodies
+from slackwater.api.assistants import service
+from slackwater.api.assistants.routes import router
 from slackwater.graphs.registry import Graphs
-from slackwater.http import install_error_handlers
+from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.postgres.pool import Database
 from slackwater.settings import Settings
+from slackwater.web.bodies import room_for_bodies
+from slackwater.web.http import install_error_handlers
 
 GRAPHS = '''
 import operator

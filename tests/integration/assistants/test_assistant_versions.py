@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from slackwater.assistants.service import system_id
+from slackwater.api.assistants.service import system_id
 from slackwater.postgres.pool import Database
 
 Client = Callable[..., httpx.AsyncClient]

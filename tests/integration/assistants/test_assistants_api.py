@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from slackwater.assistants import service
+from slackwater.api.assistants import service
 
 Client = Callable[..., httpx.AsyncClient]
 

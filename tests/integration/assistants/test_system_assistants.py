@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from slackwater.assistants import service
-from slackwater.assistants.models import AssistantCreate
-from slackwater.auth.principal import Principal
+from slackwater.api.assistants import service
+from slackwater.api.assistants.models import AssistantCreate
 from slackwater.errors import Invalid, NotFound
+from slackwater.identity.principal import Principal
 from slackwater.postgres.pool import Database
 
 Load = Replica = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 from support.command import Answer, run_command
 from support.login import Login
 
-from slackwater.auth.keys import new_key
+from slackwater.identity.keys import new_key
 
 GRAPH = """
 from typing import TypedDict

@@ -14,11 +14,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.login import Login
 
-from slackwater.auth.keys import new_key
 from slackwater.aws import clients, secrets
 from slackwater.aws.database import conninfo_of
 from slackwater.aws.secrets import SecretConninfo, SecretError, with_secret_keys
 from slackwater.errors import SchemaError
+from slackwater.identity.keys import new_key
 from slackwater.postgres import schema
 from slackwater.postgres.conninfo import connect, resolve
 from slackwater.postgres.pool import Database

@@ -14,7 +14,7 @@ import pytest
 from support.api import Api
 from support.login import Login
 
-from slackwater.auth.keys import new_key
+from slackwater.identity.keys import new_key
 from slackwater.main import create_app
 from slackwater.settings import Settings
 

@@ -19,7 +19,7 @@ import pytest
 from slackwater.aws import clients
 from slackwater.aws.wakeups import BODY, FunctionWaker, QueueWaker, this_function, waker_of
 from slackwater.postgres.pool import Database
-from slackwater.runtime.hints import MAX_WAKES, Hints, WakeError
+from slackwater.runtime.queue.hints import MAX_WAKES, Hints, WakeError
 from slackwater.settings import Settings
 
 
@@ -73,12 +73,12 @@ async def test_a_queue_that_is_not_there_is_a_warning(
         hints.give()
         await hints.sent(5)
 
-    [record] = [record for record in caplog.records if record.name == "slackwater.runtime.hints"]
+    [record] = [record for record in caplog.records if record.name == "slackwater.runtime.queue.hints"]
     assert (record.__dict__["event"], record.__dict__["runs"]) == ("wake.lost", 1)
     # AND the next one is tried again
     hints.give()
     await hints.sent(5)
-    assert len([r for r in caplog.records if r.name == "slackwater.runtime.hints"]) == 2
+    assert len([r for r in caplog.records if r.name == "slackwater.runtime.queue.hints"]) == 2
 
 
 async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from support.command import Answer
 
 from slackwater import __version__
-from slackwater.auth.keys import ApiKey, find_owner
+from slackwater.identity.keys import ApiKey, find_owner
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.command import Answer
 
-from slackwater.auth.keys import new_key
+from slackwater.identity.keys import new_key
 
 GRAPH = """
 from typing import TypedDict

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from support.server import fleet_of
 
-from slackwater.garbage import YOUNG
+from slackwater.kit.garbage import YOUNG
 
 PROJECT = """
 import gc

@@ -15,12 +15,13 @@ from psycopg.types.json import Jsonb
 from support.command import Answer
 from support.server import LEASE_SECONDS, fleet_of
 
-from slackwater.assistants.service import system_id
-from slackwater.ids import uuid7
+from slackwater.api.assistants.service import system_id
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import admission, settlement
-from slackwater.runtime.admission import NewRun
-from slackwater.runtime.states import Stopped
+from slackwater.runtime.fenced import settlement
+from slackwater.runtime.queue import admission
+from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.states import Stopped
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 GONE = "elsewhere:1:dead"

@@ -19,7 +19,7 @@ from support.command import SLACKWATER, Answer, run_command, settings_only
 from support.server import fleet_of
 
 from slackwater.errors import ExitCode, SettingsError
-from slackwater.listener import listen
+from slackwater.web.listener import listen
 
 GRAPH = """
 from typing import TypedDict

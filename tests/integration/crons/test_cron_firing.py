@@ -15,10 +15,10 @@ import pytest
 from psycopg import OperationalError
 from support.api import Api
 
-from slackwater.assistants.service import system_id
-from slackwater.crons import fire
-from slackwater.crons.fire import fire_due
-from slackwater.crons.queries import ABANDONED_SECONDS
+from slackwater.api.assistants.service import system_id
+from slackwater.api.crons import fire
+from slackwater.api.crons.fire import fire_due
+from slackwater.api.crons.queries import ABANDONED_SECONDS
 from slackwater.postgres.pool import Database
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater_lambda.tasks import Sweep, begin

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from support.api import Api
 
-from slackwater.assistants.service import system_id
-from slackwater.graphs.expiry import ThreadTtl
-from slackwater.ids import uuid7
+from slackwater.api.assistants.service import system_id
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import pruning
+from slackwater.project.ttl import ThreadTtl
+from slackwater.runtime.queue import pruning
 
 YEARLY = {"assistant_id": "echo", "schedule": "0 5 1 1 *", "input": {"text": "c"}}
 

@@ -15,7 +15,7 @@ import pytest
 
 from slackwater.errors import GraphBroken, SettingsError
 from slackwater.graphs.registry import Graphs
-from slackwater.imports import in_turn
+from slackwater.kit.imports import in_turn
 
 GRAPH = """
 import time

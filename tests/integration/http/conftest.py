@@ -13,7 +13,7 @@ import httpx
 import pytest
 from support.api import Api
 
-from slackwater.auth.keys import ApiKey, new_key
+from slackwater.identity.keys import ApiKey, new_key
 from slackwater.main import create_app
 from slackwater.settings import Settings
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from support.api import Api, shape_of
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 
 TABLES = (
     "slackwater.assistants",

@@ -9,7 +9,7 @@ import pytest
 from support.api import Api, shape_of
 from support.socket import connect
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 
 OPEN = {"/", "/ok", "/info", "/health", "/ready"}
 

@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from websockets.asyncio.client import connect
 
-from slackwater import connection
-from slackwater.connection import HEAD_BYTES, Connection
+from slackwater.web import connection
+from slackwater.web.connection import HEAD_BYTES, Connection
 
 HEAD = b"GET /%d HTTP/1.1\r\nhost: localhost\r\n"
 

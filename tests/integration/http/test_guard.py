@@ -14,7 +14,7 @@ import pytest
 from support.api import Api
 from support.server import ServerProcess, fleet_of
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 

@@ -12,8 +12,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from support.api import Api
 
-from slackwater.crons.fire import fire_due
-from slackwater.reserved import RUN_KEYS
+from slackwater.api.crons.fire import fire_due
+from slackwater.kit.reserved import RUN_KEYS
 
 GRAPHS = """
 import json

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support.api import Api
 
-from slackwater import http as app_http
-from slackwater.bodies import MAX_VALUES
-from slackwater.ids import uuid7
+from slackwater.api.runs import queries
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runs import queries
+from slackwater.web import http as app_http
+from slackwater.web.bodies import MAX_VALUES
 
 
 def held(api: Api) -> int:
@@ -89,8 +89,8 @@ async def test_a_body_that_trickles_in_is_given_up(api: Api, monkeypatch: pytest
 async def test_a_caller_who_fills_the_room_for_bodies_leaves_some_to_others(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slackwater.bodies.WAIT_SECONDS", 0.1)
-    monkeypatch.setattr("slackwater.bodies.MAX_VALUES", 100)
+    monkeypatch.setattr("slackwater.web.bodies.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("slackwater.web.bodies.MAX_VALUES", 100)
     async with serve(names=("maria", "lee"), max_body_bytes=10_000) as api:
         maria, lee = api.client("maria"), api.client("lee")
         more = asyncio.Event()
@@ -116,7 +116,7 @@ async def test_a_caller_who_fills_the_room_for_bodies_leaves_some_to_others(
 async def test_large_answers_that_nobody_reads_have_a_room_of_their_own(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slackwater.bodies.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("slackwater.web.bodies.WAIT_SECONDS", 0.1)
     monkeypatch.setattr(app_http, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(app_http, "LARGE_BYTES", 10_000)
     monkeypatch.setattr(app_http, "PIECE_BYTES", 1000)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from slackwater.graphs.registry import Graphs
+from slackwater.runtime.process.signals import StopSignals
 from slackwater.runtime.runtime import Runtime
-from slackwater.signals import StopSignals
 
 
 async def test_nothing_is_claimed_before_it_is_known_how_to_stop(

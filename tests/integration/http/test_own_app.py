@@ -254,7 +254,7 @@ app = Starlette(lifespan=lifespan)
         {"app": "./web.py:app"}, app, grace_seconds=2, drain_reserve_seconds=0.6, hard_reserve_seconds=0.5
     ) as api:
         stopping = api.services.stopping
-    assert [record.event for record in caplog.records if record.name == "slackwater.front.custom"] == [
+    assert [record.event for record in caplog.records if record.name == "slackwater.web.front.custom"] == [
         "custom.overrun"
     ]
     assert stopping.budget is not None
@@ -278,7 +278,7 @@ app = Starlette(lifespan=lifespan)
 """
     async with own({"app": "./web.py:app"}, app) as api:
         pass
-    assert [record.event for record in caplog.records if record.name == "slackwater.front.custom"] == [
+    assert [record.event for record in caplog.records if record.name == "slackwater.web.front.custom"] == [
         "custom.failed"
     ]
     assert api.services.database.pool.closed

@@ -11,8 +11,8 @@ import pytest
 from support.api import Api
 from support.receiver import HANG, Receiver, receiver
 
-from slackwater.crons.fire import fire_due
-from slackwater.runtime.outbox import NoOutbox
+from slackwater.api.crons.fire import fire_due
+from slackwater.runtime.execution.outbox import NoOutbox
 from slackwater.webhooks.delivery import AT_A_TIME, OF_ONE_OWNER, Deliveries
 from slackwater.webhooks.policy import Policy
 

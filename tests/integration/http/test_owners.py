@@ -11,7 +11,7 @@ import httpx
 import pytest
 from support.api import Api
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 
 PUBLIC = {"GET /", "GET /ok", "GET /info", "GET /health", "GET /ready"}
 

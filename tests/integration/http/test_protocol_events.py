@@ -14,15 +14,15 @@ import orjson
 import pytest
 from support.api import Api
 
-from slackwater import wire
-from slackwater.ids import uuid7
-from slackwater.protocol import streaming
-from slackwater.protocol.feed import Feed
-from slackwater.protocol.subscription import CHANNELS, Subscription
-from slackwater.protocol.translation import SPAN
-from slackwater.runs import bounds as limits
-from slackwater.runs.bounds import Bounds
-from slackwater.runtime.follow import StreamCut
+from slackwater.api.runs import bounds as limits
+from slackwater.api.runs.bounds import Bounds
+from slackwater.kit import wire
+from slackwater.kit.ids import uuid7
+from slackwater.protocols.events import streaming
+from slackwater.protocols.events.feed import Feed
+from slackwater.protocols.events.subscription import CHANNELS, Subscription
+from slackwater.protocols.events.translation import SPAN
+from slackwater.runtime.events.run_reader import StreamCut
 
 ALL = Subscription(frozenset(CHANNELS))
 

@@ -11,7 +11,7 @@ import pytest
 from support.api import Api
 from support.socket import SocketClient, connect
 
-from slackwater.protocol.subscription import SUBSCRIPTIONS_MAX
+from slackwater.protocols.events.subscription import SUBSCRIPTIONS_MAX
 
 ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"]
 

@@ -11,7 +11,7 @@ from langgraph.store.base import PutOp, SearchOp
 from support.api import Api
 
 from slackwater.errors import SettingsError
-from slackwater.runtime.store import GatedStore, label_of
+from slackwater.runtime.execution.store import GatedStore, label_of
 
 PLACE = {"namespace": ["docs", "a"], "key": "k"}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from support.api import Api
 
-from slackwater.auth.principal import Principal
+from slackwater.api.runs import service
+from slackwater.api.runs.models import RunCreate
 from slackwater.errors import RunsDisabled
-from slackwater.runs import service
-from slackwater.runs.models import RunCreate
+from slackwater.identity.principal import Principal
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 ORIGIN = {"origin": "http://localhost:5173"}

@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from support.api import Api
 
-from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.queue.cancel import CancelAction
 
 ECHO = {"assistant_id": "echo", "input": {"text": "a"}}
 FACTORY = {"assistant_id": "factory", "input": {"text": "b"}, "config": {"configurable": {"flavor": "sour"}}}

@@ -17,9 +17,9 @@ import pytest
 from support.api import Api
 from support.receiver import HANG, Receiver, receiver
 
-from slackwater.budget import Budget
+from slackwater.kit.budget import Budget
 from slackwater.postgres.pool import Database
-from slackwater.runtime.outbox import NoOutbox
+from slackwater.runtime.execution.outbox import NoOutbox
 from slackwater.webhooks import delivery
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from slackwater.delivery import SCOPE_KEY, Delivery
+from slackwater.kit.wire import ANSWER_BYTES, escaped_size
 from slackwater.services import Services
-from slackwater.wire import ANSWER_BYTES, escaped_size
+from slackwater.web.delivery import SCOPE_KEY, Delivery
 
 
 class Holds:

@@ -15,7 +15,7 @@ from conftest import Start
 from gateway import Gateway, Holds
 from mcp import Client
 
-from slackwater.mcp import routes
+from slackwater.protocols.mcp import routes
 
 
 @pytest.fixture

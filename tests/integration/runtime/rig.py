@@ -17,17 +17,17 @@ from uuid import UUID
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from slackwater.budget import Budget
 from slackwater.graphs.registry import Graphs
-from slackwater.ids import uuid7
+from slackwater.kit.budget import Budget
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import settlements
-from slackwater.runtime.admission import Admitted, NewRun
-from slackwater.runtime.cancel import CancelAction, Cancelled
-from slackwater.runtime.collector import Collector
-from slackwater.runtime.follow import RunGone, StreamCut
-from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
-from slackwater.runtime.packs import unpacked
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.events.packs import unpacked
+from slackwater.runtime.events.result import Collector
+from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.fenced import settlements
+from slackwater.runtime.queue.admission import Admitted, NewRun
+from slackwater.runtime.queue.cancel import CancelAction, Cancelled
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 

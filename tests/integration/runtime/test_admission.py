@@ -11,9 +11,9 @@ from helm import Helm
 from rig import Fleet, Process, new_run
 
 from slackwater.errors import Draining, NotFound, ThreadBusy
-from slackwater.ids import uuid7
-from slackwater.runtime.admission import Admitted, RunForgotten
-from slackwater.runtime.cancel import CancelAction
+from slackwater.kit.ids import uuid7
+from slackwater.runtime.queue.admission import Admitted, RunForgotten
+from slackwater.runtime.queue.cancel import CancelAction
 
 
 async def reached(hold: object) -> None:

@@ -14,11 +14,11 @@ from helm import Helm
 from psycopg.types.json import Jsonb
 from rig import Fleet, Process, fleet_on, new_run
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
-from slackwater.runtime import admission, admissions, claims
-from slackwater.runtime.admission import UNLIMITED, NewRun
-from slackwater.runtime.many import dumped
+from slackwater.runtime.queue import admission, admissions, claims
+from slackwater.runtime.queue.admission import UNLIMITED, NewRun
+from slackwater.runtime.queue.many import dumped
 from tests.support.proxy import proxied
 
 SAID: dict[str, Any] = {

@@ -11,11 +11,11 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process, new_run
 
+from slackwater.api.runs import service
+from slackwater.api.runs.service import BULK_REASON
 from slackwater.errors import NotFound
 from slackwater.postgres.pool import Database
-from slackwater.runs import service
-from slackwater.runs.service import BULK_REASON
-from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.queue.cancel import CancelAction
 
 LATER = 3600.0
 
@@ -102,7 +102,8 @@ async def test_what_is_cancelled_together_ends_as_if_each_had_been_alone(
 
 
 @pytest.mark.parametrize(
-    "locked", ["slackwater.threads where thread_id", "slackwater.runs where kind = 'run' and thread_id"]
+    "locked",
+    ["slackwater.threads where thread_id", "slackwater.runs where kind = 'run' and thread_id"],
 )
 async def test_a_row_that_somebody_has_locked_delays_its_own_thread_only(fleet: Fleet, locked: str) -> None:
     here = await fleet.start(max_concurrent_runs=0)

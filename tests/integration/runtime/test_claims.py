@@ -14,13 +14,13 @@ from helm import Helm
 from psycopg import errors
 from rig import BRISK, OWNER, Fleet, Process, new_run
 
-from slackwater.ids import uuid7
+from slackwater.api.runs import queries
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.shares import Shares
-from slackwater.runs import queries
-from slackwater.runtime import claims
-from slackwater.runtime.cancel import CancelAction
-from slackwater.runtime.hold import ThreadHeld
-from slackwater.runtime.states import Outcome
+from slackwater.runtime.process.hold import ThreadHeld
+from slackwater.runtime.queue import claims
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.states import Outcome
 
 
 async def reached(hold: object) -> None:
@@ -436,8 +436,8 @@ async def test_a_run_that_is_stopped_before_its_first_turn_is_settled_all_the_sa
         )
         attempt = process.runtime.worker.begin(claimed)
         cancel = asyncio.create_task(process.cancel(run["thread_id"], run["run_id"], action=action))
-        from slackwater.runtime.cancel import CancelWish
-        from slackwater.runtime.states import StopWish
+        from slackwater.runtime.queue.cancel import CancelWish
+        from slackwater.runtime.queue.states import StopWish
 
         attempt.stop(StopWish.CANCEL, CancelWish(action, "at once"))
         await cancel

@@ -12,17 +12,19 @@ from helm import Helm, Hold
 from psycopg.errors import LockNotAvailable
 from rig import Fleet, Process, settle_alone
 
-from slackwater.budget import Budget
 from slackwater.errors import LeaseLost
-from slackwater.graphs.expiry import ThreadTtl
-from slackwater.ids import uuid7
+from slackwater.kit.budget import Budget
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import claims, execution, executor, outcome, pruning, settlement
-from slackwater.runtime.attempt import Attempt
-from slackwater.runtime.cancel import CancelAction, CancelWish
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.statements import REQUIRE_OWNED
-from slackwater.runtime.states import Outcome, Stopped, StopWish
+from slackwater.project.ttl import ThreadTtl
+from slackwater.runtime.execution import executor, loaded, outcome
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.fenced import settlement
+from slackwater.runtime.fenced.statements import REQUIRE_OWNED
+from slackwater.runtime.queue import claims, pruning
+from slackwater.runtime.queue.cancel import CancelAction, CancelWish
+from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.states import Outcome, Stopped, StopWish
 
 DELAY = 0.3
 
@@ -401,7 +403,7 @@ async def test_ids_of_a_run_come_after_the_head_that_it_found(
     await fleet.ended(first["run_id"])
     head = (await fleet.row(first["run_id"]))["last_checkpoint_id"]
     passed: list[str] = []
-    monkeypatch.setattr(execution, "advance_past", passed.append)
+    monkeypatch.setattr(loaded, "advance_past", passed.append)
 
     second = (await process.admit("line", thread_id=first["thread_id"])).row
 

@@ -16,7 +16,7 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process, Told
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 
 CUTS = int(os.environ.get("SLACKWATER_CUTS", "1"))

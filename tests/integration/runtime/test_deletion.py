@@ -11,11 +11,11 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from slackwater.auth.principal import Principal
+from slackwater.api.runs import service
+from slackwater.api.threads import service as threads
 from slackwater.errors import NotFound
-from slackwater.runs import service
-from slackwater.runtime import attempt as module
-from slackwater.threads import service as threads
+from slackwater.identity.principal import Principal
+from slackwater.runtime.execution import attempt as module
 
 SWIFT = {"poll_seconds": 0.1}
 

@@ -25,7 +25,7 @@ FAILING = {
 async def test_every_error_says_which_node_it_comes_from(
     fleet: Fleet, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "slackwater.runtime.outcome")
+    caplog.set_level(logging.WARNING, "slackwater.runtime.execution.outcome")
     runs = {graph: (await process.admit(f"failing_{graph}", {"log": []})).row for graph in FAILING}
     rows = {graph: await fleet.ended(run["run_id"]) for graph, run in runs.items()}
     said = {graph: (row["error"]["error"], row["error"].get("node")) for graph, row in rows.items()}

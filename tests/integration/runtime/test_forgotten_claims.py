@@ -12,12 +12,12 @@ from helm import Helm
 from psycopg.types.json import Jsonb
 from rig import Fleet, new_run
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
-from slackwater.runtime import admission, claims
-from slackwater.runtime.journal import EventId
-from slackwater.runtime.states import Outcome
+from slackwater.runtime.events.journal import EventId
+from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue.states import Outcome
 from tests.support.replication import Replication, replicated
 
 LEAP = 10_000

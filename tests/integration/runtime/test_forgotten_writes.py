@@ -16,7 +16,7 @@ from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on, settle_
 from slackwater.errors import RunOver
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
-from slackwater.runtime.writer import Forgotten
+from slackwater.runtime.fenced.writer import Forgotten
 from tests.support.replication import Replication, replicated
 
 SETTINGS = {**BRISK, "lease_seconds": 60.0}

@@ -16,18 +16,18 @@ from langgraph.checkpoint.base import empty_checkpoint
 from psycopg import OperationalError
 
 from slackwater.errors import LeaseLost
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
+from slackwater.postgres import group_commit
 from slackwater.postgres.arrays import IntArray
+from slackwater.postgres.group_commit import GroupCommit, Kind
 from slackwater.postgres.lanes import Prepare
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.prepared import HotStatement
-from slackwater.runtime import group_commit
-from slackwater.runtime.group_commit import GroupCommit, Kind
-from slackwater.runtime.journal import Journal
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.saver import RunSaver
-from slackwater.runtime.stores import STORE
-from slackwater.runtime.writer import Forgotten
+from slackwater.runtime.events.journal import Journal
+from slackwater.runtime.execution.checkpointer import RunSaver
+from slackwater.runtime.fenced.stores import STORE
+from slackwater.runtime.fenced.writer import Forgotten
+from slackwater.runtime.queue.lease import Lease
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """
@@ -165,7 +165,8 @@ async def test_what_many_say_in_one_turn_is_one_statement_and_each_knows_what_it
     for saver, checkpoint_id in zip(savers, ids, strict=True):
         assert await stored(watched, saver) == WHOLE
         row = await watched.fetch_one(
-            "select input_applied, input_step from slackwater.runs where run_id = %s", [saver.lease.run_id]
+            "select input_applied, input_step from slackwater.runs where run_id = %s",
+            [saver.lease.run_id],
         )
         assert row == {"input_applied": True, "input_step": -1}
         assert (saver.head_id, saver.input_applied, saver.journal.unwritten) == (checkpoint_id, True, 0)

@@ -12,12 +12,12 @@ from helm import Helm, Hold
 from psycopg import OperationalError
 from rig import Fleet, Process
 
-from slackwater.runtime import writer
-from slackwater.runtime.attempt import Attempt
-from slackwater.runtime.claims import ClaimedRun
-from slackwater.runtime.group_commit import GroupCommit
-from slackwater.runtime.states import Outcome
-from slackwater.runtime.worker import Worker
+from slackwater.postgres.group_commit import GroupCommit
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.fenced import writer
+from slackwater.runtime.process.worker import Worker
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.states import Outcome
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from slackwater.postgres.pool import Database
-from slackwater.runtime.hints import Hints
+from slackwater.runtime.queue.hints import Hints
 
 
 @pytest.fixture

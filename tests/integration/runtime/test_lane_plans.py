@@ -19,7 +19,7 @@ from slackwater.postgres.arrays import Array, JsonbArray, TextArray
 from slackwater.postgres.pool import BoundedConnection, Database
 from slackwater.postgres.prepared import HotStatement, encoded
 from slackwater.postgres.shares import Shares
-from slackwater.runtime import claims
+from slackwater.runtime.queue import claims
 
 ROWS = 10_000
 WAITING = ROWS // 2

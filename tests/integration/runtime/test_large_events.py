@@ -12,9 +12,9 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from slackwater.runtime.follow import ROUND_BYTES
-from slackwater.runtime.journal import BATCH_BYTES, BEGINNING, Ending, EventId, Journal
-from slackwater.runtime.threadlog import RUN_DONE
+from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, Ending, EventId, Journal
+from slackwater.runtime.events.run_reader import ROUND_BYTES
+from slackwater.runtime.events.thread_reader import RUN_DONE
 
 SIZE = 300_000
 COUNT = 40

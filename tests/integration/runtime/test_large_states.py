@@ -12,12 +12,12 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process
 
-from slackwater.a2a import queries as tasks
-from slackwater.runs import queries as runs
-from slackwater.runtime.collector import Collector
-from slackwater.runtime.deltas import DELTA_OF
-from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
-from slackwater.runtime.threadlog import RUN_DONE
+from slackwater.api.runs import queries as runs
+from slackwater.protocols.a2a import queries as tasks
+from slackwater.runtime.events.deltas import DELTA_OF
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.events.result import Collector
+from slackwater.runtime.events.thread_reader import RUN_DONE
 
 LINES = [f"{n:04} " + "slack water é" * 3 for n in range(400)]
 GIVEN = {"log": LINES}

@@ -14,8 +14,8 @@ from helm import Helm
 from langgraph.checkpoint.base import id as generator
 from rig import Fleet, Process, Told
 
-from slackwater.ids import uuid7
-from slackwater.runtime import executor
+from slackwater.kit.ids import uuid7
+from slackwater.runtime.execution import executor
 
 
 async def reached(hold: object) -> None:
@@ -242,9 +242,9 @@ async def test_the_end_that_a_dead_process_has_stored_but_not_said_is_said(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr("slackwater.runtime.writer.EVENT_FLUSH_SECONDS", 60)
-        patch.setattr("slackwater.runtime.writer.Writer.hold_to_the_end", lambda _: None)
-        patch.setattr("slackwater.runtime.settlements.end", never)
+        patch.setattr("slackwater.runtime.fenced.writer.EVENT_FLUSH_SECONDS", 60)
+        patch.setattr("slackwater.runtime.fenced.writer.Writer.hold_to_the_end", lambda _: None)
+        patch.setattr("slackwater.runtime.fenced.settlements.end", never)
         dying = await fleet.start(linked=True)
         run = (await dying.admit("line", durability=durability, **options)).row
         await asyncio.wait_for(ended.wait(), 5)

@@ -17,8 +17,8 @@ from helm import Helm
 from psycopg.rows import dict_row
 from rig import BRISK, Fleet, Process
 
-from slackwater.runtime import blocked_loop
-from slackwater.runtime.states import Outcome
+from slackwater.runtime.process import blocked_loop
+from slackwater.runtime.queue.states import Outcome
 
 SHORT = {**BRISK, "lease_seconds": 1.2}
 HELD_UP_SECONDS = 2.5

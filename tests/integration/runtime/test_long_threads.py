@@ -17,17 +17,17 @@ from helm import Helm
 from plans import believe, pages
 from rig import ASSISTANT, OWNER, Fleet, Process
 
-from slackwater.a2a import queries as tasks
-from slackwater.ids import uuid7
+from slackwater.api.runs import queries as runs
+from slackwater.api.threads import queries as threads
+from slackwater.api.threads.models import ThreadSearch
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.protocol import queries as protocol
-from slackwater.runs import queries as runs
-from slackwater.runtime import takeover
-from slackwater.runtime.admission import ThreadBusy
-from slackwater.runtime.batch import Batch
-from slackwater.runtime.journal import EventId
-from slackwater.threads import queries as threads
-from slackwater.threads.models import ThreadSearch
+from slackwater.protocols.a2a import queries as tasks
+from slackwater.protocols.events import queries as protocol
+from slackwater.runtime.events.journal import EventId
+from slackwater.runtime.process import takeover
+from slackwater.runtime.queue.admission import ThreadBusy
+from slackwater.runtime.queue.batch import Batch
 
 SHORT, LONG = 5, 5000
 """Runs that a thread has had. Each has stored two checkpoints of the thread and one of a subgraph."""

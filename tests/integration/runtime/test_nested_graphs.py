@@ -8,7 +8,7 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from slackwater.runtime.states import StopWish
+from slackwater.runtime.queue.states import StopWish
 
 IN = ["in_1", "in_2", "in_3"]
 

@@ -13,14 +13,15 @@ from helm import Helm
 from rig import OWNER, Fleet, Process
 
 from slackwater.postgres.pool import Database
-from slackwater.runtime import deltas, writer
-from slackwater.runtime import follow as following
-from slackwater.runtime import journal as journals
-from slackwater.runtime.deltas import PARTIAL
-from slackwater.runtime.journal import BEGINNING, Event, EventId, event_of
-from slackwater.runtime.packs import DELTA, PACK
-from slackwater.runtime.partials import Partials
-from slackwater.runtime.threadlog import RUN_DONE
+from slackwater.runtime.events import deltas
+from slackwater.runtime.events import journal as journals
+from slackwater.runtime.events import run_reader as following
+from slackwater.runtime.events.deltas import PARTIAL
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId, event_of
+from slackwater.runtime.events.packs import DELTA, PACK
+from slackwater.runtime.events.partials import Partials
+from slackwater.runtime.events.thread_reader import RUN_DONE
+from slackwater.runtime.fenced import writer
 
 TALK = {"stream_mode": ["values", "messages"]}
 

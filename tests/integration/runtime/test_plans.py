@@ -13,18 +13,19 @@ import pytest
 from plans import believe, examined, read_whole
 from rig import Fleet, new_run
 
-from slackwater.crons import queries as crons
-from slackwater.ids import uuid7
+from slackwater.api.crons import queries as crons
+from slackwater.api.threads import queries as threads
+from slackwater.api.threads.models import ThreadSearch
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.shares import Shares
-from slackwater.runtime import admissions, claims, retention, settlements
-from slackwater.runtime.admission import UNLIMITED, parameters
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.many import dumped
-from slackwater.runtime.settlement import ThreadFacts
-from slackwater.runtime.states import RunStatus, Stopped
-from slackwater.threads import queries as threads
-from slackwater.threads.models import ThreadSearch
+from slackwater.runtime.fenced import settlements
+from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.queue import admissions, claims, retention
+from slackwater.runtime.queue.admission import UNLIMITED, parameters
+from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.many import dumped
+from slackwater.runtime.queue.states import RunStatus, Stopped
 from slackwater.webhooks import queries as webhooks
 
 THREADS = 20_000

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import queue
+from slackwater.runtime.queue import order
 
 THREAD = UUID(int=1)
 
@@ -43,7 +43,7 @@ async def _add(
 
 async def _promote(database: Database) -> list[dict[str, object]]:
     whose = {"thread_id": THREAD, "owner": "local"}
-    _, changed = await database.pipeline((queue.LOCK, whose), (queue.PROMOTE, whose))
+    _, changed = await database.pipeline((order.LOCK, whose), (order.PROMOTE, whose))
     return changed
 
 
@@ -91,6 +91,6 @@ async def test_another_owner_neither_locks_nor_promotes(database: Database) -> N
     await _add(database, "first")
     whose = {"thread_id": THREAD, "owner": "somebody else"}
 
-    locked, changed = await database.pipeline((queue.LOCK, whose), (queue.PROMOTE, whose))
+    locked, changed = await database.pipeline((order.LOCK, whose), (order.PROMOTE, whose))
 
     assert (locked, changed, await _ready(database)) == ([], [], [])

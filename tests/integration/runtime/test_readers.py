@@ -12,12 +12,12 @@ import pytest
 from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process
 
-from slackwater.runs import queries
-from slackwater.runtime import follow as following
-from slackwater.runtime import journal as journals
-from slackwater.runtime.cancel import READER_GONE, CancelAction
-from slackwater.runtime.follow import RunGone, StreamCut
-from slackwater.runtime.journal import BEGINNING, Event, EventId
+from slackwater.api.runs import queries
+from slackwater.runtime.events import journal as journals
+from slackwater.runtime.events import run_reader as following
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId
+from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.queue.cancel import READER_GONE, CancelAction
 
 
 async def reached(hold: object) -> None:

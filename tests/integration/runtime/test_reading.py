@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 
 from slackwater.postgres.pool import Database
-from slackwater.runtime.saver import PooledSaver
+from slackwater.runtime.execution.checkpointer import PooledSaver
 
 
 async def test_a_checkpoint_is_read_while_every_thread_is_taken(database: Database) -> None:

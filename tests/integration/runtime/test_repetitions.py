@@ -11,15 +11,16 @@ import pytest
 from helm import Helm
 from rig import OWNER, Fleet, Process, fleet_on, new_run
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import admission, claims, settlement, settlements
-from slackwater.runtime.cancel import CancelAction
-from slackwater.runtime.claims import ClaimedRun
-from slackwater.runtime.hold import ThreadHeld
-from slackwater.runtime.journal import Event, EventId
-from slackwater.runtime.settlement import Settled, ThreadFacts
-from slackwater.runtime.states import RunStatus, Stopped
+from slackwater.runtime.events.journal import Event, EventId
+from slackwater.runtime.fenced import settlement, settlements
+from slackwater.runtime.fenced.settlement import Settled, ThreadFacts
+from slackwater.runtime.process.hold import ThreadHeld
+from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.states import RunStatus, Stopped
 from tests.support.proxy import proxied
 
 ASKS = ThreadFacts("interrupted", b'{"log": ["second"]}', {"task": [{"id": "question"}]})

@@ -13,8 +13,8 @@ from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process, new_run
 
 from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble
-from slackwater.runtime import listening
-from slackwater.runtime.admission import Overtaken
+from slackwater.runtime.queue import listening
+from slackwater.runtime.queue.admission import Overtaken
 from tests.support.proxy import Proxy, proxied
 
 READ_ONLY = "set default_transaction_read_only = on"

@@ -12,13 +12,13 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.types import ERROR
 
 from slackwater.errors import LeaseLost
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
+from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
-from slackwater.runtime import writer as writers
-from slackwater.runtime.group_commit import GroupCommit
-from slackwater.runtime.journal import Journal
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.saver import RunSaver
+from slackwater.runtime.events.journal import Journal
+from slackwater.runtime.execution.checkpointer import RunSaver
+from slackwater.runtime.fenced import writer as writers
+from slackwater.runtime.queue.lease import Lease
 from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"

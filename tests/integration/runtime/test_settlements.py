@@ -12,13 +12,14 @@ from faces import everything, face
 from helm import Helm
 from rig import Fleet, fleet_on, new_run
 
+from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database, Row
-from slackwater.runtime import admission, claims, settlement, settlements
-from slackwater.runtime.claims import ClaimedRun
-from slackwater.runtime.group_commit import GroupCommit
-from slackwater.runtime.journal import Event, EventId
-from slackwater.runtime.settlement import End, HandOver, Settled, ThreadFacts
-from slackwater.runtime.states import RunStatus, Stopped
+from slackwater.runtime.events.journal import Event, EventId
+from slackwater.runtime.fenced import settlement, settlements
+from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts
+from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.states import RunStatus, Stopped
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 from tests.support.proxy import proxied

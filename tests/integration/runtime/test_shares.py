@@ -14,12 +14,12 @@ from helm import Helm
 from rig import BRISK, Fleet, Process, new_run
 
 from slackwater.errors import TooManyRuns
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.postgres.shares import OWNERS, Shares
-from slackwater.runtime import admission, claims
-from slackwater.runtime.admission import Limits
-from slackwater.runtime.claims import ClaimedRun
+from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue.admission import Limits
+from slackwater.runtime.queue.claims import ClaimedRun
 
 OPTIONS: dict[str, Any] = {"worker": "w", "graphs": ["line"], "lease_seconds": 60.0}
 

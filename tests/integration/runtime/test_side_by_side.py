@@ -12,7 +12,7 @@ from helm import Helm, Hold
 from langchain_core.runnables import RunnableConfig
 from rig import Fleet, Process
 
-from slackwater.runtime import drain as draining
+from slackwater.runtime.process import drain as draining
 
 BUDGET = {"drain_reserve": 1.0, "hard_reserve": 0.3}
 

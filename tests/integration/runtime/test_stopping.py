@@ -14,13 +14,13 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from slackwater.budget import Budget
 from slackwater.errors import ExitCode
-from slackwater.runtime import claims
-from slackwater.runtime import drain as draining
-from slackwater.runtime.journal import Ending
-from slackwater.runtime.states import Outcome, Phase
-from slackwater.stopping import Stopping
+from slackwater.kit.budget import Budget
+from slackwater.runtime.events.journal import Ending
+from slackwater.runtime.process import drain as draining
+from slackwater.runtime.process.stopping import Stopping
+from slackwater.runtime.queue import claims
+from slackwater.runtime.queue.states import Outcome, Phase
 
 SHORT = {"drain_reserve": 0.6, "hard_reserve": 0.3}
 
@@ -365,7 +365,7 @@ async def test_deferred_runs_are_given_away_right_before_the_process_is_gone(
     hold = helm.hold_sync("s")
     run = (await process.admit("sync_line")).row
     await asyncio.to_thread(hold.reached.wait, 5)
-    stopping = stopping_of(process, grace_seconds=1.0)
+    stopping = stopping_of(process, grace_seconds=3.0)
     left: list[str] = []
 
     async def leave() -> None:
@@ -389,8 +389,8 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
 ) -> None:
     stopping = stopping_of(process)
     codes: list[ExitCode] = []
-    monkeypatch.setattr("slackwater.stopping.os._exit", codes.append)
-    monkeypatch.setattr("slackwater.stopping.OVERRUN_SECONDS", 0.0)
+    monkeypatch.setattr("slackwater.runtime.process.stopping.os._exit", codes.append)
+    monkeypatch.setattr("slackwater.runtime.process.stopping.OVERRUN_SECONDS", 0.0)
     # GIVEN a loop that a node blocks
     stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
     time.sleep(0.3)  # noqa: ASYNC251
@@ -447,9 +447,9 @@ def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch:
         codes.append(code)
         left.set()
 
-    monkeypatch.setattr("slackwater.stopping.os._exit", leave)
+    monkeypatch.setattr("slackwater.runtime.process.stopping.os._exit", leave)
     # Its pipe is full: who writes to it, and who wants to, waits for its reader.
-    monkeypatch.setattr("slackwater.stopping.log.error", lambda *_, **__: free.wait(10))
+    monkeypatch.setattr("slackwater.runtime.process.stopping.log.error", lambda *_, **__: free.wait(10))
     stopping = Stopping(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     thread = threading.Thread(target=stopping._overrun)
     thread.start()
@@ -466,7 +466,7 @@ async def test_a_run_that_is_given_back_as_soon_as_it_is_claimed_is_in_the_repor
 ) -> None:
     full, process = await fleet.start(max_concurrent_runs=0), await fleet.start(begin=False)
     # GIVEN a drain that looks for what is claimed late less often than a run needs to be handed over
-    monkeypatch.setattr("slackwater.runtime.drain.ROUND_SECONDS", 1.0)
+    monkeypatch.setattr("slackwater.runtime.process.drain.ROUND_SECONDS", 1.0)
     run = (await full.admit("line")).row
     claim, answered = await hung_claim(fleet, process, run["run_id"], monkeypatch)
     drain = asyncio.create_task(process.drain(5.0))

@@ -12,9 +12,9 @@ from helm import Helm
 from rig import BRISK, OWNER, Fleet
 
 from slackwater.errors import RunOver
-from slackwater.runtime import attempt as module
-from slackwater.runtime.cancel import CancelAction
-from slackwater.runtime.states import StopWish
+from slackwater.runtime.execution import attempt as module
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.states import StopWish
 from slackwater.telemetry.metrics import Metric, recorder
 
 PROJECT = "strays.json"
@@ -211,7 +211,7 @@ async def test_a_run_ends_without_the_callbacks_of_its_graph_that_do_not(
     caplog: pytest.LogCaptureFixture,
     durability: str,
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.callbacks.LAST_SECONDS", 0.3)
+    monkeypatch.setattr("slackwater.runtime.execution.callbacks.LAST_SECONDS", 0.3)
     process = await fleet.start(project=PROJECT)
     hook = helm.hold("hook")
     run = (await process.admit("hooked", durability=durability)).row
@@ -230,7 +230,7 @@ async def test_a_run_ends_without_the_callbacks_of_its_graph_that_do_not(
 async def test_what_a_node_calls_with_the_handlers_of_its_graph_does_not_end_it(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.callbacks.LAST_SECONDS", 0.1)
+    monkeypatch.setattr("slackwater.runtime.execution.callbacks.LAST_SECONDS", 0.1)
     process = await fleet.start(project=PROJECT)
     hold = helm.hold("apart")
     run = (await process.admit("hooked_apart")).row

@@ -16,9 +16,9 @@ from psycopg.errors import InvalidTextRepresentation
 from rig import ASSISTANT, OWNER, Fleet, Process
 
 from slackwater.errors import Draining, LeaseLost, NotFound
-from slackwater.ids import uuid7
-from slackwater.runtime import pruning, retention
-from slackwater.runtime.hold import ThreadHeld
+from slackwater.kit.ids import uuid7
+from slackwater.runtime.process.hold import ThreadHeld
+from slackwater.runtime.queue import pruning, retention
 
 
 async def reached(hold: object) -> None:
@@ -558,7 +558,7 @@ async def test_what_a_run_has_shown_since_is_not_overwritten_by_an_older_reading
 async def test_the_state_of_an_ended_run_that_could_not_be_read_is_read_when_the_database_is_back(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slackwater.runtime import outcome
+    from slackwater.runtime.execution import outcome
 
     process = await fleet.start()
     calls: list[int] = []
@@ -585,7 +585,7 @@ async def test_the_state_of_an_ended_run_that_could_not_be_read_is_read_when_the
 async def test_a_state_that_postgres_does_not_take_ends_by_the_guard_and_is_logged(
     fleet: Fleet, process: Process, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slackwater.runtime import settlement, settlements
+    from slackwater.runtime.fenced import settlement, settlements
 
     async def refuse(*arguments: Any, **options: Any) -> Any:
         raise InvalidTextRepresentation("not JSON")

@@ -14,11 +14,11 @@ from helm import Helm
 from psycopg.errors import QueryCanceled
 from rig import OWNER, Fleet, Process, new_run
 
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import StatementTimeout
-from slackwater.runtime import retention
-from slackwater.runtime.batch import Batch
-from slackwater.runtime.journal import BEGINNING
+from slackwater.runtime.events.journal import BEGINNING
+from slackwater.runtime.queue import retention
+from slackwater.runtime.queue.batch import Batch
 
 # Runs of dead processes
 
@@ -153,8 +153,8 @@ async def test_what_expires_is_taken_over_while_a_chore_hangs(fleet: Fleet) -> N
 async def test_a_graph_that_cannot_be_opened_stops_no_other_chore(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.takeover.READ_SECONDS", 0.2)
-    monkeypatch.setattr("slackwater.runtime.bounded.UNWIND_SECONDS", 0.1)
+    monkeypatch.setattr("slackwater.runtime.process.takeover.READ_SECONDS", 0.2)
+    monkeypatch.setattr("slackwater.kit.bounded.UNWIND_SECONDS", 0.1)
     process = await fleet.start(max_concurrent_runs=4)
     threads = [(await fleet.reference(process, "made")).row["thread_id"] for _ in range(2)]
     plain = (await fleet.reference(process, "line")).row["thread_id"]
@@ -201,8 +201,8 @@ async def test_a_graph_that_cannot_be_opened_stops_no_other_chore(
 async def test_a_chore_that_does_not_let_itself_be_cancelled_is_left_and_not_begun_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.sweeper.CHORE_STATEMENTS", 0.02)
-    monkeypatch.setattr("slackwater.runtime.sweeper.UNWIND_SECONDS", 0.1)
+    monkeypatch.setattr("slackwater.runtime.process.sweeper.CHORE_STATEMENTS", 0.02)
+    monkeypatch.setattr("slackwater.runtime.process.sweeper.UNWIND_SECONDS", 0.1)
     process = await fleet.start()
     over, begun, others = asyncio.Event(), [], []
 

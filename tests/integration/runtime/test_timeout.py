@@ -8,7 +8,7 @@ import pytest
 from helm import Helm
 from rig import Fleet, settle_alone
 
-from slackwater.runtime.cancel import CancelAction
+from slackwater.runtime.queue.cancel import CancelAction
 
 ERROR = {"error": "TimeoutError", "message": ""}
 SOON = 1.0

@@ -15,7 +15,7 @@ from rig import Fleet
 
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
-from slackwater.runtime.saver import PooledSaver
+from slackwater.runtime.execution.checkpointer import PooledSaver
 
 TYPED = str(Path(__file__).parent / "typed" / "langgraph.json")
 

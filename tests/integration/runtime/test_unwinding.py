@@ -8,10 +8,10 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from slackwater.runtime import claims
-from slackwater.runtime.attempt import UNWIND_SECONDS, Attempt
-from slackwater.runtime.cancel import CancelAction, CancelWish
-from slackwater.runtime.states import Outcome, StopWish
+from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
+from slackwater.runtime.queue import claims
+from slackwater.runtime.queue.cancel import CancelAction, CancelWish
+from slackwater.runtime.queue.states import Outcome, StopWish
 
 
 class SlowEnd:

@@ -16,9 +16,9 @@ from helm import Helm
 from psycopg import OperationalError
 from rig import ASSISTANT, OWNER, Fleet, Process, new_run
 
-from slackwater.auth.principal import Principal
-from slackwater.runs import service
-from slackwater.runtime import settlement, settlements
+from slackwater.api.runs import service
+from slackwater.identity.principal import Principal
+from slackwater.runtime.fenced import settlement, settlements
 
 # By its path: to pytest `handler` is the folder with its tests.
 _SPEC = importlib.util.spec_from_file_location(

@@ -14,12 +14,12 @@ import pytest
 from fastapi import FastAPI
 
 from slackwater import __version__
-from slackwater.budget import Budget
+from slackwater.api.system.routes import router
 from slackwater.graphs.registry import Graphs
+from slackwater.kit.budget import Budget
 from slackwater.postgres.pool import Database
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
-from slackwater.system.routes import router
 
 GRAPH = """
 from typing import TypedDict

@@ -15,18 +15,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from slackwater.assistants.service import system_id
-from slackwater.auth.principal import LOCAL_OWNER, Principal
-from slackwater.bodies import room_for_bodies
-from slackwater.budget import Budget
+from slackwater.api.assistants.service import system_id
+from slackwater.api.threads.routes import router
 from slackwater.graphs.registry import Graphs
-from slackwater.http import install_error_handlers
-from slackwater.ids import uuid7
+from slackwater.identity.principal import LOCAL_OWNER, Principal
+from slackwater.kit.budget import Budget
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime.admission import NewRun
+from slackwater.runtime.queue.admission import NewRun
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
-from slackwater.threads.routes import router
+from slackwater.web.bodies import room_for_bodies
+from slackwater.web.http import install_error_handlers
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from slackwater.graphs.expiry import ThreadTtl
-from slackwater.ids import uuid7
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime import pruning
+from slackwater.project.ttl import ThreadTtl
+from slackwater.runtime.queue import pruning
 from slackwater.runtime.runtime import Runtime
 
 Client = Callable[..., httpx.AsyncClient]
@@ -353,8 +353,8 @@ async def test_of_many_processes_that_sweep_at_once_one_does_and_each_thread_goe
 async def test_new_threads_have_the_projects_ttl_also_those_that_a_run_makes(
     http: httpx.AsyncClient, runtime: Runtime, database: Database
 ) -> None:
-    from slackwater.assistants.service import system_id
-    from slackwater.runtime.admission import NewRun
+    from slackwater.api.assistants.service import system_id
+    from slackwater.runtime.queue.admission import NewRun
 
     runtime.graphs.thread_ttl = ThreadTtl(30, "keep_latest")
     made_so = [await made(http), str(uuid7())]

@@ -14,14 +14,14 @@ import httpx
 import orjson
 import pytest
 
-from slackwater.auth.principal import LOCAL_OWNER, Principal
-from slackwater.ids import uuid7
+from slackwater.api.runs.bounds import Bounds
+from slackwater.api.threads import streaming
+from slackwater.identity.principal import LOCAL_OWNER, Principal
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runs.bounds import Bounds
-from slackwater.runtime.follow import StreamCut
-from slackwater.runtime.journal import BEGINNING, EventId
+from slackwater.runtime.events.journal import BEGINNING, EventId
+from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.runtime import Runtime
-from slackwater.threads import streaming
 
 Client = Callable[..., httpx.AsyncClient]
 Run = Callable[..., Any]

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from slackwater.auth.principal import LOCAL_OWNER
+from slackwater.identity.principal import LOCAL_OWNER
 from slackwater.postgres.pool import Database
 from slackwater.runtime.runtime import Runtime
 

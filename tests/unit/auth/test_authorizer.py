@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slackwater.auth.authorizer import Kind, caller
+from slackwater.identity.authorizer import Kind, caller
 
 IAM = {
     "accessKey": "AKIA1",

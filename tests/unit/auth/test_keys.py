@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from slackwater.auth.keys import ApiKey, find_owner, new_key
+from slackwater.identity.keys import ApiKey, find_owner, new_key
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slackwater.crons.schedule import MAX_LENGTH, next_date
+from slackwater.api.crons.schedule import MAX_LENGTH, next_date
 from slackwater.errors import Invalid
 
 

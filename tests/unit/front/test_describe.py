@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from slackwater.front.describe import with_own
+from slackwater.web.front.describe import with_own
 
 OURS: dict[str, Any] = {
     "openapi": "3.1.0",

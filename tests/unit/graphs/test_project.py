@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from slackwater.errors import ExitCode, SettingsError
-from slackwater.graphs.project import GraphSpec, Project
-from slackwater.graphs.serde import SerdeSpec
+from slackwater.project.project import GraphSpec, Project
+from slackwater.project.serde import SerdeSpec
 
 GRAPHS = {"agent": "./agent.py:graph"}
 

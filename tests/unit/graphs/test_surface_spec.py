@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from slackwater.errors import SettingsError
-from slackwater.front.switches import group_of
-from slackwater.graphs.project import Project
-from slackwater.graphs.surface import AppSpec, Group, HeaderFilter, HttpSpec
+from slackwater.project.http import AppSpec, Group, HeaderFilter, HttpSpec
+from slackwater.project.project import Project
+from slackwater.web.front.switches import group_of
 
 
 def read(folder: Path, http: object) -> Project:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slackwater.protocol.content import Message, tool_message, whole
+from slackwater.protocols.events.content import Message, tool_message, whole
 
 
 def said(*chunks: dict[str, Any]) -> list[dict[str, Any]]:

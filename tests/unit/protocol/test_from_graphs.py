@@ -17,11 +17,11 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from typing_extensions import TypedDict
 
-from slackwater.protocol.service import STREAM_MODES
-from slackwater.protocol.translation import Envelope, translate
-from slackwater.runtime.encode import Encoder, StreamPlan
-from slackwater.runtime.journal import EventId
-from slackwater.runtime.threadlog import Entry
+from slackwater.protocols.events.service import STREAM_MODES
+from slackwater.protocols.events.translation import Envelope, translate
+from slackwater.runtime.events.journal import EventId
+from slackwater.runtime.events.thread_reader import Entry
+from slackwater.runtime.execution.encoding import Encoder, StreamPlan
 
 RUN = UUID(int=1)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slackwater.protocol.subscription import SEQ_MAX, Subscription, since_of, unknown_channels
-from slackwater.protocol.translation import Envelope
+from slackwater.protocols.events.subscription import SEQ_MAX, Subscription, since_of, unknown_channels
+from slackwater.protocols.events.translation import Envelope
 
 CHILD, GRAND = "child:1", "grand:2"
 

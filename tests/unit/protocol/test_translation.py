@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 import pytest
 
-from slackwater.protocol.translation import SPAN, Envelope, Translator, first_fence, translate
-from slackwater.runtime.journal import EventId
-from slackwater.runtime.threadlog import RUN_DONE, Entry
+from slackwater.protocols.events.translation import SPAN, Envelope, Translator, first_fence, translate
+from slackwater.runtime.events.journal import EventId
+from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
 
 RUN, NEXT = UUID(int=1), UUID(int=2)
 CHILD = "child:7f82a80c-62a4-0c62-05d7-f2602429645d"

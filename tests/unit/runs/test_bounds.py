@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.delivery import Delivery
-from slackwater.runs.bounds import (
+from slackwater.api.runs.bounds import (
     AFTER_FIRST_SECONDS,
     GATEWAY_RESERVE_SECONDS,
     LIVE_BYTES,
@@ -17,8 +16,9 @@ from slackwater.runs.bounds import (
     Page,
     Verdict,
 )
+from slackwater.kit.wire import ANSWER_BYTES
 from slackwater.settings import Settings
-from slackwater.wire import ANSWER_BYTES
+from slackwater.web.delivery import Delivery
 
 BEGAN = 1000.0
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slackwater.runs import streaming
-from slackwater.runs.streaming import Left, OpenResponse
-from slackwater.runtime.follow import StreamCut
+from slackwater.api.runs import streaming
+from slackwater.api.runs.streaming import Left, OpenResponse
+from slackwater.runtime.events.run_reader import StreamCut
 
 BEAT = b": heartbeat\r\n\r\n"
 

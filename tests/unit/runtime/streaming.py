@@ -19,8 +19,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
-from slackwater.runtime.encode import Encoder, StreamPlan
-from slackwater.runtime.resumption import Published
+from slackwater.runtime.events.replay import Published
+from slackwater.runtime.execution.encoding import Encoder, StreamPlan
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 

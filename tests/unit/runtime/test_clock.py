@@ -10,7 +10,7 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base import id as generator
 
-from slackwater.runtime.clock import advance_past
+from slackwater.runtime.execution.clock import advance_past
 
 
 @pytest.fixture(autouse=True)

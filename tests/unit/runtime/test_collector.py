@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streaming import run_of
 
-from slackwater.runtime.collector import Collector
+from slackwater.runtime.events.result import Collector
 
 IDLE = {"status": "idle", "values": {"text": "kept"}, "interrupts": {}, "error": None}
 ERROR = {"error": "ValueError", "message": "boom"}

@@ -6,10 +6,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slackwater.runtime import deltas
-from slackwater.runtime.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
-from slackwater.runtime.journal import Event, EventId, Journal
-from slackwater.runtime.packs import DELTA
+from slackwater.runtime.events import deltas
+from slackwater.runtime.events.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
+from slackwater.runtime.events.journal import Event, EventId, Journal
+from slackwater.runtime.events.packs import DELTA
 
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 

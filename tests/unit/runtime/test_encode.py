@@ -10,7 +10,7 @@ from langgraph.types import Command
 from streaming import Run, data_of, graphs, names, run_of
 
 from slackwater.errors import Invalid
-from slackwater.runtime.encode import Encoder, StreamPlan, matches
+from slackwater.runtime.execution.encoding import Encoder, StreamPlan, matches
 
 ALL_MODES = [
     "values",

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from slackwater.runtime import journal as journals
-from slackwater.runtime.journal import BEGINNING, Ending, EventId, Journal
+from slackwater.runtime.events import journal as journals
+from slackwater.runtime.events.journal import BEGINNING, Ending, EventId, Journal
 
 
 def names(events: list[journals.Event] | None) -> list[str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from slackwater.ids import uuid7
-from slackwater.runtime.lost_claims import REMEMBERED, LostClaims
+from slackwater.kit.ids import uuid7
+from slackwater.runtime.process.lost_claims import REMEMBERED, LostClaims
 
 A, B = (uuid7(), 1), (uuid7(), 4)
 

@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 
-from slackwater.runtime import message_ids
+from slackwater.runtime.execution import message_ids
 
 
 class Plain(TypedDict):

@@ -6,8 +6,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slackwater.runtime.journal import BEGINNING, Event, EventId, Journal
-from slackwater.runtime.packs import DELTA, PACK_BYTES, first_id, packed, unpacked
+from slackwater.runtime.events.journal import BEGINNING, Event, EventId, Journal
+from slackwater.runtime.events.packs import DELTA, PACK_BYTES, first_id, packed, unpacked
 
 TEXTS = st.lists(st.text(st.sampled_from('ab"\\é\u2028🌊💧\n'), max_size=12), min_size=1, max_size=6)
 

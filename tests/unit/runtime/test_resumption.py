@@ -15,7 +15,7 @@ from langgraph.errors import GraphDrained
 from langgraph.types import Command
 from streaming import Run, data_of, names, run_of, shown, unordered
 
-from slackwater.runtime.resumption import Published
+from slackwater.runtime.events.replay import Published
 
 EVERYTHING = ["values", "updates", "messages-tuple", "custom", "tasks", "checkpoints", "debug"]
 SAY = {"messages": [{"role": "user", "content": "a b"}]}

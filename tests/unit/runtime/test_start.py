@@ -18,11 +18,11 @@ from langgraph.types import Command, Send, StateSnapshot
 from typing_extensions import TypedDict
 
 from slackwater.graphs.topology import subgraph_at
-from slackwater.runtime import start
-from slackwater.runtime.claims import ClaimedRun
-from slackwater.runtime.lease import Lease
-from slackwater.runtime.start import Begin, Impossible, Level, Over
-from slackwater.runtime.states import Stopped
+from slackwater.runtime.execution import start
+from slackwater.runtime.execution.start import Begin, Impossible, Level, Over
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.states import Stopped
 
 
 class State(TypedDict, total=False):

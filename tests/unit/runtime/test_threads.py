@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from slackwater.runtime import threads as module
-from slackwater.runtime.threads import (
+from slackwater.runtime.execution import node_threads as module
+from slackwater.runtime.execution.node_threads import (
     MAX_LEFT,
     MAX_LOOKUPS,
     MAX_THREADS,

@@ -1,0 +1,233 @@
+"""What the routes of assistants answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from slackwater.errors import (
+    BadRequest,
+    Conflict,
+    GraphBroken,
+    GraphSilent,
+    NotAGraph,
+    NotFound,
+    PageTooLarge,
+)
+from slackwater.web.openapi.parameters import ASSISTANT, MOMENT
+from slackwater.web.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
+
+TAG = "A graph and what its runs are configured with; each graph has one of its own."
+
+
+class AssistantVersion(Shape):
+    """One version of an assistant. It never changes."""
+
+    assistant_id: UUID
+    graph_id: str
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    name: str
+    created_at: datetime
+    version: int
+    description: str | None
+
+
+class Assistant(AssistantVersion):
+    """A graph, and what its runs are configured with."""
+
+    updated_at: datetime
+
+
+class AssistantPart(Assistant):
+    """Of an assistant, the keys that were asked for."""
+
+    model_config = PART
+
+
+class GraphNode(Shape):
+    id: str | int
+    type: str | None = None
+    data: Any = None
+    metadata: Any = None
+
+
+class GraphEdge(Shape):
+    source: str | int
+    target: str | int
+    data: Any = None
+    conditional: bool = False
+
+
+class GraphDrawing(Shape):
+    """A graph as nodes and edges."""
+
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+
+
+class Schemas(Shape):
+    """JSON schemas; null where there is none."""
+
+    input_schema: dict[str, Any] | None
+    output_schema: dict[str, Any] | None
+    state_schema: dict[str, Any] | None
+    config_schema: dict[str, Any] | None
+    context_schema: dict[str, Any] | None
+
+
+class GraphSchemas(Schemas):
+    """A graph's JSON schemas; null where there is none."""
+
+    graph_id: str
+
+
+_ONE = {
+    "assistant_id": ASSISTANT,
+    "graph_id": "agent",
+    "config": {},
+    "context": {},
+    "metadata": {"created_by": "system"},
+    "name": "agent",
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+    "version": 1,
+    "description": None,
+}
+_SCHEMA = {"type": "object", "properties": {"messages": {"type": "array"}}}
+_SCHEMAS = {
+    "input_schema": _SCHEMA,
+    "output_schema": _SCHEMA,
+    "state_schema": _SCHEMA,
+    "config_schema": {},
+    "context_schema": None,
+}
+_GIVES = {"assistant_id": "$response.body#/assistant_id"}
+_SHOWN = Answer("The assistant.", Assistant, _ONE, gives=_GIVES)
+_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
+_BY_NAME = {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
+_BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
+_SUBGRAPHS = Answer(
+    "Their schemas by namespace: `child`, nested ones `child|grandchild`.",
+    dict[str, Schemas],
+    {"child": _SCHEMAS},
+)
+_RECURSE = {
+    "recurse": {
+        "description": "Whether those inside of subgraphs are shown, too: if it is `true`.",
+        "example": "true",
+    }
+}
+_NAMESPACE = {"namespace": {"description": "That of a subgraph: only this one.", "example": "child"}}
+_CONFIGURED = {
+    "graph_id": "agent",
+    "name": "brief",
+    "context": {"model": "small"},
+    "metadata": {"team": "support"},
+}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "POST /assistants": Operation(
+        id="create_assistant",
+        answers={200: _SHOWN},
+        errors=(BadRequest, NotFound, Conflict),
+        bodies={"a graph with a context": _CONFIGURED},
+    ),
+    "POST /assistants/search": Operation(
+        id="search_assistants",
+        answers={200: page(AssistantPart, _ONE)},
+        errors=(NotFound, PageTooLarge),
+        bodies={"by metadata": {"metadata": {"created_by": "system"}, "limit": 10, "sort_by": "name"}},
+    ),
+    "POST /assistants/count": Operation(
+        id="count_assistants",
+        answers={200: Answer("How many there are.", int, 3)},
+        errors=(NotFound,),
+        bodies={"of a graph": {"graph_id": "agent"}},
+    ),
+    "GET /assistants/{assistant_id}": Operation(
+        id="get_assistant", answers={200: _SHOWN}, errors=(NotFound,)
+    ),
+    "PATCH /assistants/{assistant_id}": Operation(
+        id="update_assistant",
+        answers={200: _SHOWN},
+        errors=(BadRequest, NotFound),
+        bodies={"another context": {"context": {"model": "large"}}},
+    ),
+    "DELETE /assistants/{assistant_id}": Operation(
+        id="delete_assistant",
+        answers={204: GONE},
+        errors=(NotFound,),
+        parameters={
+            "delete_threads": {
+                "description": "Not supported: delete the threads one by one.",
+                "schema": {"type": "boolean", "const": False, "default": False},
+            }
+        },
+    ),
+    "POST /assistants/{assistant_id}/versions": Operation(
+        id="list_assistant_versions",
+        answers={
+            200: Answer(
+                "Its versions, newest first.",
+                list[AssistantVersion],
+                [{name: value for name, value in _ONE.items() if name != "updated_at"}],
+            )
+        },
+        errors=(NotFound, PageTooLarge),
+        bodies={"the newest": {"limit": 1}},
+    ),
+    "POST /assistants/{assistant_id}/latest": Operation(
+        id="set_latest_assistant_version",
+        answers={200: _SHOWN},
+        errors=(NotFound,),
+        bodies={"the first": {"version": 1}},
+    ),
+    "GET /assistants/{assistant_id}/graph": Operation(
+        id="get_assistant_graph",
+        answers={
+            200: Answer(
+                "The drawing.",
+                GraphDrawing,
+                {
+                    "nodes": [
+                        {"id": "__start__", "type": "runnable", "data": {"name": "__start__"}},
+                        {"id": "__end__"},
+                    ],
+                    "edges": [{"source": "__start__", "target": "__end__"}],
+                },
+            )
+        },
+        errors=_BROKEN,
+        parameters={
+            "assistant_id": _BY_NAME,
+            "xray": {
+                "description": "How many levels of subgraphs are drawn; `true` is all of them.",
+                "schema": {
+                    "anyOf": [_BOOLEAN, {"type": "integer", "minimum": 1, "maximum": 999_999_999}],
+                    "default": "false",
+                },
+            },
+        },
+    ),
+    "GET /assistants/{assistant_id}/schemas": Operation(
+        id="get_assistant_schemas",
+        answers={200: Answer("The schemas.", GraphSchemas, {"graph_id": "agent", **_SCHEMAS})},
+        errors=_BROKEN,
+    ),
+    "GET /assistants/{assistant_id}/subgraphs": Operation(
+        id="get_assistant_subgraphs",
+        answers={200: _SUBGRAPHS},
+        errors=_BROKEN,
+        parameters={**_RECURSE, **_NAMESPACE},
+    ),
+    "GET /assistants/{assistant_id}/subgraphs/{namespace}": Operation(
+        id="get_assistant_subgraph",
+        answers={200: _SUBGRAPHS},
+        errors=_BROKEN,
+        parameters={**_RECURSE, **_NAMESPACE},
+    ),
+}

@@ -1,0 +1,245 @@
+"""What the routes of runs answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from slackwater.api.runs.models import READABLE, RUN_FIELDS
+from slackwater.errors import (
+    BadRequest,
+    JoinAgain,
+    NotFound,
+    PageTooLarge,
+    StillRunning,
+    ThreadBusy,
+    TooManyRuns,
+)
+from slackwater.runtime.queue.admission import RunForgotten
+from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
+from slackwater.web.openapi.pieces import GONE, PART, Answer, ErrorKind, Event, Json, Operation, Shape, header
+
+TAG = "Carry out what a graph says: in the background, while one waits, or reading along."
+
+_PATH = f"/threads/{THREAD}/runs/{RUN}"
+
+
+class Run(Shape):
+    """A run as it is now. One that was handed over is `pending` until another process goes on with it."""
+
+    run_id: UUID
+    thread_id: UUID
+    assistant_id: UUID
+    metadata: dict[str, Any]
+    status: Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+    kwargs: dict[str, Any]
+    """What it was started with."""
+    multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"]
+    created_at: datetime
+    updated_at: datetime
+    langsmith_session_name: str | None
+
+
+class RunPart(Run):
+    """Of a run, the keys that were asked for; all of them if there was no `select`."""
+
+    model_config = PART
+
+
+_ONE = {
+    "run_id": RUN,
+    "thread_id": THREAD,
+    "assistant_id": ASSISTANT,
+    "metadata": {},
+    "status": "pending",
+    "kwargs": {"input": {"messages": []}, "stream_mode": ["values"], "durability": "async"},
+    "multitask_strategy": "enqueue",
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+    "langsmith_session_name": None,
+}
+_EVENTS = f"""event: metadata
+data: {{"run_id":"{RUN}","attempt":1}}
+id: 1-0
+
+event: values
+data: {{"messages":[]}}
+id: 1-1
+
+: heartbeat
+
+"""
+_GIVES = {"thread_id": "$response.body#/thread_id", "run_id": "$response.body#/run_id"}
+_GIVES_HIDDEN = {"run_id": "$response.body#/run_id", **_GIVES}
+
+
+def _content_location(path: str) -> Json:
+    return {"Content-Location": header("Where the run is.", example=path)}
+
+
+def _location(path: str) -> Json:
+    return {"Location": header("Where to go on when the connection breaks.", example=path)}
+
+
+def _started(path: str) -> Answer:
+    return Answer("The run.", Run, _ONE, headers=_content_location(path), gives=_GIVES)
+
+
+def _streamed(path: str, description: str = "Its events, until it ends.") -> Answer:
+    return Answer(
+        description,
+        Event,
+        _EVENTS,
+        media_type="text/event-stream",
+        headers={**_location(f"{_PATH}/stream"), **_content_location(path)},
+    )
+
+
+def _values(headers: Json) -> Answer:
+    return Answer(
+        'Its last values, after as many newlines as waiting has taken; `{"__error__": {"error", "message"}}` if it has '
+        "failed, and beside the values `__interrupt__` if it asks for something.",
+        Any,
+        {"messages": [{"type": "ai", "content": "It is slack water."}]},
+        headers=headers,
+    )
+
+
+_RUN = {"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": "What is the tide?"}]}}
+_BODIES = {
+    "a message": _RUN,
+    "after a question": {"assistant_id": "agent", "command": {"resume": "yes"}},
+    "from an earlier state": {
+        "assistant_id": "agent",
+        "input": None,
+        "checkpoint_id": "1f0a5c3e-5d0b-6b1c-8001-3f5e7d9c1b2a",
+    },
+}
+_STATELESS_BODIES = {
+    "a message": _RUN,
+    "in an hour": {**_RUN, "after_seconds": 3600, "on_completion": "keep"},
+}
+_REFUSED: tuple[ErrorKind, ...] = (BadRequest, NotFound, RunForgotten, TooManyRuns)
+_REFUSED_ON_A_THREAD = (*_REFUSED, ThreadBusy)
+_LATE = StillRunning(f"{_PATH}/join")
+_ACTION = {
+    "description": "`interrupt`, or `rollback`, which also takes back what the run has written.",
+    "example": "rollback",
+}
+_MODE = rf"({'|'.join(sorted(READABLE))})([|/][^\"\\\u0000-\u001f]*)?"
+_BLANK = "[ \\t\\n\\r]*"
+_MODES = rf'^({_MODE})?$|^\[{_BLANK}("{_MODE}"{_BLANK}(,{_BLANK}"{_MODE}"{_BLANK})*)?\]$'
+_WHOLE = {**_location(f"{_PATH}/join"), **_content_location(_PATH)}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "POST /threads/{thread_id}/runs": Operation(
+        id="create_run", answers={200: _started(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+    ),
+    "POST /runs": Operation(
+        id="create_stateless_run",
+        answers={200: _started(f"/runs/{RUN}")},
+        errors=_REFUSED,
+        bodies=_STATELESS_BODIES,
+    ),
+    "POST /threads/{thread_id}/runs/stream": Operation(
+        id="stream_run", answers={200: _streamed(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+    ),
+    "POST /runs/stream": Operation(
+        id="stream_stateless_run",
+        answers={200: _streamed(f"/runs/{RUN}")},
+        errors=_REFUSED,
+        bodies=_STATELESS_BODIES,
+    ),
+    "POST /threads/{thread_id}/runs/wait": Operation(
+        id="wait_for_run",
+        answers={200: _values(_WHOLE)},
+        errors=(*_REFUSED_ON_A_THREAD, _LATE),
+        bodies=_BODIES,
+    ),
+    "POST /runs/wait": Operation(
+        id="wait_for_stateless_run",
+        answers={200: _values(_WHOLE)},
+        errors=(*_REFUSED, _LATE),
+        bodies={"a message": _RUN},
+    ),
+    "POST /runs/batch": Operation(
+        id="create_batch",
+        answers={200: Answer("The runs, in the order of the requests.", list[Run], [_ONE])},
+        errors=(BadRequest, NotFound, TooManyRuns),
+        bodies={"two": [_RUN, _RUN]},
+    ),
+    "POST /runs/cancel": Operation(
+        id="cancel_runs",
+        answers={204: Answer("They are being cancelled.")},
+        errors=(NotFound,),
+        bodies={
+            "some of a thread": {"thread_id": THREAD, "run_ids": [RUN]},
+            "all of one's own": {"status": "all"},
+        },
+        parameters={"action": _ACTION},
+    ),
+    "GET /threads/{thread_id}/runs": Operation(
+        id="list_runs",
+        answers={200: Answer("They, newest first.", list[RunPart], [_ONE])},
+        errors=(NotFound, PageTooLarge),
+        parameters={
+            "status": {"description": "Only those in this status."},
+            "select": {"schema": {"type": "array", "items": {"type": "string", "enum": list(RUN_FIELDS)}}},
+        },
+    ),
+    "GET /threads/{thread_id}/runs/{run_id}": Operation(
+        id="get_run", answers={200: Answer("The run.", Run, _ONE)}, errors=(NotFound,)
+    ),
+    "DELETE /threads/{thread_id}/runs/{run_id}": Operation(
+        id="delete_run", answers={204: GONE}, errors=(NotFound,)
+    ),
+    "POST /threads/{thread_id}/runs/{run_id}/cancel": Operation(
+        id="cancel_run",
+        answers={200: _values(_WHOLE), 202: Answer("It is being cancelled.")},
+        errors=(NotFound, _LATE),
+        parameters={
+            "action": _ACTION,
+            "wait": {
+                "description": "Whether to answer only when it has stopped: if it is `true`, `1` or `yes`.",
+                "example": "true",
+            },
+        },
+    ),
+    "GET /threads/{thread_id}/runs/{run_id}/join": Operation(
+        id="join_run",
+        # Neither is there where there is no such run: then this is the answer, too.
+        answers={200: _values({name: {**shown, "required": False} for name, shown in _WHOLE.items()})},
+        errors=(JoinAgain,),
+    ),
+    "GET /threads/{thread_id}/runs/{run_id}/stream": Operation(
+        id="join_run_stream",
+        answers={
+            200: Answer(
+                "Its events, until it ends; one named `error` if there is no such run.",
+                Event,
+                _EVENTS,
+                media_type="text/event-stream",
+                headers={
+                    name: {**shown, "required": False}
+                    for name, shown in {**_location(f"{_PATH}/stream"), **_content_location(_PATH)}.items()
+                },
+            )
+        },
+        parameters={
+            "stream_mode": {
+                "description": "One mode, or a JSON array of modes; all that the run publishes if it is missing.",
+                "schema": {
+                    "type": "string",
+                    "pattern": _MODES,
+                },
+                "example": "values",
+            },
+            "Last-Event-ID": {
+                "description": "The id of the last event that has arrived: what came after it is sent; all there is after "
+                "`-1`. Without it only what comes from now on.",
+            },
+        },
+    ),
+}

@@ -1,0 +1,245 @@
+"""Runs in SQL. Admission, claims and settlement are `slackwater.runtime`'s."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from slackwater.postgres.pool import Database
+from slackwater.runtime.events.deltas import DELTA_OF
+from slackwater.runtime.events.journal import BEGINNING, Event, event_of
+from slackwater.runtime.events.partials import Partials
+from slackwater.runtime.queue import cancel, order
+
+Row = dict[str, Any]
+
+BACK_SECONDS = 10
+"""How long a reader who was sent away is waited for: a run that ends meanwhile is shown as running."""
+
+_AWAY = f"c.cut_at > clock_timestamp() - interval '{BACK_SECONDS} seconds'"
+
+_SHOWN = f"""case when status not in ('pending', 'running') and exists (
+  select 1 from slackwater.cut_readers c where c.run_id = runs.run_id and {_AWAY}) then 'running' else status end"""
+
+_COLUMNS = f"""run_id, thread_id, assistant_id, metadata, status, {_SHOWN} as shown_status, kwargs, multitask_strategy,
+ created_at, updated_at, error, on_completion, reader_left_at"""
+
+_GET = f"""
+select {_COLUMNS} from slackwater.runs
+where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'"""
+
+
+async def get(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> Row | None:
+    """The run, if it is the owner's and on that thread."""
+    return await database.fetch_one(_GET, {"owner": owner, "thread_id": thread_id, "run_id": run_id})
+
+
+_ANY = """
+select run_id from slackwater.runs where run_id = any(%(run_ids)s::uuid[]) and thread_id = %(thread_id)s
+  and owner = %(owner)s and kind = 'run' limit 1"""
+
+
+async def any_of(database: Database, owner: str, thread_id: UUID, run_ids: list[UUID]) -> bool:
+    """Whether one of the runs, at least, is the owner's and on that thread."""
+    params = {"owner": owner, "thread_id": thread_id, "run_ids": run_ids}
+    return await database.fetch_one(_ANY, params) is not None
+
+
+_LIST = f"""
+select {_COLUMNS} from slackwater.runs
+where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
+  and (%(status)s::text is null or {_SHOWN} = %(status)s)
+order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
+
+# Of those that are shown so there are few, however many runs the thread has had.
+_LIST_OPEN = f"""
+select {_COLUMNS} from slackwater.runs
+where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run' and {_SHOWN} = %(status)s
+  and run_id = any(array(
+    select o.run_id from slackwater.runs o where o.thread_id = %(thread_id)s and o.status in ('pending', 'running')
+    union all
+    select c.run_id from slackwater.cut_readers c
+    where c.cut_at > statement_timestamp() - interval '{BACK_SECONDS} seconds'))
+order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
+
+_THREAD = "select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s"
+
+
+async def list_(
+    database: Database, owner: str, thread_id: UUID, *, status: str | None, limit: int, offset: int
+) -> list[Row] | None:
+    """The thread's runs, newest first; None if there is no such thread."""
+    params = {"owner": owner, "thread_id": thread_id, "status": status, "limit": limit, "offset": offset}
+    if not await database.fetch(_THREAD, params):
+        return None
+    return await database.fetch_page(_LIST_OPEN if status in ("pending", "running") else _LIST, params, limit)
+
+
+_ACTIVE = """
+select thread_id, array_agg(run_id order by seq) as run_ids from slackwater.runs
+where owner = %(owner)s and kind = 'run' and status = any(%(statuses)s)
+  and (%(after)s::uuid is null or thread_id > %(after)s)
+group by thread_id order by thread_id limit 100"""
+
+
+async def active(database: Database, owner: str, status: str, *, after: UUID | None) -> list[Row]:
+    """A hundred threads of the owner, after the given one, with their runs in the status; `all`: pending or running."""
+    statuses = ["pending", "running"] if status == "all" else [status]
+    return await database.fetch(_ACTIVE, {"owner": owner, "statuses": statuses, "after": after})
+
+
+_FACE = """
+select t.status, t."values", t.interrupts, t.error from slackwater.threads t
+where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
+
+
+async def face(database: Database, owner: str, thread_id: UUID) -> Row | None:
+    """What the thread shows: status, values, interrupts, error."""
+    return await database.fetch_one(_FACE, {"owner": owner, "thread_id": thread_id})
+
+
+TOLD_BYTES = 4_000_000
+"""How much of them is read at a time. One event may have more."""
+
+_TOLD = f"""
+select fence, seq, event, data, place < count as more from (
+  select fence, seq, event, data, row_number() over told as place, count(*) over () as count,
+    sum(octet_length(data)) over told as bytes
+  from slackwater.run_events e where run_id = %(run_id)s and (fence, seq) > (%(fence)s, %(seq)s)
+    and (event = 'error' or event in ('values', '{DELTA_OF}values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
+      select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s
+        and l.event in ('values', '{DELTA_OF}values') order by l.fence desc, l.seq desc limit 1)))
+  window told as (order by fence, seq)) e
+where place = 1 or bytes <= %(bytes)s order by fence, seq"""
+
+
+async def told(database: Database, run_id: UUID) -> AsyncGenerator[Event]:
+    """The events of a finished run that its wait body is made of. Any state may look as if it asked something."""
+    partials = Partials(database, lambda: True)
+    last: Mapping[str, Any] = {"fence": -1, "seq": -1, "more": True}
+    while last["more"]:
+        after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": TOLD_BYTES}
+        rows = await database.fetch(_TOLD, after)
+        events = [event_of(row) for row in rows]
+        async with aclosing(partials.restored(events, run_id, TOLD_BYTES, BEGINNING)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+        last = rows[-1] if rows else {"more": False}
+
+
+_NAMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(thread_id)s and d.owner = %(owner)s
+  and d.kind = 'run'"""
+
+# The same for each statement of the transaction, whenever the lease ends.
+_LIVE = "(d.status = 'running' and d.lease_until > now())"
+
+_DOOMED = f"{_NAMED} and not {_LIVE}"
+
+# It wins over an earlier wish.
+_WISH = f"""
+update slackwater.runs r set cancel_action = 'rollback', cancel_reason = %(reason)s, updated_at = clock_timestamp(),
+  cancel_at = coalesce(r.cancel_at, clock_timestamp())
+from (select d.run_id from {_NAMED} and {_LIVE}) w where r.run_id = w.run_id returning r.run_id"""
+
+# A write in flight holds its run's row, is waited for here, and what it wrote is seen by the statements below.
+_FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
+
+# Each of them hangs on the row that was found: a copy's checkpoints carry the ids of its original's runs, which are no
+# business of whoever names them.
+_DELETE = tuple(
+    statement.replace("FOUND", f"exists (select 1 from {_DOOMED})").replace(
+        "DOOMED", f"(select d.run_id from {_DOOMED})"
+    )
+    for statement in (
+        f"""with {cancel.since("checkpoints")}
+           delete from checkpoints where ctid = any(array(
+             select place from since where maker = run_id::text))""",
+        f"""with {cancel.since("checkpoint_writes")}
+           delete from checkpoint_writes where ctid = any(array(
+             select place from since where {cancel.ORPHANED}))
+             and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.holds_thread
+               and r.status = 'running' and r.run_id <> %(run_id)s)""",
+        "delete from slackwater.run_events where run_id = %(run_id)s and FOUND",
+        "delete from slackwater.base_writes where run_id = %(run_id)s and FOUND",
+        order.SHOW_GRAPH.replace("GONE", f"(select d.run_id from {_DOOMED})"),
+        f"delete from {_DOOMED} returning d.run_id",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a wish to delete a run has found."""
+
+    found: bool
+    live: bool
+    """It is still there: its owner has to end it first, and then deletes it."""
+    next_ready: bool
+    """Another run of the thread can begin now."""
+
+
+async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> Deleted:
+    """Delete the run, its checkpoints and its events; one that is worked on as soon as its owner has ended it.
+
+    The wish is durable. An owner that is gone does not carry it out; whoever takes the run over does.
+    """
+    params = {"owner": owner, "thread_id": thread_id, "run_id": run_id, "reason": cancel.DELETED}
+    answers = await database.pipeline(
+        (order.LOCK, params),
+        (_WISH, params),
+        (_FIND_DOOMED, params),
+        *((statement, params) for statement in _DELETE),
+        (order.PROMOTE, params),
+        (order.NOTIFY, {"hint": order.HINT_WORK}),
+        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    )
+    live = bool(answers[1])
+    return Deleted(live or bool(answers[2]), live, order.is_due(answers[-3]))
+
+
+_READER = """
+update slackwater.runs set reader_left_at = case when %(left)s then clock_timestamp() end
+where run_id = %(run_id)s and status in ('pending', 'running') and kwargs ->> 'on_disconnect' = 'cancel'"""
+
+
+async def reader(database: Database, run_id: UUID, *, left: bool) -> None:
+    """Record that the reader of an `on_disconnect=cancel` run was cut off by us, or has come back."""
+    await database.execute(_READER, {"run_id": run_id, "left": left})
+
+
+_LEAVE = f"""
+with run as (select run_id, attempt from slackwater.runs where run_id = %(run_id)s),
+cut as (
+  insert into slackwater.cut_readers (run_id, reader, cut_at)
+  select run_id, %(reader)s, clock_timestamp() from run
+  on conflict (run_id, reader) do update set cut_at = excluded.cut_at),
+gone as (
+  delete from slackwater.cut_readers where (run_id, reader) in (
+    select run_id, reader from slackwater.cut_readers c where not {_AWAY}
+      and (run_id, reader) <> (%(run_id)s::uuid, %(reader)s::uuid) limit 100 for update skip locked))
+select attempt from run"""
+
+
+async def leave(database: Database, run_id: UUID, reader: UUID) -> int | None:
+    """Record that a reader was sent away and is to come back; the run's attempt. Forgets those who never did."""
+    row = await database.fetch_one(_LEAVE, {"run_id": run_id, "reader": reader})
+    return int(row["attempt"]) if row else None
+
+
+async def return_(database: Database, run_id: UUID, reader: UUID) -> None:
+    """Record that a reader who was sent away is back."""
+    await database.execute(
+        "delete from slackwater.cut_readers where run_id = %s and reader = %s", [run_id, reader]
+    )
+
+
+_ANY_AWAY = f"select run_id from slackwater.cut_readers c where run_id = %s and {_AWAY} limit 1"
+
+
+async def any_away(database: Database, run_id: UUID) -> bool:
+    """Whether any reader was sent away, is not back, and is still waited for."""
+    return await database.fetch_one(_ANY_AWAY, [run_id]) is not None

@@ -1,0 +1,458 @@
+"""Runs: in the background, streamed, waited for, joined, cancelled; on a thread or without one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlencode
+from uuid import UUID, uuid4
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+
+from slackwater.api.runs import service
+from slackwater.api.runs.bounds import Bounds, CurrentBounds
+from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
+from slackwater.api.runs.pages import PagedStream
+from slackwater.api.runs.streaming import Left, OpenResponse
+from slackwater.errors import ApiError, Invalid, JoinAgain, StillRunning
+from slackwater.identity.principal import CurrentPrincipal, Principal
+from slackwater.kit import wire
+from slackwater.kit.ids import parse_uuid
+from slackwater.kit.numbers import OFFSET_MAX
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.runtime.events.journal import BEGINNING, EventId
+from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.execution.encoding import matches
+from slackwater.runtime.queue.cancel import READER_GONE, CancelAction
+from slackwater.web.http import CurrentServices, JsonRoute, json_response
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
+
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
+Status = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+
+_SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_TRUE = frozenset({"1", "true", "yes"})
+_BASE_OF_NAME = re.compile(r"[|/]")
+"""`updates|child:…` and `messages/partial` are names of events, too."""
+
+
+@router.post("/threads/{thread_id}/runs")
+async def create_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run in the background."""
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return json_response(shown(created.row), headers={"content-location": created.content_location})
+
+
+@router.post("/runs")
+async def create_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run in the background, on a thread of its own that nobody sees."""
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return json_response(shown(created.row), headers={"content-location": created.content_location})
+
+
+@router.post("/threads/{thread_id}/runs/stream")
+async def stream_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run and read its events (SSE) until it ends."""
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return await _stream(services, principal, created, bounds)
+
+
+@router.post("/runs/stream")
+async def stream_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run without a thread and read its events (SSE) until it ends."""
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return await _stream(services, principal, created, bounds)
+
+
+@router.post("/threads/{thread_id}/runs/wait")
+async def wait_for_run(
+    thread_id: str,
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run and wait for its final values."""
+    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    return await _wait(services, principal, created, bounds)
+
+
+@router.post("/runs/wait")
+async def wait_for_stateless_run(
+    body: RunCreate,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run without a thread and wait for its final values."""
+    created = await service.create(services, principal, None, body, idempotency_key)
+    return await _wait(services, principal, created, bounds)
+
+
+@router.post("/runs/batch")
+async def create_batch(body: RunBatch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
+    """Start several runs in the background, each on a thread of its own that nobody sees: all of them, or none."""
+    return json_response([shown(row) for row in await service.create_batch(services, principal, body)])
+
+
+@router.post("/runs/cancel", status_code=204)
+async def cancel_runs(
+    body: Cancel,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    action: CancelAction = CancelAction.INTERRUPT,
+) -> Response:
+    """Cancel several runs of a thread, or all of one's own in a status."""
+    if body.thread_id is not None and body.run_ids is not None:
+        await service.cancel(services, principal, body.thread_id, body.run_ids, action, service.BULK_REASON)
+    else:
+        await service.cancel_all(services, principal, body.status or "all", action)
+    return Response(status_code=204)
+
+
+@router.get("/threads/{thread_id}/runs")
+async def list_runs(
+    thread_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    offset: Annotated[int, Query(ge=0, le=OFFSET_MAX)] = 0,
+    status: Status | None = None,
+    select: Annotated[list[str] | None, Query()] = None,
+) -> Response:
+    """The thread's runs, newest first."""
+    if select and (unknown := sorted(set(select) - set(RUN_FIELDS))):
+        raise Invalid(f"Invalid select columns: {unknown}")
+    rows = await service.list_(services, principal, thread_id, status=status, limit=limit, offset=offset)
+    return json_response([{name: row[name] for name in select} for row in rows] if select else rows)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}")
+async def get_run(
+    thread_id: str, run_id: str, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    """One run."""
+    return json_response(shown(await service.get(services, principal, thread_id, run_id)))
+
+
+@router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204)
+async def delete_run(
+    thread_id: str, run_id: str, services: CurrentServices, principal: CurrentPrincipal
+) -> Response:
+    """Delete a run, its checkpoints and its events."""
+    await service.delete(services, principal, thread_id, run_id)
+    return Response(status_code=204)
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel")
+async def cancel_run(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    wait: str = "false",
+    action: str = "interrupt",
+) -> Response:
+    """Cancel a run: 202 at once, or, with `wait`, 200 and its last values when it has stopped."""
+    wish = CancelAction.ROLLBACK if action == CancelAction.ROLLBACK.value else CancelAction.INTERRUPT
+    thread = await service.cancel(services, principal, thread_id, [run_id], wish)
+    if wait.lower() not in _TRUE:
+        return Response(status_code=202)
+    run = parse_uuid(run_id, "run")
+    path = f"/threads/{thread}/runs/{run}"
+    return await _body(
+        services,
+        principal,
+        thread,
+        run,
+        headers={"location": f"{path}/join", "content-location": path},
+        cancels=False,
+        bounds=bounds,
+        late=StillRunning(f"{path}/join"),
+    )
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/join")
+async def join_run(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    cancel_on_disconnect: str = "false",
+) -> Response:
+    """Wait for a run's final values, from wherever it is being worked on."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    row = await service.find(services, principal, thread, run)
+    if row is None:
+        return json_response({"__error__": service.NOT_FOUND})
+    if row["reader_left_at"] is not None:
+        await service.reader_back(services, run)
+    cancels = cancel_on_disconnect.lower() in _TRUE
+    location = f"/threads/{thread}/runs/{run}/join" + ("?cancel_on_disconnect=1" if cancels else "")
+    return await _body(
+        services,
+        principal,
+        thread,
+        run,
+        headers={"location": location, "content-location": f"/threads/{thread}/runs/{run}"},
+        cancels=cancels,
+        bounds=bounds,
+        late=JoinAgain(),
+    )
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/stream")
+async def join_run_stream(
+    thread_id: str,
+    run_id: str,
+    services: CurrentServices,
+    principal: CurrentPrincipal,
+    bounds: CurrentBounds,
+    stream_mode: str | None = None,
+    cancel_on_disconnect: str = "false",
+    reader: Annotated[UUID | None, Query(include_in_schema=False)] = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    modes = _modes(stream_mode)
+    row = await service.find(services, principal, thread, run)
+    if row is None:
+        return Response(
+            wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None),
+            headers=_SSE_HEADERS,
+            media_type="text/event-stream",
+        )
+    if row["reader_left_at"] is not None:
+        await service.reader_back(services, run)
+    if reader is not None:
+        await service.reader_returns(services, run, reader)
+    if last_event_id is None:
+        cursor = await services.runtime.follower.newest(run)
+    else:
+        cursor = EventId.parse(last_event_id) or BEGINNING
+    return await _events(
+        services,
+        principal,
+        thread,
+        run,
+        cursor=cursor,
+        modes=modes,
+        cancels=cancel_on_disconnect.lower() in _TRUE,
+        content_location=f"/threads/{thread}/runs/{run}",
+        bounds=bounds,
+        reader=reader,
+    )
+
+
+def _modes(text: str | None) -> list[str]:
+    """One mode, or a JSON array of modes; nothing means all that the run publishes."""
+    if not text:
+        return []
+    try:
+        modes = orjson.loads(text) if text.startswith("[") else [text]
+    except orjson.JSONDecodeError:
+        raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
+    for mode in modes:
+        if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in READABLE:
+            raise Invalid(f"stream_mode: {mode!r} is none of {', '.join(sorted(READABLE))}")
+    return list(modes)
+
+
+async def _stream(
+    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
+) -> Response:
+    return await _events(
+        services,
+        principal,
+        created.thread_id,
+        created.run_id,
+        cursor=BEGINNING,
+        modes=[],
+        cancels=created.on_disconnect == "cancel",
+        content_location=created.content_location,
+        bounds=bounds,
+        starts=True,
+    )
+
+
+async def _wait(
+    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
+) -> Response:
+    cancels = created.on_disconnect == "cancel"
+    location = f"{created.path}/join" + ("?cancel_on_disconnect=1" if cancels else "")
+    return await _body(
+        services,
+        principal,
+        created.thread_id,
+        created.run_id,
+        headers={"location": location, "content-location": created.path},
+        cancels=cancels,
+        bounds=bounds,
+        late=StillRunning(location),
+    )
+
+
+async def _events(
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    run_id: UUID,
+    *,
+    cursor: EventId,
+    modes: list[str],
+    cancels: bool,
+    content_location: str,
+    bounds: Bounds | None,
+    reader: UUID | None = None,
+    starts: bool = False,
+) -> Response:
+    # The SDK drops its query parameters when it reconnects: what it asked for has to be in the Location.
+    query = {"stream_mode": orjson.dumps(modes).decode()} if modes else {}
+    if cancels:
+        query["cancel_on_disconnect"] = "1"
+    stream = None
+    if bounds is not None:
+        reader = reader or uuid4()
+        query["reader"] = str(reader)
+        stream = PagedStream(
+            services, run_id, cursor, modes=modes, bounds=bounds, reader=reader, starts=starts
+        )
+    location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
+    headers = {**_SSE_HEADERS, "location": location, "content-location": content_location}
+    if stream is not None and not stream.live:
+        page = b"".join([chunk async for chunk in stream.frames()])
+        if cancels and not stream.over:
+            await _cut(services, run_id)
+        return Response(page, headers=headers, media_type="text/event-stream")
+
+    async def left(how: Left) -> None:
+        sent_away = how is Left.ENDED and stream is not None and not stream.over
+        await _left(services, principal, thread_id, run_id, Left.CUT if sent_away else how, cancels)
+
+    return OpenResponse(
+        stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
+        media_type="text/event-stream",
+        headers=headers,
+        heartbeat=wire.HEARTBEAT,
+        seconds=services.settings.heartbeat_seconds,
+        left=left,
+    )
+
+
+async def _frames(
+    services: Services, run_id: UUID, cursor: EventId, modes: list[str]
+) -> AsyncGenerator[bytes]:
+    told = False
+    # A client that is cut off before its first event has to know where to come back to: an id of its own
+    # moves its cursor and is no event.
+    if run_id not in services.runtime.worker.live:
+        told = True
+        yield wire.sse_id(str(cursor))
+    try:
+        async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
+            async for batch in batches:
+                wanted = [event for event in batch if matches(event.name, modes)]
+                if wanted:
+                    told = True
+                    yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
+    except RunGone:
+        yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+    except StreamCut:
+        if not told:
+            yield wire.sse_id(str(cursor))
+        raise
+
+
+async def _body(
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    run_id: UUID,
+    *,
+    headers: dict[str, str],
+    cancels: bool,
+    bounds: Bounds | None,
+    late: ApiError,
+) -> Response:
+    """The run's final values, when it has ended. Raises `late` where it does not within the bounds of a collected answer."""
+    if bounds is not None and not bounds.live:
+        # Not begun before its end: what is sent is collected, and only the end tells which status it has.
+        try:
+            body = await service.body(services, principal, thread_id, run_id, until=bounds.wait_until)
+        except (StreamCut, *DATABASE_TROUBLE):
+            if cancels:
+                await _cut(services, run_id)
+            raise late from None
+        return Response(body, headers=headers, media_type="application/json")
+
+    async def whole() -> AsyncGenerator[bytes]:
+        # At once: the client has to know the Location before anything can be cut.
+        yield b"\n"
+        until = None if bounds is None else bounds.wait_until
+        yield await service.body(services, principal, thread_id, run_id, until=until)
+
+    return OpenResponse(
+        whole(),
+        media_type="application/json",
+        headers=headers,
+        heartbeat=b"\n",
+        seconds=services.settings.heartbeat_seconds,
+        left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
+    )
+
+
+async def _cut(services: Services, run_id: UUID) -> None:
+    # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
+    with suppress(*DATABASE_TROUBLE):
+        await service.reader_cut(services, run_id)
+
+
+async def _left(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, how: Left, cancels: bool
+) -> None:
+    """A reader is gone. Only if he left by himself does his run end with him."""
+    if not cancels or how is Left.ENDED:
+        return
+    if how is Left.DISCONNECTED and not services.runtime.draining:
+        await services.runtime.cancel(
+            principal.owner, thread_id, [run_id], CancelAction.INTERRUPT, READER_GONE
+        )
+    else:
+        await service.reader_cut(services, run_id)

@@ -1,0 +1,345 @@
+"""The rules of runs: what a request turns into, and what a client gets to read of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from slackwater.api.assistants import service as assistants
+from slackwater.api.runs import queries
+from slackwater.api.runs.models import RunCreate, shown
+from slackwater.api.threads.models import Checkpoint
+from slackwater.errors import ApiError, BadRequest, Invalid, NotFound, RunsDisabled
+from slackwater.graphs.config import unreserved
+from slackwater.identity.principal import Principal
+from slackwater.kit import wire
+from slackwater.kit.ids import parse_uuid, uuid7
+from slackwater.kit.reserved import RUN_KEYS
+from slackwater.project.http import Group
+from slackwater.runtime.events.result import Collector
+from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.cancel import CANCEL_REASON, CancelAction
+from slackwater.runtime.queue.states import TERMINAL
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+BULK_REASON = "interrupt requested via POST /runs/cancel"
+
+DELETE_SECONDS = 10.0
+"""How long whoever deletes a live run waits for its end: a node that does not listen has half of it."""
+
+DELETE_AGAIN_SECONDS = 0.05
+
+NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A run that has been admitted."""
+
+    row: Mapping[str, Any]
+    stateless: bool
+    on_disconnect: str
+
+    @property
+    def run_id(self) -> UUID:
+        run_id: UUID = self.row["run_id"]
+        return run_id
+
+    @property
+    def thread_id(self) -> UUID:
+        thread_id: UUID = self.row["thread_id"]
+        return thread_id
+
+    @property
+    def path(self) -> str:
+        """Where the run is, whoever asks: without the stage or mount prefix that a proxy may have added."""
+        return f"/threads/{self.thread_id}/runs/{self.run_id}"
+
+    @property
+    def content_location(self) -> str:
+        return f"/runs/{self.run_id}" if self.stateless else self.path
+
+
+async def create(
+    services: Services,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    idempotency_key: str | None,
+) -> Created:
+    """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
+    new = await prepare(services, principal, thread_id, body, idempotency_key)
+    admitted = await services.runtime.admit(new)
+    return Created(admitted.row, thread_id is None, body.on_disconnect)
+
+
+async def create_batch(
+    services: Services, principal: Principal, bodies: Sequence[RunCreate]
+) -> list[Mapping[str, Any]]:
+    """Admit runs, each on a hidden thread of its own: all of them, or none; their rows in the order of `bodies`."""
+    news = []
+    for position, body in enumerate(bodies):
+        try:
+            news.append(await prepare(services, principal, None, body, None))
+        except ApiError as error:
+            raise type(error)(f"{position}: {error.message}") from None
+    return [admitted.row for admitted in await services.runtime.admit_batch(news)]
+
+
+async def prepare(
+    services: Services,
+    principal: Principal,
+    thread_id: str | None,
+    body: RunCreate,
+    idempotency_key: str | None,
+) -> NewRun:
+    """What the request turns into. Raises what is wrong with it; nothing is written.
+
+    Whatever starts runs comes through here, so here they are switched off (RunsDisabled).
+    """
+    if Group.RUNS in services.graphs.http.disabled:
+        raise RunsDisabled
+    stateless = thread_id is None
+    thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
+    if stateless and body.command and body.command.resume:
+        raise BadRequest("You must provide a thread_id when resuming.")
+    if body.config.configurable and body.context:
+        raise BadRequest(
+            "Cannot specify both configurable and context. Prefer setting context alone. Context was introduced in "
+            "LangGraph 0.6.0 and is the long term planned replacement for configurable."
+        )
+    if idempotency_key is not None and not (
+        0 < len(idempotency_key) <= 255 and idempotency_key.isprintable()
+    ):
+        raise Invalid("Idempotency-Key must have 1 to 255 printable characters")
+    if body.webhook is not None:
+        services.webhooks.check(body.webhook)
+    assistant = await assistants.resolve(services, principal, body.assistant_id)
+    configurable = _configurable(body, thread)
+    config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
+    durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
+    return NewRun(
+        run_id=uuid7(),
+        thread_id=thread,
+        owner=principal.owner,
+        assistant_id=assistant.assistant_id,
+        graph_id=assistant.graph_id,
+        kwargs={
+            "input": body.input,
+            "command": (body.command and body.command.model_dump(exclude_unset=True)) or None,
+            "config": {
+                **assistant.config,
+                **config,
+                "configurable": {
+                    **_without(RUN_KEYS, body.context),
+                    **configurable,
+                    **_checkpoint(body),
+                    **principal.headers,
+                },
+            },
+            "context": {**assistant.context, **(body.context or configurable)},
+            "stream_mode": body.stream_modes,
+            "interrupt_before": body.interrupt_before,
+            "interrupt_after": body.interrupt_after,
+            "webhook": None if Group.WEBHOOKS in services.graphs.http.disabled else body.webhook,
+            "feedback_keys": body.feedback_keys,
+            "temporary": stateless and body.on_completion == "delete",
+            "subgraphs": body.stream_subgraphs,
+            "resumable": body.stream_resumable,
+            "checkpoint_during": body.checkpoint_during is not False,
+            "durability": durability,
+            "on_disconnect": body.on_disconnect,
+        },
+        metadata={**(body.config.metadata or {}), **body.metadata},
+        assistant_metadata=assistant.metadata,
+        assistant_configurable=unreserved(assistant.config.get("configurable")),
+        multitask_strategy=body.multitask_strategy,
+        after_seconds=max(0.0, body.after_seconds),  # what was to begin long ago begins now
+        create_thread=stateless or body.if_not_exists == "create",
+        on_completion=body.on_completion if stateless else None,
+        idempotency_key=idempotency_key,
+        of_the_request=frozenset(principal.headers),
+    )
+
+
+def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
+    """What the request configures, but for the checkpoint. Raises Invalid for another thread's id."""
+    configurable = body.config.configurable or {}
+    named = configurable.get("thread_id")
+    if named is not None and str(named) != str(thread_id):
+        raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
+    return _without(RUN_KEYS | Checkpoint.model_fields.keys(), configurable)
+
+
+def _checkpoint(body: RunCreate) -> dict[str, Any]:
+    """The keys that name the checkpoint to fork from: the request's own, or else those among its `configurable`."""
+    try:
+        given = body.checkpoint or Checkpoint.model_validate(body.config.configurable or {})
+    except ValidationError:
+        raise Invalid("config.configurable: checkpoint_ns must be a text, checkpoint_map an object") from None
+    checkpoint = given.model_dump(exclude_none=True)
+    if body.checkpoint_id is not None:
+        checkpoint["checkpoint_id"] = body.checkpoint_id
+    return {"checkpoint_ns": "", **checkpoint} if "checkpoint_id" in checkpoint else checkpoint
+
+
+def _without(keys: Collection[str], mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+async def find(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID
+) -> dict[str, Any] | None:
+    """The run's row, or None."""
+    return await queries.get(services.database, principal.owner, thread_id, run_id)
+
+
+async def get(services: Services, principal: Principal, thread_id: str, run_id: str) -> dict[str, Any]:
+    """The run's row. Raises NotFound."""
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    row = await queries.get(services.database, principal.owner, thread, run)
+    if row is None:
+        await list_(services, principal, thread_id, status=None, limit=1, offset=0)  # is there the thread?
+        raise NotFound
+    return row
+
+
+async def list_(
+    services: Services, principal: Principal, thread_id: str, *, status: str | None, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """The thread's runs as shown, newest first."""
+    thread = parse_uuid(thread_id, "thread")
+    rows = await queries.list_(
+        services.database, principal.owner, thread, status=status, limit=limit, offset=offset
+    )
+    if rows is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    return [shown(row) for row in rows]
+
+
+async def delete(services: Services, principal: Principal, thread_id: str, run_id: str) -> None:
+    """Delete a run with its checkpoints. One that is being worked on is ended first, wherever that is: what comes next
+    on its thread must not begin beside it. An owner who does not answer is waited for so long; then the wish stands.
+    """
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    until, pause = time.monotonic() + DELETE_SECONDS, DELETE_AGAIN_SECONDS
+    deleted = await queries.delete(services.database, principal.owner, thread, run)
+    if not deleted.found:
+        raise NotFound("Run not found")
+    while deleted.live and time.monotonic() < until:
+        services.runtime.forget(run)
+        await services.runtime.ended(run, pause)
+        pause = min(2 * pause, 10 * DELETE_AGAIN_SECONDS)
+        deleted = await queries.delete(services.database, principal.owner, thread, run)
+    if deleted.next_ready:
+        services.runtime.worker.offer()
+    await services.runtime.refresh_thread(thread)
+
+
+async def cancel(
+    services: Services,
+    principal: Principal,
+    thread_id: str,
+    run_ids: list[str],
+    action: CancelAction,
+    reason: str = CANCEL_REASON,
+) -> UUID:
+    """Wish that runs stop. Raises NotFound when there is none, or none that still could; the thread's id."""
+    thread = parse_uuid(thread_id, "thread")
+    runs = [parse_uuid(run_id, "run") for run_id in run_ids]
+    found = await services.runtime.cancel(principal.owner, thread, runs, action, reason)
+    if not found.found:
+        known = await queries.any_of(services.database, principal.owner, thread, runs)
+        raise NotFound(
+            "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't "
+            "been deleted or completed."
+            if known
+            else "No runs found to cancel."
+        )
+    return thread
+
+
+async def cancel_all(services: Services, principal: Principal, status: str, action: CancelAction) -> None:
+    """Wish that the caller's runs in a status (`all`: pending or running) stop. Raises NotFound when there is none."""
+    found = False
+    after: UUID | None = None
+    while rows := await queries.active(services.database, principal.owner, status, after=after):
+        run_ids = {row["thread_id"]: row["run_ids"] for row in rows}
+        found = await services.runtime.cancel_many(principal.owner, run_ids, action, BULK_REASON) or found
+        after = rows[-1]["thread_id"]
+    if not found:
+        raise NotFound("No runs found to cancel.")
+
+
+async def body(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, *, until: float | None
+) -> bytes:
+    """What `/wait` and `/join` answer, once the run has ended.
+
+    Made of the whole log, so that it is the same whenever, and to whichever process, a client comes back.
+    Raises StreamCut when this process leaves before, or at the monotonic second `until`.
+    """
+    try:
+        async with asyncio.timeout(None if until is None else until - time.monotonic()) as patience:
+            return await _body(services, principal, thread_id, run_id)
+    except TimeoutError:
+        if patience.expired():
+            raise StreamCut from None
+        raise
+
+
+async def _body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
+    collector = Collector()
+    row = None
+    if run_id not in services.runtime.worker.live:
+        row = await queries.get(services.database, principal.owner, thread_id, run_id)
+    if row is not None and row["status"] in TERMINAL:
+        async with aclosing(queries.told(services.database, run_id)) as events:
+            async for told in events:
+                collector.feed(told.name, told.data)
+    else:
+        try:
+            async with aclosing(services.runtime.follow(run_id)) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        collector.feed(event.name, event.data)
+        except RunGone:
+            if collector.silent:
+                return wire.dumps({"__error__": NOT_FOUND})
+    face = await queries.face(services.database, principal.owner, thread_id) if collector.silent else None
+    return collector.body(face)
+
+
+async def reader_cut(services: Services, run_id: UUID) -> None:
+    """We cut off a reader: if his run is to end with him, he has some time to come back."""
+    await queries.reader(services.database, run_id, left=True)
+
+
+async def reader_back(services: Services, run_id: UUID) -> None:
+    """A reader has come back."""
+    await queries.reader(services.database, run_id, left=False)
+
+
+async def reader_leaves(services: Services, run_id: UUID, reader: UUID) -> int:
+    """A reader's page ends before his run: it is shown as running until he is back. The number of its attempt."""
+    return await queries.leave(services.database, run_id, reader) or 1
+
+
+async def reader_returns(services: Services, run_id: UUID, reader: UUID) -> None:
+    """He is back, for his next page."""
+    await queries.return_(services.database, run_id, reader)
+
+
+async def readers_are_away(services: Services, run_id: UUID) -> bool:
+    """Whether any reader of the run is waited for."""
+    return await queries.any_away(services.database, run_id)

@@ -1,0 +1,100 @@
+"""What the routes of the store answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from slackwater.errors import BadRequest, PageTooLarge
+from slackwater.web.openapi.parameters import MOMENT
+from slackwater.web.openapi.pieces import GONE, Answer, Operation, Shape
+
+TAG = "What graphs and their callers remember across threads: values by namespace and key."
+
+
+class Item(Shape):
+    """A value in the store."""
+
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ItemFound(Item):
+    """A value in the store, and how similar it is to what was looked for."""
+
+    score: float | None
+    """null if nothing was compared."""
+
+
+class ItemsFound(Shape):
+    """The last written first or, with a `query` and an index, the most similar."""
+
+    items: list[ItemFound]
+
+
+class Namespaces(Shape):
+    """In alphabetical order."""
+
+    namespaces: list[list[str]]
+
+
+_KEY = {"namespace": ["users", "maria"], "key": "food"}
+_ONE = {**_KEY, "value": {"likes": "olives"}, "created_at": MOMENT, "updated_at": MOMENT}
+_REFRESH = {
+    "refresh_ttl": {
+        "description": "Whether the time that the item has to live begins again; as `langgraph.json` says if missing."
+    }
+}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "PUT /store/items": Operation(
+        id="put_item",
+        answers={204: GONE},
+        errors=(BadRequest,),
+        bodies={"for a day": {**_KEY, "value": {"likes": "olives"}, "ttl": 1440}},
+    ),
+    "GET /store/items": Operation(
+        id="get_item",
+        answers={200: Answer("The item, or null.", Item | None, _ONE)},
+        errors=(BadRequest,),
+        parameters={
+            "namespace": {
+                "description": "Its labels, joined by periods.",
+                "required": True,
+                "schema": {"type": "string", "pattern": r"^[^.\u0000]+(\.[^.\u0000]+)*$"},
+                "example": "users.maria",
+            },
+            "key": {
+                "description": "Its key in the namespace.",
+                "required": True,
+                "schema": {"type": "string", "pattern": r"^[^\u0000]+$"},
+                "example": "food",
+            },
+            **_REFRESH,
+        },
+    ),
+    "DELETE /store/items": Operation(
+        id="delete_item",
+        answers={204: Answer("It is not there, or not any more.")},
+        errors=(BadRequest,),
+        bodies={"one": _KEY},
+    ),
+    "POST /store/items/search": Operation(
+        id="search_items",
+        answers={200: Answer("The items.", ItemsFound, {"items": [{**_ONE, "score": None}]})},
+        errors=(BadRequest, PageTooLarge),
+        bodies={
+            "by value": {"namespace_prefix": ["users"], "filter": {"age": {"$gte": 18}}, "limit": 5},
+            "by meaning": {"namespace_prefix": ["users", "maria"], "query": "what she eats"},
+        },
+    ),
+    "POST /store/namespaces": Operation(
+        id="list_namespaces",
+        answers={200: Answer("The namespaces.", Namespaces, {"namespaces": [["users", "maria"]]})},
+        bodies={"of users": {"prefix": ["users", "*"], "max_depth": 2}},
+    ),
+}

@@ -1,0 +1,95 @@
+"""Whether the process lives, is ready, and what it is: needs no credentials and says nothing about anyone's data.
+
+And its figures, which say how much everybody does, and so need a key when there are keys.
+
+`/docs` and `/openapi.json` are FastAPI's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request, Response
+
+from slackwater import __version__
+from slackwater.api.system import queries
+from slackwater.errors import NotFound
+from slackwater.kit.imports import in_turn
+from slackwater.runtime.queue.states import Phase
+from slackwater.web.http import CurrentServices, json_response
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/")
+@router.get("/ok")
+async def ok(services: CurrentServices, check_db: bool = False) -> Response:
+    """That the server answers; with `?check_db=1` also whether its database does (503 if not)."""
+    if not check_db:
+        return json_response({"ok": True, "services": {}})
+    healthy = await queries.answers(services.database)
+    return json_response(
+        {"ok": healthy, "services": {"database": "healthy" if healthy else "unhealthy"}},
+        200 if healthy else 503,
+    )
+
+
+@router.get("/info")
+async def info() -> Response:
+    """What is running here, in the words that the official clients and Studio look for."""
+    return json_response(
+        {
+            "version": __version__,
+            "langgraph_py_version": version("langgraph"),
+            "flags": {
+                "assistants": True,
+                "crons": True,
+                "langsmith": False,
+                "langsmith_tracing_replicas": False,
+                "langsmith_tracing_session_on_runs": False,
+            },
+            "host": {
+                "kind": "self-hosted",
+                "project_id": None,
+                "host_revision_id": None,
+                "revision_id": None,
+                "tenant_id": None,
+            },
+        }
+    )
+
+
+@router.get("/health")
+async def health() -> Response:
+    """That the process lives, whatever its database does: for a platform that would restart it otherwise."""
+    return json_response({"status": "alive"})
+
+
+@router.get("/ready")
+async def ready(services: CurrentServices) -> Response:
+    """200 while requests may be sent here, 503 before and after, and while the database takes no writes: for a load balancer.
+
+    Of the database it says what was learned last: no probe is a statement.
+    """
+    phase = services.runtime.phase
+    if phase is Phase.READY and services.database.trouble is not None:
+        waiting = {"status": Phase.STARTING.value, "services": {"database": "unhealthy"}}
+        return json_response(waiting, 503)
+    status = Phase.DRAINING if phase is Phase.CLOSED else phase
+    return json_response({"status": status.value}, 200 if phase is Phase.READY else 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request, services: CurrentServices) -> Response:
+    """The figures of this process, as Prometheus reads them. On AWS Lambda they are in CloudWatch instead."""
+    if services.settings.on_lambda:
+        raise NotFound("On AWS Lambda the metrics are in CloudWatch.")
+    text, media_type = await in_turn(partial(_exposition, request.headers.get("accept", "")))
+    return Response(text, media_type=media_type)
+
+
+def _exposition(accept: str) -> tuple[bytes, str]:
+    from slackwater.telemetry import prometheus
+
+    return prometheus.text(accept)

@@ -1,0 +1,103 @@
+"""The guard of a server without keys: it stands before everything, and lets in only what this machine itself sends.
+
+Whoever reaches the port of such a server is its owner. So it has to be sure that nobody speaks for somebody else: a page of
+another site in a browser here (`Origin`), one whose name was rebound to this machine (`Host`), a proxy that passes on
+what others send.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import ip_address
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from slackwater.errors import Forbidden
+from slackwater.identity.refusal import refuse
+
+FORWARDED = frozenset(
+    {
+        "cf-connecting-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-real-ip",
+    }
+)
+"""What proxies add to a request, besides everything that begins with `x-forwarded`. None of it is believed, as anybody can
+send it: that it is there says that the socket's peer is not the caller."""
+
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/]+)(?::\d{1,5})?")
+_ORIGIN = re.compile(r"https?://(.+)")
+
+
+class Guard:
+    """Lets everything through where keys or an authorizer decide, and else only what `refusal` does not refuse."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and _is_guarded(scope) and (error := refusal(scope)) is not None:
+            await refuse(error, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _is_guarded(scope: Scope) -> bool:
+    # There are no services, and no keys, where the server leaves out the lifespan.
+    services = scope.get("state", {}).get("services")
+    return services is None or services.settings.loopback_only
+
+
+def refusal(scope: Scope) -> Forbidden | None:
+    """Why a request may come from elsewhere than this machine; None if it cannot."""
+    names = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+    for name, _ in names:
+        if name in FORWARDED or name.startswith("x-forwarded"):
+            return Forbidden(
+                f"A proxy stands in front of this server ({name}), so anybody may be calling: configure an API key, see "
+                "`slackwater keys new`."
+            )
+    # uvicorn takes the peer from X-Forwarded-For where it trusts the proxy; that header was refused above.
+    peer = scope.get("client")
+    if not peer or not _is_loopback(peer[0]):
+        return Forbidden("Without an API key only loopback is served: see `slackwater keys new`.")
+    hosts = [value for name, value in names if name == "host"]
+    if len(hosts) != 1 or not _names_loopback(hosts[0]):
+        shown = repr(hosts[0][:200]) if len(hosts) == 1 else f"(sent {len(hosts)} times)"
+        return Forbidden(f"Host {shown} is not this machine: configure an API key to serve others.")
+    for name, value in names:
+        if name == "origin" and not is_loopback_origin(value):
+            return Forbidden(f"Origin {value[:200]!r} is not this machine: configure an API key to serve it.")
+    return None
+
+
+def is_loopback_origin(origin: str) -> bool:
+    """Whether a page of this origin comes from this machine. `null` may be any page."""
+    match = _ORIGIN.fullmatch(origin)
+    return match is not None and _names_loopback(match[1])
+
+
+@lru_cache(maxsize=16)
+def _names_loopback(authority: str) -> bool:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return False
+    host = match[1].lower()
+    return host == "localhost" or _is_loopback(host.strip("[]"))
+
+
+@lru_cache(maxsize=16)
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    # A listener for both families sees `::ffff:127.0.0.1`.
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback

@@ -1,0 +1,3 @@
+"""What `langgraph.json` says."""
+
+from __future__ import annotations

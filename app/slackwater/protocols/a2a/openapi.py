@@ -1,0 +1,96 @@
+"""What the routes of A2A answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slackwater.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, NotFound, TooManyRuns
+from slackwater.protocols.a2a.card import HISTORY_SCOPE
+from slackwater.web.openapi import rpc
+from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
+from slackwater.web.openapi.pieces import Answer, Operation
+from slackwater.web.openapi.rpc import RpcAnswer, RpcMessage
+
+TAG = "Assistants as agents: A2A over JSON-RPC, in its versions 1.0 and 0.3."
+
+_URL = f"https://example.com/a2a/{ASSISTANT}"
+_CARD = Answer(
+    "The card.",
+    dict[str, Any],
+    {
+        "name": "agent",
+        "description": "The assistant agent.",
+        "version": "0.1.0",
+        "url": _URL,
+        "preferredTransport": "JSONRPC",
+        "protocolVersion": "0.3.0",
+        "supportedInterfaces": [{"url": _URL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+        "capabilities": {"streaming": True, "pushNotifications": False},
+        "defaultInputModes": ["text/plain", "application/json"],
+        "defaultOutputModes": ["text/plain", "application/json"],
+        "skills": [],
+    },
+)
+_TASK = {
+    "id": f"{THREAD}:{RUN}",
+    "contextId": THREAD,
+    "status": {"state": "TASK_STATE_COMPLETED", "timestamp": MOMENT},
+}
+_EVENTS = """event: message
+data: {"jsonrpc":"2.0","id":1,"result":{"statusUpdate":{"status":{"state":"TASK_STATE_WORKING"}}}}
+id: 1-2
+
+"""
+_SAID = {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "What is the tide?"}]}}
+_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
+_ID = {
+    "assistant_id": {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
+}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "GET /.well-known/agent-card.json": Operation(
+        id="get_root_agent_card",
+        answers={200: _CARD},
+        errors=(BadRequest, *_BROKEN),
+        parameters={
+            "assistant_id": {
+                "description": "The id of the assistant, or of a graph.",
+                "required": True,
+                "schema": {"type": "string"},
+            }
+        },
+    ),
+    "GET /a2a/{assistant_id}": Operation(
+        id="get_agent", answers={200: _CARD}, errors=_BROKEN, parameters=_ID
+    ),
+    "GET /a2a/{assistant_id}/.well-known/agent-card.json": Operation(
+        id="get_agent_card", answers={200: _CARD}, errors=_BROKEN, parameters=_ID
+    ),
+    "POST /a2a/{assistant_id}": Operation(
+        id="a2a",
+        body=RpcMessage,
+        bodies={
+            "a message": rpc.request("SendMessage", _SAID),
+            "what became of it": rpc.request("GetTask", {"id": _TASK["id"]}),
+        },
+        answers={
+            200: Answer(
+                "The answer, or what is wrong.", RpcAnswer, rpc.result({"task": _TASK}), events=_EVENTS
+            ),
+            202: Answer("The message expects no answer."),
+        },
+        errors=(*_BROKEN, TooManyRuns),
+        parameters={
+            **_ID,
+            HISTORY_SCOPE: {
+                "description": "Whether a task's history is that of the task, or of its whole context.",
+                "schema": {"type": "string", "enum": ["context", "task"], "default": "context"},
+            },
+            "A2A-Version": {
+                "description": "The version of the protocol that the client speaks.",
+                "example": "1.0",
+            },
+        },
+    ),
+}

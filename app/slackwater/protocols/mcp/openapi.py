@@ -1,0 +1,71 @@
+"""What the routes of MCP answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from slackwater.errors import BadRequest, NotFound, TooManyRuns
+from slackwater.protocols.jsonrpc import INVALID_REQUEST
+from slackwater.web.openapi import rpc
+from slackwater.web.openapi.pieces import Answer, Error, Operation, header
+from slackwater.web.openapi.rpc import RpcAnswer, RpcMessage
+
+TAG = "Assistants as tools: MCP over streamable HTTP."
+
+_RESULT = rpc.result({"content": [{"type": "text", "text": "{}"}], "structuredContent": {}, "isError": False})
+_EVENTS = """id: 0199b6d2-6c1e-7d4a-9c57-0a4f6f5b9d10:0199b6d2-7a90-7b3e-8f21-5c2d8e6f7a01:MQ==
+retry: 2000
+data:
+
+event: message
+data: {"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":false}}
+
+"""
+
+OPERATIONS: Mapping[str, Operation] = {
+    "POST /mcp": Operation(
+        id="mcp",
+        body=RpcMessage,
+        bodies={
+            "what there is": rpc.request("tools/list", {}),
+            "a call": rpc.request(
+                "tools/call", {"name": "agent", "arguments": {"messages": "What is the tide?"}}
+            ),
+        },
+        answers={
+            200: Answer("The answer, or what is wrong.", RpcAnswer, _RESULT, events=_EVENTS),
+            202: Answer("The message expects no answer."),
+            400: Answer(
+                "The body is no message.", RpcAnswer, rpc.failure(INVALID_REQUEST, "method: must be a text")
+            ),
+        },
+        errors=(TooManyRuns,),
+        parameters={
+            "Idempotency-Key": {"schema": {"type": "string"}},
+            "MCP-Protocol-Version": {
+                "description": "The version of the protocol that was agreed on.",
+                "example": "2025-11-25",
+            },
+        },
+    ),
+    "GET /mcp": Operation(
+        id="mcp_resume",
+        answers={
+            200: Answer("The answer.", RpcAnswer, _RESULT, events=_EVENTS),
+            405: Answer(
+                "Without `Last-Event-ID`: there is no other stream.",
+                Error,
+                {"detail": "Method Not Allowed"},
+                headers={"Allow": header("What there is.", example="POST")},
+            ),
+        },
+        errors=(BadRequest, NotFound),
+        parameters={
+            "Last-Event-ID": {
+                "description": "The id of the event that has arrived: the answer is sent.",
+                "example": "0199b6d2-6c1e-7d4a-9c57-0a4f6f5b9d10:0199b6d2-7a90-7b3e-8f21-5c2d8e6f7a01:MQ==",
+            }
+        },
+    ),
+    "DELETE /mcp": Operation(id="mcp_end_session", answers={}, errors=(NotFound,), stored=False),
+}

@@ -1,0 +1,102 @@
+"""One attempt of one run: from its claim to its settlement, and the handles by which others stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slackwater.runtime.events.journal import Ending, Journal
+from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.queue.cancel import CancelWish
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.states import Outcome, StopWish
+
+if TYPE_CHECKING:
+    from slackwater.runtime.execution.checkpointer import RunSaver
+    from slackwater.runtime.execution.control import Control
+
+
+UNWIND_SECONDS = {
+    StopWish.CANCEL: 5.0,
+    StopWish.TIMEOUT: 5.0,
+    StopWish.LEASE_LOST: 30.0,
+    StopWish.FORGOTTEN: 5.0,
+}
+"""How long the nodes of a run may take to end once they are cancelled. Then it is given up: ended without them.
+
+A run that was lost has nobody here who waits for its end. A drain has its own times."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A run that this process is working on."""
+
+    run: ClaimedRun
+    saver: RunSaver
+    journal: Journal
+    control: Control
+    bodies: Bodies
+    task: asyncio.Task[None] | None = None
+    """What ends with its settlement."""
+    stray: asyncio.Task[None] | None = None
+    """What was its task, when it was given up: a node does not let itself be cancelled."""
+    give_up: Callable[[], None] | None = None
+    """Called when its nodes do not end."""
+    scope: Context | None = None
+    """What its task, its factory and its nodes have in common of context variables."""
+    begun: bool = False
+    """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""
+    graph_done: bool = False
+    """The graph has ended by itself; what follows is only its settlement, which nobody may cut."""
+    drain_reason: str = ""
+    """Why it was asked to stop at its next boundary; what its row says after the hand-over."""
+    wish: StopWish | None = None
+    cancel_wish: CancelWish | None = None
+    outcome: Outcome | None = None
+    settled: str | None = None
+    """The status that its row was given; None when it was left to the lease."""
+    timeout_at: float = float("inf")
+    """The monotonic second at which the run has had its time."""
+    deferred: bool = False
+    """Its node still has a thread: to be handed over last, immediately before the process leaves."""
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    tails: list[asyncio.Task[object]] = field(default_factory=list)
+    """LangGraph's own exits that a cancellation left behind."""
+
+    def ask_to_drain(self, reason: str) -> None:
+        """Stop at the next superstep boundary. The first reason stands."""
+        self.drain_reason = self.drain_reason or reason
+        self.control.request_drain(reason)
+
+    def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:
+        """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
+        if wish is StopWish.LEASE_LOST:
+            self.saver.abandon()
+            # However long its nodes unwind: its readers need not wait for that.
+            self.journal.close(Ending.GONE_ON)
+        if self.wish is StopWish.CANCEL and cancel is not None and cancel.deletes and self.outcome is None:
+            self.cancel_wish = cancel
+        if self.wish is not None or self.outcome is not None:
+            return
+        self.wish, self.cancel_wish = wish, cancel
+        # A node that swallows the cancellation must not take the run into its next superstep.
+        self.control.request_drain(wish.value)
+        if self.give_up is not None and wish in UNWIND_SECONDS:
+            asyncio.get_running_loop().call_later(UNWIND_SECONDS[wish], self.give_up)
+        if self.task is not None and self.begun and not self.graph_done:
+            self.task.cancel()
+
+    def end(self, outcome: Outcome) -> None:
+        """The graph has ended, as what: unless the run was ended without it."""
+        self.graph_done = True
+        if self.stray is None:
+            self.outcome = outcome
+
+    @property
+    def took_ms(self) -> float:
+        return ((self.ended or time.monotonic()) - self.started) * 1000

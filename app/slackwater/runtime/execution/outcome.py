@@ -1,0 +1,340 @@
+"""What an attempt has come to: decided from what really happened, and written until it is stored or the lease is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import InvalidUpdateError
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+
+from slackwater.errors import LeaseLost
+from slackwater.graphs.context import ContextMismatch
+from slackwater.graphs.snapshot import thread_facts
+from slackwater.kit import wire
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.runtime.events.journal import Ending
+from slackwater.runtime.execution import start
+from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
+from slackwater.runtime.execution.checkpointer import RunSaver
+from slackwater.runtime.execution.encoding import Encoder
+from slackwater.runtime.execution.failing_node import failing_node
+from slackwater.runtime.execution.shop import Shop
+from slackwater.runtime.fenced import epochs, settlement, settlements
+from slackwater.runtime.fenced.epochs import Standing
+from slackwater.runtime.fenced.settlement import TIMED_OUT, End, HandOver, Settled, ThreadFacts, Whose
+from slackwater.runtime.fenced.writer import Refused
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.states import Outcome, RunStatus, Stopped, StopWish
+
+if TYPE_CHECKING:
+    from slackwater.graphs.registry import Graph
+
+log = logging.getLogger(__name__)
+
+SETTLE_RETRY_SECONDS = 0.1
+
+
+class CannotBegin(Exception):
+    """A run that cannot begin; carries the wire's error object."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = {"error": error, "message": message}
+
+
+async def facts_of(
+    attempt: Attempt,
+    graph: Graph,
+    config: RunnableConfig,
+    encoder: Encoder | None,
+    error: BaseException | None,
+) -> ThreadFacts:
+    """What the thread shows when the run has ended. Needs the checkpoint only when the stream does not say it."""
+    if attempt.cancel_wish is not None and attempt.cancel_wish.action is CancelAction.ROLLBACK:
+        return ThreadFacts("busy", None)  # read again when the rollback is done
+    failed = attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    plain = attempt.outcome is Outcome.FINISHED and encoder is not None and not encoder.interrupted
+    if plain and encoder is not None and encoder.last_values is not None and _streams_its_state(graph):
+        return ThreadFacts("idle", encoder.last_values)
+    latest = {"configurable": {"thread_id": str(attempt.run.thread_id)}}
+    state = await graph.aget_state(cast("RunnableConfig", latest))
+    status, values, interrupts = thread_facts(state)
+    return ThreadFacts(
+        "error" if failed else status,
+        wire.dumps(values) if state.created_at is not None else None,
+        interrupts,
+        _error_object(attempt, error),
+    )
+
+
+def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, str] | None:
+    if attempt.outcome is Outcome.CANCELLED:
+        wish = attempt.cancel_wish
+        if wish is None or wish.action is CancelAction.ROLLBACK:
+            return None
+        return {"error": "UserInterrupt", "message": wish.reason}
+    if attempt.outcome is Outcome.TIMED_OUT:
+        return TIMED_OUT
+    if attempt.outcome is Outcome.FAILED and error is not None:
+        if isinstance(error, CannotBegin):
+            return error.error
+        if isinstance(error, ContextMismatch):
+            return {"error": error.error, "message": str(error)}
+        node = _node_of(attempt, error)
+        return wire.error_object(error) | ({"node": node} if node else {})
+    return None
+
+
+def _node_of(attempt: Attempt, error: BaseException) -> str | None:
+    """The node that an error comes from, or those of the superstep that could not be finished as a whole."""
+    whole = isinstance(error, TimeoutError | InvalidUpdateError) or error is attempt.saver.failure
+    return failing_node(error) or (pending_names(attempt.saver) if whole else None) or None
+
+
+def _streams_its_state(graph: Pregel[Any, Any, Any, Any]) -> bool:
+    return isinstance(graph, CompiledStateGraph) and graph.output_channels == graph.stream_channels_asis
+
+
+async def conclude(
+    attempt: Attempt, shop: Shop, facts: ThreadFacts | None, error: BaseException | None
+) -> Settled:
+    """Write what has happened; retried while the lease is ours, since the state of a run is nobody else's to write."""
+    attempt.ended = time.monotonic()
+    if attempt.tails:
+        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
+    if (head := _held_to_the_end(attempt, facts)) is not None:
+        settled = await _settle_with(head["id"], attempt, shop, facts)
+        if settled.owned:
+            return settled
+    await attempt.saver.written()
+    proved = _proved(attempt.outcome, attempt.saver.failure)
+    if proved is not attempt.outcome:
+        attempt.outcome, facts, error = proved, None, attempt.saver.failure
+    if attempt.outcome is Outcome.FAILED and error is not None:
+        error_object = _error_object(attempt, error) or {}
+        if facts is None:
+            facts = ThreadFacts("error", None, {}, error_object)
+        elif facts.error is not None:
+            facts = replace(facts, error=error_object)
+        attempt.saver.publish("error", wire.dumps(wire.plain_error(error_object)))
+        log.warning(
+            "run failed",
+            exc_info=error if not isinstance(error, CannotBegin) else None,
+            extra=_extra(attempt) | {"node": error_object.get("node")},
+        )
+    elif attempt.outcome is Outcome.TIMED_OUT:
+        facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
+        log.warning("run has had its time", extra=_extra(attempt) | {"node": pending_names(attempt.saver)})
+    elif attempt.outcome is Outcome.CANCELLED and facts is None:
+        facts = ThreadFacts("busy", None, {}, _error_object(attempt, None))
+    if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:
+        attempt.outcome = Outcome.LOST
+        attempt.journal.close(Ending.GONE_ON)
+        log.warning("lease lost", extra=_extra(attempt))
+        if attempt.stray is None:
+            # Until then the attempt is not over: its run must not begin again beside them, here at least.
+            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
+        return Settled(owned=False)
+    if attempt.wish is StopWish.FORGOTTEN:
+        # Handed over now, and not last: nobody drains.
+        if attempt.stray is None:
+            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
+    elif attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
+        attempt.deferred = True
+        return Settled(owned=True)
+    return await settle(attempt, shop, facts)
+
+
+def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | None:
+    """The outcome, if what it says is stored: a run is at its end, or at a boundary, only with the checkpoint of it.
+
+    LangGraph tells nobody that a put was refused, or has failed while a drain or a breakpoint ended the graph.
+    """
+    if failure is None or outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.CUT, Outcome.LOST):
+        return outcome
+    if isinstance(failure, LeaseLost):
+        return Outcome.LOST
+    return Outcome.CUT if isinstance(failure, Refused) else Outcome.FAILED
+
+
+def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
+    """The run's last checkpoint, if it is not stored yet, and may be as the run is settled."""
+    finished = attempt.outcome is Outcome.FINISHED and facts is not None
+    if finished or attempt.outcome is Outcome.DRAINED:
+        return attempt.saver.hold_to_the_end()
+    return None
+
+
+async def _settle_with(
+    checkpoint_id: str, attempt: Attempt, shop: Shop, facts: ThreadFacts | None
+) -> Settled:
+    """Settle the run in the transaction that stores its last checkpoint; not `owned` if that has to be done one by one."""
+    saver, facts = attempt.saver, facts or ThreadFacts("busy", None)
+    try:
+        settled = await _together(attempt, shop, facts, checkpoint_id)
+    except asyncio.CancelledError:
+        attempt.journal.close(Ending.GONE_ON)
+        raise
+    if settled is not None:
+        saver.stored()
+        return await _settled(attempt, shop, facts, settled)
+    await saver.written()
+    if isinstance(saver.failure, LeaseLost):
+        # Only the answer may have been lost: then it was us who settled the run.
+        return await settle(attempt, shop, facts)
+    return Settled(owned=False)
+
+
+async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None) -> Settled:
+    """End or hand over the run whose attempt has its outcome."""
+    if attempt.settled is not None:
+        return Settled(owned=True, status=attempt.settled)
+    facts, lease, asked = facts or ThreadFacts("busy", None), attempt.saver.lease, False
+    while True:
+        try:
+            settled = await _together(attempt, shop, facts)
+            if settled is None:
+                async with shop.settling:
+                    settled = await _write(attempt, shop, facts)
+            standing = Standing.WHOLE if settled.owned else await epochs.look(shop.database, lease)
+            if standing is Standing.FORGOTTEN:
+                attempt.outcome = Outcome.CUT  # whatever it has come to is not stored
+            elif settled.owned or standing is Standing.LOST:
+                break
+        except asyncio.CancelledError:
+            attempt.journal.close(Ending.GONE_ON)
+            raise
+        except DATABASE_TROUBLE as problem:
+            # A lost connection, or a restarting database. Repeating is safe: the statement is a compare-and-set.
+            # A run that is not ours any more may have been settled by us, and only the answer was lost: asked once more.
+            if not await lease.holds() and (asked or not lease.lost):
+                log.error("run not settled: %s; its lease will expire", problem, extra=_extra(attempt))
+                attempt.journal.close(Ending.GONE_ON)
+                return Settled(owned=False)
+            asked = lease.lost
+            await asyncio.sleep(SETTLE_RETRY_SECONDS)
+    return await _settled(attempt, shop, facts, settled)
+
+
+async def _settled(attempt: Attempt, shop: Shop, facts: ThreadFacts, settled: Settled) -> Settled:
+    """Tell whoever waits for it what has become of the run."""
+    if settled.owned:
+        attempt.settled = settled.status
+    if attempt.settled == RunStatus.PENDING.value:
+        shop.hints.give()
+    elif settled.owned and attempt.run.kwargs.get("webhook"):
+        shop.outbox.nudge()
+    if settled.error is not None:
+        # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
+        attempt.journal.append("error", settled.error)
+    over = settled.owned and settled.status != RunStatus.PENDING.value
+    if over and (facts.status == "busy" or settled.error is not None or attempt.stray is not None):
+        # Before its readers hear of the end: they ask for the thread next.
+        await _refresh(attempt, shop)
+    deleted = attempt.cancel_wish is not None and attempt.cancel_wish.deletes
+    attempt.journal.close(Ending.SETTLED if over and not deleted else Ending.GONE_ON)
+    return settled
+
+
+async def _refresh(attempt: Attempt, shop: Shop) -> None:
+    try:
+        await shop.refresh_thread(attempt.run.thread_id)
+    except DATABASE_TROUBLE as problem:
+        log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
+
+
+async def _together(
+    attempt: Attempt, shop: Shop, facts: ThreadFacts, stored_with: str | None = None
+) -> Settled | None:
+    """Settle the run with whatever others do so now; None if it has to be settled alone.
+
+    `stored_with`: its last checkpoint, which its writer holds.
+    """
+    last = attempt.saver if stored_with is not None else None
+    if attempt.outcome is Outcome.DRAINED:
+        return await settlements.hand_over(shop.group_commit, last, **_hand_over(attempt, shop, stored_with))
+    if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
+        return None
+    return await settlements.end(shop.group_commit, last, **_end(attempt, facts, stored_with))
+
+
+async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
+    if attempt.outcome in (Outcome.DRAINED, Outcome.CUT):
+        how = _hand_over(attempt, shop)
+        return await settlement.hand_over(shop.database, **how, forgotten=attempt.saver.lease.forgotten)
+    return await settlement.end(shop.database, **_end(attempt, facts), rollback=_rolls_back(attempt))
+
+
+def _hand_over(attempt: Attempt, shop: Shop, stored_with: str | None = None) -> HandOver:
+    outcome = attempt.outcome
+    assert outcome is not None
+    return {
+        **_whose(attempt, stored_with),
+        "stopped": Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
+        "reason": attempt.drain_reason or outcome.value,
+        "max_handovers": shop.max_handovers,
+        "nodes": pending_names(attempt.saver),
+    }
+
+
+_STATUSES = {
+    Outcome.FINISHED: RunStatus.SUCCESS,
+    Outcome.FAILED: RunStatus.ERROR,
+    Outcome.CANCELLED: RunStatus.INTERRUPTED,
+    Outcome.TIMED_OUT: RunStatus.TIMEOUT,
+}
+
+
+def _end(attempt: Attempt, facts: ThreadFacts, stored_with: str | None = None) -> End:
+    assert attempt.outcome is not None
+    return {
+        **_whose(attempt, stored_with),
+        "status": _STATUSES[attempt.outcome],
+        "facts": facts,
+        "last_event": str(attempt.journal.last) if attempt.journal.last.seq else None,
+        "reason": attempt.cancel_wish.reason if attempt.cancel_wish else None,
+    }
+
+
+def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
+    run, saver = attempt.run, attempt.saver
+    forgotten, held = saver.lease.forgotten, stored_with is not None
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "owner": run.owner,
+        "fence": run.fence,
+        "worker": saver.lease.worker,
+        # What is not said yet belongs to what runs again.
+        "events": saver.take_events() if not (forgotten or held) else [],
+        "checkpoint_id": stored_with or saver.head_id if not forgotten else None,
+        "stored_with": stored_with,
+    }
+
+
+def _rolls_back(attempt: Attempt) -> bool:
+    wish = attempt.cancel_wish
+    return wish is not None and wish.action is CancelAction.ROLLBACK
+
+
+def pending_names(saver: RunSaver) -> str:
+    """The nodes that the run was about to start or in, for a person to read."""
+    return ", ".join(sorted(start.pending_nodes(saver.head))) if saver.head is not None else ""
+
+
+def _extra(attempt: Attempt) -> dict[str, Any]:
+    run = attempt.run
+    return {
+        "event": f"run.{(attempt.outcome or Outcome.LOST).value}",
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+        "attempt": run.attempt,
+        "fence": run.fence,
+        "reason": attempt.wish.value if attempt.wish else None,
+    }

@@ -1,0 +1,314 @@
+"""The state in which a run ends or is handed over: one compare-and-set on owner, status and fence.
+
+The statements are pipelined behind the lock of the thread's row, and each later one holds only if the first has changed
+the run in this very transaction. So neither a stale owner nor a repetition after a lost answer changes anything, and
+the thread never shows what its run does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NotRequired, TypedDict, Unpack
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from slackwater.kit import wire
+from slackwater.postgres.pool import Database
+from slackwater.runtime.events.journal import Event
+from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
+from slackwater.runtime.queue import cancel, order
+from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
+from slackwater.runtime.queue.states import RunStatus, Stopped
+from slackwater.telemetry import metrics
+from slackwater.telemetry.metrics import Metric
+
+STATELESS_LINGER_SECONDS = 120
+"""A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
+
+TIMED_OUT = {"error": "TimeoutError", "message": ""}
+"""What the thread of a run shows that has had its time. Its stream says nothing of it, as officially."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFacts:
+    """What a thread shows after a run: read from its last checkpoint."""
+
+    status: str
+    """`busy` if it could not be read: then it is read again by `Runtime.refresh_thread`, or else by the next sweep."""
+    values: bytes | None
+    """JSON; None keeps what the thread shows."""
+    interrupts: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`owned` is False when another process owns the run now, or the server is another one (`epochs.look`): then nothing
+    has been written."""
+
+    owned: bool
+    next_ready: bool = False
+    """Another run of the thread can be claimed."""
+    status: str | None = None
+    error: bytes | None = None
+    """The `error` event with which a guard has ended the run, as it stands in the log."""
+
+
+OWNED = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
+    and r.status = 'running'"""
+THIS_SERVER = "r.epoch = (select slackwater.epoch())"
+
+_OURS = f"""{OWNED}
+    and (%(expired)s or %(forgotten)s or {THIS_SERVER})
+    and (%(expired)s is false or r.lease_until < clock_timestamp())"""
+
+# A take-over leaves it as it is: who has lost the lease must not take what others did then for their own work.
+_SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s end,
+    settled_fence = case when %(expired)s then r.settled_fence else %(fence)s end"""
+
+_SIGNED = """e.run_id = %(run_id)s and e.settled_by = %(worker)s and e.settled_fence = %(fence)s and not %(expired)s"""
+"""The owner has sent this before, and only its answer was lost."""
+
+ENDED = f"""status = %(status)s, ready = false, holds_thread = false, worker = null,
+    lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = %(reason)s,
+    error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id),
+    -- An attempt may have said nothing: then it is an earlier one's.
+    last_event = coalesce(%(last_event)s, (select e.fence || '-' || e.seq from slackwater.run_events e
+      where e.run_id = %(run_id)s order by e.fence desc, e.seq desc limit 1)),
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end"""
+"""What becomes of run `r` that ends."""
+
+_ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
+ and e.status = %(status)s and e.{order.DONE_NOW})"""
+
+_END = f"""
+with owned as (
+  update slackwater.runs r set {ENDED},
+    {_SIGN}
+  where {_OURS}
+  returning 1
+), events as ({INSERT_EVENTS})
+select exists (select 1 from owned) as now, case when %(rollback)s and not %(expired)s
+  then not exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s)
+  else exists (select 1 from slackwater.runs e where {_SIGNED} and e.status = %(status)s) end as before"""
+
+_FORGET_BASE = f"""
+delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
+
+SHOWN = """"values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s,
+  updated_at = clock_timestamp(), state_updated_at = clock_timestamp()"""
+"""What thread `t` shows of a run that has ended on it, beside its status and its error."""
+
+_THREAD = f"""
+update slackwater.threads t set {SHOWN},
+  status = case when {order.THREAD_BUSY} then 'busy' else %(thread_status)s end,
+  -- After a rollback the thread is as it was: also with the error of the run before.
+  error = case when %(rollback)s then t.error else %(thread_error)s end
+where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
+
+GIVEN_BACK = f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
+    handovers = handovers + 1, stopped = %(stopped)s, reason = %(reason)s,
+    worked_seconds = {WORKED},
+    -- Its reader has lost its connection with us, and has some time to come back to whoever goes on.
+    reader_left_at = case when kwargs ->> 'on_disconnect' = 'cancel'
+      then coalesce(reader_left_at, clock_timestamp()) end,
+    last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), progress = now.progress,
+    -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
+    -- Nor what was lost with a process whose event loop another run has blocked.
+    stalls = case when r.progress is distinct from now.progress then 0 else r.stalls end
+      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null"""
+"""What becomes of run `r` that goes on elsewhere; needs `now`, with its `progress`."""
+
+_HAND_OVER = f"""
+with now as (
+  select r.run_id, {PROGRESS} as progress from slackwater.runs r where r.run_id = %(run_id)s
+), owned as (
+  update slackwater.runs r set {GIVEN_BACK},
+    {_SIGN}
+  from now where r.run_id = now.run_id and {_OURS}
+  returning r.run_id
+), events as ({INSERT_EVENTS})
+select true as now, null::jsonb as error from owned
+union all
+-- The error is the guard's: whatever ends the run later raises its fence before, or is no error.
+select false, case when e.fence = %(fence)s and e.status = 'error' then e.error end
+from slackwater.runs e where {_SIGNED}"""
+
+_GUARD = f"""
+with stuck as (
+  update slackwater.runs r set status = 'error', ready = false, holds_thread = false, ended_at = clock_timestamp(),
+    delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
+    error = jsonb_build_object('error', 'NoProgress', 'message', case when r.stalls >= {MAX_STALLS}
+      then format('Stopped %%s times in a row at the same checkpoint, in %%s, which last had %%s s. '
+        'Make the node shorter than the grace period, or raise SLACKWATER_GRACE_SECONDS.',
+        r.stalls, %(nodes)s::text, round(extract(epoch from clock_timestamp() - r.claimed_at)::numeric, 1))
+      else format('Handed over %%s times, which is more than SLACKWATER_MAX_HANDOVERS allows.', r.handovers) end),
+    last_event = r.fence || '-' || coalesce((select max(e.seq) from slackwater.run_events e
+      where e.run_id = r.run_id and e.fence = r.fence), 0) + 1
+  where r.run_id = %(run_id)s and r.status = 'pending' and r.{order.DONE_NOW}
+    and (r.stalls >= {MAX_STALLS} or r.handovers > %(max_handovers)s)
+  returning r.run_id, r.thread_id, r.fence, r.error, r.last_event
+), told as (
+  insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
+  select run_id, fence, split_part(last_event, '-', 2)::int, thread_id, 'error', error::text from stuck
+), forgotten as (
+  delete from slackwater.base_writes b using stuck s where b.run_id = s.run_id
+), shown as (
+  update slackwater.threads t set error = s.error, updated_at = clock_timestamp(),
+    status = case when exists (select 1 from slackwater.runs a where a.thread_id = s.thread_id
+      and a.run_id <> s.run_id and a.status in ('pending', 'running')) then 'busy' else 'error' end
+  from stuck s where t.thread_id = s.thread_id
+)
+select error, last_event from stuck"""
+
+
+class Whose(TypedDict):
+    """An attempt, and what of it is not stored yet."""
+
+    run_id: UUID
+    thread_id: UUID
+    owner: str
+    fence: int
+    worker: str
+    events: Sequence[Event]
+    checkpoint_id: str | None
+    stored_with: NotRequired[str | None]
+    """The same, if the transaction that settles the run is the one that stores it."""
+
+
+class End(Whose):
+    """How an attempt ends its run."""
+
+    status: RunStatus
+    facts: ThreadFacts
+    last_event: str | None
+    reason: NotRequired[str | None]
+
+
+class HandOver(Whose):
+    """How an attempt gives its run back."""
+
+    stopped: Stopped
+    reason: str
+    max_handovers: int
+    nodes: str
+
+
+def _of_attempt(whose: Whose) -> dict[str, Any]:
+    return {
+        "run_id": whose["run_id"],
+        "thread_id": whose["thread_id"],
+        "owner": whose["owner"],
+        "fence": whose["fence"],
+        "worker": whose["worker"],
+        "checkpoint_id": whose["checkpoint_id"],
+        "stored_with": whose.get("stored_with"),
+    }
+
+
+def of_end(how: End) -> dict[str, Any]:
+    """What the statements that end the run say of it, but for its events."""
+    facts, status = how["facts"], how["status"]
+    return {
+        **_of_attempt(how),
+        "status": status.value,
+        "reason": how.get("reason"),
+        "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
+        "last_event": how["last_event"],
+        "thread_status": facts.status,
+        "values": facts.values.decode() if facts.values is not None else None,
+        "interrupts": Jsonb(facts.interrupts),
+        "thread_error": Jsonb(facts.error) if facts.error else None,
+    }
+
+
+def of_hand_over(how: HandOver) -> dict[str, Any]:
+    """What the statements that hand the run over say of it, but for its events."""
+    return {
+        **_of_attempt(how),
+        "stopped": how["stopped"].value,
+        "reason": how["reason"],
+        "max_handovers": how["max_handovers"],
+        "nodes": how["nodes"] or "its first node",
+    }
+
+
+async def end(
+    database: Database, *, rollback: bool = False, expired: bool = False, **how: Unpack[End]
+) -> Settled:
+    """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
+    params = {
+        **of_end(how),
+        "rollback": rollback,
+        "expired": expired,
+        "forgotten": False,
+        **event_columns(how["events"]),
+    }
+    status = how["status"]
+    undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
+    answers = await database.pipeline(
+        (order.LOCK, params),
+        (_END, params),
+        (_THREAD, params),  # while the run is there: a rollback takes its row, too
+        *undo,
+        (order.PROMOTE, params),
+    )
+    ended = answers[1][0]
+    if not (ended["now"] or ended["before"]):
+        return Settled(owned=False)
+    count_end(status)
+    ready = order.is_due(answers[-1]) if ended["now"] else await _ready(database, params)
+    return Settled(True, ready, status.value)
+
+
+async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
+    """As PROMOTE, after a repetition: it was an earlier transaction that made the thread's next run ready."""
+    row = await database.fetch_one(order.READY, params)
+    return bool(row and row["ready"])
+
+
+def count_end(status: RunStatus) -> None:
+    """An attempt has ended its run: said once, also if the answer to that was lost."""
+    metrics.count(Metric.RUNS_FINISHED)
+    if status in (RunStatus.ERROR, RunStatus.TIMEOUT):
+        metrics.count(Metric.RUNS_FAILED)
+
+
+def count_hand_over(stopped: Stopped) -> None:
+    """An attempt has given its run back: said once, as with `count_end`."""
+    metrics.count(Metric.RUNS_TAKEN_OVER if stopped is Stopped.LOST else Metric.RUNS_HANDED_OVER)
+    if stopped is Stopped.DRAINED:
+        metrics.count(Metric.RUNS_DRAINED)
+
+
+async def hand_over(
+    database: Database, *, expired: bool = False, forgotten: bool = False, **how: Unpack[HandOver]
+) -> Settled:
+    """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
+
+    With `expired` only if its lease is: the take-over from an owner who is gone. With `forgotten` whatever the server still
+    knows of the attempt.
+    """
+    params = {
+        **of_hand_over(how),
+        "expired": expired,
+        "forgotten": forgotten,
+        **event_columns(how["events"]),
+    }
+    _, handed_over, stuck, promoted = await database.pipeline(
+        (order.LOCK, params),
+        (_HAND_OVER, params),
+        (_GUARD, params),
+        (order.PROMOTE, params),
+    )
+    if not handed_over:
+        return Settled(owned=False)
+    now, error = handed_over[0]["now"], stuck[0]["error"] if stuck else handed_over[0]["error"]
+    ready = order.is_due(promoted) if now else await _ready(database, params)
+    if error:
+        count_end(RunStatus.ERROR)
+        return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(error))
+    count_hand_over(how["stopped"])
+    return Settled(True, ready, RunStatus.PENDING.value)

@@ -1,0 +1,168 @@
+"""What most attempts come to, for several of them at once: an end after which nobody waits on the thread, a hand-over at a
+boundary with which no guard is concerned.
+
+It waits for no lock. Whoever is missing from the answer has been left as it was, and everybody if there is none; then it is
+said again alone (`settlement`), which decides, and finds its own work done if only the answer was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from slackwater.postgres.arrays import Array, IntArray, JsonbArray, LongArray, TextArray, UuidArray
+from slackwater.postgres.group_commit import GroupCommit, Kind
+from slackwater.postgres.prepared import HotStatement
+from slackwater.runtime.fenced.settlement import (
+    ENDED,
+    GIVEN_BACK,
+    OWNED,
+    SHOWN,
+    THIS_SERVER,
+    End,
+    HandOver,
+    Settled,
+    count_end,
+    count_hand_over,
+    of_end,
+    of_hand_over,
+)
+from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, event_columns_of_many
+from slackwater.runtime.fenced.stores import STORE, Gathering
+from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS
+from slackwater.runtime.queue.many import (
+    UNCHANGED,
+    Asked,
+    dumped,
+    of_each,
+)
+from slackwater.runtime.queue.states import RunStatus
+
+_ATTEMPT = {
+    "run_id": UuidArray,
+    "thread_id": UuidArray,
+    "owner": TextArray,
+    "fence": LongArray,
+    "worker": TextArray,
+    "checkpoint_id": TextArray,
+    "stored_with": TextArray,
+}
+
+_STORED = """(a.stored_with is null or exists (select 1 from checkpoints c
+    where c.thread_id = a.thread_id::text and c.checkpoint_ns = '' and c.checkpoint_id = a.stored_with))"""
+"""What the attempt has come to is there, if this very transaction was to store it."""
+
+# The rows are looked up one by one, or by an array: whatever the planner believes of how many there are, it reads no table.
+
+_LOCKED = """locked as materialized (
+  select a.*, t.version from asked a cross join lateral (
+    select t.xmin as version from slackwater.threads t where t.thread_id = a.thread_id and t.owner = a.owner
+    for update skip locked) t
+)"""
+"""Those of `asked` whose threads nobody else has: first, as everywhere."""
+
+_SIGNED = "settled_by = a.worker, settled_fence = a.fence"
+
+_ASKED_TO_END = Asked(
+    {
+        **_ATTEMPT,
+        **dict.fromkeys(("status", "reason", "last_event", "thread_status", "values"), TextArray),
+        **dict.fromkeys(("error", "interrupts", "thread_error"), JsonbArray),
+    }
+)
+
+_END = f"""
+with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
+  select a.* from locked a cross join lateral (
+    select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER} for update skip locked) r
+  where {UNCHANGED} and {_STORED}
+    and not exists (select 1 from slackwater.runs o where o.thread_id = a.thread_id
+      and o.status in ('pending', 'running') and o.run_id <> a.run_id)
+), ended as (
+  update slackwater.runs r set {of_each(ENDED)}, {_SIGNED}
+  from owned a where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
+), events as ({EVENTS_OF_MANY}
+), forgotten as (
+  delete from slackwater.base_writes b where b.run_id = any(array(select o.run_id from owned o))
+), shown as (
+  update slackwater.threads t set {of_each(SHOWN)}, status = a.thread_status, error = a.thread_error
+  from owned a where t.thread_id = any(array(select o.thread_id from owned o)) and t.thread_id = a.thread_id
+)
+select o.n::int from owned o"""
+
+
+def _end_all(hows: Sequence[End]) -> HotStatement:
+    params = _ASKED_TO_END.parameters([dumped(of_end(how)) for how in hows])
+    return _END, params | _events_of(hows)
+
+
+_ASKED_TO_HAND_OVER = Asked(
+    {**_ATTEMPT, "stopped": TextArray, "reason": TextArray, "max_handovers": IntArray},
+)
+
+_HAND_OVER = f"""
+with {_ASKED_TO_HAND_OVER.cte}, {_LOCKED}, owned as materialized (
+  select a.* from locked a cross join lateral (
+    select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER}
+      and r.handovers < a.max_handovers and r.stalls < {MAX_STALLS} for update skip locked) r
+  where {_STORED}
+), now as materialized (
+  select r.n, {PROGRESS} as progress from owned r
+), given_back as (
+  -- It keeps its thread, so it is the run that comes next there, and no other one is ready.
+  update slackwater.runs r set {of_each(GIVEN_BACK)}, ready = true, {_SIGNED}
+  from owned a join now on now.n = a.n
+  where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
+  returning r.run_id, r.available_at <= clock_timestamp() as due
+), events as ({EVENTS_OF_MANY})
+select o.n::int, g.due from owned o join given_back g using (run_id)"""
+
+
+def _hand_over_all(hows: Sequence[HandOver]) -> HotStatement:
+    params = _ASKED_TO_HAND_OVER.parameters([dumped(of_hand_over(how)) for how in hows])
+    return _HAND_OVER, params | _events_of(hows)
+
+
+def _events_of(hows: Sequence[End] | Sequence[HandOver]) -> dict[str, Array]:
+    return event_columns_of_many({n: how["events"] for n, how in enumerate(hows, 1)})
+
+
+def _size_of(how: End | HandOver) -> int:
+    return sum(len(event.data) for event in how["events"])
+
+
+ENDS: Kind[End] = Kind(
+    "end",
+    statement=_end_all,
+    bytes_of=lambda how: _size_of(how) + len(how["facts"].values or b""),
+)
+"""One row `n` for each run that has ended: after it nobody waits on its thread."""
+
+HAND_OVERS: Kind[HandOver] = Kind("hand_over", statement=_hand_over_all, bytes_of=_size_of)
+"""One row `n` for each run that was handed over, and whether it is `due` again at once."""
+
+
+async def end(group: GroupCommit, last: Gathering | None = None, **how: Unpack[End]) -> Settled | None:
+    """As `settlement.end`; None if it has to be said again alone.
+
+    `last` is stored in the same transaction, and has the checkpoint `stored_with`: neither happens without the other.
+    """
+    if await group.send(ENDS, how, first=_first(last)) is None:
+        return None
+    count_end(how["status"])
+    return Settled(True, next_ready=False, status=how["status"].value)
+
+
+async def hand_over(
+    group: GroupCommit, last: Gathering | None = None, **how: Unpack[HandOver]
+) -> Settled | None:
+    """As `settlement.hand_over`; None if it has to be said again alone. `last` is as with `end`."""
+    row = await group.send(HAND_OVERS, how, first=_first(last))
+    if row is None:
+        return None
+    count_hand_over(how["stopped"])
+    return Settled(True, next_ready=row["due"], status=RunStatus.PENDING.value)
+
+
+def _first(last: Gathering | None) -> tuple[Kind[Gathering], Gathering] | None:
+    return (STORE, last) if last is not None else None

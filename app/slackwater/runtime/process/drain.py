@@ -1,0 +1,169 @@
+"""The stop: one budget for all phases, and nothing that can push it past its deadline.
+
+ask → insist → settle → release. A run leaves it finished, handed over at a boundary, handed over in the middle of a
+superstep (cut), or, when even its state could not be written, left to its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from slackwater.graphs.opened import LEAVE_SECONDS
+from slackwater.kit.budget import Budget
+from slackwater.runtime.events.journal import Ending
+from slackwater.runtime.execution import engine
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.queue.states import Outcome, RunStatus, StopWish
+from slackwater.telemetry import metrics, tracing
+from slackwater.telemetry.metrics import Metric
+
+if TYPE_CHECKING:
+    from slackwater.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 0.02
+"""How often a drain looks for runs that were claimed or admitted while it began."""
+
+
+async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
+    """Stop every run of this process, which is about to end, within the budget; the drain report."""
+    runtime.begin_draining(reason)
+    attempts = await _ask_and_insist(runtime, budget, reason)
+    runtime.close_door()
+    await _settle(runtime, budget, attempts)
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
+    _record(budget, attempts)
+    return report(attempts, budget, reason)
+
+
+async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
+    """Stop every run of this process, which is about to be frozen, within the budget; the report.
+
+    `deferred` in the runtime's worker then holds those whose node still has a thread: the process must not be frozen
+    with them but has to end, as after a drain.
+    """
+    runtime.worker.stop_claiming(reason)
+    attempts = await _ask_and_insist(runtime, budget, reason)
+    await _settle(runtime, budget, attempts)
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
+    await runtime.outbox.sent(budget.left_to_insist())
+    await runtime.hints.sent(budget.left())
+    await runtime.worker.renewal.rest(budget.left())
+    await runtime.database.gate.quiesce(budget.left())
+    _record(budget, attempts)
+    return report(attempts, budget, reason)
+
+
+def _record(budget: Budget, attempts: list[Attempt]) -> None:
+    if attempts:  # an invocation ends with a pause, too, and most of them have nothing to stop
+        metrics.took(Metric.DRAIN_MS, budget.spent_ms())
+        tracing.record("drain", budget.started, runs=len(attempts))
+
+
+async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:
+    """Bring every run to an end or a boundary; cancel, once, what has not got there in time. All that were live."""
+    worker = runtime.worker
+    live = list(worker.attempts)
+    for attempt in live:
+        attempt.ask_to_drain(reason)  # what comes later is asked as it begins
+    while True:
+        running = _tasks(worker.unfinished)
+        if not running and not runtime.taking_on:
+            break
+        round_seconds = min(budget.left_to_ask(), ROUND_SECONDS)
+        if round_seconds <= 0:
+            break
+        await _wait(running, round_seconds)
+    if worker.unfinished:
+        # Perhaps only since the connection is silent by which they store together.
+        runtime.group_commit.let_go()
+    while True:
+        for attempt in (late := worker.unfinished):
+            attempt.stop(StopWish.DRAIN)
+        # A claim that hung until now may still bring runs.
+        seconds = budget.left_to_insist()
+        if runtime.taking_on:
+            seconds = min(seconds, ROUND_SECONDS)
+        elif not late:
+            break
+        if seconds <= 0:
+            break
+        await _wait(_tasks(late), seconds)
+    return [*live, *(attempt for attempt in worker.latecomers if attempt not in live)]
+
+
+async def _wait(running: set[asyncio.Task[None]], seconds: float) -> None:
+    if running:
+        await asyncio.wait(running, timeout=seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt]) -> None:
+    worker = runtime.worker
+    for attempt in worker.unfinished:
+        if attempt.outcome is None and attempt.wish is not StopWish.DRAIN:
+            # Whoever wanted it stopped before us has their way, with or without its node.
+            worker.endings.give_up(attempt)
+        elif attempt.outcome is None:
+            # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
+            # over like one that still has a thread: at the very end.
+            attempt.outcome, attempt.deferred = Outcome.CUT, True
+    settling = _tasks(a for a in worker.unfinished if not a.deferred)
+    if settling:
+        await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))
+    for attempt in attempts:
+        if attempt.settled is None:
+            # Deferred ones too: the server waits for their readers before it lets this process settle them.
+            attempt.journal.close(Ending.GONE_ON)
+
+
+async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:
+    """Hand over the runs whose node still has a thread. The process has to leave at once when this returns."""
+    tasks = [
+        asyncio.create_task(engine.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}")
+        for attempt in attempts
+    ]
+    if tasks:
+        await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
+        await runtime.hints.sent(budget.left())
+
+
+def report(attempts: Iterable[Attempt], budget: Budget, reason: str) -> dict[str, Any]:
+    """What became of each run: `finished`, `drained` (at a boundary), `cancelled` (cut) or `left` (to its lease)."""
+    return {
+        "reason": reason,
+        "budget_ms": round(budget.total_ms()),
+        "took_ms": round(budget.spent_ms(), 1),
+        "runs": [_line(attempt) for attempt in attempts],
+    }
+
+
+def _line(attempt: Attempt) -> dict[str, Any]:
+    run = attempt.run
+    return {
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+        "outcome": _outcome(attempt),
+        "handed_over": attempt.settled == RunStatus.PENDING.value,
+        "attempt": run.attempt,
+        "fence": run.fence,
+        "checkpoint_id": attempt.saver.head_id,
+        "ms": round(attempt.took_ms, 1),
+    }
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.settled is None:
+        return "left"
+    return {Outcome.DRAINED: "drained", Outcome.CUT: "cancelled"}.get(
+        attempt.outcome or Outcome.LOST, "finished"
+    )
+
+
+def _tasks(attempts: Iterable[Attempt]) -> set[asyncio.Task[None]]:
+    return {attempt.task for attempt in attempts if attempt.task is not None}

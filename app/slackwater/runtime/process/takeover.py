@@ -1,0 +1,261 @@
+"""Runs whose process is gone: their leases have expired. They are requeued by the hundred, or ended as somebody wished.
+
+Only SQL on the way: what reads a thread's state runs code of its graph, and comes after all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.kit.bounded import bounded
+from slackwater.postgres.pool import Row
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.runtime.execution import engine
+from slackwater.runtime.fenced import settlement
+from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.queue import order
+from slackwater.runtime.queue.batch import Batch
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
+from slackwater.runtime.queue.states import RunStatus, Stopped
+from slackwater.telemetry import metrics
+from slackwater.telemetry.metrics import Metric
+
+if TYPE_CHECKING:
+    from slackwater.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+READ_SECONDS = 12.0
+"""How long the state of one thread may take to be read: a little longer than its graph, which is user code, to be opened."""
+
+_REASON = "lease_expired"
+
+_OVERDUE = f"{WORKED} >= %(limit_seconds)s"
+
+# `now()` and not `clock_timestamp()`, which no index is searched with.
+_GONE = """r.status = 'running' and r.lease_until < now() and r.run_id <> all(%(here)s::uuid[])"""
+
+_PLAIN = f"""r.kind = 'run' and r.cancel_action is null and r.stalls < {MAX_STALLS - 1}
+  and r.handovers < %(max_handovers)s and not {_OVERDUE}"""
+"""There is nothing to decide, and no guard that could end it: it is given back."""
+
+# Whose row, or whose thread's, somebody has locked is left alone: whoever waited for it would take the run before its
+# owner, who may only have been held up, has renewed its lease.
+REQUEUE = f"""
+with expired as materialized (
+  select r.run_id, r.thread_id, r.fence, r.worker from slackwater.runs r
+  where {_GONE} and {_PLAIN} order by r.lease_until limit %(limit)s
+), locked as (
+  select t.thread_id from slackwater.threads t join expired using (thread_id)
+  order by t.thread_id for update of t skip locked
+), mine as (
+  select r.run_id, e.fence, r.worker from slackwater.runs r join expired e using (run_id)
+  join locked l on l.thread_id = r.thread_id
+  where r.fence = e.fence and r.worker is not distinct from e.worker and {_GONE} and {_PLAIN}
+  for no key update of r skip locked
+), now as (
+  select r.run_id, {PROGRESS} as progress from slackwater.runs r join mine using (run_id)
+)
+-- It has held its thread, so nothing else of it is ready, and it is the next one.
+update slackwater.runs r set {settlement.GIVEN_BACK}, ready = true
+from now where r.run_id = now.run_id
+returning r.run_id, r.thread_id, r.attempt, r.fence"""
+
+EXPIRED = f"""
+select r.run_id, r.thread_id, r.owner, r.kind, r.fence, r.worker, r.cancel_action, r.cancel_reason, r.stalls, r.attempt,
+  {_OVERDUE} as overdue
+from slackwater.runs r join slackwater.threads t using (thread_id)
+where {_GONE} and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
+  and (%(all)s or not ({_PLAIN}))
+order by r.lease_until limit %(limit)s for no key update of r, t skip locked"""
+
+_DROP_WRITE = """
+delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s
+  and worker is not distinct from %(worker)s and kind = 'write'
+  and lease_until < clock_timestamp() returning run_id"""
+
+
+async def take_over_all(runtime: Runtime, batch: Batch) -> int:
+    """Take over what has expired, until nothing is left; how many there were."""
+    taken = 0
+    params = _params(runtime, None)
+    while True:
+        with batch.sized() as limit:
+            rows = await runtime.database.fetch(REQUEUE, {**params, "limit": limit})
+        _requeued(runtime, rows)
+        taken += len(rows)
+        if not rows:
+            break
+    stale: list[UUID] = []
+    while True:
+        with batch.sized() as limit:
+            rows = await runtime.database.fetch(EXPIRED, {**params, "all": False, "limit": limit})
+        done = [await _take_over(runtime, row, stale) for row in rows]
+        taken += sum(done)
+        if not any(done) or len(rows) < limit:
+            break
+    await _show(runtime, stale)
+    return taken
+
+
+async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID]) -> int:
+    """Take over those of the runs whose lease has expired; how many there were."""
+    stale: list[UUID] = []
+    params = {**_params(runtime, run_ids), "all": True, "limit": len(run_ids)}
+    rows = await runtime.database.fetch(EXPIRED, params)
+    taken = sum([await _take_over(runtime, row, stale) for row in rows])
+    await _show(runtime, stale)
+    return taken
+
+
+def _params(runtime: Runtime, run_ids: Collection[UUID] | None) -> dict[str, Any]:
+    return {
+        "run_ids": None if run_ids is None else list(run_ids),
+        # What is worked on here its own renewal asks for first.
+        "here": [a.run.run_id for a in runtime.worker.attempts if not a.saver.lease.lost],
+        "limit_seconds": runtime.settings.run_timeout_seconds or float("inf"),
+        "max_handovers": runtime.settings.max_handovers,
+        "stopped": Stopped.LOST.value,
+        "reason": _REASON,
+        "checkpoint_id": None,
+    }
+
+
+def _requeued(runtime: Runtime, rows: Collection[Row]) -> None:
+    for row in rows:
+        metrics.count(Metric.RUNS_TAKEN_OVER)
+        _tell(row, RunStatus.PENDING.value)
+    if rows:
+        runtime.hints.give(len(rows))
+        runtime.worker.wake()
+
+
+async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
+    """Requeue one run, or end it as somebody wished. What goes wrong with it keeps nobody from the next one."""
+    try:
+        return await _settle(runtime, row, stale)
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:
+        log.exception(
+            "run not taken over; the next sweep tries again",
+            extra={"event": "sweep.failed", "chore": "take over", "run_id": str(row["run_id"])},
+        )
+        return False
+
+
+async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
+    database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
+    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
+    whose |= {"fence": row["fence"], "worker": row["worker"]}
+    if row["kind"] == "write":
+        _, dropped, promoted = await database.pipeline(
+            (order.LOCK, whose), (_DROP_WRITE, whose), (order.PROMOTE, whose)
+        )
+        if order.is_due(promoted):
+            runtime.worker.offer()
+        stale.append(thread_id)
+        return bool(dropped)
+    if row["cancel_action"]:
+        rollback = row["cancel_action"] == CancelAction.ROLLBACK.value
+        error = (
+            None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
+        )
+        settled = await settlement.end(
+            database,
+            **whose,
+            status=RunStatus.INTERRUPTED,
+            facts=ThreadFacts("busy" if rollback else "interrupted", None, {}, error),
+            events=(),
+            last_event=None,
+            checkpoint_id=None,
+            reason=row["cancel_reason"],
+            rollback=rollback,
+            expired=True,
+        )
+        stale.append(thread_id)
+    elif row["overdue"]:
+        settled = await settlement.end(
+            database,
+            **whose,
+            status=RunStatus.TIMEOUT,
+            facts=ThreadFacts("error", None, {}, settlement.TIMED_OUT),
+            events=(),
+            last_event=None,
+            checkpoint_id=None,
+            expired=True,
+        )
+        stale.append(thread_id)
+    else:
+        last = row["stalls"] >= MAX_STALLS - 1
+        nodes = await bounded(_pending_names(runtime, thread_id), READ_SECONDS, "") if last else ""
+        settled = await settlement.hand_over(
+            database,
+            **whose,
+            stopped=Stopped.LOST,
+            reason=_REASON,
+            events=(),
+            checkpoint_id=None,
+            max_handovers=runtime.settings.max_handovers,
+            nodes=nodes,
+            expired=True,
+        )
+    if settled.error is not None:
+        stale.append(thread_id)
+    if settled.owned:
+        _tell(row, settled.status)
+        runtime.hints.give()
+        runtime.worker.wake()
+    return settled.owned
+
+
+def _tell(row: Row, status: str | None) -> None:
+    log.warning(
+        "took over a run whose process is gone",
+        extra={
+            "event": "run.taken_over",
+            "run_id": str(row["run_id"]),
+            "thread_id": str(row["thread_id"]),
+            "attempt": row["attempt"],
+            "fence": row["fence"],
+            "reason": _REASON,
+            "status": status,
+        },
+    )
+
+
+async def _show(runtime: Runtime, threads: Collection[UUID]) -> None:
+    for thread_id in dict.fromkeys(threads):
+        await read_again(runtime, thread_id)
+
+
+async def read_again(runtime: Runtime, thread_id: UUID) -> None:
+    """Let the thread show its state. If that hangs or fails, it concerns this thread alone."""
+    try:
+        await bounded(runtime.refresh_thread(thread_id), READ_SECONDS, None)
+    except DATABASE_TROUBLE as problem:
+        log.warning(
+            "thread not read again: %s; the next sweep does",
+            problem,
+            extra={"event": "sweep.trouble", "chore": "threads", "thread_id": str(thread_id)},
+        )
+
+
+async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
+    await engine.load()
+    try:
+        head = await engine.PooledSaver(runtime.database).aget_tuple(
+            {"configurable": {"thread_id": str(thread_id)}}
+        )
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:  # a class that is no longer there: it keeps nobody from ending the run
+        log.exception(
+            "checkpoint not readable", extra={"event": "sweep.unreadable", "thread_id": str(thread_id)}
+        )
+        return ""
+    return ", ".join(sorted(engine.pending_nodes(head.checkpoint, head.pending_writes or ()))) if head else ""

@@ -1,0 +1,482 @@
+"""The loops of a process that works: claim, watch, look for wishes. Each is a named task with an end.
+
+What they share is `Worker.attempts`, those of this process. A run is in it from the statement that claimed it on, until
+no code of it runs here any more, whoever owns it by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from slackwater.postgres.shares import Shares
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.runtime.events.journal import Journal
+from slackwater.runtime.execution import engine
+from slackwater.runtime.execution.attempt import Attempt
+from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.process.ending import Endings
+from slackwater.runtime.process.lost_claims import LostClaims
+from slackwater.runtime.process.renewal import Answer, Renewal, Verdict
+from slackwater.runtime.queue import claims
+from slackwater.runtime.queue.cancel import CancelAction, CancelWish
+from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.listening import listen
+from slackwater.runtime.queue.states import StopWish
+from slackwater.telemetry import metrics
+from slackwater.telemetry.metrics import Metric
+
+if TYPE_CHECKING:
+    from slackwater.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+CLAIM_BATCH = 16
+SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
+"""A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
+
+PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
+"""How often, and how soon, it is tried again to claim what is ready: a claim passes over a thread whose row somebody holds."""
+
+LEASE_AFTER_DEADLINE_SECONDS = 2.0
+"""How long a lease may outlive the deadline of the invocation in which its run is worked on."""
+
+
+class Worker:
+    """Claims runs and works on them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.attempts: list[Attempt] = []
+        """Every attempt that has not ended here, also one that unwinds although its run is somebody else's by now."""
+        self.live: dict[UUID, Attempt] = {}
+        """The newest of them at each run."""
+        self.shares = Shares()
+        self._crowded = False
+        """The last claim took all that it asked for: more may wait, and what comes now has no right to go first."""
+        self._wake = asyncio.Event()
+        self._offered = 0
+        """So many runs that can be claimed have been told of, and not been claimed here since."""
+        self._check_wishes = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._claiming = not runtime.settings.on_lambda
+        self._taking = bool(self._claiming and runtime.settings.max_concurrent_runs)
+        """Something here takes what is ready by itself: nobody else has to be told of it."""
+        self.stop_reason = ""
+        """Why nothing more is claimed, once that is so."""
+        self.latecomers: list[Attempt] = []
+        """What has begun since, of which the answer came late."""
+        self._deadline = float("inf")
+        self._reserved = 0
+        self._said_stuck = False
+        self.endings = Endings(self)
+        self.claim_in_flight = False
+        self.lost_claims = LostClaims()
+        self._check_claims = asyncio.Event()
+        self.renewal = Renewal(
+            runtime.database.conninfo,
+            worker=runtime.worker_id,
+            name="renewal",
+            leases=self._leases,
+            lease_seconds=lambda: self.lease_seconds,
+            answered=self._renewed,
+        )
+
+    # The loops
+
+    def start(self) -> None:
+        """Start the loops."""
+        settings = self.runtime.settings
+        loops: dict[str, Callable[[], Awaitable[None]]] = {"watch": self._watch}
+        if settings.max_concurrent_runs:
+            loops["wishes"] = self._wishes
+            loops["claims"] = self._claims
+        # A Lambda environment is frozen between invocations: a run that it claimed by itself would freeze, too.
+        if self._taking:
+            loops["claim"] = self._claim
+        if settings.wake == "listen" and not settings.on_lambda:
+            loops["listen"] = partial(
+                listen, self.runtime.database, work=self._told_of, wishes=self._check_wishes.set
+            )
+        self._tasks = [
+            asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
+            for name, loop in loops.items()
+        ]
+
+    def stop_claiming(self, reason: str) -> None:
+        """Take nothing more. What has been claimed until now is in `live` before the next await."""
+        self._claiming = self._taking = False
+        self.stop_reason = reason
+        self.latecomers = []
+        self._wake.set()
+
+    def open_window(self, deadline: float) -> None:
+        """Runs may be claimed again, for an invocation that ends at `deadline` (monotonic seconds)."""
+        self._claiming, self._deadline = True, deadline
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease is that is taken or renewed now.
+
+        What an invocation holds is free soon after its deadline, whatever becomes of it: a run must not wait for
+        the lease of a process that is frozen or gone.
+        """
+        left = self._deadline - time.monotonic() + LEASE_AFTER_DEADLINE_SECONDS
+        return min(self.runtime.settings.lease_seconds, max(left, LEASE_AFTER_DEADLINE_SECONDS))
+
+    @property
+    def deadline(self) -> float:
+        """The end of the invocation whose window was opened last (monotonic seconds); infinite where there is none."""
+        return self._deadline
+
+    async def work(self, until: float) -> None:
+        """Claim and work, several runs at a time, until nothing is left to claim, or `until` (monotonic seconds)."""
+        self._taking = True
+        tries = PASSED_OVER_TRIES
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self._wake.clear()
+                free = min(self.room, CLAIM_BATCH)
+                claimed = await self._take(free) if free > 0 else 0
+                self._crowded = claimed == free
+                if not self.attempts:
+                    tries -= 1
+                    if not tries or not await self._is_any_ready():
+                        return
+                    await asyncio.sleep(min(left, PASSED_OVER_SECONDS))
+                    continue
+                if claimed < free or free <= 0:
+                    await self._until_something_happens(min(left, self.runtime.settings.poll_seconds))
+        finally:
+            self._taking = self._crowded = False
+
+    async def _until_something_happens(self, seconds: float) -> None:
+        """Until a run has ended or there may be something to claim, or `seconds` have passed."""
+        woken = asyncio.create_task(self._wake.wait(), name="worker:woken")
+        try:
+            await asyncio.wait(
+                {woken, *(a.task for a in self.unfinished if a.task is not None)},
+                timeout=seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            woken.cancel()
+
+    async def idle(self, until: float) -> bool:
+        """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""
+        while self.unfinished and (left := until - time.monotonic()) > 0:
+            await asyncio.wait([a.task for a in self.unfinished if a.task is not None], timeout=left)
+        return not self.unfinished
+
+    async def stop(self, timeout: float) -> None:
+        """End the loops, within `timeout` seconds."""
+        for task in self._tasks:
+            task.cancel()
+        stopped = asyncio.create_task(self.renewal.stop(timeout), name="renewal:stop")
+        await asyncio.wait([*self._tasks, stopped], timeout=timeout)
+
+    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await loop()
+                return
+            except DATABASE_TROUBLE as problem:
+                log.warning("worker %s: %s", name, problem, extra={"event": f"worker.{name}.trouble"})
+            except Exception:
+                log.exception(
+                    "worker %s failed; it starts again", name, extra={"event": f"worker.{name}.failed"}
+                )
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    async def _claim(self) -> None:
+        tries = 0
+        while self._claiming:
+            self._wake.clear()
+            free = min(self.room, CLAIM_BATCH)
+            claimed = await self._take(free) if free > 0 else 0
+            self._crowded = claimed == free
+            self._offered = max(0, self._offered - claimed)
+            if free > 0 and claimed == free:
+                continue
+            if free > 0 and self._offered and tries < PASSED_OVER_TRIES and await self._is_any_ready():
+                # It was passed over, and is not told of again.
+                tries, seconds = tries + 1, PASSED_OVER_SECONDS
+            else:
+                # Jitter, so that replicas do not poll in step.
+                tries, seconds = 0, self.runtime.settings.poll_seconds * random.uniform(0.8, 1.2)
+                self._offered = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+
+    async def _is_any_ready(self) -> bool:
+        return await claims.any_ready(self.runtime.database, graphs=self.runtime.graphs.ids)
+
+    async def _take(self, limit: int) -> int:
+        self.claim_in_flight = True
+        try:
+            with self.reserve(limit):
+                return await self._take_ready(limit)
+        finally:
+            self.claim_in_flight = False
+
+    async def _take_ready(self, limit: int) -> int:
+        runtime = self.runtime
+        if not engine.loaded():
+            # Before the claim: nobody else can take what waits here for an import. And only if something does wait.
+            if not await self._is_any_ready():
+                return 0
+            await engine.load()
+            if not self._claiming:
+                return 0
+        # Not cancellable between the statement and `begin`: a run that was claimed and not begun would lie idle
+        # until its lease expires.
+        claimed = await claims.claim(
+            runtime.database,
+            worker=runtime.worker_id,
+            graphs=runtime.graphs.ids,
+            limit=limit,
+            lease_seconds=self.lease_seconds,
+            share=self.shares,
+            in_hand=[attempt.run.owner for attempt in self.attempts],
+            max_running=runtime.settings.max_running_per_owner or None,
+            occupied=self._occupied,
+        )
+        for run in claimed:
+            self.begin(run)
+        return len(claimed)
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._wake.set()
+
+    def offer(self, runs: int = 1) -> None:
+        """There is something to claim: so many runs, here or, if nothing here takes them or has room, elsewhere."""
+        self._told_of(runs)
+        if not self._taking or self.room < runs:
+            self.runtime.hints.give(runs)
+
+    def _told_of(self, runs: int = 1) -> None:
+        self._offered += runs
+        self._wake.set()
+
+    @property
+    def has_room(self) -> bool:
+        return self.room > 0
+
+    @property
+    def room_for_new(self) -> int:
+        """How many runs could begin here now as they are admitted, without going before those that wait."""
+        return 0 if self._crowded else self.room
+
+    @property
+    def room(self) -> int:
+        """How many runs could begin here now."""
+        if not self._claiming or self._stuck:
+            return 0
+        return max(0, self.runtime.settings.max_concurrent_runs - len(self.attempts) - self._reserved)
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether what began here would only wait for a thread. Said once, each time."""
+        threads = self.runtime.threads
+        if threads.stuck and not self._said_stuck:
+            log.error(
+                "every thread for sync nodes is taken, and none comes back: nothing is claimed here until one does",
+                extra={"event": "threads.stuck", "left": threads.left},
+            )
+        elif self._said_stuck and not threads.stuck:
+            log.info(
+                "threads for sync nodes come back: runs are claimed again", extra={"event": "threads.free"}
+            )
+        self._said_stuck = threads.stuck
+        return self._said_stuck
+
+    @contextlib.contextmanager
+    def reserve(self, number: int) -> Iterator[None]:
+        """Keep room for runs that a statement in flight may claim."""
+        self._reserved += number
+        try:
+            with self.lost_claims.statement():
+                yield
+        finally:
+            self._reserved -= number
+            if self.lost_claims.suspected:
+                self._check_claims.set()
+
+    async def _claims(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.runtime.settings.lease_seconds / 3):
+                    await self._check_claims.wait()
+            self._check_claims.clear()
+            try:
+                await self.take_up_lost()
+            except DATABASE_TROUBLE:
+                self._check_claims.set()
+                raise
+
+    async def take_up_lost(self) -> None:
+        """Begin the runs that are ours by a claim whose answer was lost."""
+        runtime = self.runtime
+        if not self._claiming:
+            return  # their leases will expire
+        ours = await claims.ours(runtime.database, worker=runtime.worker_id)
+        self.lost_claims.suspected = False
+        lost = self.lost_claims.judge(ours)
+        if not lost or not self._claiming:
+            return
+        with self.reserve(len(lost)):
+            await engine.load()
+            found = await claims.take_up(
+                runtime.database, lost, worker=runtime.worker_id, lease_seconds=self.lease_seconds
+            )
+            for run in found:
+                log.warning(
+                    "the answer to its claim was lost; it begins now",
+                    extra={"event": "run.found", "run_id": str(run.run_id), "thread_id": str(run.thread_id)},
+                )
+                self.begin(run)
+
+    def begin(self, run: ClaimedRun) -> Attempt | None:
+        """Work on a run that this process has just claimed; None if it has begun before, and was only heard of again."""
+        if not self.lost_claims.begin((run.run_id, run.fence)):
+            return None
+        journal = Journal(run.fence)
+        saver = engine.RunSaver(
+            self.runtime.database,
+            run.lease,
+            journal,
+            self.runtime.group_commit,
+            fresh=run.fresh_thread,
+            input_applied=run.input_applied,
+            base_id=run.base_checkpoint_id,
+            answer_is_input=engine.is_one_answer(run.kwargs),
+            confined=True,
+        )
+        if run.base_checkpoint_id is not None:
+            engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
+        saver.bodies = bodies = Bodies()
+        attempt = Attempt(run, saver, journal, engine.Control(bodies), bodies)
+        run.lease.keeper = self.renewal
+        attempt.give_up = lambda: self.endings.give_up(attempt)
+        # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
+        saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
+        run.lease.on_forgotten = lambda: attempt.stop(StopWish.FORGOTTEN)
+        saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
+        self.attempts.append(attempt)
+        self.shares.served(run.owner)
+        self.live[run.run_id] = attempt
+        self.renewal.begin()
+        self.runtime.hints.prepare()
+        metrics.level(Metric.RUNS_LIVE, len(self.attempts))
+        if run.stopped is None:
+            metrics.count(Metric.RUNS_STARTED)
+        attempt.scope = copy_context()
+        attempt.task = asyncio.create_task(
+            self.endings.work(attempt), name=f"run:{run.run_id}", context=attempt.scope
+        )
+        if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
+            attempt.ask_to_drain(self.stop_reason)
+            self.latecomers.append(attempt)
+        if run.cancel_action:
+            attempt.stop(
+                StopWish.CANCEL, CancelWish(CancelAction(run.cancel_action), run.cancel_reason or "cancelled")
+            )
+        if limit := self.runtime.settings.run_timeout_seconds:
+            attempt.timeout_at = attempt.started + limit - run.worked_seconds
+            if run.worked_seconds >= limit:  # no node may start any more
+                attempt.stop(StopWish.TIMEOUT)
+        return attempt
+
+    def _leases(self) -> list[Lease]:
+        """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""
+        return [a.saver.lease for a in list(self.attempts) if a.settled is None and not a.saver.lease.lost]
+
+    async def renew_now(self) -> None:
+        """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
+        await self.renewal.now()
+
+    def _renewed(self, answers: Sequence[Answer]) -> None:
+        attempts = {id(attempt.saver.lease): attempt for attempt in self.attempts}
+        for answer in answers:
+            attempt = attempts.get(id(answer.lease))
+            if attempt is None:
+                continue
+            if answer.wish is not None:
+                attempt.stop(StopWish.CANCEL, answer.wish)
+            elif answer.verdict is Verdict.GONE:
+                if attempt.outcome is None:
+                    attempt.stop(StopWish.LEASE_LOST)
+                elif attempt.settled is None:
+                    attempt.saver.lease.lost = True
+
+    async def _watch(self) -> None:
+        """Stop runs that have had their time, and those whose lease runs out before it could be renewed, however long a
+        statement hangs.
+
+        Whoever stood still, or met a lock, asks first: a lease that is over and that nobody has taken is renewed.
+        """
+        margin = min(SETTLE_SECONDS_BEFORE_EXPIRY, self.runtime.settings.lease_seconds / 6)
+        while True:
+            await asyncio.sleep(margin / 2)
+            now = time.monotonic()
+            for attempt in list(self.attempts):
+                if attempt.outcome is not None:
+                    continue
+                if now > attempt.saver.lease.deadline - margin and not attempt.saver.lease.lost:
+                    if self.renewal.silent:
+                        attempt.stop(StopWish.LEASE_LOST)
+                    else:
+                        self.renewal.ask()
+                elif now > attempt.timeout_at:
+                    attempt.stop(StopWish.TIMEOUT)
+
+    async def _wishes(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.runtime.settings.poll_seconds):
+                    await self._check_wishes.wait()
+            self._check_wishes.clear()
+            if self.live:
+                for row in await claims.wishes(self.runtime.database, worker=self.runtime.worker_id):
+                    attempt = self.live.get(row["run_id"])
+                    if attempt is not None and attempt.run.fence == row["fence"]:
+                        attempt.stop(StopWish.CANCEL, CancelWish.of(row))
+
+    # Others
+
+    @property
+    def unfinished(self) -> list[Attempt]:
+        """Attempts whose task has not ended."""
+        return [a for a in self.attempts if a.task is not None and not a.task.done()]
+
+    def unwinds_on(self, thread_id: UUID) -> bool:
+        """Whether nodes still run here on a thread that is no longer ours: nothing else may begin beside them."""
+        return any(
+            attempt.run.thread_id == thread_id
+            for attempt in self.attempts
+            if attempt.settled is None and not attempt.saver.lease.valid()
+        )
+
+    @property
+    def _occupied(self) -> list[UUID]:
+        """The threads on which nothing of a run has to begin that is claimed now: nodes may still run there, of ours."""
+        return [attempt.run.thread_id for attempt in self.attempts if attempt.settled is None]
+
+    def forget(self, attempt: Attempt) -> None:
+        """No code of it runs here any more."""
+        self.attempts.remove(attempt)
+        # Its run may have been claimed again since: only the attempt itself is told by its identity.
+        if self.live.get(attempt.run.run_id) is attempt:
+            del self.live[attempt.run.run_id]
+        metrics.level(Metric.RUNS_LIVE, len(self.attempts))

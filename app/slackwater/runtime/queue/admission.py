@@ -1,0 +1,428 @@
+"""A new run enters: one transaction, one round trip.
+
+It decides the multitask strategy, inserts the run and whatever it displaces, and, if the thread is free and
+this process has room, claims the run in the same breath. Nothing is visible before it commits; a
+failure leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import CheckViolation, DivisionByZero, UniqueViolation
+from psycopg.types.json import Jsonb
+
+from slackwater.errors import Conflict, NotFound, ThreadBusy, TooManyRuns
+from slackwater.postgres.patience import patiently
+from slackwater.postgres.pool import Database, Row, Statement
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.runtime.queue import cancel, order
+from slackwater.runtime.queue.cancel import CancelWish
+from slackwater.runtime.queue.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
+
+
+class RunForgotten(Conflict):
+    """The run of this Idempotency-Key has ended and was deleted since. Use another key to start a new one."""
+
+
+class Overtaken(Conflict):
+    """What the run was to follow from is not as it was any more; nothing has been admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A validated request for a run. `config` is the body's, `assistant_*` come from the assistant."""
+
+    run_id: UUID
+    thread_id: UUID
+    owner: str
+    assistant_id: UUID
+    graph_id: str
+    kwargs: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    """Of config and body, in this order; the thread's and the assistant's are merged below it."""
+    assistant_metadata: Mapping[str, Any]
+    assistant_configurable: Mapping[str, Any]
+    multitask_strategy: str = "enqueue"
+    after_seconds: float = 0.0
+    create_thread: bool = False
+    on_completion: str | None = None
+    """Set for stateless runs, whose thread is hidden: `delete` or `keep`."""
+    idempotency_key: str | None = None
+    of_the_request: frozenset[str] = frozenset()
+    """Keys of `configurable` that came with this request only: the thread does not keep them for later runs."""
+    ttl: tuple[float | None, str | None] = (None, None)
+    """Minutes and strategy for a thread that is made for this run."""
+    condition: tuple[str, Mapping[str, Any]] | None = None
+    """A last statement of the same transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
+    It stays carried out when there is no such thread, or the thread is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many runs each owner may have, in all processes together. None is no limit."""
+
+    running: int | None = None
+    """The others wait."""
+    pending: int | None = None
+    """One more that would wait is refused (TooManyRuns). Handed-over runs wait, too, and never are."""
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What has been admitted. `row` is the run's row; `claimed` is set when this process owns it already.
+
+    `next_ready`: a run of the thread can be claimed now, and nobody has been told. With a delayed run ahead of it even one
+    that this process had room for.
+    """
+
+    row: Mapping[str, Any]
+    claimed: ClaimedRun | None
+    displaced: Mapping[UUID, CancelWish] = field(default_factory=dict)
+    """Running runs that have been told to stop, and what their rows say: an earlier wish wins."""
+    next_ready: bool = False
+    repeated: bool = False
+    """The run of an earlier request with the same idempotency key."""
+
+
+RUN_ROW = f"""{RUN_COLUMNS}, r.status, r.multitask_strategy, r.updated_at, r.available_at"""
+
+_FIND_THREAD = """
+select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
+
+_MAKE_THREAD = """
+insert into slackwater.threads (thread_id, owner, metadata, hidden, ttl_minutes, ttl_strategy)
+values (%(thread_id)s, %(owner)s, %(thread_metadata)s, %(hidden)s, %(ttl_minutes)s, %(ttl_strategy)s)
+on conflict (thread_id) do update set updated_at = threads.updated_at where threads.owner = excluded.owner
+returning thread_id"""
+
+# Where there is nothing to count it fails, and the whole transaction with it: no round trip to look in between.
+_REQUIRE = "with required as ({condition}) select 1 / count(*) from required"
+
+NEW_RUN = """run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
+  created_at, available_at, status, holds_thread, worker, lease_until, fence, epoch, attempt, claimed_at, started_at,
+  base_checkpoint_id"""
+AS_ASKED = """%(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
+  %(assistant_metadata)s::jsonb || t.metadata
+    || case when active.busy then '{}' else %(graph_metadata)s::jsonb end || %(metadata)s::jsonb,
+  jsonb_set(%(kwargs)s::jsonb, '{config,configurable}', %(assistant_configurable)s::jsonb
+    || coalesce(%(kwargs)s::jsonb #> '{config,configurable}', '{}')),
+  s.due, s.due,
+  case when s.start then 'running' else 'pending' end, s.start,
+  case when s.start then %(worker)s end,
+  case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
+  case when s.start then t.next_fence else 0 end, case when s.start then slackwater.epoch() else 0 end, s.start::int,
+  case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
+  case when s.start then (select max(k.checkpoint_id) from checkpoints k
+    where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end"""
+"""The values of `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, when it is `s.due`, and
+whether it is to `s.start` here."""
+
+_INSERT = f"""
+with thread as (
+  select t.*, {NEXT_FENCE} as next_fence from slackwater.threads t
+  where thread_id = %(thread_id)s and owner = %(owner)s
+), active as (
+  select exists (select 1 from slackwater.runs
+    where thread_id = %(thread_id)s and status in ('pending', 'running')) as busy
+)
+insert into slackwater.runs as r ({NEW_RUN})
+select {AS_ASKED}
+from thread t, active,
+  lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
+    %(claim)s and not active.busy
+      and (%(max_running)s::int is null or slackwater.room_of(%(owner)s, %(max_running)s) > 0) as start) s
+where %(strategy)s <> 'reject' or not active.busy
+returning {RUN_ROW}"""
+
+THREAD_CONFIG = (
+    "jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb)"
+)
+
+# A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
+# only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
+OCCUPIED = f"""metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
+    then t.metadata || %(graph_metadata)s else t.metadata end,
+  config = case when r.status = 'running' or not t.metadata ? 'graph_id' then {THREAD_CONFIG} else t.config end,
+  status = 'busy', updated_at = clock_timestamp(),
+  fence = case when r.status = 'running' then r.fence else t.fence end,
+  epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end"""
+"""What becomes of thread `t` when run `r` is admitted on it. `updated_at` is written in any case: so who has seen the row
+has seen the thread's runs, too (`settlements`)."""
+
+_OCCUPY = f"""
+update slackwater.threads t set {OCCUPIED}
+from slackwater.runs r
+where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
+
+# First of all: whoever has it may wait for a thread, and nobody who has a thread waits for it.
+_LOCK_OWNER = "select slackwater.lock_owner(%(owner)s)"
+
+_REQUIRE_ROOM = "select slackwater.require_waiting_room(%(owner)s, %(run_ids)s::uuid[], %(max_pending)s)"
+_PENDING_LIMIT = "runs_pending_per_owner"
+
+_REMEMBER_KEY = """
+insert into slackwater.idempotency_keys (owner, key, run_id)
+select r.owner, %(key)s, r.run_id from slackwater.runs r where r.run_id = %(run_id)s"""
+
+_FORGET_KEY = """
+delete from slackwater.idempotency_keys
+where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
+
+_FIND_RUNS = f"""
+select {RUN_ROW}, r.worker, extract(epoch from r.lease_until - clock_timestamp())::float as lease_left
+from slackwater.runs r where r.run_id = any(%(run_ids)s)"""
+
+_KNOW_KEY = "select run_id from slackwater.idempotency_keys where owner = %(owner)s and key = %(key)s"
+
+_FIND_KEY = f"""
+select {RUN_ROW} from slackwater.idempotency_keys k join slackwater.runs r using (run_id)
+where k.owner = %(owner)s and k.key = %(key)s"""
+
+
+async def admit(
+    database: Database,
+    new: NewRun,
+    *,
+    worker: str,
+    claim: bool,
+    lease_seconds: float,
+    limits: Limits = UNLIMITED,
+    unsure: bool = False,
+) -> Admitted:
+    """Insert the run, or answer with the one that the same idempotency key made before.
+
+    `unsure`: this very run may have been admitted, or may be any moment, without an answer.
+
+    With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
+    (`multitask_strategy=reject`), NotFound (no such thread of this owner), TooManyRuns and Overtaken.
+    """
+    if new.idempotency_key is not None and (known := await earlier(database, new.owner, new.idempotency_key)):
+        return known
+    params = parameters(
+        new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds, limits=limits
+    )
+    locks, requires = _limited(limits, new.owner, [new.run_id])
+    statements: list[Statement] = [
+        *locks,
+        (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params),
+    ]
+    displaces = new.multitask_strategy in ("interrupt", "rollback")
+    if displaces:
+        statements += cancel.displace(params)
+    statements += [(_INSERT, params), (_OCCUPY, params)]
+    statements += [(order.PROMOTE, params)]
+    if new.idempotency_key is not None:
+        statements += [(_REMEMBER_KEY, params)]
+    if new.condition is not None:
+        condition, values = new.condition
+        statements += [(_REQUIRE.format(condition=condition), values)]
+    statements += requires
+    sending = _Sending(database, statements, [new.run_id], lease_seconds, unsure=unsure)
+    try:
+        answers = (await sending.answers())[len(locks) :]
+    except UniqueViolation:
+        if new.idempotency_key is not None and (
+            known := await earlier(database, new.owner, new.idempotency_key)
+        ):
+            return known
+        raise
+    except CheckViolation as problem:
+        raise _refusal(problem) from None
+    except DivisionByZero:
+        if new.condition is None:
+            raise
+        raise Overtaken from None
+    if sending.rows:
+        return sending.admitted(sending.rows[0], worker)
+    if not answers[0]:
+        raise NotFound("Thread or assistant not found.")
+    inserted, _, promoted, *_ = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0) :]
+    if not inserted:
+        # What keeps the thread busy may be what was sent before, or the same request, delivered twice at once.
+        if sending.unsure and await sending.look():
+            return sending.admitted(sending.rows[0], worker)
+        if new.idempotency_key is not None and (
+            known := await earlier(database, new.owner, new.idempotency_key)
+        ):
+            return known
+        raise ThreadBusy
+    wished = answers[1] if displaces else []
+    displaced = {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"}
+    ours = sending.admitted({**inserted[0], "worker": worker}, worker)
+    return replace(ours, displaced=displaced, next_ready=order.is_due(promoted))
+
+
+async def admit_batch(
+    database: Database,
+    news: Sequence[NewRun],
+    *,
+    worker: str,
+    claims: int,
+    lease_seconds: float,
+    limits: Limits = UNLIMITED,
+) -> list[Admitted]:
+    """Insert runs of one owner, on new threads of their own; the first `claims` that are due start here at once.
+
+    One transaction: all of them, or none. Raises TooManyRuns.
+    """
+    locks, requires = _limited(limits, news[0].owner, [new.run_id for new in news])
+    statements: list[Statement] = []
+    for position, new in enumerate(news):
+        claim = position < claims and new.after_seconds <= 0
+        params = parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds, limits=limits)
+        statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (order.PROMOTE, params)]
+    statements = [*locks, *statements, *requires]
+    sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
+    try:
+        answers = await sending.answers()
+    except CheckViolation as problem:
+        raise _refusal(problem) from None
+    if sending.rows:
+        return [sending.admitted(row, worker) for row in sending.rows]
+    answers = answers[len(locks) : len(statements) - len(requires)]
+    return [
+        replace(
+            sending.admitted({**inserted[0], "worker": worker}, worker), next_ready=order.is_due(promoted)
+        )
+        for inserted, promoted in zip(answers[1::4], answers[3::4], strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class _Sending:
+    """An admission that is sent until it is certain what has become of it, or the time of one statement is over.
+
+    All of its runs are there, or none; and none is there twice, since the ids are ours.
+    """
+
+    database: Database
+    statements: Sequence[Statement]
+    run_ids: Sequence[UUID]
+    lease_seconds: float
+    at: float = 0.0
+    """When it was sent last, or looked for; 0 before."""
+    rows: list[Row] = field(default_factory=list)
+    """The rows of the runs, in order, if an answer was lost and they are there."""
+    unsure: bool = False
+    """An answer was lost: what it was about may be there, or still come."""
+    _clashed: bool = False
+
+    async def answers(self) -> list[list[Row]]:
+        """What the statements answer; nothing if `rows` are there instead."""
+        until = time.monotonic() + self.database.statement_seconds
+        return await patiently(self._send, until=until)
+
+    async def _send(self) -> list[list[Row]]:
+        # Not before it was sent at all: what is there already refuses it, and seldom is.
+        if self.unsure and self.at and await self.look():
+            return []
+        self.at = time.monotonic()
+        try:
+            return await self.database.pipeline(*self.statements)
+        except DATABASE_TROUBLE:
+            self.unsure = True
+            raise
+        except UniqueViolation:
+            if not self.unsure or self._clashed:
+                raise
+            # What was sent before has arrived since, and the next look finds it; or it is somebody's key.
+            self._clashed = True
+            return await self._send()
+
+    async def look(self) -> bool:
+        """Whether the runs are there."""
+        self.at = time.monotonic()
+        found = await self.database.fetch(_FIND_RUNS, {"run_ids": list(self.run_ids)})
+        by_id = {row["run_id"]: row for row in found}
+        self.rows = [by_id[run_id] for run_id in self.run_ids] if len(by_id) == len(self.run_ids) else []
+        return bool(self.rows)
+
+    def admitted(self, row: Row, worker: str) -> Admitted:
+        """What its row says has been admitted."""
+        left = row.get("lease_left", self.lease_seconds)
+        return admitted(row, worker=worker, sent=self.at, lease_left=left)
+
+
+def admitted(row: Row, *, worker: str, sent: float, lease_left: float) -> Admitted:
+    """What its row, asked for at `sent` (monotonic seconds), says has been admitted: ours to begin, if we have claimed it."""
+    ours = row["status"] == "running" and row["worker"] == worker and lease_left > 0
+    claimed = ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_left) if ours else None
+    return Admitted(row, claimed, next_ready=row["status"] == "pending")  # what PROMOTE has said is lost
+
+
+async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
+    """What an earlier request with the same idempotency key has made. Raises RunForgotten."""
+    params = {"owner": owner, "key": key}
+    statements = ((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
+    until = time.monotonic() + database.statement_seconds
+    _, known, found = await patiently(lambda: database.pipeline(*statements), until=until)
+    if known and not found:
+        raise RunForgotten
+    if not found:
+        return None
+    # Delivered again: perhaps whoever was to tell of it was gone before that.
+    return Admitted(found[0], None, next_ready=found[0]["status"] == "pending", repeated=True)
+
+
+def _limited(limits: Limits, owner: str, run_ids: Sequence[UUID]) -> tuple[list[Statement], list[Statement]]:
+    """What an admission does first and last where the owner's runs are limited."""
+    params = {"owner": owner, "run_ids": list(run_ids), "max_pending": limits.pending}
+    locks: list[Statement] = [(_LOCK_OWNER, params)] if limits != UNLIMITED else []
+    return locks, [(_REQUIRE_ROOM, params)] if limits.pending is not None else []
+
+
+def _refusal(problem: CheckViolation) -> Exception:
+    return TooManyRuns() if problem.diag.constraint_name == _PENDING_LIMIT else problem
+
+
+def parameters(
+    new: NewRun, *, worker: str, claim: bool, lease_seconds: float, limits: Limits
+) -> dict[str, Any]:
+    """What the statements that admit the run say of it."""
+    configurable = new.kwargs.get("config", {}).get("configurable", {})
+    graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
+    return {
+        "run_id": new.run_id,
+        "thread_id": new.thread_id,
+        "owner": new.owner,
+        "assistant_id": new.assistant_id,
+        "graph_id": new.graph_id,
+        "strategy": new.multitask_strategy,
+        "on_completion": new.on_completion,
+        "hidden": new.on_completion is not None,
+        # What goes with its run needs no other end.
+        "ttl_minutes": None if new.on_completion == "delete" else new.ttl[0],
+        "ttl_strategy": None if new.on_completion == "delete" else new.ttl[1],
+        "metadata": Jsonb({**new.metadata, "assistant_id": str(new.assistant_id)}),
+        "assistant_metadata": Jsonb(new.assistant_metadata),
+        "assistant_configurable": Jsonb(new.assistant_configurable),
+        "kwargs": Jsonb(
+            {**new.kwargs, "of_the_request": sorted(new.of_the_request)} if new.of_the_request else new.kwargs
+        ),
+        "thread_metadata": Jsonb({**new.metadata, **graph}),
+        "thread_configurable": Jsonb(
+            {
+                k: v
+                for k, v in configurable.items()
+                if not k.startswith(("checkpoint", "__")) and k != "cron_id" and k not in new.of_the_request
+            }
+        ),
+        "graph_metadata": Jsonb(graph),
+        "after": new.after_seconds,
+        "claim": claim,
+        "create_thread": new.create_thread,
+        "max_running": limits.running,
+        "worker": worker,
+        "lease": lease_seconds,
+        "key": new.idempotency_key,
+        "by": f"superseded by run {new.run_id} (multitask_strategy={new.multitask_strategy})",
+        "action": new.multitask_strategy,
+    }

@@ -1,0 +1,291 @@
+"""Cancel is a durable wish; the first one wins.
+
+A run without an owner (pending, handed over) is ended by the statement that records the wish. A live one is ended
+by its owner, who hears of it within a second, or by the sweeper once the owner's lease has expired.
+
+Rollback goes with the transaction that ends the run: its checkpoints go, the writes that it left on
+older checkpoints are put back as they were, and only then is the thread free for the next claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from slackwater.postgres.pool import Database, Row
+from slackwater.runtime.queue import order
+
+
+class CancelAction(StrEnum):
+    """What is to become of a cancelled run."""
+
+    INTERRUPT = "interrupt"
+    """It ends as `interrupted`; what it has finished stays."""
+    ROLLBACK = "rollback"
+    """It is deleted, and its thread is as it was before."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWish:
+    """Who wants a live run to stop, and how."""
+
+    action: CancelAction
+    reason: str
+
+    @property
+    def deletes(self) -> bool:
+        """Whether it is to be as if the run had never been."""
+        return self.action is CancelAction.ROLLBACK and self.reason == DELETED
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> CancelWish:
+        return cls(CancelAction(row["cancel_action"]), row["cancel_reason"] or "cancelled")
+
+
+CANCEL_REASON = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
+
+DELETED = "deleted by its owner"
+"""Why a live run is rolled back that somebody has deleted: whoever reads it is told that it is gone."""
+
+READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
+
+_WISH = """
+update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
+  cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
+  updated_at = clock_timestamp()
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in ('pending', 'running')
+  and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
+returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
+
+_END_OWNERLESS = """
+update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
+  ended_at = clock_timestamp(), updated_at = clock_timestamp(),
+  delete_at = case when on_completion = 'delete' then clock_timestamp() + interval '2 minutes' end,
+  last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
+                order by fence desc, seq desc limit 1)
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.status = 'pending' and r.cancel_action is not null
+returning r.run_id, r.thread_id, r.cancel_action, r.cancel_reason"""
+
+# What a rollback still needs goes with it.
+_FORGET_BASE = """forgotten as (
+  delete from slackwater.base_writes b using ended e where b.run_id = e.run_id and e.cancel_action = 'interrupt')"""
+
+_END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_id from ended"
+
+_END_AND_SHOW = f"""
+with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
+  update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
+    error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason)
+                 else t.error end
+  from (select thread_id, max(cancel_reason) filter (where cancel_action = 'interrupt') as reason
+        from ended group by thread_id) e
+  where t.thread_id = e.thread_id and not exists (
+    select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running')
+      and a.run_id not in (select run_id from ended)))
+select run_id from ended"""
+# Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
+
+_DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s and d.owner = %(owner)s
+ and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
+
+
+def since(table: str) -> str:
+    """CTEs `doomed`, the runs that `DOOMED` stands for, and `since`: what `table` has of checkpoints made since they began.
+
+    A run's own checkpoints, in whichever namespace, have ids that sort after the thread's head when it began. What came
+    before is not looked at, however much it is.
+    """
+    rows = f"""select s.ctid as place, s.checkpoint_ns, s.checkpoint_id, {
+        "s.metadata ->> 'run_id'" if table == "checkpoints" else "null"
+    } as maker
+      from {
+        table
+    } s where s.thread_id = %(thread_id)s::uuid::text and s.checkpoint_id > d.base and s.checkpoint_ns"""
+    return f"""doomed as materialized (
+  select d.run_id, coalesce(d.base_checkpoint_id, '') as base from slackwater.runs d
+  where d.run_id in (select run_id from DOOMED as x) and d.fence > 0
+), since as materialized (
+  select d.run_id, k.* from doomed d cross join lateral (({rows} = '') union all ({rows} <> '')) k
+)"""
+
+
+ORPHANED = """(select true from checkpoints c where c.thread_id = %(thread_id)s::uuid::text
+  and c.checkpoint_ns = since.checkpoint_ns and c.checkpoint_id = since.checkpoint_id) is null"""
+# Not `not exists`, which would be answered by reading all checkpoints of the thread.
+
+ROLLBACK = tuple(
+    statement.replace("DOOMED", _DOOMED)
+    for statement in (
+        # With the blobs that no other checkpoint refers to: all that is older is inherited from parent to child.
+        f"""with {since("checkpoints")}, gone as (
+             delete from checkpoints where ctid = any(array(
+               select place from since where maker = run_id::text))
+             returning checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint -> 'channel_versions' as versions
+           ), kept as (
+             select p.checkpoint_ns, p.checkpoint -> 'channel_versions' as versions from checkpoints p
+             join (select checkpoint_ns, parent_checkpoint_id as checkpoint_id from gone
+                   except select checkpoint_ns, checkpoint_id from gone) g using (checkpoint_ns, checkpoint_id)
+             where p.thread_id = %(thread_id)s::uuid::text
+           )
+           delete from checkpoint_blobs b using (
+             select checkpoint_ns, v.key, v.value from gone, jsonb_each_text(versions) v
+             except select checkpoint_ns, v.key, v.value from kept, jsonb_each_text(versions) v) o
+           where b.thread_id = %(thread_id)s::uuid::text and b.checkpoint_ns = o.checkpoint_ns and b.channel = o.key
+             and b.version = o.value""",
+        f"""with {since("checkpoint_writes")}
+           delete from checkpoint_writes where ctid = any(array(
+             select place from since where {ORPHANED}
+             union all
+             select w.ctid from doomed d join slackwater.base_writes b using (run_id) join checkpoint_writes w
+               on w.thread_id = b.thread_id and w.checkpoint_ns = b.checkpoint_ns and w.checkpoint_id = b.checkpoint_id))""",
+        """insert into checkpoint_writes
+             (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+           select b.thread_id, b.checkpoint_ns, b.checkpoint_id, w ->> 0, w ->> 1, (w ->> 2)::int, w ->> 3, w ->> 4,
+             decode(w ->> 5, 'base64')
+           from slackwater.base_writes b, jsonb_array_elements(b.writes) w
+           where b.run_id in (select run_id from DOOMED as x) on conflict do nothing""",
+        "delete from slackwater.base_writes where run_id in (select run_id from DOOMED as x)",
+        "delete from slackwater.run_events where run_id in (select run_id from DOOMED as x)",
+        order.SHOW_GRAPH.replace("GONE", "DOOMED"),
+        "delete from slackwater.runs where run_id in (select run_id from DOOMED as x)",
+    )
+)
+"""Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
+
+DISPLACE_STATEMENTS = 2 + len(ROLLBACK)
+
+
+def displace(params: dict[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The statements with which a new run displaces the others of its thread; the first answers which."""
+    params = {**params, "run_ids": None}
+    return [(_WISH, params), (_END_DISPLACED, params), *((statement, params) for statement in ROLLBACK)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a wish to cancel found: runs that have ended with it, and runs that their owners have to end."""
+
+    ended: tuple[UUID, ...]
+    live: dict[UUID, CancelWish]
+    orphans: tuple[UUID, ...] = ()
+    """Those of the live ones whose owner's lease has expired."""
+
+    @property
+    def found(self) -> bool:
+        return bool(self.ended or self.live)
+
+
+def _of_many(statement: str) -> str:
+    return statement.replace("r.thread_id = %(thread_id)s", f"r.thread_id = any({order.LOCKED})")
+
+
+# Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
+_WISH_MANY = _of_many(_WISH).replace(
+    "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))",
+    """r.run_id = any(array(select f.run_id from slackwater.runs f
+    where f.run_id = any(%(run_ids)s::uuid[]) and f.status in ('pending', 'running') for no key update skip locked))""",
+)
+
+# What has run and waits to go on has something to roll back, which is a thread's matter.
+_END_AND_SHOW_MANY = _of_many(_END_AND_SHOW).replace(
+    "r.cancel_action is not null",
+    f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{order.DONE_NOW}",
+)
+
+_DELETE_UNTOUCHED = f"""
+delete from slackwater.runs r where r.thread_id = any({order.LOCKED}) and r.owner = %(owner)s
+  and r.status = 'interrupted' and r.cancel_action = 'rollback' and r.fence = 0"""
+
+# Of a thread that nothing has run on there is nothing to read.
+_SHOW_EMPTY = f"""
+update slackwater.threads t set status = case when t.error ->> 'error' <> 'UserInterrupt' then 'error' else 'idle' end,
+  "values" = null, interrupts = '{{}}', updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
+where t.thread_id = any({order.LOCKED}) and t.owner = %(owner)s and t.status = 'busy'
+  and (select true from checkpoints k where k.thread_id = t.thread_id::text and k.checkpoint_ns = '' limit 1) is null
+  and (select true from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running') limit 1) is null
+returning t.thread_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledMany:
+    """What a wish to cancel runs of several threads found."""
+
+    runs: Cancelled
+    unread: tuple[UUID, ...]
+    """The threads that have to be read again."""
+    left: dict[UUID, list[UUID]]
+    """Runs to be cancelled with their threads alone, by these: to be rolled back, or with a row that somebody had locked."""
+    next_ready: bool
+
+
+async def cancel_many(
+    database: Database, *, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
+) -> CancelledMany:
+    """`cancel` for runs of several threads at once, as far as that can be: what is left is to be cancelled by `cancel`."""
+    params: dict[str, Any] = {
+        "owner": owner,
+        "threads": list(run_ids),
+        "run_ids": [run_id for of_thread in run_ids.values() for run_id in of_thread],
+        "action": action.value,
+        "by": reason,
+    }
+    _, wished, ended, _, shown, promoted, _ = await database.pipeline(
+        (order.LOCK_FREE, params),
+        (_WISH_MANY, params),
+        (_END_AND_SHOW_MANY, params),
+        (_DELETE_UNTOUCHED, params),
+        (_SHOW_EMPTY, params),
+        (order.PROMOTE_LOCKED, params),
+        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    )
+    gone, empty = {row["run_id"] for row in ended}, {row["thread_id"] for row in shown}
+    told = gone | {row["run_id"] for row in wished if row["status"] == "running"}
+    left = {
+        thread_id: rest
+        for thread_id, of_thread in run_ids.items()
+        if (rest := [run_id for run_id in of_thread if run_id not in told])
+    }
+    unread = dict.fromkeys(row["thread_id"] for row in wished if row["run_id"] in gone)
+    return CancelledMany(
+        _found(wished, ended),
+        tuple(thread_id for thread_id in unread if thread_id not in empty),
+        left,
+        order.is_due(promoted),
+    )
+
+
+def _found(wished: Sequence[Row], ended: Sequence[Row]) -> Cancelled:
+    live = {row["run_id"]: CancelWish.of(row) for row in wished if row["status"] == "running"}
+    orphans = tuple(row["run_id"] for row in wished if row["status"] == "running" and row["expired"])
+    return Cancelled(tuple(row["run_id"] for row in ended), live, orphans)
+
+
+async def cancel(
+    database: Database,
+    *,
+    owner: str,
+    thread_id: UUID,
+    run_ids: list[UUID] | None,
+    action: CancelAction,
+    reason: str = CANCEL_REASON,
+) -> Cancelled:
+    """Record the wish for the active runs among `run_ids` (None: all of the thread), and end the ownerless ones."""
+    params: dict[str, Any] = {
+        "owner": owner,
+        "thread_id": thread_id,
+        "run_ids": run_ids,
+        "action": action.value,
+        "by": reason,
+    }
+    answers = await database.pipeline(
+        (order.LOCK, params),
+        (_WISH, params),
+        (_END_AND_SHOW, params),
+        *((statement, params) for statement in ROLLBACK),
+        (order.PROMOTE, params),
+        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    )
+    return _found(answers[1], answers[2])

@@ -1,0 +1,36 @@
+"""Hints from other processes. They may be lost: polling is what counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from slackwater.postgres.conninfo import connect
+from slackwater.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnection, Database
+from slackwater.runtime.queue.order import HINT_CANCEL
+
+LISTEN_SECONDS = 5.0
+"""How soon a listener leaves a server that the pool has left."""
+
+
+async def listen(database: Database, *, work: Callable[[], None], wishes: Callable[[], None]) -> None:
+    """Hear hints, on a connection of its own: that there may be `work`, or new `wishes` to cancel. Never returns."""
+    while True:
+        connected = time.monotonic()
+        connection = await connect(
+            BoundedConnection,
+            database.conninfo,
+            autocommit=True,
+            application_name="slackwater listen",
+            connect_timeout=CONNECT_SECONDS,
+            **KEEPALIVE,
+        )
+        async with connection:
+            await connection.execute("listen slackwater")
+            # A server that has become a replica lets us listen on, and nobody speaks there.
+            while not database.made_anew_since(connected):
+                async for hint in connection.notifies(timeout=LISTEN_SECONDS):
+                    if hint.payload == HINT_CANCEL:
+                        wishes()
+                    else:
+                        work()

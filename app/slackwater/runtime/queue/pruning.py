@@ -1,0 +1,212 @@
+"""Taking threads away, or all of their past: by request, or because their time is over.
+
+Each call is one transaction: a process that dies in the middle of it has done nothing. It begins with the locks of the
+threads' rows, in the order of their ids. Whoever starts a run, ends one or holds a thread takes that lock first, so what
+is seen of a thread's runs stays as it is until the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.postgres.pool import Database
+from slackwater.runtime.queue.batch import Batch
+
+if TYPE_CHECKING:
+    from slackwater.project.ttl import ThreadTtl
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+"""Threads that the sweep takes away at once."""
+
+EXPIRES = "(t.updated_at at time zone 'UTC') + t.ttl_minutes * interval '1 minute'"
+
+_OVERDUE = f"""t.ttl_minutes is not null and (t.swept_at is null or t.swept_at < t.updated_at)
+  and {EXPIRES} < (now() at time zone 'UTC')"""
+
+# Whoever has a cron on a thread means it to be there at the next date. Once there is none, its time is over.
+_AWAITED = """(t.ttl_strategy = 'delete' and coalesce((select true from slackwater.crons c
+    where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null limit 1), false))"""
+# Not `exists`, which within an `and` is answered for all crons at once.
+
+# What is running holds its thread; each is one look at an index, however many runs a thread has had.
+_IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status = 'pending')
+  and not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.holds_thread)"""
+
+# LangGraph reads a delta channel from the checkpoints before the newest one: there is no past to take away.
+_WHOLE = """not exists (select 1 from checkpoints d where d.thread_id = t.thread_id::text
+    and d.metadata ? 'counters_since_delta_snapshot')"""
+
+_MINE = "select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s) and t.owner = %(owner)s"
+
+_MINE_AND_ALL_IDLE = f"""{_MINE} and {_WHOLE} and not exists (select 1 from slackwater.runs a
+  where a.thread_id = any(%(threads)s) and a.owner = %(owner)s and a.status in ('pending', 'running'))"""
+
+# Looked at again, under the locks: the time, the strategy and the runs may have changed since the thread was found.
+_EXPIRED = f"""select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s)
+  and t.ttl_strategy = %(strategy)s and {_OVERDUE} and {_IDLE} and not {_AWAITED}"""
+
+_LOCK_MINE = f"{_MINE} order by t.thread_id for update"
+_LOCK = "select thread_id from slackwater.threads where thread_id = any(%(threads)s) order by thread_id for update"
+
+_BUSY = """select thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
+  and status in ('pending', 'running') order by thread_id limit 1"""
+
+
+def _delete(chosen: str) -> list[str]:
+    """Everything of the threads that `chosen` selects; the last statement returns them."""
+    named = f"(select x.thread_id::text from ({chosen}) x)"
+    return [
+        f"""delete from slackwater.idempotency_keys k using slackwater.runs r
+             where r.thread_id in ({chosen}) and k.run_id = r.run_id""",
+        # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
+        # wrote is seen by the statements below. A later one finds its fence gone.
+        f"delete from slackwater.runs where thread_id in ({chosen})",
+        f"delete from slackwater.run_events where thread_id in ({chosen})",
+        f"delete from slackwater.base_writes where thread_id in {named}",
+        f"delete from checkpoints where thread_id in {named}",
+        f"delete from checkpoint_blobs where thread_id in {named}",
+        f"delete from checkpoint_writes where thread_id in {named}",
+        f"delete from slackwater.threads where thread_id in ({chosen}) returning thread_id",
+    ]
+
+
+def _keep_latest(chosen: str) -> list[str]:
+    """The past of the threads that `chosen` selects. What is pending at their heads stays, in subgraphs, too.
+
+    A subgraph's namespace without a task's id remembers from call to call; the others belong to one superstep.
+    """
+    named = f"(select x.thread_id::text as thread_id from ({chosen}) x)"
+    return [
+        f"""delete from checkpoints c using (
+              select n.thread_id, (select max(k.checkpoint_id) from checkpoints k
+                where k.thread_id = n.thread_id and k.checkpoint_ns = '') as head from {named} n) h
+             where c.thread_id = h.thread_id and not (
+               c.checkpoint_id = (select max(k.checkpoint_id) from checkpoints k
+                 where k.thread_id = c.thread_id and k.checkpoint_ns = c.checkpoint_ns)
+               and (strpos(c.checkpoint_ns, ':') = 0 or coalesce(c.metadata -> 'parents' ->> '' = h.head, false)))""",
+        f"""delete from checkpoint_writes w where w.thread_id in {named} and not exists (
+              select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
+                and c.checkpoint_id = w.checkpoint_id)""",
+        f"""delete from checkpoint_blobs b where b.thread_id in {named} and not exists (
+              select 1 from checkpoints c where c.thread_id = b.thread_id and c.checkpoint_ns = b.checkpoint_ns
+                and c.checkpoint -> 'channel_versions' ->> b.channel = b.version)""",
+        f"""update checkpoints c set parent_checkpoint_id = null where c.thread_id in {named}
+              and c.parent_checkpoint_id is not null and not exists (
+                select 1 from checkpoints p where p.thread_id = c.thread_id and p.checkpoint_ns = c.checkpoint_ns
+                  and p.checkpoint_id = c.parent_checkpoint_id)""",
+    ]
+
+
+_DELETE_MINE = [_LOCK_MINE, *_delete(_MINE)]
+_KEEP_MINE = [_LOCK_MINE, _BUSY, *_keep_latest(_MINE_AND_ALL_IDLE)]
+
+_MARK = f"""update slackwater.threads t set swept_at = clock_timestamp() where t.thread_id in ({_EXPIRED})
+  returning t.thread_id"""
+
+_EXPIRE = {
+    "delete": [_LOCK, *_delete(_EXPIRED)],
+    "keep_latest": [_LOCK, *_keep_latest(f"{_EXPIRED} and {_WHOLE}"), _MARK],
+}
+
+_OVERDUE_NOW = f"""select t.thread_id, t.ttl_strategy from slackwater.threads t
+where {_OVERDUE} and {_IDLE} and not {_AWAITED} order by {EXPIRES} limit %(limit)s"""
+
+_BEGIN_ROUND = """update slackwater.rounds set begun_at = clock_timestamp()
+where name = 'thread_ttl' and begun_at < clock_timestamp() - make_interval(secs => %(seconds)s) returning name"""
+
+
+_DUE = """
+select run_id, thread_id from slackwater.runs where delete_at < now() and trimmed = 'gone'
+order by delete_at limit %(limit)s"""
+# Its events have been deleted before, see `retention`: there may be any number of them.
+
+# Under the locks, each with a snapshot of its own: another run may have come since the first look.
+_DELETE_DUE = [
+    _LOCK,
+    """with gone as (
+         delete from slackwater.runs where run_id = any(%(runs)s) and delete_at < clock_timestamp() returning run_id
+       ), base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
+       select run_id from gone""",
+    """with gone as (
+         delete from slackwater.threads t where t.thread_id = any(%(threads)s) and t.hidden
+           and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id)
+         returning t.thread_id::text as thread_id
+       ), checkpoints_gone as (delete from checkpoints c using gone where c.thread_id = gone.thread_id),
+       blobs_gone as (delete from checkpoint_blobs b using gone where b.thread_id = gone.thread_id),
+       writes_gone as (delete from checkpoint_writes w using gone where w.thread_id = gone.thread_id)
+       select thread_id from gone""",
+]
+
+
+async def delete_due(database: Database, limit: int = 500) -> int:
+    """Delete stateless runs whose time is over and whose events are gone, and their threads; how many there were."""
+    due = await database.fetch(_DUE, {"limit": limit})
+    if not due:
+        return 0
+    params = {"runs": [row["run_id"] for row in due], "threads": [row["thread_id"] for row in due]}
+    answers = await database.pipeline(*((statement, params) for statement in _DELETE_DUE))
+    return len(answers[1])
+
+
+_LIVE = """select distinct thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
+  and kind = 'run' and status = 'running' and lease_until > clock_timestamp()"""
+
+
+async def live(database: Database, owner: str, threads: Collection[UUID]) -> list[UUID]:
+    """Those of `threads` on which somebody works on a run of the owner's."""
+    rows = await database.fetch(_LIVE, {"threads": list(threads), "owner": owner})
+    return [row["thread_id"] for row in rows]
+
+
+async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:
+    """Delete those of `threads` that are the owner's, whatever runs on them; how many."""
+    params = {"threads": list(threads), "owner": owner}
+    answers = await database.pipeline(*((statement, params) for statement in _DELETE_MINE))
+    return len(answers[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many threads have only their newest checkpoint now. None, if `busy` is set: a thread that a run needs."""
+
+    count: int
+    busy: UUID | None
+
+
+async def keep_latest(database: Database, owner: str, threads: Collection[UUID]) -> Kept:
+    """Delete the past of those of `threads` that are the owner's, if none of them has a run: all of them, or nothing."""
+    params = {"threads": list(threads), "owner": owner}
+    found, busy, *_ = await database.pipeline(*((statement, params) for statement in _KEEP_MINE))
+    return Kept(0, busy[0]["thread_id"]) if busy else Kept(len(found), None)
+
+
+async def expire(database: Database, ttl: ThreadTtl, batch: Batch | None = None) -> int:
+    """One round over the threads whose time is over; how many there were.
+
+    Of all processes one does it, once in each interval. Two at the same time would do no harm.
+    """
+    seconds = ttl.interval_minutes * 60
+    if await database.fetch_one(_BEGIN_ROUND, {"seconds": seconds}) is None:
+        return 0
+    gone, left, batch = 0, ttl.limit, batch or Batch(BATCH, BATCH)
+    while left > 0:
+        with batch.sized() as limit:
+            rows = await database.fetch(_OVERDUE_NOW, {"limit": min(left, limit)})
+            for strategy, statements in _EXPIRE.items():
+                threads = [row["thread_id"] for row in rows if row["ttl_strategy"] == strategy]
+                if threads:
+                    params: dict[str, Any] = {"threads": threads, "strategy": strategy}
+                    answers = await database.pipeline(*((statement, params) for statement in statements))
+                    gone += len(answers[-1])
+        if not rows:
+            break
+        left -= len(rows)
+    if gone:
+        log.info("threads whose time was over", extra={"event": "threads.expired", "threads": gone})
+    return gone

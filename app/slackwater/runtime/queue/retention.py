@@ -1,0 +1,112 @@
+"""What is kept for a time only, and how it goes: a bounded number of rows at a time, however much there is.
+
+The events of a run are gone for its readers all at once, when it is said to be trimmed: so a reader finds every one of
+them, or is told of the gap. They are deleted after that.
+"""
+
+from __future__ import annotations
+
+from slackwater.postgres.pool import Database
+from slackwater.runtime.queue import pruning
+from slackwater.runtime.queue.batch import Batch
+
+RUNS = 200
+"""So many runs are trimmed, or looked at, by one statement."""
+
+_MARKED = f"""order by {{order}} limit {RUNS} for no key update skip locked
+)
+update slackwater.runs r set trimmed = 'hidden' from old where r.run_id = old.run_id returning r.run_id"""
+
+_MARK_OLD = f"""
+with old as (
+  select run_id from slackwater.runs
+  where trimmed is null and ended_at < now() - make_interval(secs => %(seconds)s) {_MARKED.format(order="ended_at")}"""
+
+_MARK_DUE = f"""
+with old as (
+  select run_id from slackwater.runs where trimmed is null and delete_at < now() {_MARKED.format(order="delete_at")}"""
+
+# By their places in the table, which nothing changes: events are never updated.
+_WIPE = f"""
+with old as (
+  select run_id from slackwater.runs where trimmed = 'hidden'
+  order by ended_at limit {RUNS} for no key update skip locked
+), gone as (
+  delete from slackwater.run_events where ctid = any(array(
+    select e.ctid from old cross join lateral (
+      select ctid from slackwater.run_events e where e.run_id = old.run_id order by fence, seq limit %(limit)s) e
+    limit %(limit)s)) returning 1
+)
+select array(select run_id from old) as runs, (select count(*) from gone) as events"""
+
+_WIPED = """
+update slackwater.runs r set trimmed = 'gone'
+where r.run_id = any(%(runs)s::uuid[]) and r.trimmed = 'hidden'
+  and not exists (select 1 from slackwater.run_events e where e.run_id = r.run_id)"""
+
+# They belong to no run.
+_TRIM_STATES = """
+delete from slackwater.run_events where ctid = any(array(
+  select ctid from slackwater.run_events where event = 'state_update'
+    and created_at < now() - make_interval(secs => %(seconds)s) order by created_at limit %(limit)s))"""
+
+_TRIM_KEYS = """
+delete from slackwater.idempotency_keys where ctid = any(array(
+  select ctid from slackwater.idempotency_keys where created_at < now() - interval '24 hours'
+  order by created_at limit %(limit)s))"""
+
+_TRIM_ITEMS = """
+with old as (
+  select prefix, key from store where expires_at < now() order by expires_at limit %(limit)s for update skip locked
+)
+delete from store s using old where s.prefix = old.prefix and s.key = old.key"""
+
+
+async def trim_events(database: Database, seconds: float, batch: Batch) -> None:
+    """Take away the events of runs that ended more than `seconds` ago, and state updates of that age."""
+    while len(await database.fetch(_MARK_OLD, {"seconds": seconds})) == RUNS:
+        await _wipe(database, batch)
+    await _wipe(database, batch)
+    await _repeat(database, _TRIM_STATES, batch, seconds=seconds)
+
+
+async def delete_runs(database: Database, runs: Batch, events: Batch) -> None:
+    """Delete what is to go with its end, events first: there may be any number of them."""
+    while len(await database.fetch(_MARK_DUE)) == RUNS:
+        await _wipe(database, events)
+    await _wipe(database, events)
+    while True:
+        with runs.sized() as limit:
+            gone = await pruning.delete_due(database, limit)
+        if gone < limit:
+            return
+
+
+async def trim_keys(database: Database, batch: Batch) -> None:
+    """Forget the idempotency keys whose day is over."""
+    await _repeat(database, _TRIM_KEYS, batch)
+
+
+async def trim_items(database: Database, batch: Batch) -> None:
+    """Delete the items of the store whose time is over."""
+    await _repeat(database, _TRIM_ITEMS, batch)
+
+
+async def _wipe(database: Database, batch: Batch) -> None:
+    """Delete the events of trimmed runs."""
+    while True:
+        with batch.sized() as limit:
+            (found,) = await database.fetch(_WIPE, {"limit": limit})
+        if not found["runs"]:
+            return
+        done = await database.execute(_WIPED, {"runs": found["runs"]})
+        if not done and not found["events"]:
+            return  # somebody else is at it
+
+
+async def _repeat(database: Database, statement: str, batch: Batch, **params: float) -> None:
+    while True:
+        with batch.sized() as limit:
+            gone = await database.execute(statement, {**params, "limit": limit})
+        if gone < limit:
+            return

@@ -1,0 +1,143 @@
+"""The application object: FastAPI whose routes are built when they are first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from slackwater.project.http import Group
+
+ROUTES = {
+    "assistants": "slackwater.api.assistants.routes",
+    "threads": "slackwater.api.threads.routes",
+    "runs": "slackwater.api.runs.routes",
+    "store": "slackwater.api.store.routes",
+    "crons": "slackwater.api.crons.routes",
+    "mcp": "slackwater.protocols.mcp.routes",
+    "a2a": "slackwater.protocols.a2a.routes",
+}
+"""The modules with the routes of a resource, by the part of their paths that names it."""
+
+PROTOCOL = "slackwater.protocols.events.routes"
+OTHERS = "slackwater.api.system.routes"
+
+_ALSO = {".well-known": "a2a"}
+"""Parts of paths that belong to a resource without naming it."""
+
+_RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
+_PROTOCOL_OF_A_THREAD = re.compile("/threads/[^/]+/(commands|stream/events)$")
+
+
+def modules_for(path: str) -> set[str]:
+    """The modules that hold the route of a path, if there is one."""
+    if _PROTOCOL_OF_A_THREAD.search(path):
+        return {PROTOCOL}
+    # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
+    parts = (_ALSO.get(part, part) for part in path.split("/"))
+    modules = {ROUTES[part] for part in parts if part in ROUTES}
+    if _RUNS_OF_A_THREAD.search(path):
+        modules.discard(ROUTES["threads"])
+    return modules or {OTHERS}
+
+
+def _headers_only(send: Send) -> Send:
+    """For HEAD: FastAPI's GET routes, unlike Starlette's, refuse it; monitors and proxies ask so."""
+
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers
+
+
+class Application(FastAPI):
+    """Builds routes with the first request for their resource.
+
+    FastAPI makes a model of every parameter: all of them take a third as long as importing FastAPI, and most environments
+    of AWS Lambda are asked for one resource.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._built: set[str] = set()
+        self.disabled: frozenset[Group] = frozenset()
+        """Groups of routes that are switched off."""
+        self.own: Starlette | None = None
+        """The project's own application."""
+        self._documents: dict[frozenset[Group], dict[str, Any]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            self._build(modules_for(scope["path"]))
+            if scope.get("method") == "HEAD":  # a WebSocket has none
+                scope, send = {**scope, "method": "GET"}, _headers_only(send)
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        if self.disabled not in self._documents:
+            self.build_all()
+            self._documents[self.disabled] = self._complete(super().openapi())
+        document = self._documents[self.disabled]
+        if not isinstance(self.own, FastAPI):
+            return document
+        from slackwater.web.front.describe import with_own
+
+        return with_own(document, self.own.openapi())
+
+    @staticmethod
+    def resources() -> dict[str, str]:
+        """The modules that describe routes, by their resources."""
+        modules = {**ROUTES, "protocol": PROTOCOL, "system": OTHERS}
+        return {name: f"{module.rpartition('.')[0]}.openapi" for name, module in modules.items()}
+
+    def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
+        """FastAPI's document with what each resource says of its routes, without those that are switched off."""
+        from slackwater.web.openapi.document import complete
+
+        if self.disabled:
+            from slackwater.web.front.switches import group_of
+
+            paths = {
+                path: item for path, item in document["paths"].items() if group_of(path) not in self.disabled
+            }
+            document = {**document, "paths": paths}
+        modules = {name: import_module(module) for name, module in self.resources().items()}
+        return complete(
+            document,
+            {route: shown for module in modules.values() for route, shown in module.OPERATIONS.items()},
+            {name: module.TAG for name, module in modules.items()},
+        )
+
+    def methods_of(self, path: str) -> list[str]:
+        """The methods that there are for a path: those of `/threads/search`, not those of `/threads/{thread_id}`."""
+        found = [
+            route
+            for module in self._built
+            for route in import_module(module).router.routes
+            if isinstance(route, APIRoute) and route.include_in_schema and route.path_regex.match(path)
+        ]
+        fewest = min((len(route.param_convertors) for route in found), default=0)
+        return sorted(
+            {m for route in found if len(route.param_convertors) == fewest for m in route.methods or ()}
+        )
+
+    def build_all(self) -> None:
+        """Build every route, and first those that are asked for most: they are tried in this order."""
+        self._build((ROUTES["runs"], ROUTES["threads"], *ROUTES.values(), PROTOCOL, OTHERS))
+
+    def _build(self, modules: Iterable[str]) -> None:
+        for module in modules:
+            if module not in self._built:
+                self._built.add(module)
+                # Not included: FastAPI tries every route of an included router, and then all of them once more.
+                self.router.routes += import_module(module).router.routes

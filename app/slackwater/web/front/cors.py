@@ -1,0 +1,41 @@
+"""Which pages of other origins may call, and what they may read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from slackwater.identity.loopback import is_loopback_origin
+
+# `Location` is what lets a client reconnect.
+EXPOSED = ("Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total")
+
+
+def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:
+    """Arguments of Starlette's CORSMiddleware. Cookies only for origins that are named."""
+    return {
+        "allow_origins": list(origins),
+        "allow_credentials": "*" not in origins,
+        "allow_methods": ["*"],
+        "allow_headers": ["*"],
+        "expose_headers": list(EXPOSED),
+    }
+
+
+LOOPBACK = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
+"""In a regular expression: the origins that a server without keys may let in."""
+
+
+def loopback_only(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same for a server without keys, which answers pages of this machine only; and the origins that it leaves out."""
+    origins = config.get("allow_origins", ())
+    kept = [origin for origin in origins if is_loopback_origin(origin)]
+    narrowed = {**config, "allow_origins": kept}
+    if "*" in origins:
+        narrowed["allow_origin_regex"] = LOOPBACK
+    return narrowed, [origin for origin in origins if origin != "*" and origin not in kept]
+
+
+def hides_runs(cors: Mapping[str, Any]) -> bool:
+    """Whether a page could not read which run it has started."""
+    return "content-location" not in {name.lower() for name in cors.get("expose_headers", ())}

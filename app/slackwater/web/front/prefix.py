@@ -1,0 +1,37 @@
+"""Everything below a prefix (`http.mount_prefix`)."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from slackwater.web.front.absent import absent
+from slackwater.web.scope import path_of
+
+AT_THE_ROOT = frozenset({"/", "/ok", "/metrics", "/ready", "/health"})
+"""Answered without the prefix, too: load balancers and platforms look there."""
+
+
+class Prefix:
+    """Serves what is below `prefix`, and answers 404 for the rest.
+
+    `path` stays whole and `root_path` says how much of it is the prefix, as ASGI asks: so URLs that the app makes have it.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        path, root = path_of(scope), scope.get("root_path", "")
+        if path == self.prefix:
+            scope = {**scope, "path": scope["path"] + "/"}
+            path += "/"
+        if path.startswith(self.prefix + "/"):
+            await self.app({**scope, "root_path": root + self.prefix}, receive, send)
+        elif path in AT_THE_ROOT:
+            await self.app(scope, receive, send)
+        else:
+            await absent(scope, receive, send)

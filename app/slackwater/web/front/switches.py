@@ -1,0 +1,62 @@
+"""Groups of routes that are switched off (`http.disable_…`): they answer like what was never there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from slackwater.project.http import Group
+from slackwater.web.front.absent import absent
+from slackwater.web.http import json_response
+from slackwater.web.scope import path_of
+
+_META = frozenset({"", "info", "docs", "openapi.json", "metrics"})
+_FIRST = {
+    "assistants": Group.ASSISTANTS,
+    "threads": Group.THREADS,
+    "runs": Group.RUNS,
+    "store": Group.STORE,
+    "ui": Group.UI,
+    "mcp": Group.MCP,
+    "a2a": Group.A2A,
+}
+
+
+def group_of(path: str) -> Group | None:
+    """The group of a route, by its path. None: it cannot be switched off."""
+    match path.strip("/").split("/"):
+        case ["runs", "crons", *_] | ["threads", _, "runs", "crons", *_]:
+            return Group.CRONS
+        case ["threads", _, "runs", *_]:
+            return Group.RUNS
+        case ["threads", _, "commands"] | ["threads", _, "stream", "events"]:
+            return Group.EVENT_STREAMING
+        case [".well-known", "agent-card.json" | "agent.json"]:
+            return Group.A2A
+        case [first, *_] if first in _META:
+            return Group.META
+        case [first, *_]:
+            return _FIRST.get(first)
+    return None
+
+
+class Switches:
+    """Behind the door: a stranger learns nothing of what is switched off."""
+
+    def __init__(self, app: ASGIApp, disabled: Collection[Group]) -> None:
+        self.app = app
+        self.disabled = disabled
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        path = path_of(scope)
+        if group_of(path) in self.disabled:
+            await absent(scope, receive, send)
+        elif path == "/ok" and Group.META in self.disabled:
+            # That the server is up is all that is left of them.
+            await json_response({"ok": True})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

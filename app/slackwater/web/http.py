@@ -1,0 +1,280 @@
+"""What every route shares: JSON in and out, errors as `{"detail": …}`, the services of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from slackwater.errors import (
+    ApiError,
+    BodyTooLarge,
+    BodyTooSlow,
+    Crowded,
+    DatabaseSilent,
+    Invalid,
+    Unexpected,
+)
+from slackwater.kit import wire
+from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.web.arguments import Arguments
+from slackwater.web.bodies import (
+    ANSWER_SECONDS,
+    BODY_SECONDS,
+    LARGE_BYTES,
+    PIECE_BYTES,
+    VALUE_BYTES,
+    values_in,
+)
+from slackwater.web.scope import services_of
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+log = logging.getLogger(__name__)
+
+FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
+"""Ends of paths that are no ids, although there are routes with an id in their place."""
+
+MAX_DEPTH = 200
+"""Nesting of a JSON body. Far below what orjson can write back and Postgres can parse."""
+
+
+def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as compact JSON."""
+    body = wire.dumps(value)
+    kind = LargeResponse if len(body) > LARGE_BYTES else Response
+    return kind(body, status, headers, "application/json")
+
+
+class LargeResponse(Response):
+    """Sent in pieces: a server keeps whatever it is given until its client has read it, and here nobody has to wait for that.
+
+    It takes of the room for large answers meanwhile, and is broken off when its client is too slow.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        room, owner = services_of(scope).answers, scope["principal"].owner
+        size = min(len(self.body), room.share)  # one that is larger goes out alone
+        try:
+            await room.take(owner, size)
+        except Crowded as error:
+            await refusal(error)(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                for at in range(0, len(self.body), PIECE_BYTES):
+                    more, piece = at + PIECE_BYTES < len(self.body), self.body[at : at + PIECE_BYTES]
+                    await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            log.info("a client did not read its answer", extra={"event": "answer.unread"})
+        finally:
+            room.give_back(owner, size)
+
+
+async def current_services(request: Request) -> Services:
+    """The services that the lifespan opened."""
+    services: Services = request.state.services
+    return services
+
+
+CurrentServices = Annotated["Services", Depends(current_services)]
+
+
+class JsonRequest(Request):
+    """A request whose body is bounded, in bytes and in time, and whose JSON is parsed by orjson."""
+
+    held = 0
+    """What it takes of the room for bodies."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            limit = self.state.services.settings.max_body_bytes
+            declared = self.headers.get("content-length", "")
+            if declared.isdecimal() and int(declared[:20]) > limit:
+                raise BodyTooLarge
+            chunks = []
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    async for chunk in self.stream():
+                        if self.held + len(chunk) > limit:
+                            raise BodyTooLarge
+                        await self._hold(len(chunk))
+                        chunks.append(chunk)
+            except TimeoutError:
+                raise BodyTooSlow from None
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            text = await self.body()
+            # Once, however often a text that is no JSON is parsed.
+            await self._hold(len(text) + values_in(text) * VALUE_BYTES - self.held)
+            self._json = parse_json(text)
+        return self._json
+
+    async def _hold(self, size: int) -> None:
+        await self.state.services.bodies.take(self._owner, size)
+        self.held += size
+
+    def forget(self) -> None:
+        """Let go of the body, and of the room that it takes: what was asked for is done, or an answer has begun."""
+        if self.held:
+            self.state.services.bodies.give_back(self._owner, self.held)
+            self.held = 0
+            self._json = self._body = b""
+
+    @property
+    def _owner(self) -> str:
+        owner: str = self.scope["principal"].owner
+        return owner
+
+
+def parse_json(text: bytes) -> Any:
+    """What a caller sends. Raises JSONDecodeError, and Invalid for what is too much, or cannot be stored."""
+    values_in(text)
+    value = orjson.loads(text)
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
+    # Postgres cannot hold NUL in jsonb. Values lose it as they do on the way out; names are refused.
+    return _without_nul(value) if b"\\u0000" in text else value
+
+
+class JsonRoute(APIRoute):
+    """A route that reads `JsonRequest`s, and leaves paths to others that only look as if they ended with an id."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        arguments = Arguments.of(self)
+        by_id = self.path.endswith("_id}")
+
+        async def handle_json(request: Request) -> Response:
+            if by_id and request.scope["path"].rpartition("/")[2] in FIXED:
+                raise HTTPException(405)
+            # Whatever it calls itself: `curl -d` says that it sends a form.
+            headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+            scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
+            bounded = JsonRequest(scope, request.receive)
+            try:
+                given = await arguments.found_in(bounded) if arguments is not None else None
+                if given is None:
+                    return await handle(bounded)
+                answer: Response = await self.endpoint(**given)
+                return answer
+            except HTTPException as error:
+                # FastAPI turns whatever reading the body raises into a 400 of its own.
+                if isinstance(error.__cause__, ApiError):
+                    raise error.__cause__ from None
+                raise
+            finally:
+                bounded.forget()
+
+        return handle_json
+
+
+def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
+    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
+
+    The total is the official server's lower bound, not a count.
+    """
+    if found > limit:
+        return {"X-Pagination-Next": str(offset + limit), "X-Pagination-Total": str(offset + limit + 1)}
+    return {"X-Pagination-Total": str(offset + found)}
+
+
+async def failed(_: Request, error: Exception) -> Response:
+    """The answer to an error of ours, which is still raised, for the server to log."""
+    return refusal(Unexpected())
+
+
+def refusal(error: ApiError) -> Response:
+    """The answer that an error is."""
+    return json_response({"detail": error.message}, error.status, error.headers)
+
+
+def install_error_handlers(
+    app: FastAPI, methods_of: Callable[[str], Sequence[str]] = lambda path: ()
+) -> None:
+    """Every failure leaves as `{"detail": "<sentence>"}`; `methods_of` a path, if it knows it, are told where one is wrong."""
+
+    async def api_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return refusal(error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if error.status_code == 405 and (methods := methods_of(path)):
+            headers["Allow"] = ", ".join(methods)  # the route that has refused knows only its own
+        return json_response({"detail": error.detail}, error.status_code, headers)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return json_response({"detail": _explain(error)}, 422)
+
+    async def database_gone(_: Request, error: Exception) -> Response:
+        log.warning(
+            "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
+        )
+        return refusal(DatabaseSilent())
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, failed)
+    for kind in DATABASE_TROUBLE:
+        app.add_exception_handler(kind, database_gone)
+
+
+def _explain(error: RequestValidationError) -> str:
+    problems = error.errors()
+    if any(
+        p["type"] == "json_invalid" or (p["loc"] == ("body",) and p["type"] == "missing") for p in problems
+    ):
+        return "Invalid JSON in request body"
+    return "\n".join(f"{_place(p['loc'])}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
+
+
+def _place(loc: tuple[str | int, ...]) -> str:
+    """Where in the request: `config.tags.0`, without the branches of a union that pydantic has tried."""
+    return ".".join(str(part) for part in loc[1:] if "[" not in str(part)) or str(loc[0])
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    """Whether containers are nested more than `limit` deep; iterative, as the body is the caller's."""
+    containers = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        containers = [
+            child
+            for container in containers
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, dict | list)
+        ]
+        if not containers:
+            return False
+    return True
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        if any("\x00" in name for name in value):
+            raise Invalid("Property names must not contain NUL characters")
+        return {name: _without_nul(item) for name, item in value.items()}
+    return value

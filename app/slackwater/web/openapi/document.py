@@ -1,0 +1,243 @@
+"""FastAPI's document made complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from slackwater.errors import (
+    AnswerTooLarge,
+    BodyTooLarge,
+    BodyTooSlow,
+    Crowded,
+    DatabaseSilent,
+    Draining,
+    Forbidden,
+    Invalid,
+    PageTooLarge,
+    Unauthorized,
+    Unexpected,
+)
+from slackwater.web.openapi.parameters import PARAMETERS
+from slackwater.web.openapi.pieces import (
+    Answer,
+    Error,
+    ErrorKind,
+    Event,
+    Json,
+    Operation,
+    header,
+    name_of,
+    sentence,
+)
+
+KEY = "apiKey"
+
+_METHODS = ("get", "put", "post", "delete", "patch")
+_FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
+_TOO_LARGE = AnswerTooLarge(7_340_032, 6_225_920)
+_HEADERS = {
+    "Retry-After": "Seconds after which to try again.",
+    "Connection": "This connection ends with the answer.",
+    "Location": "Where to go on.",
+}
+_BODY = 0
+"""In place of a status: the request's."""
+_ERROR, _EVENT = ("error", _BODY), ("event", _BODY)
+_PATH_PARAMETER = re.compile(r"{(\w+)}")
+
+
+def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[str, str]) -> Json:
+    """The document with what `operations`, by `METHOD /path`, say; others are left as FastAPI shows them."""
+    routes = {
+        f"{method.upper()} {path}": (shown, operations[f"{method.upper()} {path}"])
+        for path, item in sorted(document["paths"].items())  # in whatever order they were built
+        for method, shown in item.items()
+        if f"{method.upper()} {path}" in operations
+    }
+    shapes, definitions = _schemas_of({route: operation for route, (_, operation) in routes.items()})
+    for route, (shown, operation) in routes.items():
+        if operation.body is not None:
+            content = {"application/json": {"schema": shapes[route, _BODY]}}
+            shown["requestBody"] = {"required": True, "content": content}
+    ids = {route: operation.id for route, (_, operation) in routes.items()}
+    errors: dict[str, ErrorKind] = {}
+    for route, (shown, operation) in routes.items():
+        kinds = list(_errors_of(shown, operation))
+        errors |= {name_of(kind): kind for kind in kinds}
+        answers = {
+            str(status): _answer(answer, shapes.get((route, status)), shapes[_EVENT], _links(answer, ids))
+            for status, answer in operation.answers.items()
+        }
+        shown["responses"] = dict(sorted((answers | _refusals(kinds, answers)).items()))
+        _describe(shown, operation)
+    schemas = document.get("components", {}).get("schemas", {})
+    assert not schemas.keys() & definitions.keys(), "a shape has the name of a request's model"
+    schemas |= definitions
+    return {
+        **document,
+        "paths": {
+            path: {method: item[method] for method in _METHODS if method in item}
+            for path, item in sorted(document["paths"].items())
+        },
+        "tags": [{"name": name, "description": text} for name, text in tags.items()],
+        "components": {
+            "schemas": {
+                name: _untitled(schema)
+                for name, schema in sorted(schemas.items())
+                if name not in _FASTAPIS_OWN
+            },
+            "responses": {name: _refusal([kind]) for name, kind in sorted(errors.items())},
+            "examples": {
+                name: {"value": {"detail": sentence(kind)}} for name, kind in sorted(errors.items())
+            },
+            "securitySchemes": {
+                KEY: {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "As `slackwater keys new` prints it. A server without keys serves its own machine "
+                    "only, and asks for none.",
+                }
+            },
+        },
+    }
+
+
+def _schemas_of(operations: Mapping[str, Operation]) -> tuple[dict[tuple[str, int], Json], Json]:
+    """The schemas of all bodies by route and status, and the definitions that they refer to."""
+    mode: JsonSchemaMode = "validation"
+    inputs: list[tuple[tuple[str, int], JsonSchemaMode, TypeAdapter[Any]]] = [
+        ((route, status), mode, TypeAdapter(answer.shape))
+        for route, operation in operations.items()
+        for status, answer in operation.answers.items()
+        if answer.shape is not None
+    ]
+    inputs += [
+        ((route, _BODY), mode, TypeAdapter(operation.body))
+        for route, operation in operations.items()
+        if operation.body is not None
+    ]
+    inputs += [(_ERROR, mode, TypeAdapter(Error)), (_EVENT, mode, TypeAdapter(Event))]
+    schemas, rest = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
+    return {key: _untitled(schema) for (key, _), schema in schemas.items()}, rest["$defs"]
+
+
+def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
+    """What the operation may answer instead of what it was asked for."""
+    if not operation.public:
+        yield from (Unauthorized, Forbidden, Draining)
+    if "requestBody" in shown:
+        yield from (BodyTooLarge, BodyTooSlow, Crowded)
+    if "requestBody" in shown or "parameters" in shown:
+        yield Invalid
+    yield from operation.errors
+    if PageTooLarge in operation.errors:
+        yield Crowded
+    if any(answer.shape is not None for answer in operation.answers.values()) and not operation.public:
+        yield _TOO_LARGE
+    if operation.stored:
+        yield DatabaseSilent
+    yield Unexpected
+
+
+def _answer(answer: Answer, schema: Json | None, event: Json, links: Json) -> Json:
+    shown: Json = {"description": answer.description}
+    if answer.headers:
+        shown["headers"] = dict(answer.headers)
+    if schema is not None:
+        shown["content"] = {answer.media_type: {"schema": schema, "example": answer.example}}
+    if answer.events:
+        shown.setdefault("content", {})["text/event-stream"] = {"schema": event, "example": answer.events}
+    if links:
+        shown["links"] = links
+    return shown
+
+
+def _links(answer: Answer, ids: Mapping[str, str]) -> Json:
+    """What can be done next with what the answer gives."""
+    links: Json = {}
+    for route, operation_id in ids.items():
+        names = _PATH_PARAMETER.findall(route)
+        if names and answer.gives.keys() == set(names):
+            links[operation_id] = {
+                "operationId": operation_id,
+                "parameters": {name: answer.gives[name] for name in names},
+            }
+    return links
+
+
+def _refusals(kinds: Sequence[ErrorKind], answers: Mapping[str, Json]) -> Json:
+    """The responses that are errors, by status."""
+    by_status: dict[str, dict[str, ErrorKind]] = {}
+    for kind in kinds:
+        by_status.setdefault(str(kind.status), {})[name_of(kind)] = kind
+    return {
+        status: {"$ref": f"#/components/responses/{next(iter(same))}"}
+        if len(same) == 1
+        else _refusal(list(same.values()))
+        for status, same in by_status.items()
+        if status not in answers
+    }
+
+
+def _refusal(kinds: Sequence[ErrorKind]) -> Json:
+    """The Response Object of errors that have the same status."""
+    names = [name_of(kind) for kind in kinds]
+    shown: Json = {
+        "description": sentence(kinds[0]) if len(kinds) == 1 else HTTPStatus(kinds[0].status).phrase,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Error"},
+                "examples": {name: {"$ref": f"#/components/examples/{name}"} for name in names},
+            }
+        },
+    }
+    headers = {
+        name: header(
+            _HEADERS[name], required=all(name in other.headers for other in kinds), example=kind.headers[name]
+        )
+        for kind in kinds
+        for name in kind.headers
+    }
+    return {**shown, "headers": headers} if headers else shown
+
+
+def _describe(shown: Json, operation: Operation) -> None:
+    """Name, summary, parameters and examples."""
+    shown["operationId"] = operation.id
+    summary, _, rest = shown.pop("description", shown["summary"]).partition("\n")
+    shown["summary"] = summary.strip().removesuffix(".")
+    if rest.strip():
+        shown["description"] = rest.strip()
+    for parameter in shown.get("parameters", ()):
+        parameter["schema"] = _untitled(_sendable(parameter["schema"]))
+        parameter |= PARAMETERS.get(parameter["name"], {}) | operation.parameters.get(parameter["name"], {})
+    if operation.bodies:
+        (content,) = shown["requestBody"]["content"].values()
+        content["examples"] = {name: {"value": value} for name, value in operation.bodies.items()}
+    shown["security"] = [] if operation.public else [{KEY: []}]
+    if operation.edit is not None:
+        operation.edit(shown)
+
+
+def _sendable(schema: Json) -> Json:
+    """What a parameter can be: nobody can send null in a query or a header, only leave it out."""
+    branches = [branch for branch in schema.get("anyOf", ()) if branch != {"type": "null"}]
+    return branches[0] if len(branches) == 1 else schema
+
+
+def _untitled(schema: Any) -> Any:
+    """Without the titles that Pydantic makes of names."""
+    if isinstance(schema, list):
+        return [_untitled(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _untitled(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)
+    }
