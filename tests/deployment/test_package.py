@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -10,10 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
+import awslambdaric
 import pytest
 
+from slackwater.emulator.function import HANDLER
 from tests.deployment.templates import ROOT
+from tests.support import namesakes
+from tests.support.emulator import environment_of, request
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "x86_64" if platform.machine() == "x86_64" else "arm64"
@@ -23,17 +28,29 @@ CHECKED_BY_TIME = 0
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project: a package that Slackwater does not need, a secret, and leftovers of development."""
-    folder = tmp_path_factory.mktemp("project")
-    (folder / "langgraph.json").write_text(
-        json.dumps({"dependencies": ["."], "graphs": {"a": "./a.py:graph"}})
-    )
-    (folder / "a.py").write_text("graph = None\n")
-    (folder / "requirements.txt").write_text("toolz\n")
+    """A user's project: packages that Slackwater does not need, a secret, and leftovers of development."""
+    folder = namesakes.project(tmp_path_factory.mktemp("project"))
+    (folder / "requirements.txt").write_text(f"toolz\n{rude(tmp_path_factory.mktemp('rude'))}\n")
     (folder / ".env").write_text("OPENAI_API_KEY=secret\n")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "large").write_text("")
     return folder
+
+
+RUDE = ("app", "tests")
+
+
+def rude(folder: Path) -> Path:
+    """A distribution of somebody's, with top-level packages that are called as the project's are."""
+    wheel = folder / "rude-1.0-py3-none-any.whl"
+    with ZipFile(wheel, "w") as content:
+        for name in RUDE:
+            content.writestr(f"{name}/__init__.py", "")
+        content.writestr("rude-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: rude\nVersion: 1.0\n")
+        tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        content.writestr("rude-1.0.dist-info/WHEEL", tag)
+        content.writestr("rude-1.0.dist-info/RECORD", "")
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +107,9 @@ def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], fun
 
 IMPORT_ALL = """
 import importlib, pkgutil
-import slackwater, handler
-SERVER = ("slackwater.cli", "slackwater.web.server", "slackwater.web.connection", "slackwater.emulator")
-for package in (app, handler):
+import slackwater, slackwater_lambda
+SERVER = ("slackwater.__main__", "slackwater.cli", "slackwater.web.server", "slackwater.web.connection", "slackwater.emulator")
+for package in (slackwater, slackwater_lambda):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.startswith(SERVER):
             importlib.import_module(module.name)
@@ -159,9 +176,50 @@ def test_secrets_and_leftovers_stay_at_home(built: tuple[Path, str]) -> None:
 
     assert {path.name for path in project.iterdir()} - {"__pycache__"} == {
         "langgraph.json",
-        "a.py",
         "requirements.txt",
+        *namesakes.NAMES,
     }
+
+
+def managed_runtime(folder: Path) -> Path:
+    """What AWS's own runtime brings: its client, and nothing else that is installed for the tests."""
+    installed = Path(awslambdaric.__file__).parents[1]
+    for name in ("awslambdaric", "simplejson", "snapshot_restore_py.py"):
+        (folder / name).symlink_to(installed / name)
+    for library in installed.glob("runtime_client.*"):
+        (folder / library.name).symlink_to(library)
+    return folder
+
+
+async def test_a_project_has_its_packages_whatever_is_beside_it(
+    built: tuple[Path, str], database_uri: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # GIVEN a function of what was built, without anything of this repository or of this Python
+    folder = built[0] / "ApiFunction"
+    assert {name for name in namesakes.NAMES if (folder / name).exists()} == set(RUDE)
+    runtime = managed_runtime(tmp_path_factory.mktemp("runtime"))
+    settings = {
+        "PYTHONPATH": f"{folder}{os.pathsep}{runtime}",
+        "SLACKWATER_PROJECT": str(folder / "project"),
+        "SLACKWATER_DATABASE_URI": database_uri,
+        "SLACKWATER_AUTHORIZER": "iam",
+    }
+    command = (sys.executable, "-S", "-m", "awslambdaric", HANDLER)
+
+    # WHEN it runs the project's graphs and answers with its application
+    async with environment_of(tmp_path / "log", folder=folder, env=settings, command=command) as function:
+
+        async def ask(method: str, path: str, body: object) -> Any:
+            event = request(method, path, body)
+            event["requestContext"]["authorizer"] = {"iam": {"userArn": "maria"}}
+            reply = await function.invoke(event)
+            assert reply.status == 200, f"{reply.payload}\n{function.log()}"
+            return reply.body
+
+        found = await namesakes.imported(ask)
+
+    # THEN every package is the project's, although a dependency has some of the same names
+    assert found == namesakes.own(folder / "project", folder)
 
 
 def test_everything_is_compiled_and_taken_without_a_look_at_the_source(built: tuple[Path, str]) -> None:
@@ -169,9 +227,9 @@ def test_everything_is_compiled_and_taken_without_a_look_at_the_source(built: tu
     tag = f"cpython-{VERSION.replace('.', '')}"
 
     for source in (
-        "app/slackwater/main.py",
-        "handler/slackwater_lambda/main.py",
-        "project/a.py",
+        "slackwater/main.py",
+        "slackwater_lambda/main.py",
+        "project/app/graph.py",
         "langgraph/pregel/main.py",
         "fastapi/routing.py",
     ):
