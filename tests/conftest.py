@@ -10,8 +10,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -24,10 +25,35 @@ from slackwater.postgres.embedded import EmbeddedPostgres
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
 
+PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+PATIENCE = 5
+"""By how much nicer a test is that is marked as patient."""
+
 
 def pytest_sessionstart() -> None:
     """Let nobody make an event loop by asking for it: pytest-asyncio asks, and nobody would ever close that one."""
     asyncio.set_event_loop(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Patient tests, and the processes that they start, leave the processor to those beside them that have deadlines."""
+    # Only root may take it back, and the tests that come next would go short.
+    if item.get_closest_marker("patient") is None or os.geteuid() != 0:
+        return (yield)
+    with priority(PRIORITY + PATIENCE):
+        return (yield)
+
+
+@contextmanager
+def priority(nice: int) -> Iterator[None]:
+    """This thread's, and that of the processes that it starts meanwhile."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -84,7 +110,9 @@ def server_uri() -> Iterator[str]:
     folder.chmod(0o755)
     server = EmbeddedPostgres(folder, throwaway=True)
     try:
-        yield server.start()
+        with priority(PRIORITY):  # it outlives the test that asks for it first
+            uri = server.start()
+        yield uri
         server.release()
         assert server.wait_stopped(10)
     finally:

@@ -19,6 +19,7 @@ SEED = int(os.environ.get("SLACKWATER_SEED", "1"))
 
 
 @pytest.mark.drill
+@pytest.mark.patient
 async def test_the_server_does_what_its_document_says(
     database_uri: str, tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:

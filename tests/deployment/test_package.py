@@ -20,6 +20,8 @@ from tests.deployment.templates import ROOT
 from tests.support import namesakes
 from tests.support.emulator import environment_of, request
 
+pytestmark = pytest.mark.patient
+
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "x86_64" if platform.machine() == "x86_64" else "arm64"
 CHECKED_BY_TIME = 0

@@ -14,6 +14,8 @@ from bench.__main__ import NAMES
 from bench.lab import AGAINST, ROOT, THIS, Lab, Tree, laboratory
 from bench.tables import Finding
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
