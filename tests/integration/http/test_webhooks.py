@@ -352,7 +352,7 @@ async def test_a_pause_sends_what_it_can_before_the_freeze(serve: Any, hook: Rec
         await start(api.client(), hook)
         began = time.monotonic()
         await runtime.pause(Budget.of(2, drain_reserve=1, hard_reserve=0.3), "invocation over")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         # Nothing is in flight, and what was not taken is due.
         assert len(hook.got) == 2
         (row,) = await rows(api.database)

@@ -48,7 +48,7 @@ async def test_a_wait_that_takes_too_long_says_where_to_go_on_waiting(
             path = f"/threads/{(await client.threads.create())['thread_id']}{path}"
         began = time.monotonic()
         answer = await http.post(path, json=HELD)
-        assert 0.8 < time.monotonic() - began < 2
+        assert 0.8 < time.monotonic() - began < 6
         assert answer.status_code == 408
         assert "GET the Location" in answer.json()["detail"]
         location = answer.headers["location"]

@@ -17,7 +17,7 @@ from slackwater.runtime.queue.cancel import CancelAction
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 # reject

@@ -234,7 +234,7 @@ async def test_a_run_is_admitted_while_another_one_ends_on_its_thread(
     hold = helm.hold("d")
     runs = [new_of("plain", thread_id) for _ in range(6)]
     first = asyncio.create_task(process.runtime.admit(runs[0]))
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     await first
     # WHEN the others come just when the end of the first one is on its way
     hold.let_go()

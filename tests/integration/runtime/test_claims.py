@@ -24,7 +24,7 @@ from slackwater.runtime.queue.states import Outcome
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 # Claims
@@ -248,7 +248,7 @@ async def test_a_live_run_is_cancelled_from_another_process_within_a_second(flee
     other = await fleet.start()
     helm.hold("b")
     run = (await process.admit("line")).row
-    await asyncio.wait_for(helm.hooks["b"].reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(helm.hooks["b"].reached.wait(), 15)  # type: ignore[attr-defined]
     sent = time.monotonic()
     found = await other.cancel(run["thread_id"], run["run_id"])
     assert list(found.live) == [run["run_id"]]
@@ -269,7 +269,7 @@ async def test_a_hint_makes_it_faster_than_the_poll(fleet: Fleet, helm: Helm) ->
     await fleet.until_listening(1)
     helm.hold("b")
     run = (await other.admit("line")).row
-    await asyncio.wait_for(helm.hooks["b"].reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(helm.hooks["b"].reached.wait(), 15)  # type: ignore[attr-defined]
     await other.cancel(run["thread_id"], run["run_id"])
     assert (await fleet.ended(run["run_id"], 5))["status"] == "interrupted"
     assert process.runtime.worker.live == {}

@@ -69,7 +69,7 @@ async def test_a_lease_that_was_renewed_counts_from_before_the_statement(fleet: 
     process = await fleet.start(linked=True, lease_seconds=60.0)
     hold = helm.hold("a")
     await process.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
     before = attempt.saver.lease.deadline
     assert process.link is not None
@@ -87,7 +87,7 @@ async def test_a_wish_for_a_later_attempt_does_not_stop_an_earlier_one(
 ) -> None:
     hold = helm.hold("a")
     run = (await process.admit("line")).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
     heard = asyncio.Event()
 
@@ -139,7 +139,7 @@ async def test_nobody_takes_a_run_over_in_the_middle_of_a_fenced_write(database:
 async def test_who_takes_over_needs_a_lease_that_is_over(fleet: Fleet, process: Process, helm: Helm) -> None:
     hold = helm.hold("a")
     run = (await process.admit("line")).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
 
     settled = await settlement.hand_over(
@@ -188,7 +188,7 @@ async def test_a_rollback_leaves_the_thread_with_the_error_of_the_run_before(
         await process.admit("line", thread_id=failed["thread_id"], after_seconds=0.0 if begun else 60.0)
     ).row
     if begun:
-        await asyncio.wait_for(hold.reached.wait(), 5)
+        await asyncio.wait_for(hold.reached.wait(), 15)
 
     # WHEN that one is rolled back
     await process.cancel(second["thread_id"], second["run_id"], action=CancelAction.ROLLBACK)
@@ -212,7 +212,7 @@ async def test_a_rollback_leaves_the_thread_with_the_error_of_the_run_before(
 async def test_the_first_wish_stands(process: Process, helm: Helm) -> None:
     hold = helm.hold("a")
     await process.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
     first = CancelWish(CancelAction.INTERRUPT, "first")
 
@@ -331,7 +331,7 @@ async def held(process: Process, helm: Helm) -> tuple[Attempt, Hold]:
     """A run that is in its first node."""
     hold = helm.hold("a")
     await process.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
     return attempt, hold
 

@@ -48,7 +48,7 @@ async def delete(process: Process, run: Any) -> None:
 
 
 async def reached(hold: Any) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
 
 
 async def checkpoints_of(fleet: Fleet, thread_id: UUID) -> set[str]:

@@ -15,7 +15,7 @@ async def test_a_message_that_a_node_returns_has_its_id_in_the_records_of_the_no
     hold = helm.hold("answer")
     given = {"messages": [{"role": "user", "content": "?", "id": "m1"}]}
     run = (await process.admit("answers", given, stream_mode=["events"])).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN a run that is behind in nothing: nobody waits for the database when the node ends
     (attempt,) = process.runtime.worker.live.values()
     await attempt.saver.written()

@@ -27,7 +27,7 @@ async def test_a_run_counts_as_started_once_however_many_processes_it_takes(
     first, second = await fleet.start(), await fleet.start()
     hold = helm.hold("b")
     run = await first.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN a node that is cut, WHEN another process goes on
     await first.stop(0.4, drain_reserve=0.3, hard_reserve=0.1)
     assert gained() == {Metric.RUNS_STARTED: 1, Metric.RUNS_HANDED_OVER: 1}
@@ -44,7 +44,7 @@ async def test_a_process_that_is_gone_or_has_lost_its_lease_is_counted(
 ) -> None:
     helm.hold("b")
     run = await process.admit("line")
-    await asyncio.wait_for(helm.hold("b").reached.wait(), 5)
+    await asyncio.wait_for(helm.hold("b").reached.wait(), 15)
     other = await fleet.start()
     await fleet.database.execute(
         "update slackwater.runs set lease_until = clock_timestamp() - interval '1 second' where run_id = %s",

@@ -98,7 +98,7 @@ async def held_in(process: Process, helm: Helm, node: str = "d") -> tuple[Attemp
     """A run in a node of `line`, of which `d` is the last one; its checkpoints so far are stored."""
     hold = helm.hold(node)
     run = (await process.admit("line")).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     attempt = process.runtime.worker.live[run]
     await attempt.saver.written()
     return attempt, hold
@@ -113,7 +113,7 @@ async def test_a_checkpoint_is_held_for_a_moment_only(
     monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 60)
     hold = helm.hold("c")
     thread_id = (await process.admit("line")).row["thread_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
 
     async def stored() -> bool:
         return await checkpoints_of(fleet, thread_id) == [-1, 0, 1, 2]

@@ -109,7 +109,7 @@ async def test_a_cursor_in_the_middle(process: Process, long_run: tuple[UUID, UU
 async def test_memory_gives_batches_too(fleet: Fleet, process: Process, helm: Helm) -> None:
     hold = helm.hold("d")
     run = (await process.admit("line")).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     journal = process.runtime.worker.live[run].journal
     for _ in range(10):
         journal.append("custom", b'"' + b"x" * SIZE + b'"')

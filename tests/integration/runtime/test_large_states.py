@@ -92,7 +92,7 @@ async def test_a_run_goes_on_elsewhere_and_no_state_is_said_twice(fleet: Fleet, 
     process, other = await fleet.start(linked=True), await fleet.start()
     hold = helm.hold("d")
     run_id = (await process.admit("line", GIVEN, **STATES)).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     journal = process.runtime.worker.live[run_id].journal
 
     async def written() -> bool:

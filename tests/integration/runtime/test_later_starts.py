@@ -19,7 +19,7 @@ from slackwater.runtime.execution import executor
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 class Clock:

@@ -76,7 +76,7 @@ async def test_a_drain_stops_the_invoked_graph_at_its_own_boundary(
 ) -> None:
     hold = helm.hold_sync("in_2")
     run = (await process.admit(f"nested_{graph}", {"log": []})).row
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     asyncio.get_running_loop().call_later(0.1, hold.go.set)
     report = await process.stop(5.0, drain_reserve=1.0, hard_reserve=0.3)
     assert [(line["outcome"], line["handed_over"]) for line in report["runs"]] == [("drained", True)]
@@ -95,7 +95,7 @@ async def test_a_thread_that_waits_for_the_writer_is_let_go_when_the_lease_is_lo
     process = await fleet.start(linked=True)
     hold = helm.hold_sync("in_2")
     run = (await process.admit(f"nested_{graph}", {"log": []})).row
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     (attempt,) = process.runtime.worker.live.values()
     # GIVEN a database that is silent when the thread has something to store
     assert process.link is not None

@@ -49,7 +49,7 @@ async def test_a_lost_run_is_not_claimed_where_a_thread_still_works_for_it(
 ) -> None:
     hold = helm.hold_sync("s")
     run = (await process.admit("sync_line")).row["run_id"]
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     await fleet.expire(run)
     assert await (await fleet.start(max_concurrent_runs=0)).runtime.sweep() == 1
     asyncio.get_running_loop().set_default_executor(process.runtime.threads)
@@ -70,7 +70,7 @@ async def test_what_a_cancelled_run_leaves_behind_is_counted_and_named(
 ) -> None:
     hold = helm.hold_sync("s")
     row = (await process.admit("sync_line")).row
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     await process.cancel(row["thread_id"], row["run_id"])
     assert (await fleet.ended(row["run_id"]))["status"] == "interrupted"
 
@@ -89,7 +89,7 @@ async def test_what_may_begin_after_a_run_is_told_of_where_nothing_begins_here(
     process = await fleet.start()
     hold = helm.hold("b")
     first = (await process.admit("line")).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     second = (await process.admit("line", thread_id=first["thread_id"])).row
     # GIVEN a process in which every thread is taken
     monkeypatch.setattr(type(process.runtime.threads), "stuck", property(lambda threads: True))

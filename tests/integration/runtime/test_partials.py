@@ -73,7 +73,7 @@ async def test_from_every_event_on_all_readers_get_the_rest_of_the_same_stream(
     hold = helm.hold("calls:6")
     run = (await process.admit("talks", {"tokens": 12}, **TALK)).row
     run_id, thread_id = run["run_id"], run["thread_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN readers that begin in the middle of a message
     begun = await all_said(fleet, process, run_id, "calls", 5)
     in_the_middle = [asyncio.create_task(each.read(run_id, begun)) for each in (process, other)]
@@ -167,7 +167,7 @@ async def test_a_process_that_is_lost_in_the_middle_of_a_message(fleet: Fleet, h
     process, other = await fleet.start(linked=True), await fleet.start()
     hold = helm.hold("left:8")
     run = (await process.admit("talks", {"tokens": 12}, **TALK)).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     await all_said(fleet, process, run, "left", 7)
     watched = asyncio.create_task(other.read(run))
     await process.die()
@@ -201,7 +201,7 @@ async def test_what_memory_has_forgotten_is_made_whole_from_the_table(
     process = await fleet.start()
     hold = helm.hold("calls:6")
     run = (await process.admit("talks", {"tokens": 12}, **TALK)).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     newest = await all_said(fleet, process, run, "calls", 5)
     # WHEN memory keeps less than that, and forgets when the next events are stored
     monkeypatch.setattr(journals, "KEEP_EVENTS", keep)

@@ -21,7 +21,7 @@ READ_ONLY = "set default_transaction_read_only = on"
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 async def demote(process: Process, count: int, meanwhile: str = "select 1") -> None:

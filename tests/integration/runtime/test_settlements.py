@@ -374,7 +374,7 @@ async def test_a_process_says_again_what_got_lost_of_a_settlement(
             process = await far.start()
             hold = helm.hold("d" if what == "end" else "b")
             run_id = (await process.admit("line")).row["run_id"]
-            await asyncio.wait_for(hold.reached.wait(), 5)
+            await asyncio.wait_for(hold.reached.wait(), 15)
             figures = counted(Metric.RUNS_FINISHED, Metric.RUNS_HANDED_OVER)
             lose = proxy.lose_answers if lost == "its answer" else proxy.lose_requests
             # Alone neither is said like this: the lost one is that of many.

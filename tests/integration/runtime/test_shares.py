@@ -138,7 +138,7 @@ async def test_a_process_with_one_place_serves_who_comes_after_hundreds(fleet: F
     await crowd(fleet.database, ["alice"], 300)
     hold = helm.hold("b")
     process.runtime.worker.wake()
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN a place that is taken, and others who wait for it
     run = (await process.admit("line", owner="bob")).row
     assert run["status"] == "pending"
@@ -157,7 +157,7 @@ async def test_a_new_run_does_not_go_before_those_that_wait(fleet: Fleet, helm: 
     process = await fleet.start(**{**BRISK, "max_concurrent_runs": 1})
     hold = helm.hold("b")
     await process.admit("line", owner="alice")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     waits = (await process.admit("line", owner="bob")).row["run_id"]
     worker = process.runtime.worker
     await fleet.until(lambda: asyncio.sleep(0, worker._crowded or None))
@@ -353,7 +353,7 @@ async def test_a_run_that_is_handed_over_is_never_refused(fleet: Fleet, helm: He
     settings = {**BRISK, "max_pending_per_owner": 1}
     leaving = await fleet.start(**settings)
     runs = [(await leaving.admit("line", owner="alice")).row["run_id"] for _ in range(3)]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
 
     await leaving.stop(2)
 

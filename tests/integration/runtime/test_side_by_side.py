@@ -38,7 +38,7 @@ async def begun(
     helm.hooks.update(bodies)
     run = (await process.admit(graph, {"log": []}, **options)).row
     for body in bodies.values():
-        await asyncio.wait_for(body.reached.wait(), 5)
+        await asyncio.wait_for(body.reached.wait(), 15)
     return run["run_id"], bodies
 
 
@@ -112,7 +112,7 @@ async def test_a_thread_beside_a_graph_that_stops_keeps_the_run_until_the_proces
 ) -> None:
     hold = helm.hold_sync("in_2")
     run_id, bodies = await begun(process, helm, "gathered_thread", "l_2")
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     assert await stopped(process, bodies["l_2"], seconds=3.0) == [("left", False)]
     assert (await fleet.row(run_id))["status"] == "running"
     await process.runtime.release(process.budget)

@@ -27,7 +27,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 async def ended(task: asyncio.Task[Any] | None) -> None:
@@ -133,7 +133,7 @@ async def test_a_stop_ends_a_cancelled_run_without_its_node(fleet: Fleet, helm: 
     await process.cancel(run["thread_id"], run["run_id"])
     began = time.monotonic()
     report = await process.drain(1.0, drain_reserve=0.6, hard_reserve=0.3)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3
     assert [(line["outcome"], line["handed_over"]) for line in report["runs"]] == [("finished", False)]
     assert (await fleet.row(run["run_id"]))["status"] == "interrupted"
     hold.let_go()
@@ -151,7 +151,7 @@ async def test_a_node_that_outlives_its_run_has_no_store_any_more(
     if graph == "keeps_notes":
         await reached(hold)
     else:
-        await asyncio.to_thread(hold.reached.wait, 5)
+        await asyncio.to_thread(hold.reached.wait, 15)
     stray = process.runtime.worker.live[run["run_id"]].task
     await process.cancel(run["thread_id"], run["run_id"])
     assert (await fleet.ended(run["run_id"]))["status"] == "interrupted"
@@ -179,7 +179,7 @@ async def test_the_database_refuses_what_a_run_that_was_lost_puts_into_the_store
     process = await fleet.start(project=PROJECT)
     hold = helm.hold_sync("s")
     run = (await process.admit("keeps_notes_sync")).row["run_id"]
-    await asyncio.to_thread(hold.reached.wait, 5)
+    await asyncio.to_thread(hold.reached.wait, 15)
     await fleet.expire(run)
     assert await (await fleet.start(project=PROJECT, max_concurrent_runs=0)).runtime.sweep() == 1
     asyncio.get_running_loop().set_default_executor(process.runtime.threads)

@@ -22,7 +22,7 @@ from slackwater.runtime.queue import pruning, retention
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 CUT = {"drain_reserve": 0.3, "hard_reserve": 0.1}

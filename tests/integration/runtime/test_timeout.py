@@ -16,7 +16,7 @@ LONG = 1000.0
 
 
 async def reached(hold: object) -> None:
-    await asyncio.wait_for(hold.reached.wait(), 5)  # type: ignore[attr-defined]
+    await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
 
 
 async def test_a_run_that_takes_too_long_ends_where_it_is_and_keeps_what_it_has(

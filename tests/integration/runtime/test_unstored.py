@@ -17,7 +17,7 @@ async def stopped_at(
 ) -> tuple[Any, dict[str, Any], Any]:
     hold = helm.hold(node)
     run = (await process.admit("line", durability=durability)).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
     return hold, dict(run), attempt
 

@@ -35,7 +35,7 @@ async def lost(fleet: Fleet, process: Process, helm: Helm) -> tuple[dict[str, ob
     """A run that was taken over from this process, whose node has not ended yet."""
     end = helm.hooks["b"] = SlowEnd()
     row = dict((await process.admit("line")).row)
-    await asyncio.wait_for(end.reached.wait(), 5)
+    await asyncio.wait_for(end.reached.wait(), 15)
     attempt = process.runtime.worker.live[row["run_id"]]
     await fleet.expire(row["run_id"])
     taker = await fleet.start("taker", max_concurrent_runs=0)
@@ -57,7 +57,7 @@ async def test_an_attempt_that_ends_late_leaves_its_successor_in_the_books(
         process.database, worker=process.runtime.worker_id, graphs=["line"], limit=1, lease_seconds=60
     )
     second = worker.begin(claimed)
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # WHEN the first one has ended
     end.clean.set()
     assert first.task is not None
@@ -141,7 +141,7 @@ async def test_a_cancelled_run_ends_although_its_last_put_is_on_a_silent_connect
     process = await fleet.start(linked=True, statement_seconds=60.0)
     hold = helm.hold("b")
     run = (await process.admit("line")).row["run_id"]
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN connections that are open and say nothing any more
     assert process.link is not None
     process.link.hang_open()

@@ -27,7 +27,7 @@ async def test_a_run_begins_when_there_is_room_for_it(fleet: Fleet, helm: Helm) 
     process = await fleet.start(max_concurrent_runs=1)
     hold = helm.hold("b")
     first = await process.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # WHEN other threads have runs too
     others = [await process.admit("line") for _ in range(3)]
     hold.let_go()
@@ -41,7 +41,7 @@ async def test_who_has_no_room_for_a_run_tells_those_who_have(fleet: Fleet, helm
     full = await fleet.start(max_concurrent_runs=1, wake="listen")
     hold = helm.hold("b")
     await full.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     helm.hooks.clear()
     await fleet.start(wake="listen")
     await fleet.until_listening(2)

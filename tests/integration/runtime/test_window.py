@@ -98,7 +98,7 @@ async def test_an_environment_is_not_frozen_with_a_run_whose_state_could_not_be_
     hold = helm.hold("b")
     invocation = open_invocation(process, 2.0)
     work = asyncio.create_task(invocation.work())
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # WHEN the database does not answer any more
     for module in (settlement, settlements):
         monkeypatch.setattr(module, "hand_over", no_answer)
@@ -218,7 +218,7 @@ async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, str
     open_invocation(process, 30.0)
     hold = helm.hold("a")
     first = await process.admit("line")
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     # WHEN its thread is busy
     waiting = await process.admit("line", thread_id=first.row["thread_id"], strategy=strategy)
     hold.let_go()
@@ -265,7 +265,7 @@ async def test_a_pause_records_its_reason(fleet: Fleet, helm: Helm, held: str | 
     invocation = open_invocation(process, 1.5)
     hold = helm.hold("a")
     run = (await process.admit("line")).row
-    await asyncio.wait_for(hold.reached.wait(), 5)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     close = asyncio.create_task(invocation.close(hold_seconds=60 if held else 0))
     if held is None:
         await asyncio.sleep(0.1)
