@@ -149,7 +149,7 @@ async def test_the_gateway_gives_up_at_its_limit_and_the_function_does_not(twin:
     assert LIMIT_SECONDS <= time.monotonic() - began < 6
     assert (await twin.do("echo")).status_code == 200  # by the other environment
     while not await twin.has_started():
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
