@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scripts import templates
 from slackwater.settings import Settings
 from tests.deployment.templates import ROOT, TEMPLATES, Evaluation, load
 
@@ -74,6 +75,20 @@ def test_the_two_templates_differ_only_in_how_functions_are_packed() -> None:
         del template["Parameters"]["Architecture"]["Description"]
 
     assert archive == image
+
+
+def test_the_committed_template_of_the_image_is_the_one_that_is_generated() -> None:
+    generated = templates.image(templates.ARCHIVE.read_text())
+    assert templates.IMAGE.read_text() == generated, "run: python -m scripts.templates"
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_nothing_is_generated_when_the_place_to_change_is_not_clear(times: int) -> None:
+    old, _ = templates.CHANGES[-1]
+    archive = templates.ARCHIVE.read_text().replace(old, old * times)
+
+    with pytest.raises(ValueError, match="AWS_LAMBDA_EXEC_WRAPPER"):
+        templates.image(archive)
 
 
 # Who may call
