@@ -11,7 +11,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from inspect import signature
+from inspect import CORO_CREATED, getcoroutinestate, signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
@@ -47,11 +47,11 @@ class OwningLoop:
         """
         if self.here:
             return await make()
-        submitted = self._submit(make)
+        work, submitted = self._submit(make)
         try:
             waited = asyncio.wrap_future(submitted)
             while not (await asyncio.wait({waited}, timeout=LOOK_SECONDS))[0]:
-                self._look()
+                self._look(work)
             return waited.result()
         finally:
             submitted.cancel()  # without effect on one that is done
@@ -66,24 +66,28 @@ class OwningLoop:
                 "A synchronous call from the event loop's own thread would wait for itself. Use the async method "
                 "(`await store.aput(…)`, `await graph.ainvoke(…)`), or make the node a plain `def`."
             )
-        submitted = self._submit(make)
+        work, submitted = self._submit(make)
         try:
             while not concurrent.futures.wait({submitted}, timeout=LOOK_SECONDS).done:
-                self._look()
+                self._look(work)
             return submitted.result()
         finally:
             submitted.cancel()
 
-    def _submit(self, make: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+    def _submit(
+        self, make: Callable[[], Coroutine[Any, Any, T]]
+    ) -> tuple[Coroutine[Any, Any, T], concurrent.futures.Future[T]]:
         work = make()
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
+            return work, asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # it is closed
             work.close()
             raise LoopGone from None
 
-    def _look(self) -> None:
+    def _look(self, work: Coroutine[Any, Any, Any]) -> None:
         if not self._loop.is_running():
+            if getcoroutinestate(work) == CORO_CREATED:
+                work.close()  # nobody will ever begin it
             raise LoopGone
         if self._check is not None:
             self._check()
