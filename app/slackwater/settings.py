@@ -1,6 +1,7 @@
-"""Every setting of the process, checked together before anything is opened.
+"""All settings of the process, checked together before anything is opened.
 
-Argument > environment (`SLACKWATER_…`, `.env`) > default. Units are in the names.
+An argument takes precedence over the environment (`SLACKWATER_…`, `.env`), which takes precedence over the default.
+Units are in the names.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
         env_prefix="SLACKWATER_",
         env_file=".env",
         env_file_encoding="utf-8",
-        # A template's parameter that was left out arrives as an empty text.
+        # A template parameter that was left out arrives as an empty string.
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
 
     # Where things are
     project: Path = Path()
-    """Folder with `langgraph.json`, or that file itself."""
+    """Folder that contains `langgraph.json`, or the file itself."""
     host: str = "127.0.0.1"
     port: int = Field(2024, ge=0, le=65535)
     database_uri: str | None = Field(
@@ -53,70 +54,70 @@ class Settings(BaseSettings):
             "database_uri", "SLACKWATER_DATABASE_URI", "DATABASE_URI", "POSTGRES_URI", "DATABASE_URL"
         ),
     )
-    """Postgres; without one an embedded server is started below `data_dir`."""
+    """Postgres; if unset, an embedded server is started in `data_dir`."""
     database_secret_arn: str | None = None
-    """A secret of AWS Secrets Manager: RDS's JSON, or a URI. It gives the user and the password, and whatever else
-    `database_uri` does not say. It is read again when the server refuses the password."""
+    """A secret in AWS Secrets Manager: RDS's JSON, or a URI. It supplies the user and password, and whatever else
+    `database_uri` leaves out. It is read again when the server refuses the password."""
     database_iam: bool = False
-    """Log in to RDS with an IAM token, made anew for each connection, as the user of `database_uri`."""
+    """Log in to RDS with an IAM token, created for each connection, as the user in `database_uri`."""
     migration_database_uri: str | None = Field(None, repr=False)
     """A direct connection for migrations when `database_uri` goes through a pooler."""
     data_dir: Path = Path(".slackwater")
     postgres_bin: Path | None = None
-    """Folder with `initdb` and `postgres` for the embedded server, instead of the packaged ones."""
+    """Folder with `initdb` and `postgres` for the embedded server, instead of the bundled ones."""
 
     # Who may call
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
-    """`name:sha256hex,…`, as `slackwater keys new` prints them. Without any, only loopback is served."""
+    """`name:sha256hex,…`, as printed by `slackwater keys new`. If empty, only loopback is served."""
     api_keys_secret_arn: str | None = None
-    """A secret with more of them: the same text, or a JSON list of such texts. Read when the process starts."""
+    """A secret with more keys: the same format, or a JSON list of such strings. Read at startup."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
-    """On AWS Lambda: the gateway in front has checked who calls, and says so in the event. Ignored elsewhere."""
+    """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
     mount_prefix: str | None = Field(
         None, validation_alias=AliasChoices("mount_prefix", "SLACKWATER_MOUNT_PREFIX", "MOUNT_PREFIX")
     )
-    """A path below which everything is served, over `http.mount_prefix` of `langgraph.json`."""
+    """A path under which everything is served; takes precedence over `http.mount_prefix` in `langgraph.json`."""
     cors_allow_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         validation_alias=AliasChoices(
             "cors_allow_origins", "SLACKWATER_CORS_ALLOW_ORIGINS", "CORS_ALLOW_ORIGINS"
         ),
     )
-    """Origins whose pages may call, `https://a.example,…`; `*`, the default, is all."""
+    """Origins whose pages may call, `https://a.example,…`; `*`, the default, allows all."""
     cors_config: Annotated[dict[str, Any] | None, NoDecode] = Field(
         None, validation_alias=AliasChoices("cors_config", "SLACKWATER_CORS_CONFIG", "CORS_CONFIG")
     )
-    """All of it: the object of `http.cors` in `langgraph.json`, in place of that one."""
+    """The whole CORS object, instead of `http.cors` in `langgraph.json`."""
     webhook_secret: str | None = Field(None, repr=False)
-    """Signs webhooks: `whsec_` and base64, or any text."""
+    """Signs webhooks: `whsec_` and base64, or any string."""
 
     # Stopping
     grace_seconds: float = Field(25.0, gt=0)
     """From SIGTERM to the deadline. Keep it below the platform's own grace period (Kubernetes: 30)."""
     drain_reserve_seconds: float = Field(2.0, gt=0)
-    """Cut from the end of the grace period: runs still inside a node are cancelled then."""
+    """Reserved at the end of the grace period: nodes still running are cancelled when it begins."""
     hard_reserve_seconds: float = Field(0.5, gt=0)
-    """Cut from the drain reserve: cancelled runs have unwound by then, and states are written."""
+    """Reserved at the end of the drain reserve: by then cancelled runs have unwound, and states are written."""
 
     # Ownership
     lease_seconds: float = Field(30.0, gt=0)
     poll_seconds: float = Field(1.0, gt=0)
     sweep_seconds: float = Field(5.0, gt=0)
     wake: Literal["listen", "poll"] = "listen"
-    """`listen`: one connection LISTENs for hints, so that other processes start work at once. `poll`: none
-    (behind a transaction pooler hints never arrive, and polling alone is correct)."""
+    """`listen`: one connection LISTENs for notifications, so that processes start work at once. `poll`: none
+    (behind a transaction pooler notifications never arrive; polling alone is correct)."""
     max_handovers: int = Field(1000, ge=1)
     run_timeout_seconds: float = Field(86_400.0, ge=0)
-    """How long a run may be worked on, in all its attempts together; then it ends `timeout`. 0: for ever."""
+    """How long a run may execute, over all its attempts; then it ends with `timeout`. 0: no limit."""
     max_concurrent_runs: int = Field(64, ge=0)
     """Runs at a time in this process; 0: serve the API only."""
     max_running_per_owner: int = Field(0, ge=0)
-    """Runs of one owner at a time, in all processes together; the others wait. 0: no limit."""
+    """Runs of one owner at a time, over all processes; the others wait. 0: no limit."""
     max_pending_per_owner: int = Field(0, ge=0)
-    """Runs of one owner that wait, delayed ones too; one more is refused (429). 0: no limit."""
+    """Waiting runs of one owner, including delayed ones; one more is refused (429). 0: no limit."""
     handover: Literal["sqs", "invoke", "sweep"] | None = None
-    """How others hear of a run that was handed over: see `handover_by`."""
+    """How other processes learn of a handed-over run: see `handover_by`."""
     queue_url: str | None = None
 
     # Database
@@ -124,7 +125,7 @@ class Settings(BaseSettings):
     prepare: Literal["auto", "always", "never"] = "auto"
     """Whether statements are prepared: see `slackwater.postgres.lanes`."""
     statement_seconds: float = Field(30.0, gt=0)
-    """Client-side bound of one statement."""
+    """Client-side time limit of one statement."""
 
     # Streams
     event_retention_seconds: float = Field(86_400.0, ge=0)
@@ -132,13 +133,13 @@ class Settings(BaseSettings):
 
     # AWS Lambda
     stream_page_seconds: float = Field(20.0, gt=0)
-    """The longest page of a stream whose answer a gateway collects whole."""
+    """The longest page of a stream behind a gateway that buffers whole responses."""
     gateway_limit_seconds: float = Field(29.0, gt=0)
-    """When the gateway gives up waiting for an answer."""
+    """How long the gateway waits for a response."""
     after_response_seconds: float = Field(30.0, ge=0)
-    """How long runs go on in the environment after the answer has gone out."""
+    """How long runs continue in the environment after the response has been sent."""
     lambda_extension: bool = True
-    """Hold the environment until its runs have ended or been handed over; without, the answer waits for that."""
+    """Keep the environment running until its runs have ended or been handed over; otherwise the response waits for them."""
 
     # Telemetry
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -148,7 +149,7 @@ class Settings(BaseSettings):
     def load(cls, **arguments: Any) -> Settings:
         """The settings, with `arguments` over the environment; arguments that are None are left out.
 
-        Raises SettingsError, whose text says in one sentence what to change.
+        Raises SettingsError, whose message says in one sentence what to change.
         """
         try:
             return cls(**{name: value for name, value in arguments.items() if value is not None})
@@ -158,7 +159,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _small_pool_on_lambda(cls, values: Any) -> Any:
-        # Each of hundreds of environments has a pool, and works on few runs at a time.
+        # There may be hundreds of environments, each with a pool of its own and few runs at a time.
         return {"pool_max_size": LAMBDA_POOL_MAX_SIZE, **values} if _on_lambda() else values
 
     @field_validator("api_keys", mode="before")
@@ -182,7 +183,7 @@ class Settings(BaseSettings):
             try:
                 value = json.loads(value)
             except json.JSONDecodeError:
-                raise ValueError('no JSON: write {"allow_origins": ["https://example.org"]}') from None
+                raise ValueError('must be JSON, such as {"allow_origins": ["https://example.org"]}') from None
         return value if value is None else _or_sentence(cors_of, value, "config")
 
     @field_validator("mount_prefix")
@@ -207,12 +208,12 @@ class Settings(BaseSettings):
     def _parts_add_up(self) -> Settings:
         if self.hard_reserve_seconds >= self.drain_reserve_seconds:
             raise ValueError(
-                f"SLACKWATER_HARD_RESERVE_SECONDS ({self.hard_reserve_seconds:g}) is cut from "
+                f"SLACKWATER_HARD_RESERVE_SECONDS ({self.hard_reserve_seconds:g}) is part of "
                 f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) and must be smaller: lower the first"
             )
         if self.drain_reserve_seconds >= self.grace_seconds:
             raise ValueError(
-                f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) is cut from "
+                f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) is part of "
                 f"SLACKWATER_GRACE_SECONDS ({self.grace_seconds:g}) and must be smaller: raise the second"
             )
         if self.poll_seconds > self.lease_seconds / 3:
@@ -230,15 +231,15 @@ class Settings(BaseSettings):
         }
         chosen = [name for name, way in ways.items() if way]
         if len(chosen) > 1:
-            raise ValueError(f"{chosen[0]} and {chosen[1]} are two ways to log in: unset one of them")
+            raise ValueError(f"{chosen[0]} and {chosen[1]} cannot be used together: unset one of them")
         if chosen and self.database_uri is not None and has_password(self.database_uri):
             raise ValueError(
-                f"The database URI has a password of its own, which {chosen[0]} would replace: take it out of the "
+                f"The database URI has a password, which {chosen[0]} would replace: remove it from the "
                 f"URI, or unset {chosen[0]}"
             )
         if self.database_iam and self.database_uri is None:
             raise ValueError(
-                "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI, with the user and the host that the "
+                "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI with the user and host that the "
                 "token is for: postgresql://USER@HOST/NAME"
             )
         return self
@@ -255,7 +256,7 @@ class Settings(BaseSettings):
             )
         if self.queue_url and self.queue_url.endswith(".fifo"):
             raise ValueError(
-                "SLACKWATER_QUEUE_URL is a FIFO queue, which would deliver one wake-up after the other: use a standard "
+                "SLACKWATER_QUEUE_URL is a FIFO queue, which delivers wake-ups one at a time: use a standard "
                 "queue"
             )
         return self
@@ -271,32 +272,32 @@ class Settings(BaseSettings):
 
     @property
     def handover_by(self) -> Literal["sqs", "invoke", "sweep"]:
-        """How others hear of a run that was handed over: what was set, or SQS if there is a queue."""
+        """How other processes learn of a handed-over run: the setting, or SQS if there is a queue."""
         return self.handover or ("sqs" if self.queue_url else "sweep")
 
     def check_lambda(self) -> None:
-        """Refuse to serve on AWS Lambda while anybody may call, or in processes that were forked.
+        """Refuse to serve on AWS Lambda without authentication, or in forked processes.
 
-        Elsewhere `check_bind` is the rule.
+        Elsewhere `check_bind` applies.
         """
         if self.on_lambda and "AWS_LAMBDA_MAX_CONCURRENCY" in os.environ:
             raise SettingsError(
                 "This function takes several invocations at a time (AWS_LAMBDA_MAX_CONCURRENCY), for which the runtime "
-                "forks the process, and that is not supported: take it off its capacity provider, so that Lambda starts an "
+                "forks the process; that is not supported: remove its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
             )
         if self.on_lambda and not (self.has_keys or self.authorizer):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
-                "put what it prints into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind that stands in front."
+                "put its output into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind of authorizer in front."
             )
 
     def check_bind(self, host: str) -> None:
-        """Refuse to listen beyond loopback while nobody needs a key."""
+        """Refuse to listen beyond loopback while no key is required."""
         if not self.has_keys and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
-                "and put what it prints into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
+                "and put its output into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
             )
 
     @property
@@ -306,17 +307,17 @@ class Settings(BaseSettings):
 
     @property
     def loopback_only(self) -> bool:
-        """Whether nobody but this machine is served, as nobody needs a key. Elsewhere than here somebody always decides."""
+        """Whether only this machine is served, because no key is required. On AWS Lambda callers are always authenticated."""
         return not self.has_keys and not self.on_lambda
 
     @property
     def on_lambda(self) -> bool:
-        """True inside an AWS Lambda execution environment, where no embedded server is ever started."""
+        """Whether this is an AWS Lambda execution environment, where no embedded server is ever started."""
         return _on_lambda()
 
     @property
     def has_database(self) -> bool:
-        """Whether the settings name a database; else it is the embedded one."""
+        """Whether the settings name a database; otherwise the embedded one is used."""
         return self.database_uri is not None or self.database_secret_arn is not None
 
     def redacted_database(self) -> str:
@@ -340,7 +341,7 @@ def _on_lambda() -> bool:
 
 
 def has_password(uri: str) -> bool:
-    """Whether a URI or a conninfo of words has a password in it; without psycopg, which takes long to import."""
+    """Whether a URI or a keyword conninfo contains a password; without psycopg, which is slow to import."""
     if "://" in uri:
         parts = urlsplit(uri)
         return bool(parts.password) or "password" in parse_qs(parts.query)
@@ -355,6 +356,6 @@ def _sentence(error: ValidationError) -> str:
         return message if message.endswith(".") else message + "."
     name = str(first["loc"][0])
     setting = name if name.isupper() else f"SLACKWATER_{name.upper()}"
-    # What our own checks refuse may be a secret, and they say themselves as much of it as may be said.
+    # A value that our own checks refuse may be a secret; they quote as much of it as is safe.
     given = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
     return f"{setting}: {message[:1].lower()}{message[1:]}{given}."

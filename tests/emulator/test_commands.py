@@ -29,7 +29,7 @@ def test_invoke_says_why_the_function_has_failed(tmp_path: Path) -> None:
     )
 
     assert answer.code == 1
-    assert answer.err.endswith("slackwater: The function has failed with LookupError: no such tide\n")
+    assert answer.err.endswith("slackwater: The function failed with LookupError: no such tide\n")
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,12 @@ def test_several_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 WRONG = {
     "hard reserve beyond the drain reserve": (
         {"SLACKWATER_HARD_RESERVE_SECONDS": "3"},
-        "SLACKWATER_HARD_RESERVE_SECONDS (3) is cut from SLACKWATER_DRAIN_RESERVE_SECONDS (2) and must be smaller: "
+        "SLACKWATER_HARD_RESERVE_SECONDS (3) is part of SLACKWATER_DRAIN_RESERVE_SECONDS (2) and must be smaller: "
         "lower the first.",
     ),
     "drain reserve beyond the grace period": (
         {"SLACKWATER_GRACE_SECONDS": "2"},
-        "SLACKWATER_DRAIN_RESERVE_SECONDS (2) is cut from SLACKWATER_GRACE_SECONDS (2) and must be smaller: raise the "
+        "SLACKWATER_DRAIN_RESERVE_SECONDS (2) is part of SLACKWATER_GRACE_SECONDS (2) and must be smaller: raise the "
         "second.",
     ),
     "a lease that a poll may miss": (
@@ -134,25 +134,25 @@ WRONG = {
     ),
     "a queue that is in order": (
         {"SLACKWATER_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/runs.fifo"},
-        "SLACKWATER_QUEUE_URL is a FIFO queue, which would deliver one wake-up after the other: use a standard queue.",
+        "SLACKWATER_QUEUE_URL is a FIFO queue, which delivers wake-ups one at a time: use a standard queue.",
     ),
     "two ways to log in": (
         {"SLACKWATER_DATABASE_SECRET_ARN": "arn:x", "SLACKWATER_DATABASE_IAM": "true"},
-        "SLACKWATER_DATABASE_SECRET_ARN and SLACKWATER_DATABASE_IAM are two ways to log in: unset one of them.",
+        "SLACKWATER_DATABASE_SECRET_ARN and SLACKWATER_DATABASE_IAM cannot be used together: unset one of them.",
     ),
     "a password beside a secret": (
         {"SLACKWATER_DATABASE_SECRET_ARN": "arn:x", "DATABASE_URL": "postgresql://me:pw@db/app"},
-        "The database URI has a password of its own, which SLACKWATER_DATABASE_SECRET_ARN would replace: take it out "
-        "of the URI, or unset SLACKWATER_DATABASE_SECRET_ARN.",
+        "The database URI has a password, which SLACKWATER_DATABASE_SECRET_ARN would replace: remove it "
+        "from the URI, or unset SLACKWATER_DATABASE_SECRET_ARN.",
     ),
     "a password beside a token": (
         {"SLACKWATER_DATABASE_IAM": "true", "SLACKWATER_DATABASE_URI": "host=db user=me password=pw"},
-        "The database URI has a password of its own, which SLACKWATER_DATABASE_IAM would replace: take it out of the "
+        "The database URI has a password, which SLACKWATER_DATABASE_IAM would replace: remove it from the "
         "URI, or unset SLACKWATER_DATABASE_IAM.",
     ),
     "a token for nowhere": (
         {"SLACKWATER_DATABASE_IAM": "true"},
-        "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI, with the user and the host that the token is for: "
+        "SLACKWATER_DATABASE_IAM=true needs SLACKWATER_DATABASE_URI with the user and host that the token is for: "
         "postgresql://USER@HOST/NAME.",
     ),
     "pages that the gateway does not wait for": (

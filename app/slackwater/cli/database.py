@@ -36,8 +36,8 @@ async def server_of(settings: Settings) -> AsyncIterator[Conninfo]:
         return
     if not embedded_exists(settings):
         raise SchemaError(
-            f"There is no database: SLACKWATER_DATABASE_URI is not set, and no embedded server has been used below "
-            f"{settings.data_dir.resolve()}; go to the folder from which `slackwater serve` was started."
+            f"There is no database: SLACKWATER_DATABASE_URI is not set, and there is no embedded server in "
+            f"{settings.data_dir.resolve()}; run this in the folder where `slackwater serve` was started."
         )
     server = EmbeddedPostgres(settings.data_dir, bindir=settings.postgres_bin)
     try:
@@ -59,8 +59,6 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
             yield database
         except psycopg.Error as error:
             line = str(error).strip().partition("\n")[0].rstrip(".")
-            raise SchemaError(
-                f"The database does not do its part ({line}): run `slackwater doctor`."
-            ) from error
+            raise SchemaError(f"The database reports an error ({line}): run `slackwater doctor`.") from error
         finally:
             await database.close(CLOSE_SECONDS)

@@ -49,19 +49,21 @@ class Finding:
 def doctor(
     project: Annotated[
         Path | None,
-        typer.Option(help="Folder with langgraph.json, or that file.  [SLACKWATER_PROJECT; default: .]"),
+        typer.Option(
+            help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
+        ),
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="The address that is to be served.  [SLACKWATER_HOST; default: 127.0.0.1]"),
+        typer.Option(help="Address that `serve` would listen on.  [SLACKWATER_HOST; default: 127.0.0.1]"),
     ] = None,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, keys, graphs, database and schema; say what is wrong and what to do.
+    """Check settings, keys, graphs, database and schema, and say how to fix what is wrong.
 
-    Changes nothing. The exit code is the one with which `serve` would stop, or 0
-    if it would not.
+    Changes nothing. The exit code is the one that `serve` would fail with, or 0 if
+    it would start.
     """
     import asyncio
 
@@ -93,7 +95,7 @@ def _print(findings: list[Finding]) -> None:
             console.print(f"          {line}", style="dim")
     failed = sum(finding.level is Level.FAILED for finding in findings)
     if failed:
-        console.print(f"\n{failed} of these would stop `slackwater serve`.")
+        console.print(f"\n{failed} of these would keep `slackwater serve` from starting.")
     else:
         console.print("\n`slackwater serve` will start.")
 
@@ -113,8 +115,8 @@ def _stopping(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         Level.OK,
         "stopping",
-        f"{grace:g} s from SIGTERM to the end: {grace - drain:g} s for nodes to end, then {drain - hard:g} s for "
-        f"cancelled ones to unwind and {hard:g} s to write states. The platform has to allow more than {grace:g} s "
+        f"{grace:g} s from SIGTERM to the exit: {grace - drain:g} s for nodes to finish, then {drain - hard:g} s for "
+        f"cancelled nodes to unwind and {hard:g} s to write states. The platform has to allow more than {grace:g} s "
         "(terminationGracePeriodSeconds, stopTimeout, TimeoutStopSec).",
     )
 
@@ -131,13 +133,13 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
     names = sorted({key.name for key in settings.api_keys})
     if names:
         yield Finding(
-            Level.OK, "keys", f"{settings.host} is served to whoever has a key of: {', '.join(names)}."
+            Level.OK, "keys", f"{settings.host} is served to holders of these keys: {', '.join(names)}."
         )
     else:
         yield Finding(
             Level.OK,
             "keys",
-            f"none: only this machine is served ({settings.host}), and everybody on it is one owner.",
+            f"none: only this machine is served ({settings.host}), and all its users are one owner.",
         )
 
 
@@ -154,7 +156,7 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
         yield Finding.failed("graphs" if detail else "project", error, detail)
         return
     yield Finding(
-        Level.OK, "graphs", f"{', '.join(graphs.ids)} of {settings.project.resolve()} can be imported."
+        Level.OK, "graphs", f"{', '.join(graphs.ids)} in {settings.project.resolve()} can be imported."
     )
     yield from _front(settings, graphs)
 
@@ -173,8 +175,8 @@ def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     except StartError as error:
         yield Finding.failed("http", error, _trace(error))
         return
-    parts = [f"{graphs.http.app.source} before the API"] if graphs.http.app else []
-    parts += [f"everything below {spec.mount_prefix}"] if spec.mount_prefix else []
+    parts = [f"{graphs.http.app.source} in front of the API"] if graphs.http.app else []
+    parts += [f"everything under {spec.mount_prefix}"] if spec.mount_prefix else []
     parts += [f"without {', '.join(sorted(spec.disabled))}"] if spec.disabled else []
     if parts:
         yield Finding(Level.OK, "http", f"{'; '.join(parts)}.")
@@ -185,7 +187,7 @@ def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "http",
-            "cors has no content-location in expose_headers: a page cannot tell which run it has started.",
+            "cors does not list content-location in expose_headers: a page cannot tell which run it has started.",
         )
 
 
@@ -203,7 +205,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         if not settings.has_database and not embedded_exists(settings):
             find_binaries(settings.postgres_bin)
             where = (settings.data_dir / "postgres").resolve()
-            yield Finding(Level.OK, "database", f"embedded: `slackwater serve` sets it up in {where}.")
+            yield Finding(Level.OK, "database", f"embedded: `slackwater serve` creates it in {where}.")
             return
         async with server_of(settings) as conninfo:
             status = await schema.status(conninfo)
@@ -216,12 +218,12 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     refusal = status.refuse()
     if refusal is None:
-        yield Finding(Level.OK, "schema", f"this release's ({status.known[-1]}).")
+        yield Finding(Level.OK, "schema", f"up to date ({status.known[-1]}).")
     elif not settings.has_database:
         yield Finding(
             Level.OK,
             "schema",
-            "not this release's yet: `slackwater serve` migrates the embedded server itself.",
+            "not up to date: `slackwater serve` migrates the embedded server itself.",
         )
     else:
         yield Finding.failed("schema", refusal)
@@ -238,14 +240,14 @@ async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[
         yield Finding(
             Level.WARNING,
             "database",
-            "a transaction pooler is in between, through which no hint arrives: set SLACKWATER_WAKE=poll.",
+            "connections go through a transaction pooler, which delivers no notifications: set SLACKWATER_WAKE=poll.",
         )
     if pooled and settings.migration_database_uri is None:
         yield Finding(
             Level.WARNING,
             "database",
-            "a transaction pooler is in between: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection, which "
-            "`slackwater migrate` needs.",
+            "connections go through a transaction pooler: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection, "
+            "which `slackwater migrate` needs.",
         )
     if pooled:
         return
@@ -261,6 +263,6 @@ async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[
         yield Finding(
             Level.WARNING,
             "database",
-            f"a process may use {wanted} connections, and {free} of the server's {facts['max_connections']} are free: "
-            "lower SLACKWATER_POOL_MAX_SIZE, raise max_connections, or put a pooler in between.",
+            f"a process may use {wanted} connections, but only {free} of the server's {facts['max_connections']} are free: "
+            "lower SLACKWATER_POOL_MAX_SIZE, raise max_connections, or use a pooler.",
         )

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 class FunctionFailed(SlackwaterError):
-    """The function has failed: its log says why."""
+    """The function failed: its log says why."""
 
 
 def invoke(
     event: Annotated[
         str,
         typer.Option(
-            "--event", "-e", metavar="FILE", help="The event as JSON, such as events/sweep.json; -: stdin."
+            "--event",
+            "-e",
+            metavar="FILE",
+            help="The event as a JSON file, such as events/sweep.json, or - for stdin.",
         ),
     ],
     project: Project = None,
@@ -35,10 +38,10 @@ def invoke(
     database_uri: DatabaseUri = None,
     handler: Handler = "slackwater_lambda.main.lambda_handler",
 ) -> None:
-    """Run one event through the function, as AWS Lambda would, and print its result.
+    """Invoke the function with one event, as AWS Lambda would, and print the result.
 
-    Runs that go on after the result are waited for, within the timeout. The
-    function's log is on stderr. Exit code 1 when the function has failed.
+    Waits for runs that continue after the result, up to the timeout. The function
+    logs to stderr. Exits with 1 if the function fails.
     """
     import asyncio
 
@@ -48,7 +51,7 @@ def invoke(
     settings = twin.load(project, database_uri)
     outcome = asyncio.run(_invoke(settings, content, timeout, memory, env or [], handler))
     if outcome.error is not None:
-        raise FunctionFailed(f"The function has failed with {_reason(outcome)}")
+        raise FunctionFailed(f"The function failed with {_reason(outcome)}")
 
 
 async def _invoke(

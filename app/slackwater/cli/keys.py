@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-cli = typer.Typer(help="API keys: who may call, beyond this machine.", no_args_is_help=True)
+cli = typer.Typer(help="API keys, which let callers from other machines in.", no_args_is_help=True)
 
 
 @cli.callback()
@@ -16,13 +16,13 @@ def _keys() -> None: ...
 @cli.command()
 def new(
     name: Annotated[
-        str, typer.Argument(help="Who it is for: everything made with the key belongs to this name.")
+        str, typer.Argument(help="The owner: everything created with the key belongs to this name.")
     ],
 ) -> None:
-    """Make a key: its secret, shown this once, and what to put into SLACKWATER_API_KEYS.
+    """Create a key: print its secret, once, and the line for SLACKWATER_API_KEYS.
 
-    Nothing is stored. Two keys of one name are one owner, so that a key can be
-    replaced without a gap.
+    Nothing is stored. Two keys with the same name are one owner, so that a key can
+    be replaced without a gap.
     """
     from slackwater.errors import SettingsError
     from slackwater.identity.keys import new_key
@@ -32,8 +32,8 @@ def new(
     except ValueError as error:
         raise SettingsError(f"{error}.") from None
     typer.echo(
-        "The secret, which nobody can show you again. Clients send it as x-api-key (api_key= in the SDKs):\n"
+        "The secret, which cannot be shown again. Clients send it as x-api-key (api_key= in the SDKs):\n"
     )
     typer.echo(f"  {secret}\n")
-    typer.echo("For the server's settings; separate several keys by commas:\n")
+    typer.echo("For the server's settings (separate keys with commas):\n")
     typer.echo(f"  SLACKWATER_API_KEYS={key.name}:{key.sha256}")

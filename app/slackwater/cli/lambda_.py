@@ -11,20 +11,27 @@ from slackwater.cli.options import DatabaseUri
 
 Project = Annotated[
     Path | None,
-    typer.Option(help="Folder with langgraph.json, or that file.  [SLACKWATER_PROJECT; default: .]"),
+    typer.Option(
+        help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
+    ),
 ]
 Timeout = Annotated[
-    int, typer.Option(min=1, max=900, help="Seconds that one invocation may take, as Lambda's Timeout.")
+    int, typer.Option(min=1, max=900, help="Seconds that one invocation may take, like Lambda's Timeout.")
 ]
 Memory = Annotated[
-    int, typer.Option(min=128, max=10240, help="MB, told to the function; the emulator does not enforce it.")
+    int,
+    typer.Option(
+        min=128,
+        max=10240,
+        help="Memory in MB that is reported to the function; the emulator does not enforce it.",
+    ),
 ]
 Variables = Annotated[
     list[str] | None,
     typer.Option(
         "--env",
         metavar="NAME[=VALUE]",
-        help="One more variable for the function, again and again; it sees SLACKWATER_… only.",
+        help="Environment variable for the function, which otherwise sees only SLACKWATER_…; may be repeated.",
     ),
 ]
 Handler = Annotated[str, typer.Option(hidden=True)]
@@ -32,25 +39,30 @@ Handler = Annotated[str, typer.Option(hidden=True)]
 
 def lambda_(
     project: Project = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 3000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = 3000,
     environments: Annotated[
         int,
-        typer.Option(min=1, max=100, help="Execution environments at a time; each is started when needed."),
+        typer.Option(
+            min=1, max=100, help="Most execution environments at a time; each is started when it is needed."
+        ),
     ] = 4,
     timeout: Timeout = 60,
     memory: Memory = 1769,
     schedule_seconds: Annotated[
-        float, typer.Option(min=0, help="Between two scheduled events, which sweep; 0: none.")
+        float, typer.Option(min=0, help="Seconds between scheduled events, which sweep; 0 for none.")
     ] = 60.0,
     queue_url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Take messages from this queue, at AWS_ENDPOINT_URL_SQS; runs are handed over through it.",
+            help="Hand runs over through this queue, at AWS_ENDPOINT_URL_SQS.",
         ),
     ] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Answer event by event, as behind a Function URL that streams.")
+        bool,
+        typer.Option("--stream", help="Stream responses event by event, as behind a streaming Function URL."),
     ] = False,
     env: Variables = None,
     database_uri: DatabaseUri = None,
@@ -58,12 +70,12 @@ def lambda_(
 ) -> None:
     """Serve a project as on AWS Lambda, on this machine, without Docker.
 
-    A local twin of API Gateway in front of AWS's own Runtime Interface
-    Emulator: its time limit, its buffering, its sizes. A run that takes longer
-    than one invocation is handed over to the next.
+    Runs AWS's own Runtime Interface Emulator behind a local API Gateway with the
+    same time limit, buffering and size limits. A run that takes longer than one
+    invocation is handed over to the next.
 
-    One line on stdout says when and where it serves ("slackwater.ready url=…");
-    the log, the function's included, is on stderr. Loopback only.
+    Prints one line to stdout when it is ready ("slackwater.ready url=…") and logs
+    to stderr, the function's log included. Listens on loopback only.
     """
     from slackwater.emulator import settings as twin
 

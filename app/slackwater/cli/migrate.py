@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def migrate(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
-    """Bring the database's schema to this release's version; show what was applied.
+    """Bring the database schema up to this release, and list the migrations applied.
 
-    Needs a direct connection: SLACKWATER_MIGRATION_DATABASE_URI where the other
-    one goes through a pooler. Safe in any number of processes at once. `serve`
-    does this by itself for the embedded server only.
+    Needs a direct connection: set SLACKWATER_MIGRATION_DATABASE_URI if the other
+    one goes through a pooler. Safe to run in several processes at once. `serve`
+    migrates only the embedded server by itself.
     """
     import asyncio
 
@@ -31,7 +31,7 @@ def migrate(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
         for name in applied:
             typer.echo(f"applied {name}")
     else:
-        typer.echo("Nothing to do: the schema is this release's.")
+        typer.echo("Nothing to do: the schema is up to date.")
 
 
 async def _migrate(settings: Settings, *, given: bool) -> list[str]:

@@ -11,11 +11,11 @@ DatabaseUri = Annotated[
     str | None,
     typer.Option(
         metavar="URI",
-        help="Postgres, as postgresql://…; without one an embedded server below SLACKWATER_DATA_DIR.  "
+        help="Postgres, as postgresql://…; if unset, an embedded server in SLACKWATER_DATA_DIR.  "
         "[SLACKWATER_DATABASE_URI, DATABASE_URI, POSTGRES_URI, DATABASE_URL]",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:

@@ -13,8 +13,8 @@ from slackwater.cli import doctor, invoke, keys, lambda_, migrate, runs, serve
 from slackwater.errors import ExitCode, SlackwaterError, StartError
 
 EXIT_CODES = (
-    "Exit codes: 0 done, or drained cleanly · 1 not found, or not done · 2 a setting or an argument is wrong · "
-    "3 the database or its schema · 4 a graph does not import · 5 runs were left at the deadline · 130 forced."
+    "Exit codes: 0 done, or drained cleanly · 1 not found, or failed · 2 wrong setting or argument · "
+    "3 database or schema · 4 a graph cannot be imported · 5 runs were left at the deadline · 130 forced."
 )
 
 # Typer keeps the line breaks of docstrings, but for the first paragraph: theirs are made for 80 columns.

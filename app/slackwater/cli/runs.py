@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
     from slackwater.settings import Settings
 
-cli = typer.Typer(help="See and cancel runs, whichever process works on them, or none.", no_args_is_help=True)
+cli = typer.Typer(
+    help="List, inspect and cancel runs, whichever process is executing them, if any.", no_args_is_help=True
+)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 WAIT_POLL_SECONDS = 0.1
@@ -49,12 +51,10 @@ class Action(StrEnum):
 @cli.command("list")
 def list_(
     status: Annotated[
-        list[Status] | None, typer.Option(help="Only these; may be given several times.")
+        list[Status] | None, typer.Option(help="Only runs with this status; may be repeated.")
     ] = None,
-    thread: Annotated[
-        str | None, typer.Option(metavar="THREAD_ID", help="Only those of this thread.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 20,
+    thread: Annotated[str | None, typer.Option(metavar="THREAD_ID", help="Only runs of this thread.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many runs to list at most.")] = 20,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +87,7 @@ def list_(
 
 @cli.command()
 def show(run_id: RunId, database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
-    """Show one run: its state, who owns it, how often it was handed over, and why it stopped last."""
+    """Show one run: its state, its owner, how often it was handed over, and why it last stopped."""
     row = _with_database(database_uri, lambda database, _: _find(database, run_id))
     if as_json:
         print_json(row)
@@ -104,18 +104,20 @@ def cancel(
     action: Annotated[
         Action,
         typer.Option(
-            help="interrupt: keep what it has finished; rollback: delete it, its thread is as it was before."
+            help="interrupt keeps what the run has finished; rollback deletes the run and restores its thread."
         ),
     ] = Action.INTERRUPT,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for its end.")] = 0,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the run to end.")
+    ] = 0,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel a run that is pending, handed over or running.
 
-    The wish is stored; the first one wins. A run that nobody works on ends at
-    once, a live one within a second, and one whose process is dead when its
-    lease has expired and any process looks.
+    The request is stored, and the first one wins. A run that no process executes
+    ends at once, a live one within a second, and one whose process is dead at the
+    first sweep after its lease expires.
     """
     answer = _with_database(database_uri, lambda database, _: _cancel(database, run_id, action, wait))
     if as_json:
@@ -134,15 +136,15 @@ def describe(row: Mapping[str, Any]) -> str:
     )
     match status:
         case "running" if lease is not None and lease < 0:
-            state = f"running, but the lease of {row['owner']} expired {-lease:.0f} s ago: the next sweep takes it over"
+            state = f"running, but the lease of {row['owner']} expired {-lease:.0f} s ago: the next sweep takes the run over"
         case "running":
             state = f"running in {row['owner']} ({attempt}; lease {lease or 0:.0f} s)"
         case "pending" if row["stopped"]:
-            state = f"pending: handed over, {row['stopped']} ({row['reason']}), goes on with the next process ({attempt})"
+            state = f"pending: handed over, {row['stopped']} ({row['reason']}), resumes in the next process ({attempt})"
         case "pending" if row["delayed"]:
             state = f"pending until {row['available_at'].astimezone():%Y-%m-%d %H:%M:%S}"
         case "pending":
-            state = "pending: waits for its turn on the thread, or for a process with room"
+            state = "pending: waiting for its turn on the thread, or for a process with capacity"
         case "error" | "timeout" if row["error"]:
             state = f"{status} ({attempt}): {row['error'].get('error')}: {row['error'].get('message')}"
         case "interrupted":
@@ -150,7 +152,7 @@ def describe(row: Mapping[str, Any]) -> str:
         case _:
             state = f"{status} ({attempt})"
     if row["cancel_action"] and status in ACTIVE:
-        state += f"; to be cancelled ({row['cancel_action']})"
+        state += f"; cancellation requested ({row['cancel_action']})"
     return printable(state)
 
 
@@ -215,7 +217,7 @@ async def _find(database: Database, run_id: str) -> dict[str, Any]:
     assert wanted is not None
     row = await queries.find(database, wanted)
     if row is None:
-        raise NotFound(f"There is no run {run_id} (any more).")
+        raise NotFound(f"There is no run {run_id}, or it has been deleted.")
     return row
 
 
@@ -240,15 +242,15 @@ async def _cancel(database: Database, run_id: str, action: Action, wait: float) 
         await queries.leave_to_sweep(database, row["thread_id"])
     after = await _ended(database, row["run_id"], wait)
     if after is None:
-        message = "Rolled back: the run is gone, and its thread is as it was before."
+        message = "Rolled back: the run is deleted and its thread restored."
     elif after["status"] not in ACTIVE:
         message = f"Ended: {describe(after)}."
     elif (after["lease_seconds"] or 0) < 0:
-        message = "The wish is stored. The process that worked on the run is gone: the next sweep of any process ends it."
+        message = "Cancellation requested. The process that executed the run is gone: the next sweep by any process ends it."
     else:
         message = (
-            f"The wish is stored. {after['owner']} ends the run within a second, or, if it is gone, another process "
-            f"when the lease has expired ({after['lease_seconds'] or 0:.0f} s)."
+            f"Cancellation requested. {after['owner']} ends the run within a second; if that process is gone, another "
+            f"one does when the lease expires ({after['lease_seconds'] or 0:.0f} s)."
         )
     return {
         "run_id": row["run_id"],

@@ -51,7 +51,7 @@ def test_doctor_uses_the_secrets(
     )
 
     assert answer.code == 0, answer
-    assert "0.0.0.0 is served to whoever has a key of: alice." in answer.out
+    assert "0.0.0.0 is served to holders of these keys: alice." in answer.out
     assert f"{login.arn} answers: Postgres" in answer.out
 
 

@@ -52,7 +52,7 @@ def test_a_project_that_is_in_order(doctor: Doctor, tmp_path: Path) -> None:
         "schema",
     }
     assert "failed" not in lines(answer)
-    assert "25 s from SIGTERM to the end: 23 s for nodes to end" in answer.out
+    assert "25 s from SIGTERM to the exit: 23 s for nodes to finish" in answer.out
     assert [
         name for name in sorted(path.name for path in tmp_path.iterdir()) if name != "__pycache__"
     ] == before
@@ -64,7 +64,7 @@ def test_without_a_database_uri_nothing_is_set_up(
     answer = slackwater("doctor")
 
     assert answer.code == 0
-    assert "embedded: `slackwater serve` sets it up" in answer.out
+    assert "embedded: `slackwater serve` creates it" in answer.out
     assert not (tmp_path / ".slackwater").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_host_for_others_without_a_key(doctor: Doctor) -> None:
     assert without.code == 2
     assert "slackwater keys new" in lines(without)["failed"][0]
     assert with_key.code == 0
-    assert "whoever has a key of: alice" in with_key.out
+    assert "holders of these keys: alice" in with_key.out
 
 
 def test_settings_that_contradict_each_other(doctor: Doctor) -> None:
@@ -212,13 +212,13 @@ def test_what_http_arranges_is_told(doctor: Doctor, tmp_path: Path) -> None:
 
     assert answer.code == 0, answer
     assert (
-        "http      ./web.py:app before the API; everything below /agents; without store."
+        "http      ./web.py:app in front of the API; everything under /agents; without store."
         in lines(answer)["ok"]
     )
     warnings = "\n".join(lines(answer)["warning"])
     assert "http: these keys have no effect: colour" in warnings
     assert "mounts something at /" in warnings
-    assert "no content-location in expose_headers" in warnings
+    assert "cors does not list content-location in expose_headers" in warnings
     assert "CORSMiddleware" not in warnings
 
 

@@ -121,7 +121,7 @@ async def test_show_tells_a_person_what_the_run_does(command: Slackwater, databa
         (await command("runs", "show", run)).out.partition("\n")[0] for run in (waiting, dead, between)
     ]
 
-    assert first_lines[0].startswith("pending: waits for its turn")
+    assert first_lines[0].startswith("pending: waiting for its turn")
     assert f"running, but the lease of {GONE} expired" in first_lines[1]
     assert first_lines[2].startswith("pending: handed over, drained (SIGTERM)")
 
@@ -153,7 +153,7 @@ async def test_list_filters_and_shows_the_runs_of_every_owner(
     assert "bob" in first
     assert f"running in {GONE} (attempt 1; lease" in first
     assert second.startswith(f"{old} ")
-    assert "pending: waits for its turn" in second
+    assert "pending: waiting for its turn" in second
     assert (await command("runs", "list", "--status", "asleep")).code == 2
 
 
