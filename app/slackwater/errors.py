@@ -1,4 +1,4 @@
-"""Errors that reach a user. A class's docstring is its default message and says what to do.
+"""Errors that reach a user. The docstring of a class is its default message and says what to do.
 
 An `ApiError` is one HTTP answer, `{"detail": message}`; a `StartError` ends the process with its exit code.
 """
@@ -11,20 +11,20 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process says by its exit code."""
+    """Why the process exits."""
 
     CLEAN = 0
-    """Drained within the grace period, or nothing to drain; a command has done what it was asked for."""
+    """Drained within the grace period, or nothing to drain; a command succeeded."""
     FAILED = 1
-    """A command did not find what it was asked for, or could not do it."""
+    """A command did not find what it was asked for, or failed."""
     SETTINGS = 2
     """A setting is wrong or contradicts another."""
     SCHEMA = 3
-    """The database has another schema version than this release, or cannot be reached."""
+    """The database cannot be reached, or has a different schema version from this release."""
     GRAPH = 4
-    """A graph of `langgraph.json` does not import."""
+    """A graph in `langgraph.json` cannot be imported."""
     RUNS_LEFT = 5
-    """Runs were left at the deadline; their leases expire and another process takes them."""
+    """Runs were left at the deadline; their leases expire and another process takes them over."""
     FORCED = 130
     """A second SIGINT."""
 
@@ -55,13 +55,13 @@ class SettingsError(StartError):
 
 
 class SchemaError(StartError):
-    """The database's schema is not the one of this release: run `slackwater migrate`."""
+    """The database schema does not match this release: run `slackwater migrate`."""
 
     exit_code = ExitCode.SCHEMA
 
 
 class GraphImportError(StartError):
-    """A graph does not import: run `slackwater doctor` for the whole traceback."""
+    """A graph cannot be imported: run `slackwater doctor` for the full traceback."""
 
     exit_code = ExitCode.GRAPH
 
@@ -74,7 +74,7 @@ class ApiError(SlackwaterError):
 
 
 class BadRequest(ApiError):
-    """The request makes no sense as it is."""
+    """The request cannot be understood."""
 
     status = 400
 
@@ -86,7 +86,7 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """This host or origin may not call a server without keys."""
+    """This host or origin may not call a server without API keys."""
 
     status = 403
 
@@ -98,11 +98,11 @@ class NotFound(ApiError):
 
 
 class RunsDisabled(NotFound):
-    """This server starts no runs: take disable_runs out of http in langgraph.json, or ask another one."""
+    """This server starts no runs: remove disable_runs from http in langgraph.json, or use another server."""
 
 
 class NoWebSocket(ApiError):
-    """There is no WebSocket here: AWS Lambda has none. POST to this path for server-sent events (transport="sse")."""
+    """AWS Lambda does not support WebSockets: POST to this path for server-sent events (transport="sse")."""
 
     # 405, as the SDKs try again after a 5xx.
     status = 405
@@ -133,7 +133,7 @@ class BodyTooSlow(ApiError):
 
 
 class Crowded(ApiError):
-    """Too many large requests are being carried out: try again."""
+    """Too many large requests are being processed: try again."""
 
     status = 503
     headers = {"Retry-After": "1"}  # noqa: RUF012
@@ -146,14 +146,14 @@ class Invalid(ApiError):
 
 
 class TooManyRuns(ApiError):
-    """As many of your runs wait as SLACKWATER_MAX_PENDING_PER_OWNER allows: try again when some have begun, or cancel some."""
+    """Too many of your runs are waiting (SLACKWATER_MAX_PENDING_PER_OWNER): try again when some have started, or cancel some."""
 
     status = 429
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
 class GraphBroken(ApiError):
-    """The graph does not import: the log of this server says why."""
+    """The graph cannot be imported: the server's log says why."""
 
     status = 424
 
@@ -165,13 +165,13 @@ class NotAGraph(ApiError):
 
 
 class GraphSilent(ApiError):
-    """The graph's factory has not returned in time: what it waits for does not answer."""
+    """The graph's factory did not return in time: check what it waits for."""
 
     status = 424
 
 
 class StillRunning(ApiError):
-    """The run goes on, longer than this server may wait: GET the Location of this answer to go on waiting."""
+    """The run is still going, but this server cannot wait any longer: GET the Location of this response to keep waiting."""
 
     # 408, as the JavaScript SDK repeats a POST after a 504, and would start the run again.
     status = 408
@@ -182,27 +182,27 @@ class StillRunning(ApiError):
 
 
 class JoinAgain(ApiError):
-    """The run goes on, longer than this server may wait: send the same request again to go on waiting."""
+    """The run is still going, but this server cannot wait any longer: send the same request again to keep waiting."""
 
     status = 504
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
 class AnswerTooLarge(ApiError):
-    """The answer is too large for AWS Lambda."""
+    """The response is too large for AWS Lambda."""
 
     # 422, as the JavaScript SDK repeats a request after a 413 or a 5xx, and what a POST was to do has been done.
     status = 422
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"The answer has {size} bytes, and AWS Lambda can give back {limit}: ask for less (`select`, `limit`, "
-            "a stream with stream_mode=updates), or read it through a container or a streaming URL."
+            f"The response has {size} bytes, but AWS Lambda can return only {limit}: ask for less (`select`, `limit`, "
+            "a stream with stream_mode=updates), or use a container or a streaming URL."
         )
 
 
 class PageTooLarge(ApiError):
-    """The answer would have more than 20 MB: ask for less at a time (`limit`, `select`)."""
+    """The response would be larger than 20 MB: ask for less at a time (`limit`, `select`)."""
 
     status = 422
 
@@ -212,13 +212,13 @@ class EventTooLarge(SlackwaterError):
 
     def __init__(self, name: str, event_id: str, size: int) -> None:
         super().__init__(
-            f"Event {event_id} ({name}) has {size} bytes, more than this server can send at once. The run goes on: read "
-            f"what follows with Last-Event-ID: {event_id}, use stream_mode=updates, or a container or a streaming URL."
+            f"Event {event_id} ({name}) has {size} bytes, more than this server can send at once. The run continues: read "
+            f"what follows with Last-Event-ID: {event_id}, or use stream_mode=updates, a container or a streaming URL."
         )
 
 
 class Draining(ApiError):
-    """This process is stopping: try again, another one answers."""
+    """This process is stopping: try again, and another process answers."""
 
     status = 503
     headers = {"Retry-After": "1", "Connection": "close"}  # noqa: RUF012
@@ -232,21 +232,21 @@ class DatabaseSilent(ApiError):
 
 
 class WriteForgotten(ApiError):
-    """The database has failed over and has forgotten the beginning of this write: send it again."""
+    """The database failed over and lost the beginning of this write: send it again."""
 
     status = 503
     headers = Draining.headers
 
 
 class Unexpected(ApiError):
-    """Something went wrong in this server: its log says what."""
+    """Internal error: the server's log says what went wrong."""
 
     status = 500
 
 
 class LeaseLost(SlackwaterError):
-    """Another process owns this run now; what this one still computes is not written."""
+    """Another process owns this run now; nothing more that this process computes is written."""
 
 
 class RunOver(LeaseLost):
-    """The run of this node has ended, or goes on elsewhere: what the node still does is not read or written for it."""
+    """The run of this node has ended or continues in another process: the node can no longer read or write its state."""

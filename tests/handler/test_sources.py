@@ -157,7 +157,7 @@ async def test_an_answer_that_lambda_could_not_give_back_is_an_error_that_says_s
         assert (await environment.invoke(request)).status == 200
     reply = await environment.invoke(asked("POST", "/threads/search", {}))
     assert reply.status == 422
-    assert "AWS Lambda can give back" in reply.body["detail"]
+    assert "AWS Lambda can return only" in reply.body["detail"]
 
 
 async def test_an_event_that_never_reaches_the_handler_does_not_hold_the_environment(

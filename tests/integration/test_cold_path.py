@@ -77,7 +77,7 @@ def test_on_lambda_nothing_heavy_is_imported_before_a_graph_is_needed(
     # and the assistant of a graph gets the graph's name with its import
     assert told["names"] == ["flow", "Flow"]
     # and a graph that does not import fails what needs it, and says why in the log only
-    sentence = "Graph 'broken' does not import: the log of this server says why."
+    sentence = "Graph 'broken' cannot be imported: the server's log says why."
     assert told["told"]["broken"] == {"__error__": {"error": "GraphBroken", "message": sentence}}
     assert told["refused"] == [424, {"detail": sentence}]
     assert "hunter2" in log

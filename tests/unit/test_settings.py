@@ -102,7 +102,7 @@ WRONG = {
     ),
     "a key that is none": (
         {"SLACKWATER_API_KEYS": "alice:hunter2"},
-        "SLACKWATER_API_KEYS: each key is written name:sha256hex, as `slackwater keys new NAME` prints it.",
+        "SLACKWATER_API_KEYS: each key must be name:sha256hex, as printed by `slackwater keys new NAME`.",
     ),
     "a port that is none": (
         {"SLACKWATER_PORT": "99999"},
@@ -136,7 +136,7 @@ WRONG = {
         {"SLACKWATER_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/runs.fifo"},
         "SLACKWATER_QUEUE_URL is a FIFO queue, which delivers wake-ups one at a time: use a standard queue.",
     ),
-    "two ways to log in": (
+    "a secret and a token": (
         {"SLACKWATER_DATABASE_SECRET_ARN": "arn:x", "SLACKWATER_DATABASE_IAM": "true"},
         "SLACKWATER_DATABASE_SECRET_ARN and SLACKWATER_DATABASE_IAM cannot be used together: unset one of them.",
     ),

@@ -177,7 +177,7 @@ def test_times_have_six_digits_and_an_offset() -> None:
         (EmptyInputError("none"), "EmptyInputError", "none"),
         (InvalidUpdateError("two"), "InvalidUpdateError", "two"),
         (HTTPException(404, "Run not found"), "HTTPException", "404: Run not found"),
-        (Draining(), "Draining", "This process is stopping: try again, another one answers."),
+        (Draining(), "Draining", "This process is stopping: try again, and another process answers."),
     ],
 )
 def test_errors_of_the_known_classes_keep_their_message(error: Exception, name: str, message: str) -> None:

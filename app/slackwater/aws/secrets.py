@@ -69,21 +69,21 @@ async def with_secret_keys(settings: Settings) -> Settings:
 
 
 async def api_keys(arn: str) -> tuple[ApiKey, ...]:
-    """The keys in a secret: `name:sha256hex,…`, or a JSON list of such texts. Raises SecretError."""
+    """The keys in a secret: `name:sha256hex,…`, or a JSON list of such strings. Raises SecretError."""
     text = (await clients.in_thread(_fetch, arn, True)).strip()
     try:
         items = orjson.loads(text) if text.startswith("[") else text.split(",")
         keys = tuple(ApiKey.parse(item) for item in items if item.strip())
     except (orjson.JSONDecodeError, AttributeError):
         raise SecretError(
-            f"The secret {arn} does not hold API keys: write name:sha256hex, separated by commas, or a JSON list of "
+            f"The secret {arn} does not contain API keys: write name:sha256hex, separated by commas, or a JSON list of "
             "such texts."
         ) from None
     except ValueError as error:
         raise SecretError(f"The secret {arn}: {error}.") from None
     if not keys:
         raise SecretError(
-            f"The secret {arn} holds no API key: run `slackwater keys new NAME` and put one into it."
+            f"The secret {arn} contains no API key: run `slackwater keys new NAME` and put a key into it."
         )
     return keys
 
@@ -93,11 +93,11 @@ def conninfo_of(text: str, base: str | None, arn: str) -> str:
     secret, said = _parts(text, arn), conninfo_to_dict(base or "")
     if not secret.get("user") or not secret.get("password"):
         raise SecretError(
-            f'The secret {arn} has no user and password: it needs "username" and "password", or a URI.'
+            f'The secret {arn} has no user and password: it must contain "username" and "password", or a URI.'
         )
     if not (said.get("host") or secret.get("host")):
         raise SecretError(
-            f"The secret {arn} says no host: set SLACKWATER_DATABASE_URI to postgresql://HOST/NAME, without a password."
+            f"The secret {arn} has no host: set SLACKWATER_DATABASE_URI to postgresql://HOST/NAME, without a password."
         )
     login = {"user": secret["user"], "password": secret["password"]}
     return make_conninfo(**{**secret, **said, **login})

@@ -45,7 +45,7 @@ def _token(base: dict[str, Any]) -> str:
         )
     except BotoCoreError as error:
         raise SettingsError(
-            f"No IAM token can be made ({error}): check the region and the credentials, or unset SLACKWATER_DATABASE_IAM."
+            f"Cannot create an IAM token ({error}): check the region and the credentials, or unset SLACKWATER_DATABASE_IAM."
         ) from error
     return token
 

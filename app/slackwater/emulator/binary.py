@@ -28,7 +28,7 @@ def find() -> Path:
     if given := os.environ.get(VARIABLE):
         binary = Path(given).resolve()
         if not os.access(binary, os.X_OK) or binary.is_dir():
-            raise EmulatorError(f"{VARIABLE}: {binary} is not a program that can be executed.")
+            raise EmulatorError(f"{VARIABLE}: {binary} is not an executable program.")
         return binary
     return _executable(_packaged())
 

@@ -99,7 +99,7 @@ class Environment:
                     return
                 await self._stop(0)
         raise EmulatorError(
-            "The Lambda emulator does not start: what it printed says why (set SLACKWATER_LAMBDA_RIE to try another one)."
+            "The Lambda emulator does not start: see its output above (set SLACKWATER_LAMBDA_RIE to try another one)."
         )
 
     def invoke(self, payload: bytes) -> Invocation:

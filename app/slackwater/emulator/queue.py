@@ -35,7 +35,7 @@ def endpoint() -> str:
         if url := os.environ.get(name):
             return url
     raise SettingsError(
-        "A queue is taken from a stand-in for SQS only: set AWS_ENDPOINT_URL_SQS to its address, such as "
+        "Only a local stand-in for SQS can be used as a queue: set AWS_ENDPOINT_URL_SQS to its address, such as "
         "http://127.0.0.1:5000 for `moto_server`."
     )
 

@@ -52,7 +52,7 @@ def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:
         value = text if separator else known.get(name)
         if value is None:
             raise SettingsError(
-                f"--env {name}: there is no such variable; set it, or write --env {name}=VALUE."
+                f"--env {name}: the variable is not set; set it, or write --env {name}=VALUE."
             )
         told[name] = value
     return told

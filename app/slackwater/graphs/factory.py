@@ -48,11 +48,11 @@ class Factory:
             generator = getattr(value, "gen", None)
             if inspect.isasyncgen(generator) or inspect.isgenerator(generator):
                 raise ValueError(
-                    "it is a context manager that can be entered once: name the function, uncalled"
+                    "it is a context manager that can be entered only once: name the function instead of its result"
                 )
             return cls(graph_id, value, None, None, None, None)
         if not callable(value):
-            raise ValueError(f"it is {_kind(value)}, not a graph or a function that makes one")
+            raise ValueError(f"it is {_kind(value)}, not a graph or a function that returns one")
         signature = _signature(value)
         asked = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if len(asked) > 1:
@@ -61,8 +61,8 @@ class Factory:
         configs = [p for p in asked if not _is_runtime(p.annotation)]
         if len(runtimes) > 1 or len(configs) > 1:
             raise ValueError(
-                f"its factory takes ({', '.join(p.name for p in asked)}); at most one RunnableConfig and one "
-                "parameter that is annotated ServerRuntime can be given"
+                f"its factory takes ({', '.join(p.name for p in asked)}); it may take at most one RunnableConfig and "
+                "one parameter annotated with ServerRuntime"
             )
         return cls(
             graph_id,

@@ -74,11 +74,11 @@ def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:
         else:
             module = importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise GraphImportError(f"{what} does not import: {_last_line(error)}") from error
+        raise GraphImportError(f"{what} cannot be imported: {_last_line(error)}") from error
     try:
         return getattr(module, variable)
     except AttributeError:
-        raise GraphImportError(f"{what}: the module has nothing called {variable!r}.") from None
+        raise GraphImportError(f"{what}: the module has no {variable!r}.") from None
 
 
 def _import_file(file: Path, root: Path) -> ModuleType:

@@ -43,9 +43,7 @@ class Opened:
     async def graph(self, timeout: float | None) -> Graph:
         """The graph, once it is made. Raises what the factory raises, and GraphSilent after `timeout` seconds."""
         if not (await asyncio.wait({self._ready}, timeout=timeout))[0]:
-            raise GraphSilent(
-                f"The factory of graph '{self.graph_id}' has not returned within {timeout:g} s."
-            )
+            raise GraphSilent(f"The factory of graph '{self.graph_id}' did not return within {timeout:g} s.")
         return self._ready.result()
 
     @property
@@ -72,7 +70,7 @@ class Opened:
     def _abandon(self) -> None:
         self.task.cancel()
         log.error(
-            "the factory of graph '%s' does not close what it has opened: nobody waits for it any more",
+            "the factory of graph '%s' does not close what it opened: it is not waited for any longer",
             self.graph_id,
             extra={"event": "graph.not_left", "graph_id": self.graph_id},
         )
@@ -97,7 +95,7 @@ class Opened:
                 self._ready.exception()  # who wanted it may be gone
         elif isinstance(error, Exception) and error is not self._error:
             log.warning(
-                "the factory of graph '%s' failed to close what it had opened",
+                "the factory of graph '%s' failed to close what it opened",
                 self.graph_id,
                 exc_info=error,
                 extra={"event": "graph.left_badly", "graph_id": self.graph_id},

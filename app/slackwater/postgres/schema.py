@@ -125,7 +125,7 @@ class SchemaStatus:
                 return SchemaError("The database has no Slackwater schema: run `slackwater migrate`.")
             case Verdict.NEWER:
                 return SchemaError(
-                    f"The database's schema is newer than this release (it has {', '.join(self.unknown)}): "
+                    f"The database schema is newer than this release (it has {', '.join(self.unknown)}): "
                     "install the release that migrated it, or a later one."
                 )
             case Verdict.OLDER:
@@ -135,7 +135,7 @@ class SchemaStatus:
                 if self.store.found < self.store.needed:
                     missing.append("LangGraph's store tables")
                 return SchemaError(
-                    f"The database's schema is older than this release (it lacks {', '.join(missing)}): "
+                    f"The database schema is older than this release (it lacks {', '.join(missing)}): "
                     "run `slackwater migrate`."
                 )
 
@@ -182,8 +182,8 @@ async def migrate(
     async with _connect(conninfo) as connection:
         if await _is_pooled(connection, conninfo):
             raise SchemaError(
-                "The database URI goes through a transaction pooler (PgBouncer or the like), where a migration cannot "
-                "hold its lock: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection and run "
+                "The database URI goes through a transaction pooler (such as PgBouncer), through which a migration "
+                "cannot hold its lock: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection and run "
                 "`slackwater migrate` again."
             )
         lacks_vectors = dims is not None and await vectors.found(connection) is None
@@ -390,7 +390,7 @@ async def _lock(connection: BoundedConnection) -> AsyncIterator[None]:
                 await asyncio.sleep(LOCK_POLL_SECONDS)
     except TimeoutError:
         raise SchemaError(
-            f"Another process has been migrating this database for {LOCK_SECONDS:.0f} s: wait for it, or end its "
+            f"Another process has been migrating this database for {LOCK_SECONDS:.0f} s: wait for it, or terminate its "
             "session, then run `slackwater migrate` again."
         ) from None
     try:
@@ -425,12 +425,12 @@ async def _connect(conninfo: Conninfo) -> AsyncIterator[BoundedConnection]:
             yield connection
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
-            f"The database role may not do what Slackwater needs ({_reason(error)}): run `slackwater migrate` with a "
-            "role that owns the database (SLACKWATER_MIGRATION_DATABASE_URI), or grant it."
+            f"The database role lacks privileges that Slackwater needs ({_reason(error)}): run `slackwater migrate` with a "
+            "role that owns the database (SLACKWATER_MIGRATION_DATABASE_URI), or grant them."
         ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise SchemaError(
-            f"A table was in use for too long ({_reason(error)}): run `slackwater migrate` again at a calmer moment."
+            f"A table was locked for too long ({_reason(error)}): run `slackwater migrate` again at a quieter time."
         ) from error
     except psycopg.Error as error:
         raise SchemaError(

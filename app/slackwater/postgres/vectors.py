@@ -41,7 +41,7 @@ async def create(connection: AsyncConnection[Any], dims: int) -> None:
     """Make the table. Raises SchemaError when the server has no pgvector."""
     if await (await connection.execute(_AVAILABLE)).fetchone() is None:
         raise SchemaError(
-            "langgraph.json has store.index, and this Postgres has no pgvector: install its extension `vector`, or "
+            "langgraph.json has store.index, but this Postgres has no pgvector: install its extension `vector`, or "
             "remove store.index."
         )
     async with connection.transaction():
@@ -54,12 +54,12 @@ def refuse(dims: int, there: int | None) -> SchemaError | None:
     """Why vectors of `dims` numbers have no place in a table that has room for `there`; None if they do."""
     if there is None:
         return SchemaError(
-            "langgraph.json has store.index, and the database has no table for it: run `slackwater migrate` in the "
+            "langgraph.json has store.index, but the database has no table for it: run `slackwater migrate` in the "
             "project's folder; its Postgres needs pgvector."
         )
     if there != dims:
         return SchemaError(
-            f"The database's vectors have {there} numbers, and store.index.dims is {dims}: set it to {there}, or drop the "
+            f"The database's vectors have {there} dimensions, but store.index.dims is {dims}: set it to {there}, or drop the "
             "table store_vectors, run `slackwater migrate` and store the items again."
         )
     return None

@@ -96,7 +96,7 @@ _CORS_TYPES: dict[str, type] = {
     "allow_origin_regex": str,
     "max_age": int,
 }
-_CORS_WORDS = {list: "a list of texts", bool: "true or false", str: "a text", int: "a number of seconds"}
+_CORS_WORDS = {list: "a list of strings", bool: "true or false", str: "a string", int: "a number of seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def cors_of(value: object, place: str) -> dict[str, Any]:
     for key, item in value.items():
         kind = _CORS_TYPES.get(key)
         if kind is None:
-            raise SettingsError(f"{place}.{key} is none of {', '.join(_CORS_TYPES)}.")
+            raise SettingsError(f"{place}.{key} is not one of {', '.join(_CORS_TYPES)}.")
         right = isinstance(item, kind) and not (kind is int and isinstance(item, bool))
         if not right or (kind is list and not all(isinstance(text, str) for text in item)):
             raise SettingsError(f"{place}.{key} must be {_CORS_WORDS[kind]}, not {item!r}.")
@@ -212,14 +212,18 @@ def cors_of(value: object, place: str) -> dict[str, Any]:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise SettingsError(f"{place}.allow_origin_regex is no regular expression: {error}.") from None
+            raise SettingsError(
+                f"{place}.allow_origin_regex is not a valid regular expression: {error}."
+            ) from None
     return dict(value)
 
 
 def prefix_of(value: object, place: str) -> str:
     """A path below which everything is mounted. Raises SettingsError."""
     if not isinstance(value, str) or not _PREFIX.fullmatch(value) or {".", ".."} & set(value.split("/")):
-        raise SettingsError(f"{place} must begin with / and not end with it, such as /agents, not {value!r}.")
+        raise SettingsError(
+            f"{place} must begin with / and must not end with it, such as /agents, not {value!r}."
+        )
     return value
 
 
@@ -257,7 +261,7 @@ def _headers(content: Mapping[str, Any], key: str, file: Path) -> HeaderFilter:
         raise SettingsError(f'{file}: http.{key} must be an object, such as {{"includes": ["x-*"]}}.')
     unknown = sorted(set(value) - {"includes", "excludes", "include", "exclude"})
     if unknown:
-        raise SettingsError(f"{file}: http.{key}: there is no {unknown[0]!r}, only includes and excludes.")
+        raise SettingsError(f"{file}: http.{key}: unknown key {unknown[0]!r}; use includes and excludes.")
     patterns = []
     for names in (("includes", "include"), ("excludes", "exclude")):
         found = value.get(names[0]) or value.get(names[1]) or []

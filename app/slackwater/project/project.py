@@ -40,8 +40,8 @@ _BUILD_TIME = frozenset(
 
 _REFUSED = {
     # Serving without what these ask for would leave open, or readable, what their author wanted closed.
-    "auth": "custom authentication comes later: remove the key and use SLACKWATER_API_KEYS until then",
-    "encryption": "encryption of stored data comes later: remove the key to store it as plain JSON",
+    "auth": "custom authentication is not supported yet: remove the key and use SLACKWATER_API_KEYS",
+    "encryption": "encryption of stored data is not supported yet: remove the key to store plain JSON",
 }
 
 
@@ -132,21 +132,21 @@ def _read_object(file: Path) -> dict[str, Any]:
         content = orjson.loads(file.read_bytes())
     except FileNotFoundError:
         raise SettingsError(
-            f"There is no {FILE_NAME} in {file.parent}: name the project's folder with --project."
+            f"There is no {FILE_NAME} in {file.parent}: give the project's folder with --project."
         ) from None
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}.") from None
     except orjson.JSONDecodeError as error:
         raise SettingsError(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
     if not isinstance(content, dict):
-        raise SettingsError(f"{file} must hold an object with the key graphs.")
+        raise SettingsError(f"{file} must contain an object with the key graphs.")
     return content
 
 
 def _graphs(value: object, root: Path) -> tuple[GraphSpec, ...]:
     if not isinstance(value, dict) or not value:
         raise SettingsError(
-            f'{root / FILE_NAME}: graphs must name at least one graph, such as {{"agent": "./agent.py:graph"}}.'
+            f'{root / FILE_NAME}: graphs must contain at least one graph, such as {{"agent": "./agent.py:graph"}}.'
         )
     return tuple(_graph(graph_id, entry, root) for graph_id, entry in value.items())
 
@@ -161,7 +161,7 @@ def _graph(graph_id: str, entry: object, root: Path) -> GraphSpec:
             f"not {source!r}."
         )
     if description is not None and not isinstance(description, str):
-        raise SettingsError(f"{root / FILE_NAME}: graph {graph_id!r}: the description must be a text.")
+        raise SettingsError(f"{root / FILE_NAME}: graph {graph_id!r}: the description must be a string.")
     if "/" not in location and not location.endswith(".py"):
         return GraphSpec(graph_id, source, location, variable, description)
     if not location.endswith(".py"):
@@ -172,7 +172,7 @@ def _graph(graph_id: str, entry: object, root: Path) -> GraphSpec:
 def _paths(content: Mapping[str, Any], root: Path) -> tuple[Path, ...]:
     dependencies = content.get("dependencies") or []
     if not isinstance(dependencies, list) or not all(isinstance(item, str) for item in dependencies):
-        raise SettingsError(f'{root / FILE_NAME}: dependencies must be a list of texts, such as ["."].')
+        raise SettingsError(f'{root / FILE_NAME}: dependencies must be a list of strings, such as ["."].')
     folders = [root]
     for dependency in dependencies:
         folder = (root / dependency).resolve()
@@ -197,7 +197,7 @@ def _environment(value: object, root: Path) -> tuple[dict[str, str], tuple[str, 
         return {name: text for name, text in dotenv_values(file).items() if text is not None}, ()
     if isinstance(value, dict) and all(isinstance(item, str | int | float) for item in value.values()):
         return {name: _text(item) for name, item in value.items()}, ()
-    raise SettingsError(f"{root / FILE_NAME}: env must be the path of a .env file, or an object of texts.")
+    raise SettingsError(f"{root / FILE_NAME}: env must be the path of a .env file, or an object of strings.")
 
 
 def _text(value: str | float) -> str:

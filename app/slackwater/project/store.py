@@ -41,7 +41,7 @@ class StoreSpec:
         if content.get("path"):
             # Elsewhere than its author wanted is no place for data.
             raise SettingsError(
-                f"{file}: store.path: a store of the project's own comes later: remove the key to keep items in Postgres."
+                f"{file}: store.path: custom stores are not supported yet: remove the key to keep items in Postgres."
             )
         ttl = _object(content.get("ttl"), f"{file}: store.ttl")
         minutes, refresh = ttl.get("default_ttl"), ttl.get("refresh_on_read", True)
@@ -61,12 +61,12 @@ def _index(value: object, place: str) -> IndexSpec:
     fields, distance = content.get("fields") or ["$"], content.get("distance_type", DISTANCES[0])
     if not isinstance(dims, int) or isinstance(dims, bool) or not 0 < dims <= MAX_DIMS:
         raise SettingsError(
-            f"{place}.dims must be how many numbers a vector has, 1 to {MAX_DIMS}, not {dims!r}."
+            f"{place}.dims must be the number of dimensions of a vector, 1 to {MAX_DIMS}, not {dims!r}."
         )
     if not isinstance(embed, str) or not all(embed.rpartition(":")[::2]):
         raise SettingsError(f"{place}.embed: write ./file.py:function or provider:model, not {embed!r}.")
     if not isinstance(fields, list) or not all(isinstance(field, str) and field for field in fields):
-        raise SettingsError(f'{place}.fields must be a list of texts, such as ["text"], not {fields!r}.')
+        raise SettingsError(f'{place}.fields must be a list of strings, such as ["text"], not {fields!r}.')
     if distance not in DISTANCES:
         raise SettingsError(f"{place}.distance_type must be one of {', '.join(DISTANCES)}, not {distance!r}.")
     return IndexSpec(dims, embed, tuple(fields), distance)

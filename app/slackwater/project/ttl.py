@@ -44,7 +44,7 @@ class ThreadTtl:
         warnings: tuple[str, ...] = ()
         if ignored:
             warnings = (
-                f"{file}: checkpointer: these keys have no effect, Postgres is the only checkpointer: {', '.join(ignored)}",
+                f"{file}: checkpointer: these keys have no effect because Postgres is the only checkpointer: {', '.join(ignored)}",
             )
         ttl = value.get("ttl") or {}
         if not isinstance(ttl, dict):

@@ -88,11 +88,11 @@ async def read(request: Request) -> Call:
         )
     call_id, method, params = body.get("id"), body.get("method"), body.get("params")
     if isinstance(call_id, bool) or not isinstance(call_id, str | int | float | None):
-        raise RpcError(INVALID_REQUEST, "id: must be a text or a number")
+        raise RpcError(INVALID_REQUEST, "id: must be a string or a number")
     if method is None and ("result" in body or "error" in body):
         return Call(call_id, "", {}, expects=False)
     if not isinstance(method, str):
-        raise RpcError(INVALID_REQUEST, "method: must be a text")
+        raise RpcError(INVALID_REQUEST, "method: must be a string")
     if params is not None and not isinstance(params, dict):
         raise RpcError(INVALID_PARAMS, "params: must be an object")
     return Call(call_id, method, params or {}, expects="id" in body)

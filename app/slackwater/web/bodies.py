@@ -101,7 +101,7 @@ def values_in(text: bytes) -> int:
         quotes = piece.count(b'"')
         found += _marks(_STRING.sub(b"", b'"' + piece if inside else piece))
         if found > MAX_VALUES:
-            raise Invalid(f"JSON with more than {MAX_VALUES} values: send less at a time")
+            raise Invalid(f"JSON has more than {MAX_VALUES} values: send less at a time")
         inside ^= quotes % 2 == 1
         at = end
     return found

@@ -104,7 +104,7 @@ async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> lis
         found: list[Address] = [known]
     else:
         if internal_name(host):
-            raise Refused(f"{host} is a name inside a cloud or a cluster")
+            raise Refused(f"{host} is a name inside a cloud or cluster")
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]

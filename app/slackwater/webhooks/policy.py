@@ -57,7 +57,7 @@ class Policy:
         given = "url" in content and content["url"] is not None
         prefix = content.get("env_prefix", "LG_WEBHOOK_")
         if not isinstance(prefix, str):
-            raise SettingsError("langgraph.json: webhooks.env_prefix must be a text.")
+            raise SettingsError("langgraph.json: webhooks.env_prefix must be a string.")
         variables = os.environ if environment is None else environment
         headers = content.get("headers") or {}
         return cls(
@@ -77,11 +77,13 @@ class Policy:
     def check(self, url: str) -> None:
         """Refuse what can be told from the URL alone; its address is looked at when it is called. Raises Invalid."""
         if len(url) > self.max_url_length:
-            raise Invalid(f"Webhook URL too long: {len(url)} characters, {self.max_url_length} are allowed")
+            raise Invalid(
+                f"Webhook URL too long: {len(url)} characters, at most {self.max_url_length} are allowed"
+            )
         if url.startswith("/") and not url.startswith("//"):
             raise Invalid(
-                "webhook: a path on this server is not called, since nobody would be there to be asked for a key: give a "
-                "whole URL"
+                "webhook: a path on this server is not called, because the call would have no caller whose key could be "
+                "checked: give a full URL"
             )
         parts, port = _split(url)
         if parts.scheme == "http" and self.require_https:
@@ -93,7 +95,7 @@ class Policy:
             raise Invalid(f"Invalid webhook hostname '{host}'")
         if parts.username is not None or parts.password is not None:
             raise Invalid(
-                "Webhook URL must not hold a user or a password: use webhooks.headers of langgraph.json"
+                "Webhook URL must not contain a user or password: use webhooks.headers of langgraph.json"
             )
         port = port if port is not None else 443 if parts.scheme == "https" else 80
         if port == 0 or (self.allowed_ports and port not in self.allowed_ports):
@@ -114,7 +116,7 @@ class Policy:
         if known is not None:
             return address.reason(known, loopback=self.loopback, private=self.private)
         if address.internal_name(host):
-            return "a name inside a cloud or a cluster"
+            return "a name inside a cloud or cluster"
         if not self.loopback and (host == "localhost" or host.endswith(".localhost")):
             return "loopback"
         return None
@@ -123,7 +125,7 @@ class Policy:
 def _split(url: str) -> tuple[SplitResult, int | None]:
     # Python drops tabs and line ends from a URL, and other programs do not.
     if not _URL.fullmatch(url):
-        raise Invalid("webhook: must be an absolute URL in ASCII, without blanks")
+        raise Invalid("webhook: must be an absolute URL in ASCII, without spaces")
     try:
         parts = urlsplit(url)
         return parts, parts.port
@@ -141,7 +143,7 @@ def _object(value: object, name: str, keys: frozenset[str]) -> dict[str, Any]:
     if unknown := sorted(value.keys() - keys):
         # A rule with a typo would be no rule.
         raise SettingsError(
-            f"langgraph.json: {name} has no {', '.join(unknown)}, only {', '.join(sorted(keys))}."
+            f"langgraph.json: {name} has unknown keys {', '.join(unknown)}; allowed are {', '.join(sorted(keys))}."
         )
     return value
 
@@ -158,7 +160,7 @@ def _flag(url: Mapping[str, Any], name: str, default: bool) -> bool:
 def _texts(block: Mapping[str, Any], name: str) -> list[str]:
     value = block.get(name.rpartition(".")[2]) or []
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise SettingsError(f"langgraph.json: {name} must be a list of texts.")
+        raise SettingsError(f"langgraph.json: {name} must be a list of strings.")
     return value
 
 
@@ -180,12 +182,12 @@ def _length(url: Mapping[str, Any], default: int) -> int:
 
 def _headers(value: object, prefix: str, variables: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise SettingsError("langgraph.json: webhooks.headers must be an object of texts.")
+        raise SettingsError("langgraph.json: webhooks.headers must be an object of strings.")
     headers = {}
     for name, template in value.items():
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
             raise SettingsError(
-                f"langgraph.json: webhooks.headers: {name!r} is no name of a header of yours."
+                f"langgraph.json: webhooks.headers: {name!r} is not a header name that you may set."
             )
         headers[name] = _filled(name, template, prefix, variables)
     return headers
@@ -201,7 +203,7 @@ def _filled(name: str, template: str, prefix: str, variables: Mapping[str, str])
         variable = _VARIABLE.fullmatch(match[1])
         if variable is None or not variable[1].startswith(prefix):
             raise SettingsError(
-                f"langgraph.json: webhooks.headers.{name}: {match[0]} must be ${{{{ env.NAME }}}}, with a NAME that begins "
+                f"langgraph.json: webhooks.headers.{name}: {match[0]} must be ${{{{ env.NAME }}}}, where NAME begins "
                 f"with {prefix}."
             )
         if variable[1] not in variables:
@@ -212,5 +214,5 @@ def _filled(name: str, template: str, prefix: str, variables: Mapping[str, str])
 
     text = _TEMPLATE.sub(value_of, template)
     if not _HEADER_VALUE.fullmatch(text):
-        raise SettingsError(f"langgraph.json: webhooks.headers.{name} must be printable ASCII in one line.")
+        raise SettingsError(f"langgraph.json: webhooks.headers.{name} must be printable ASCII on one line.")
     return text

@@ -19,7 +19,7 @@ def key_of(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
-        raise SettingsError("SLACKWATER_WEBHOOK_SECRET: what follows whsec_ must be base64.") from None
+        raise SettingsError("SLACKWATER_WEBHOOK_SECRET: the part after whsec_ must be base64.") from None
 
 
 def signature(key: bytes, delivery_id: str, sent_at: int, body: bytes) -> str:

@@ -161,9 +161,9 @@ async def test_a_cancelled_run_is_no_result(api: Api) -> None:
         (b"", -32700, "The body is not JSON"),
         (b"[]", -32600, "The body must be one JSON-RPC 2.0 message: an object with jsonrpc '2.0'"),
         (b'{"id":1,"method":"ping"}', -32600, "The body must be one JSON-RPC 2.0 message: an object with jsonrpc '2.0'"),
-        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', -32600, "id: must be a text or a number"),
-        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600, "id: must be a text or a number"),
-        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600, "method: must be a text"),
+        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', -32600, "id: must be a string or a number"),
+        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600, "id: must be a string or a number"),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600, "method: must be a string"),
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', -32602, "params: must be an object"),
     ],
 )  # fmt: skip
@@ -207,7 +207,9 @@ async def test_the_rest_of_http(http: httpx.AsyncClient) -> None:
     refused = await http.post("/mcp", json=rpc("ping"), headers={"accept": "text/html"})
     assert refused.status_code == 400
     unspoken = await http.post("/mcp", json=rpc("tools/list"), headers={"MCP-Protocol-Version": "1999-01-01"})
-    assert unspoken.json()["error"]["message"].startswith("MCP-Protocol-Version: 1999-01-01 is none of 2024")
+    assert unspoken.json()["error"]["message"].startswith(
+        "MCP-Protocol-Version: 1999-01-01 is not one of 2024"
+    )
 
 
 async def test_each_caller_has_tools_and_answers_of_her_own(serve: Any, connect: Connect) -> None:

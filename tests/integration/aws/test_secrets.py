@@ -213,11 +213,11 @@ async def test_migrations_go_the_direct_way_with_the_same_login(login: Login) ->
 
 
 UNFIT = {
-    "nothing": ("{}", 'it needs "username" and "password"'),
+    "nothing": ("{}", 'it must contain "username" and "password"'),
     "no json": ('{"username": hunter2', "is not valid JSON"),
     "no login": ("postgresql://db/app", "has no user and password"),
     "another text": ("hunter2", "is neither RDS's JSON nor a URI"),
-    "no host": ('{"username": "me", "password": "hunter2"}', "says no host: set SLACKWATER_DATABASE_URI"),
+    "no host": ('{"username": "me", "password": "hunter2"}', "has no host: set SLACKWATER_DATABASE_URI"),
 }
 
 

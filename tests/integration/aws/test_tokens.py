@@ -77,5 +77,5 @@ async def test_without_credentials_the_sentence_says_so(monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     clients.forget()
 
-    with pytest.raises(SettingsError, match=r"No IAM token can be made .*credentials"):
+    with pytest.raises(SettingsError, match=r"Cannot create an IAM token .*credentials"):
         await TokenConninfo(f"postgresql://worker@{HOST}/app")()

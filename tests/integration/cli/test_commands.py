@@ -49,7 +49,7 @@ def test_a_key_cannot_have_the_name_of_nobodys_owner(slackwater: Slackwater) -> 
     for name in ("system", "local", "a b", ""):
         answer = slackwater("keys", "new", name)
         assert answer.code == 2
-        assert "name for" in answer.sentence
+        assert "key name" in answer.sentence
 
 
 async def test_migrate_shows_what_it_has_applied(slackwater: Slackwater, empty_database_uri: str) -> None:

@@ -75,7 +75,8 @@ def test_a_graph_that_does_not_import_shows_the_whole_traceback(doctor: Doctor, 
 
     assert answer.code == 4
     assert (
-        "Graph 'agent' (./agent.py:graph) does not import: ModuleNotFoundError" in lines(answer)["failed"][0]
+        "Graph 'agent' (./agent.py:graph) cannot be imported: ModuleNotFoundError"
+        in lines(answer)["failed"][0]
     )
     assert "Traceback (most recent call last):" in answer.out
     assert 'agent.py", line 1' in answer.out
@@ -88,7 +89,7 @@ def test_no_project_at_all(doctor: Doctor, tmp_path: Path) -> None:
     answer = doctor()
 
     assert answer.code == 2
-    assert "name the project's folder with --project" in lines(answer)["failed"][0]
+    assert "give the project's folder with --project" in lines(answer)["failed"][0]
 
 
 def test_keys_of_langgraph_json_that_have_no_effect_are_told(doctor: Doctor, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_an_application_of_ones_own_that_does_not_import(doctor: Doctor, tmp_pat
     answer = doctor()
 
     assert answer.code == 4
-    assert "http.app (./web.py:app) does not import: ModuleNotFoundError" in "\n".join(
+    assert "http.app (./web.py:app) cannot be imported: ModuleNotFoundError" in "\n".join(
         lines(answer)["failed"]
     )
     assert "Traceback (most recent call last):" in answer.out

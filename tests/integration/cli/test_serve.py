@@ -49,8 +49,8 @@ def test_beyond_loopback_nobody_is_served_without_a_key(serve: Serve) -> None:
 
     assert answer.code == ExitCode.SETTINGS
     assert answer.sentence == (
-        "Without an API key only loopback is served, not 0.0.0.0: run `slackwater keys new NAME` and put what it "
-        "prints into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
+        "Without an API key only loopback is served, not 0.0.0.0: run `slackwater keys new NAME` and put its "
+        "output into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
     )
 
 
@@ -148,7 +148,7 @@ def test_a_folder_without_a_project(serve: Serve, project: Path) -> None:
     answer = serve("--project", project / "elsewhere")
 
     assert answer.code == ExitCode.SETTINGS
-    assert "name the project's folder with --project" in answer.sentence
+    assert "give the project's folder with --project" in answer.sentence
 
 
 def test_a_graph_that_does_not_import(serve: Serve, project: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_graph_that_does_not_import(serve: Serve, project: Path) -> None:
 
     assert answer.code == ExitCode.GRAPH
     assert answer.sentence == (
-        "Graph 'agent' (./agent.py:graph) does not import: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+        "Graph 'agent' (./agent.py:graph) cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
     )
 
 

@@ -413,19 +413,19 @@ def test_langgraph_is_not_imported_before_graphs_are_loaded() -> None:
 @pytest.mark.parametrize(
     ("text", "ending"),
     [
-        ("import nowhere_at_all", "does not import: ModuleNotFoundError: No module named 'nowhere_at_all'"),
-        ("1 / 0", "does not import: ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit('no key')", "does not import: SystemExit: no key"),
+        ("import nowhere_at_all", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit('no key')", "cannot be imported: SystemExit: no key"),
         ("def (", "line 1)"),
         ("x = 1", "the module has nothing called 'graph'."),
-        ("graph = {'a': 1}", "it is a dict, not a graph or a function that makes one."),
-        ("graph = None", "it is None, not a graph or a function that makes one."),
-        ("def graph(a, b): pass", "its factory takes (a, b); at most one RunnableConfig and one parameter that is"
-         " annotated ServerRuntime can be given."),
+        ("graph = {'a': 1}", "it is a dict, not a graph or a function that returns one."),
+        ("graph = None", "it is None, not a graph or a function that returns one."),
+        ("def graph(a, b): pass", "its factory takes (a, b); it may take at most one RunnableConfig and one parameter annotated with"
+         " ServerRuntime."),
         (FLOW + "graph = StateGraph(State).add_node('a', node)",
          "Graph must have an entrypoint: add at least one edge from START to another node."),
         ("from contextlib import asynccontextmanager\n@asynccontextmanager\nasync def make():\n  yield\ngraph = make()",
-         "it is a context manager that can be entered once: name the function, uncalled."),
+         "it is a context manager that can be entered only once: name the function instead of its result."),
     ],
 )  # fmt: skip
 def test_a_graph_that_does_not_import_stops_the_start_with_its_name_and_the_last_line(

@@ -11,7 +11,7 @@ from support.api import Api
 
 from slackwater.errors import SettingsError
 
-REFUSED = {"detail": "The authorizer in front of this server names nobody."}
+REFUSED = {"detail": "The authorizer in front of this server does not identify the caller."}
 WRONG_KEY = {"detail": "Send a valid key in the x-api-key header."}
 
 

@@ -110,7 +110,7 @@ async def test_on_lambda_the_figures_are_in_cloudwatch(serve: Any, monkeypatch: 
         answer = await api.client("scraper").get("/metrics")
         assert (answer.status_code, answer.json()) == (
             404,
-            {"detail": "On AWS Lambda the metrics are in CloudWatch."},
+            {"detail": "On AWS Lambda, metrics are in CloudWatch."},
         )
         monkeypatch.undo()
 

@@ -289,7 +289,7 @@ app = Starlette(lifespan=lifespan)
     [
         (
             "import nothing_of_the_kind",
-            "does not import: ModuleNotFoundError: No module named 'nothing_of_the_kind'",
+            "cannot be imported: ModuleNotFoundError: No module named 'nothing_of_the_kind'",
         ),
         ("application = 1", "the module has nothing called 'app'"),
         ("app = 1", "int is neither a Starlette nor a FastAPI application"),

@@ -462,7 +462,7 @@ BAD_URLS = {
     "//host/x": "Webhook must use https or http",
     "ftp://example.com/": "Webhook must use https or http",
     "https://": "Invalid webhook hostname ''",
-    "https://user:secret@example.com/": "Webhook URL must not hold",
+    "https://user:secret@example.com/": "Webhook URL must not contain",
     "https://exa mple.com/": "webhook: must be an absolute URL",
     "https://example.com:99999/": "webhook: ",
     "http://169.254.169.254/latest/meta-data": "Webhook host blocked",

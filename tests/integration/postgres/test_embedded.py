@@ -482,7 +482,7 @@ def test_root_gives_nobody_what_a_link_leads_to(folder: Path) -> None:
     victim = Victim(folder)
     (folder / "sockets").symlink_to(victim.folder)
 
-    with pytest.raises(OSError, match="is a link, which is not followed"):
+    with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
         Account(THEM, THEM).own(folder / "sockets", 0o777)
     assert victim.facts() == victim.before
 

@@ -207,7 +207,7 @@ async def test_a_table_that_is_never_free_is_one_sentence(
     monkeypatch.setattr(schema, "FOLDER", tmp_path)
     monkeypatch.setattr(schema, "TABLE_LOCK_TRIES_SECONDS", 0.5)
     async with in_use(database_uri, "slackwater.runs"):
-        with pytest.raises(SchemaError, match="in use for too long"):
+        with pytest.raises(SchemaError, match="locked for too long"):
             await migrate(database_uri, table_lock_seconds=0.1)
 
 

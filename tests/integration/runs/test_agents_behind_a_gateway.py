@@ -52,7 +52,7 @@ async def test_an_older_client_is_told_where_the_answer_will_be(hasty: Gateway, 
     }
     async with hasty.serve(), httpx.AsyncClient(base_url=hasty.url) as http:
         error = (await http.post("/mcp", json=call)).json()["error"]
-        assert (error["code"], error["message"].split(",")[0]) == (-32000, "The run goes on")
+        assert (error["code"], error["message"].split(",")[0]) == (-32000, "The run is still going")
         holds.let_go("b")
         assert (await http.get(error["data"]["location"])).json()["log"] == ["a", "b", "c"]
 

@@ -18,7 +18,7 @@ async def test_what_is_no_object_is_refused_with_a_sentence_and_nothing_is_store
 ) -> None:
     store = (await fleet.start()).runtime.store_of("alice")
     await store.aput(("notes",), "k", {"before": 1})
-    sentence = rf"a value in the store is a dict, not {type(value).__name__}\. Put it into one"
+    sentence = rf"a value in the store must be a dict, not {type(value).__name__}\. Wrap it in one"
 
     with pytest.raises(ValueError, match=sentence):
         await store.aput(("notes",), "k", value)

@@ -148,15 +148,15 @@ def test_what_may_come_back_from_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"auth": {"path": "./auth.py:auth"}}, "auth: custom authentication comes later"),
-        ({"encryption": {"path": "./e.py:e"}}, "encryption: encryption of stored data comes later"),
-        ({"graphs": {}}, "graphs must name at least one graph"),
-        ({"graphs": ["./agent.py:graph"]}, "graphs must name at least one graph"),
+        ({"auth": {"path": "./auth.py:auth"}}, "auth: custom authentication is not supported yet"),
+        ({"encryption": {"path": "./e.py:e"}}, "encryption: encryption of stored data is not supported yet"),
+        ({"graphs": {}}, "graphs must contain at least one graph"),
+        ({"graphs": ["./agent.py:graph"]}, "graphs must contain at least one graph"),
         ({"graphs": {"agent": "./agent.py"}}, "graph 'agent': write ./file.py:variable"),
         ({"graphs": {"agent": "./agent.py:"}}, "graph 'agent': write ./file.py:variable"),
         ({"graphs": {"agent": 7}}, "not 7"),
         ({"graphs": {"agent": "./src/agent.ts:graph"}}, "./src/agent.ts is not a Python file"),
-        ({"graphs": {"agent": {"path": "a:b", "description": 1}}}, "the description must be a text"),
+        ({"graphs": {"agent": {"path": "a:b", "description": 1}}}, "the description must be a string"),
         ({"dependencies": "."}, "dependencies must be a list"),
         ({"dependencies": ["./gone"]}, "there is no folder ./gone"),
         ({"env": ["A=1"]}, "env must be the path of a .env file"),
@@ -182,12 +182,12 @@ def test_a_file_that_makes_no_sense_is_refused_with_a_sentence(
 
 def test_a_missing_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert refused(tmp_path) == (
-        f"There is no langgraph.json in {tmp_path}: name the project's folder with --project."
+        f"There is no langgraph.json in {tmp_path}: give the project's folder with --project."
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [('{"graphs":\n nope}', "line 2"), ("[]", "must hold an object")]
+    ("text", "sentence"), [('{"graphs":\n nope}', "line 2"), ("[]", "must contain an object")]
 )
 def test_a_file_that_is_not_an_object_is_refused_with_the_place(
     tmp_path: Path, text: str, sentence: str

@@ -78,18 +78,24 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
         ({"app": 7}, "not 7"),
         ({"app": "./web.ts:app"}, "http.app: ./web.ts is not a Python file"),
         ({"cors": ["*"]}, "http.cors must be an object"),
-        ({"cors": {"allow_origin": ["*"]}}, "http.cors.allow_origin is none of allow_origins, allow_methods"),
-        ({"cors": {"allow_origins": "*"}}, "http.cors.allow_origins must be a list of texts, not '*'"),
+        (
+            {"cors": {"allow_origin": ["*"]}},
+            "http.cors.allow_origin is not one of allow_origins, allow_methods",
+        ),
+        ({"cors": {"allow_origins": "*"}}, "http.cors.allow_origins must be a list of strings, not '*'"),
         ({"cors": {"max_age": True}}, "http.cors.max_age must be a number of seconds"),
-        ({"cors": {"allow_origin_regex": "("}}, "http.cors.allow_origin_regex is no regular expression"),
-        ({"mount_prefix": "agents"}, "http.mount_prefix must begin with / and not end with it"),
-        ({"mount_prefix": "/agents/"}, "http.mount_prefix must begin with / and not end with it"),
-        ({"mount_prefix": "/a/../b"}, "http.mount_prefix must begin with / and not end with it"),
+        (
+            {"cors": {"allow_origin_regex": "("}},
+            "http.cors.allow_origin_regex is not a valid regular expression",
+        ),
+        ({"mount_prefix": "agents"}, "http.mount_prefix must begin with / and must not end with it"),
+        ({"mount_prefix": "/agents/"}, "http.mount_prefix must begin with / and must not end with it"),
+        ({"mount_prefix": "/a/../b"}, "http.mount_prefix must begin with / and must not end with it"),
         ({"disable_store": "yes"}, "http.disable_store must be true or false, not 'yes'"),
         ({"middleware_order": "last"}, "http.middleware_order must be one of middleware_first, auth_first"),
         ({"configurable_headers": ["x-*"]}, "http.configurable_headers must be an object"),
         ({"logging_headers": {"includes": "x-*"}}, "http.logging_headers.includes must be a list of names"),
-        ({"logging_headers": {"only": []}}, "http.logging_headers: there is no 'only'"),
+        ({"logging_headers": {"only": []}}, "http.logging_headers: unknown key 'only'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_sentence(tmp_path: Path, http: object, sentence: str) -> None:
@@ -203,8 +209,8 @@ def test_settings_say_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -
     from slackwater.settings import Settings
 
     given: dict[str, dict[str, Any]] = {
-        "CORS_CONFIG": {"{": "no JSON", '{"max_age": "long"}': "max_age must be a number of seconds"},
-        "MOUNT_PREFIX": {"agents": "must begin with / and not end with it"},
+        "CORS_CONFIG": {"{": "must be JSON", '{"max_age": "long"}': "max_age must be a number of seconds"},
+        "MOUNT_PREFIX": {"agents": "must begin with / and must not end with it"},
     }
     for name, wrong in given.items():
         for value, sentence in wrong.items():

@@ -95,21 +95,21 @@ def test_a_secret_is_sent_to_named_domains_by_https_only(name: str, template: st
     [
         ([], None),
         ("x", "webhooks must be an object"),
-        ({"urls": {}}, "webhooks has no urls"),
-        ({"url": {"disable_loopbak": True}}, "webhooks.url has no disable_loopbak"),
+        ({"urls": {}}, "webhooks has unknown keys urls"),
+        ({"url": {"disable_loopbak": True}}, "webhooks.url has unknown keys disable_loopbak"),
         ({"url": {"require_https": "yes"}}, "webhooks.url.require_https must be true or false"),
         ({"url": {"allowed_ports": ["443"]}}, "allowed_ports must be a list of port numbers"),
-        ({"url": {"allowed_domains": "x"}}, "allowed_domains must be a list of texts"),
+        ({"url": {"allowed_domains": "x"}}, "allowed_domains must be a list of strings"),
         ({"url": {"max_url_length": 0}}, "max_url_length must be a positive number"),
         ({"headers": {"X": "${{ env.HOME }}"}}, "begins with LG_WEBHOOK_"),
         (
             {"headers": {"X": "${{ env.LG_WEBHOOK_MISSING }}"}},
             "set the environment variable LG_WEBHOOK_MISSING",
         ),
-        ({"headers": {"X": "a\nb"}}, "printable ASCII in one line"),
-        ({"headers": {"Webhook-Signature": "a"}}, "no name of a header of yours"),
-        ({"headers": {"X": 1}}, "an object of texts"),
-        ({"env_prefix": 1}, "env_prefix must be a text"),
+        ({"headers": {"X": "a\nb"}}, "printable ASCII on one line"),
+        ({"headers": {"Webhook-Signature": "a"}}, "not a header name that you may set"),
+        ({"headers": {"X": 1}}, "an object of strings"),
+        ({"env_prefix": 1}, "env_prefix must be a string"),
     ],
 )
 def test_a_mistake_stops_the_start(block: Any, words: str | None) -> None:

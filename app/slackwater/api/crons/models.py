@@ -47,14 +47,14 @@ SortBy = Literal[
 def _aware(moment: datetime) -> datetime:
     """In UTC, which is also what a time without an offset is meant in."""
     if not 1 < moment.year < 9999:  # no room for another zone's offset
-        raise ValueError("must lie between the years 2 and 9998")
+        raise ValueError("must be between the years 2 and 9998")
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _text(value: Any) -> Any:
     """Or Pydantic would take a number for seconds."""
     if not isinstance(value, str):
-        raise ValueError("must be a text")
+        raise ValueError("must be a string")
     return value
 
 

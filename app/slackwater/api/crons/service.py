@@ -94,7 +94,7 @@ async def patch(services: Services, principal: Principal, cron_id: UUID, body: C
         await new_run(services, changed)
         if (done := await queries.update(services.database, changed)) is not None:
             return done
-    raise Conflict(f"Cron '{cron_id}' is being changed by others: try again")
+    raise Conflict(f"Cron '{cron_id}' is being changed by another request: try again")
 
 
 async def delete(services: Services, principal: Principal, cron_id: UUID) -> None:

@@ -143,7 +143,7 @@ class Cancel(BaseModel):
         named = self.thread_id is not None and self.run_ids is not None
         half = (self.thread_id is None) != (self.run_ids is None)
         if half or named == (self.status is not None):
-            raise ValueError("give either status, or thread_id and run_ids")
+            raise ValueError("must have either status, or thread_id and run_ids")
         return self
 
 

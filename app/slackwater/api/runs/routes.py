@@ -291,7 +291,7 @@ def _modes(text: str | None) -> list[str]:
         raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
     for mode in modes:
         if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in READABLE:
-            raise Invalid(f"stream_mode: {mode!r} is none of {', '.join(sorted(READABLE))}")
+            raise Invalid(f"stream_mode: {mode!r} is not one of {', '.join(sorted(READABLE))}")
     return list(modes)
 
 

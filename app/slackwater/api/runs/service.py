@@ -177,7 +177,7 @@ def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
     configurable = body.config.configurable or {}
     named = configurable.get("thread_id")
     if named is not None and str(named) != str(thread_id):
-        raise Invalid("config.configurable.thread_id: names another thread than the path; leave it out")
+        raise Invalid("config.configurable.thread_id: names a different thread from the path; leave it out")
     return _without(RUN_KEYS | Checkpoint.model_fields.keys(), configurable)
 
 
@@ -186,7 +186,9 @@ def _checkpoint(body: RunCreate) -> dict[str, Any]:
     try:
         given = body.checkpoint or Checkpoint.model_validate(body.config.configurable or {})
     except ValidationError:
-        raise Invalid("config.configurable: checkpoint_ns must be a text, checkpoint_map an object") from None
+        raise Invalid(
+            "config.configurable: checkpoint_ns must be a string, and checkpoint_map an object"
+        ) from None
     checkpoint = given.model_dump(exclude_none=True)
     if body.checkpoint_id is not None:
         checkpoint["checkpoint_id"] = body.checkpoint_id

@@ -46,7 +46,7 @@ def check_key(namespace: list[str], key: str) -> None:
         raise Invalid("key: must not contain NUL characters")
     if len(".".join(namespace).encode()) + len(key.encode()) > MAX_PLACE_BYTES:
         raise Invalid(
-            f"The namespace and the key are too long: together they may have {MAX_PLACE_BYTES} bytes"
+            f"The namespace and the key are too long: together they may have at most {MAX_PLACE_BYTES} bytes"
         )
 
 

@@ -84,7 +84,7 @@ async def ready(services: CurrentServices) -> Response:
 async def metrics(request: Request, services: CurrentServices) -> Response:
     """The figures of this process, as Prometheus reads them. On AWS Lambda they are in CloudWatch instead."""
     if services.settings.on_lambda:
-        raise NotFound("On AWS Lambda the metrics are in CloudWatch.")
+        raise NotFound("On AWS Lambda, metrics are in CloudWatch.")
     text, media_type = await in_turn(partial(_exposition, request.headers.get("accept", "")))
     return Response(text, media_type=media_type)
 

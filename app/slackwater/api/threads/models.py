@@ -76,7 +76,7 @@ def _extract(paths: dict[str, str]) -> dict[str, str]:
     for alias, path in paths.items():
         if not (alias.isascii() and alias.isidentifier()) or alias in (*get_args(ThreadField), "error"):
             raise ValueError(
-                f"Extract alias '{alias}' must be an identifier, and none of a thread's own fields"
+                f"Extract alias '{alias}' must be an identifier, and must not be one of a thread's own fields"
             )
         parse_path(path)
     return paths

@@ -120,7 +120,9 @@ async def prune(services: Services, principal: Principal, body: Prune) -> int:
         return await pruning.delete(services.database, principal.owner, threads)
     kept = await pruning.keep_latest(services.database, principal.owner, threads)
     if kept.busy is not None:
-        raise ThreadHeld(f"Thread {kept.busy} is busy: nothing was pruned. Wait for its run, or cancel it.")
+        raise ThreadHeld(
+            f"Thread {kept.busy} is busy, so nothing was pruned: wait for its run, or cancel it."
+        )
     return kept.count
 
 

@@ -165,7 +165,7 @@ async def draft(
     """
     graph_id, assistant_id = body.metadata.get("graph_id"), body.metadata.get("assistant_id")
     if not isinstance(graph_id, str):
-        raise Invalid("supersteps: name the graph that they are for, as graph_id in the thread's metadata")
+        raise Invalid("supersteps: set graph_id in the thread's metadata to the graph that they are for")
     services.graphs.require(graph_id)
     assistant_id = assistant_id if isinstance(assistant_id, str) else None
     thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {}, principal.headers)

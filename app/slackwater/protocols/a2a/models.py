@@ -222,7 +222,7 @@ class GivenPart(_Request):
         kinds = {"text", "data", "raw", "url", "file"} & self.model_fields_set
         file = self.file
         if len(kinds) != 1 or (file is not None and (file.bytes is None) == (file.uri is None)):
-            raise ValueError("give exactly one of text, data, or a file by its bytes or its URL")
+            raise ValueError("must have exactly one of text, data, or a file (its bytes or its URL)")
         return self
 
     def part(self) -> Part:

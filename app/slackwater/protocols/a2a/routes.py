@@ -54,7 +54,7 @@ async def root_card(
 ) -> Response:
     """The card of the agent that the query names: there are as many as assistants."""
     if assistant_id is None:
-        raise BadRequest("Say whose card: ?assistant_id=")
+        raise BadRequest("Which assistant's card? Add ?assistant_id=")
     return await card(request, assistant_id, services, principal)
 
 
@@ -94,7 +94,7 @@ async def message(
     try:
         if version and ".".join(version.split(".")[:2]) not in _SPOKEN:
             raise RpcError(
-                service.UNSUPPORTED_VERSION, f"A2A-Version: {version} is none of {', '.join(_SPOKEN)}"
+                service.UNSUPPORTED_VERSION, f"A2A-Version: {version} is not one of {', '.join(_SPOKEN)}"
             )
         return await _Answer(request, agent, call, bounds, last_event_id).give()
     except RpcError as error:
@@ -199,7 +199,7 @@ class _Answer:
         self._expects_stream()
         task = await service.find(self._agent, query.id)
         if task.state.over:
-            raise RpcError(service.UNSUPPORTED, f"The task is {task.state.value}: nothing more comes of it")
+            raise RpcError(service.UNSUPPORTED, f"The task is {task.state.value}: it produces no more events")
         cursor = EventId.parse(self._last_event_id) if self._last_event_id else None
         return await self._stream(task, cursor or BEGINNING)
 

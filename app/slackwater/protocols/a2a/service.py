@@ -85,7 +85,7 @@ async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
     services, principal, message = agent.services, agent.principal, request.message
     configuration = request.configuration
     if configuration.pushNotificationConfig or configuration.taskPushNotificationConfig:
-        raise RpcError(NO_PUSH, "Push notifications are not supported: stream, or ask for the task")
+        raise RpcError(NO_PUSH, "Push notifications are not supported: use a stream, or poll the task")
     said = [str(agent.assistant.assistant_id), message.model_dump(exclude_unset=True)]
     key = f"a2a:{sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()}"
     if (before := await queries.delivered(services.database, principal.owner, key)) is not None:
@@ -102,7 +102,7 @@ async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
     if asked is None:
         if tasks.speaks(message) and not await _speaks(agent):
             raise RpcError(
-                INVALID_PARAMS, "The graph's input has no messages: send a part of data with its keys"
+                INVALID_PARAMS, "The graph's input has no messages: send a data part with its keys"
             )
         body.input = tasks.input_of(message)
     else:
@@ -112,7 +112,7 @@ async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
     try:
         created = await runs.create(services, principal, str(thread_id), body, key)
     except ThreadBusy:
-        raise RpcError(UNSUPPORTED, "The task does not wait for an answer any more") from None
+        raise RpcError(UNSUPPORTED, "The task no longer waits for an answer") from None
     return tasks.begun(created.row)
 
 
@@ -121,11 +121,11 @@ def _context(message: GivenMessage, asked: Task | None) -> UUID:
     if asked is None:
         return uuid7() if message.contextId is None else parse_uuid(message.contextId, "context")
     if message.contextId is not None and message.contextId != asked.context_id:
-        raise RpcError(INVALID_PARAMS, "message.contextId: is not that of the task")
+        raise RpcError(INVALID_PARAMS, "message.contextId: must be that of the task")
     if asked.state is not State.INPUT_REQUIRED:
         raise RpcError(
             UNSUPPORTED,
-            f"The task is {asked.state.value} and does not wait for an answer: leave out taskId to begin the next one",
+            f"The task is {asked.state.value} and does not wait for an answer: leave out taskId to start a new task",
         )
     return UUID(asked.context_id)
 
@@ -219,7 +219,7 @@ async def _next(batches: AsyncGenerator[list[Event]], until: float | None) -> li
 async def cancel(agent: Agent, task_id: str) -> Task:
     """Stop a task, wherever it runs; it is `canceled` when its run has stopped, which takes a second. Raises RpcError."""
     task = await find(agent, task_id)
-    late = RpcError(NOT_CANCELABLE, f"The task is {task.state.value}: there is nothing that runs")
+    late = RpcError(NOT_CANCELABLE, f"The task is {task.state.value}: nothing is running")
     if task.state not in (State.SUBMITTED, State.WORKING):
         raise late
     try:
@@ -270,7 +270,7 @@ def _state(text: str | None) -> str | None:
     try:
         return State.named(str(text)).value
     except ValueError:
-        raise Invalid(f"status: {text!r} is none of {', '.join(s.value for s in State)}") from None
+        raise Invalid(f"status: {text!r} is not one of {', '.join(s.value for s in State)}") from None
 
 
 def _moment(text: Any) -> datetime | None:
@@ -281,5 +281,5 @@ def _moment(text: Any) -> datetime | None:
     except ValueError:
         raise Invalid("statusTimestampAfter: must be a time in ISO 8601") from None
     if moment.tzinfo is None:
-        raise Invalid("statusTimestampAfter: must have an offset, or Z")
+        raise Invalid("statusTimestampAfter: must have a UTC offset, or Z")
     return moment

@@ -14,7 +14,7 @@ from slackwater.protocols.a2a.queries import TASK
 MESSAGES = "messages"
 
 _KINDS = ("image", "audio", "video")
-_SAYS = {"timeout": "The run has taken longer than it may."}
+_SAYS = {"timeout": "The run exceeded its time limit."}
 
 
 def task_id(thread_id: UUID, run_id: UUID | str) -> str:
@@ -139,9 +139,7 @@ def input_of(message: GivenMessage) -> dict[str, Any]:
     for part in parts:
         if part.text is None and not part.is_file:
             if not isinstance(part.data, dict):
-                raise Invalid(
-                    "message.parts: data must be an object, whose keys are those of the graph's input"
-                )
+                raise Invalid("message.parts: data must be an object with the keys of the graph's input")
             given |= part.data
     said = [part for part in parts if part.text is not None or part.is_file]
     if said:
@@ -168,7 +166,7 @@ def answer_of(message: GivenMessage) -> Any:
     if len(parts) == 1 and not parts[0].is_file:
         given = parts[0].data
         return given["resume"] if isinstance(given, dict) and given.keys() == {"resume"} else given
-    raise Invalid("message.parts: an answer to a task that has asked is text, or one part of data")
+    raise Invalid("message.parts: an answer to a task must be text, or one data part")
 
 
 def _block(part: Part) -> dict[str, Any]:

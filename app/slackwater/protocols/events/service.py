@@ -97,9 +97,7 @@ async def carry_out(caller: Caller, method: str, params: Mapping[str, Any]) -> d
             case "agent.getTree":
                 return {"tree": await tree(caller)}
             case "subscription.subscribe" | "subscription.unsubscribe" | "subscription.reconnect":
-                raise CommandError(
-                    "no_such_run", "Over HTTP a request for events is a subscription of its own."
-                )
+                raise CommandError("no_such_run", "Over HTTP, each request for events is a subscription.")
             case _:
                 raise CommandError("unknown_command", f"Unknown protocol command: {method}")
     except Draining:

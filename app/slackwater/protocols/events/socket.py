@@ -79,7 +79,7 @@ class Socket:
             heard, told = await asyncio.gather(listening, telling, return_exceptions=True)
         if isinstance(told, StreamCut) or isinstance(heard, StreamCut):
             with suppress(WebSocketDisconnect, RuntimeError):
-                await self._websocket.close(SERVICE_RESTART, "this process is leaving: connect again")
+                await self._websocket.close(SERVICE_RESTART, "this process is stopping: connect again")
             return
         for outcome in (heard, told):
             if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):

@@ -191,7 +191,7 @@ class Translator:
         run, attempt = self._known, data.get("attempt") or 1
         if attempt > 1:
             run.attempt = attempt
-            self._break_off("The superstep in which this was said runs again.")
+            self._break_off("The superstep that produced this message runs again.")
             for ns, space in run.spaces.items():
                 if ns:
                     space.status = "lost"

@@ -36,7 +36,7 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Answer("The answer, or what is wrong.", RpcAnswer, _RESULT, events=_EVENTS),
             202: Answer("The message expects no answer."),
             400: Answer(
-                "The body is no message.", RpcAnswer, rpc.failure(INVALID_REQUEST, "method: must be a text")
+                "The body is no message.", RpcAnswer, rpc.failure(INVALID_REQUEST, "method: must be a string")
             ),
         },
         errors=(TooManyRuns,),

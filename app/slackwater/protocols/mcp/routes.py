@@ -96,7 +96,7 @@ async def resume(
         return json_response({"detail": "Method Not Allowed"}, 405, {"Allow": "POST"})
     called, call_id = _parse(last_event_id)
     if not await service.find(services, principal, called):
-        raise NotFound("There is no answer to this Last-Event-ID, or no longer: it is kept for two minutes.")
+        raise NotFound("There is no answer for this Last-Event-ID: answers are kept for two minutes.")
     call = Call(call_id, "tools/call", {})
     return await _answer(services, principal, call, called, bounds, resumable=True)
 
@@ -122,7 +122,7 @@ async def _result(services: Services, principal: Principal, call: Call, version:
 def _check(version: str) -> None:
     if version not in VERSIONS:
         raise RpcError(
-            jsonrpc.INVALID_REQUEST, f"MCP-Protocol-Version: {version} is none of {', '.join(VERSIONS)}"
+            jsonrpc.INVALID_REQUEST, f"MCP-Protocol-Version: {version} is not one of {', '.join(VERSIONS)}"
         )
 
 
@@ -161,7 +161,7 @@ async def _answer(
         try:
             return json_response(call.result(await service.result(services, principal, called, until=until)))
         except StreamCut:
-            why = f"The run goes on, longer than this server may wait: GET {called.join} to go on waiting."
+            why = f"The run is still going, but this server cannot wait any longer: GET {called.join} to keep waiting."
             raise RpcError(jsonrpc.GOES_ON, why, {"location": called.join}) from None
     return OpenResponse(
         events() if resumable else whole(),

@@ -30,7 +30,7 @@ _ANNOTATIONS = {
 
 _SAYS = {
     RunStatus.INTERRUPTED: "The run was cancelled.",
-    RunStatus.TIMEOUT: "The run has taken longer than it may.",
+    RunStatus.TIMEOUT: "The run exceeded its time limit.",
 }
 
 

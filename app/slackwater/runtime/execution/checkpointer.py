@@ -406,7 +406,7 @@ class RunSaver(PooledSaver, Writer):
         asked = None if config is None else config["configurable"].get("thread_id")
         if str(asked) != own:
             raise ForeignThread(
-                f"A node of a run on thread {own} has used the run's checkpointer for "
+                f"A node of a run on thread {own} used the run's checkpointer for "
                 f"{'all threads' if asked is None else f'thread {asked}'}. A run reads and writes the checkpoints of its own "
                 "thread only. Call the inner graph without a thread_id in its config, compile it with a checkpointer of its own "
                 "and leave the run's config out, or start a run on that thread through the API."

@@ -63,7 +63,7 @@ class OwningLoop:
         """
         if self.here:
             raise asyncio.InvalidStateError(
-                "A synchronous call from the event loop's own thread would wait for itself. Use the async method "
+                "A synchronous call from the event loop's own thread would deadlock. Use the async method "
                 "(`await store.aput(…)`, `await graph.ainvoke(…)`), or make the node a plain `def`."
             )
         work, submitted = self._submit(make)

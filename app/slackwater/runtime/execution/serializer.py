@@ -66,7 +66,7 @@ class CheckpointSerializer(JsonPlusSerializer):
         if typed not in _told:
             _told.add(typed)
             log.warning(
-                "%s comes back from a checkpoint as plain data: it is not a known type. Declare it in the state's schema, "
+                "%s was read from a checkpoint as plain data because it is not a known type. Declare it in the state's schema, "
                 'or add ["%s", "%s"] to checkpointer.serde.allowed_msgpack_modules in langgraph.json.',
                 ".".join(typed),
                 *typed,

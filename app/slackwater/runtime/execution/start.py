@@ -138,7 +138,7 @@ def open_again(run: ClaimedRun, levels: Sequence[Level]) -> Opening:
     if missing:
         return Impossible(
             "NodeMissing",
-            f"The run was to go on with node {', '.join(map(repr, missing))}, which graph {run.graph_id!r} no longer "
+            f"The run was to resume at node {', '.join(map(repr, missing))}, which graph {run.graph_id!r} no longer "
             "has. Deploy a version that still has it, or start a new run.",
         )
     root, *inner = levels

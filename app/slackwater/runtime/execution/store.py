@@ -293,8 +293,8 @@ def _check_value(op: PutOp) -> None:
         dict(cast("Any", op.value))
     except (TypeError, ValueError):
         raise ValueError(
-            f"store.put({op.namespace!r}, {op.key!r}, …): a value in the store is a dict, not {type(op.value).__name__}. "
-            'Put it into one, such as {"value": …}.'
+            f"store.put({op.namespace!r}, {op.key!r}, …): a value in the store must be a dict, not {type(op.value).__name__}. "
+            'Wrap it in one, such as {"value": …}.'
         ) from None
 
 

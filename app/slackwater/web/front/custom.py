@@ -194,9 +194,7 @@ def warnings(own: Starlette, *, ours: bool) -> list[str]:
     """What is perhaps not meant so; `ours`: the server's CORS is not the default."""
     found = []
     if any(isinstance(route, Mount) and not route.path for route in own.routes):
-        found.append(
-            "app mounts something at /, in place of the whole API: mount it below a path of its own."
-        )
+        found.append("app mounts something at /, which hides the whole API: mount it at a path of its own.")
     if not ours and CORSMiddleware in [getattr(entry, "cls", None) for entry in own.user_middleware]:
         found.append(
             "app has CORSMiddleware, and the server's own, which lets in every origin, is around it: say in http.cors what "
