@@ -16,7 +16,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app = Application(
         title="Slackwater",
         version=__version__,
-        description="LangGraph graphs over the LangGraph SDK's HTTP API; a run never dies with its process.",
+        description="Serves LangGraph graphs over the LangGraph SDK's HTTP API. A run never dies with its process.",
         lifespan=lifespan,
         redoc_url=None,
     )

@@ -49,7 +49,7 @@ class Call:
     expects: bool = True
 
     def result(self, value: object) -> dict[str, Any]:
-        """The answer."""
+        """The response."""
         return {"jsonrpc": "2.0", "id": self.id, "result": value}
 
     def failure(self, error: RpcError) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class AssistantCreate(BaseModel):
 
 
 class AssistantPatch(BaseModel):
-    """Only what is sent changes: `metadata` is merged, `config` and `context` are replaced."""
+    """Only the fields that are sent change: `metadata` is merged, `config` and `context` are replaced."""
 
     graph_id: str | None = None
     config: Config | None = None
@@ -85,13 +85,13 @@ class VersionSearch(BaseModel):
 
 
 class Latest(BaseModel):
-    """The version that runs are to use from now on."""
+    """The version that runs use from now on."""
 
     version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31), WHOLE] | None = None
 
 
 class AssistantFilter(BaseModel):
-    """Which assistants: `metadata` by containment, `name` by any part of it in any case."""
+    """Which assistants: `metadata` by containment, `name` by a case-insensitive substring."""
 
     metadata: dict[str, Any] = {}
     graph_id: str | None = None

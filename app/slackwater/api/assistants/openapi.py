@@ -19,11 +19,11 @@ from slackwater.errors import (
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT
 from slackwater.web.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
 
-TAG = "A graph and what its runs are configured with; each graph has one of its own."
+TAG = "A graph with a configuration for its runs; each graph has a default one."
 
 
 class AssistantVersion(Shape):
-    """One version of an assistant. It never changes."""
+    """One version of an assistant. A version never changes."""
 
     assistant_id: UUID
     graph_id: str
@@ -37,13 +37,13 @@ class AssistantVersion(Shape):
 
 
 class Assistant(AssistantVersion):
-    """A graph, and what its runs are configured with."""
+    """A graph with a configuration for its runs."""
 
     updated_at: datetime
 
 
 class AssistantPart(Assistant):
-    """Of an assistant, the keys that were asked for."""
+    """The requested keys of an assistant."""
 
     model_config = PART
 
@@ -108,20 +108,22 @@ _SCHEMAS = {
 _GIVES = {"assistant_id": "$response.body#/assistant_id"}
 _SHOWN = Answer("The assistant.", Assistant, _ONE, gives=_GIVES)
 _BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
-_BY_NAME = {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
+_BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
 _SUBGRAPHS = Answer(
-    "Their schemas by namespace: `child`, nested ones `child|grandchild`.",
+    "The schemas by namespace: `child`, or `child|grandchild` for nested subgraphs.",
     dict[str, Schemas],
     {"child": _SCHEMAS},
 )
 _RECURSE = {
     "recurse": {
-        "description": "Whether those inside of subgraphs are shown, too: if it is `true`.",
+        "description": "If `true`, nested subgraphs are included.",
         "example": "true",
     }
 }
-_NAMESPACE = {"namespace": {"description": "That of a subgraph: only this one.", "example": "child"}}
+_NAMESPACE = {
+    "namespace": {"description": "The namespace of a subgraph: return only this one.", "example": "child"}
+}
 _CONFIGURED = {
     "graph_id": "agent",
     "name": "brief",
@@ -144,7 +146,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /assistants/count": Operation(
         id="count_assistants",
-        answers={200: Answer("How many there are.", int, 3)},
+        answers={200: Answer("The number of matches.", int, 3)},
         errors=(NotFound,),
         bodies={"of a graph": {"graph_id": "agent"}},
     ),
@@ -172,7 +174,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="list_assistant_versions",
         answers={
             200: Answer(
-                "Its versions, newest first.",
+                "The versions, newest first.",
                 list[AssistantVersion],
                 [{name: value for name, value in _ONE.items() if name != "updated_at"}],
             )
@@ -205,7 +207,7 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters={
             "assistant_id": _BY_NAME,
             "xray": {
-                "description": "How many levels of subgraphs are drawn; `true` is all of them.",
+                "description": "How many levels of subgraphs to draw; `true` draws all of them.",
                 "schema": {
                     "anyOf": [_BOOLEAN, {"type": "integer", "minimum": 1, "maximum": 999_999_999}],
                     "default": "false",

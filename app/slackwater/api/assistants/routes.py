@@ -24,14 +24,14 @@ router = APIRouter(prefix="/assistants", tags=["assistants"], route_class=JsonRo
 
 @router.post("")
 async def create(body: AssistantCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Make an assistant."""
+    """Create an assistant."""
     row = await service.create(services, principal, body)
     return json_response(row.view())
 
 
 @router.post("/search")
 async def search(body: AssistantSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """The assistants that fit, one page of them."""
+    """Search assistants; returns one page."""
     rows = await service.search(services, principal, body)
     views = [row.view() for row in rows[: body.limit]]
     if body.select:
@@ -41,7 +41,7 @@ async def search(body: AssistantSearch, services: CurrentServices, principal: Cu
 
 @router.post("/count")
 async def count(body: AssistantFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """How many assistants fit."""
+    """Count the matching assistants."""
     return json_response(await service.count(services, principal, body))
 
 
@@ -56,7 +56,7 @@ async def get(assistant_id: str, services: CurrentServices, principal: CurrentPr
 async def patch(
     assistant_id: str, body: AssistantPatch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """Make the next version of an assistant: what is not sent stays."""
+    """Create a new version of an assistant; fields that are not sent stay as they are."""
     row = await service.patch(services, principal, parse_uuid(assistant_id, "assistant"), body)
     return json_response(row.view())
 
@@ -65,7 +65,7 @@ async def patch(
 async def delete(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, delete_threads: bool = False
 ) -> Response:
-    """Delete an assistant. Its runs go on."""
+    """Delete an assistant; its runs continue."""
     if delete_threads:
         # Better refused than believed to have been done.
         raise Invalid("delete_threads is not supported: delete the threads one by one")
@@ -86,7 +86,7 @@ async def versions(
 async def set_latest(
     assistant_id: str, body: Latest, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """Make one of an assistant's versions the one that runs use."""
+    """Make a version of an assistant the one that runs use."""
     assistant = parse_uuid(assistant_id, "assistant")
     row = await service.set_latest(services, principal, assistant, body.version)
     return json_response(row.view())
@@ -119,7 +119,7 @@ async def subgraphs(
     namespace: str | None = None,
     recurse: str = "",
 ) -> Response:
-    """The JSON schemas of the graphs inside an assistant's graph."""
+    """The JSON schemas of the subgraphs of an assistant's graph."""
     parse_uuid(assistant_id, "assistant")
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.subgraphs(opened, namespace, recurse in ("true", "True")))

@@ -122,7 +122,7 @@ async def search(services: Services, principal: Principal, query: AssistantSearc
 
 
 async def count(services: Services, principal: Principal, query: AssistantFilter) -> int:
-    """How many there are. Raises NotFound for an unknown graph."""
+    """The number of matches. Raises NotFound for an unknown graph."""
     if query.graph_id is not None:
         services.graphs.require(query.graph_id)
     return await queries.count(services.database, principal.owner, services.graphs.ids, query)

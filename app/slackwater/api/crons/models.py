@@ -85,7 +85,7 @@ RUN_KEYS = (*RunPayload.model_fields, "multitask_strategy")
 
 
 class CronCreate(RunPayload):
-    """A run at each date of `schedule`, until `end_time`; without `timezone` the dates are in UTC."""
+    """A run at each time of `schedule`, until `end_time`; without `timezone`, times are in UTC."""
 
     assistant_id: str
     schedule: Schedule
@@ -101,7 +101,7 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 class CronPatch(RunPayload):
-    """Only what is sent changes: `metadata` is merged, `end_time` and `timezone` may be null."""
+    """Only the fields that are sent change: `metadata` is merged, `end_time` and `timezone` may be null."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 

@@ -11,25 +11,25 @@ from slackwater.errors import BadRequest, Conflict, NotFound, PageTooLarge
 from slackwater.web.openapi.parameters import ASSISTANT, CRON, MOMENT, THREAD
 from slackwater.web.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
 
-TAG = "Runs at the dates of a schedule."
+TAG = "Runs on a schedule."
 
 
 class Cron(Shape):
-    """A cron as it is now."""
+    """The current state of a cron."""
 
     cron_id: UUID
     assistant_id: UUID
     thread_id: UUID | None
     """null: each run has a thread of its own."""
     user_id: str | None
-    """The name of the key that made it; null without API keys."""
+    """The name of the key that created it; null without API keys."""
     end_time: datetime | None
     schedule: str
     timezone: str | None
     payload: dict[str, Any]
-    """What the runs are started with."""
+    """The arguments that the runs are started with."""
     next_run_date: datetime | None
-    """null: there will be none."""
+    """null: there is no next run."""
     metadata: dict[str, Any]
     on_run_completed: Literal["delete", "keep"] | None
     enabled: bool
@@ -38,7 +38,7 @@ class Cron(Shape):
 
 
 class CronPart(Cron):
-    """Of a cron, the keys that were asked for."""
+    """The requested keys of a cron."""
 
     model_config = PART
 
@@ -84,7 +84,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /runs/crons/count": Operation(
         id="count_crons",
-        answers={200: Answer("How many there are.", int, 2)},
+        answers={200: Answer("The number of matches.", int, 2)},
         bodies={"of an assistant": {"assistant_id": ASSISTANT}},
     ),
     "GET /runs/crons/{cron_id}": Operation(id="get_cron", answers={200: _SHOWN}, errors=(NotFound,)),

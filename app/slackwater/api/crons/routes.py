@@ -15,7 +15,7 @@ router = APIRouter(tags=["crons"], route_class=JsonRoute)
 
 @router.post("/runs/crons")
 async def create(body: CronCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Start runs at the dates of a schedule, each on a thread of its own."""
+    """Create a cron: start runs on a schedule, each on a thread of its own."""
     return json_response(view(await service.create(services, principal, None, body)))
 
 
@@ -23,13 +23,13 @@ async def create(body: CronCreate, services: CurrentServices, principal: Current
 async def create_for_thread(
     thread_id: str, body: CronCreate, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """Start runs at the dates of a schedule, all on one thread."""
+    """Create a cron: start runs on a schedule, all on one thread."""
     return json_response(view(await service.create(services, principal, thread_id, body)))
 
 
 @router.post("/runs/crons/search")
 async def search(body: CronSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """The crons that fit, one page of them."""
+    """Search crons; returns one page."""
     rows = await service.search(services, principal, body)
     views = [view(row) for row in rows[: body.limit]]
     if body.select:
@@ -39,7 +39,7 @@ async def search(body: CronSearch, services: CurrentServices, principal: Current
 
 @router.post("/runs/crons/count")
 async def count(body: CronFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """How many crons fit."""
+    """Count the matching crons."""
     return json_response(await service.count(services, principal, body))
 
 
@@ -53,12 +53,12 @@ async def get(cron_id: str, services: CurrentServices, principal: CurrentPrincip
 async def patch(
     cron_id: str, body: CronPatch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """Change a cron: what is not sent stays."""
+    """Change a cron; fields that are not sent stay as they are."""
     return json_response(view(await service.patch(services, principal, parse_uuid(cron_id, "cron"), body)))
 
 
 @router.delete("/runs/crons/{cron_id}")
 async def delete(cron_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Delete a cron. Runs that it has started go on."""
+    """Delete a cron; runs that it started continue."""
     await service.delete(services, principal, parse_uuid(cron_id, "cron"))
     return Response(status_code=204)

@@ -44,7 +44,7 @@ class RunConfig(BaseModel):
 
 
 class SendTo(BaseModel):
-    """A node to start, and what with."""
+    """A node to start, and its input."""
 
     node: str
     input: Any = None
@@ -59,7 +59,7 @@ class Command(BaseModel):
 
 
 class RunCreate(BaseModel):
-    """A request for a run. Unknown keys are ignored, as the SDKs send some that mean nothing here."""
+    """A request for a run. Unknown keys are ignored, because the SDKs send some that have no meaning here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -106,7 +106,7 @@ CANCEL_MAX = 1000
 
 
 class Cancel(BaseModel):
-    """Which runs to cancel: some of a thread, or all of the caller's in a status."""
+    """Which runs to cancel: some runs of a thread, or all of the caller's runs with a status."""
 
     model_config = ConfigDict(
         json_schema_extra={

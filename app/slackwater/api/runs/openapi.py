@@ -21,13 +21,13 @@ from slackwater.runtime.queue.admission import RunForgotten
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from slackwater.web.openapi.pieces import GONE, PART, Answer, ErrorKind, Event, Json, Operation, Shape, header
 
-TAG = "Carry out what a graph says: in the background, while one waits, or reading along."
+TAG = "Executions of a graph: in the background, waited for, or streamed."
 
 _PATH = f"/threads/{THREAD}/runs/{RUN}"
 
 
 class Run(Shape):
-    """A run as it is now. One that was handed over is `pending` until another process goes on with it."""
+    """The current state of a run. A run that was handed over is `pending` until another process resumes it."""
 
     run_id: UUID
     thread_id: UUID
@@ -35,7 +35,7 @@ class Run(Shape):
     metadata: dict[str, Any]
     status: Literal["pending", "running", "success", "error", "timeout", "interrupted"]
     kwargs: dict[str, Any]
-    """What it was started with."""
+    """The arguments that the run was started with."""
     multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"]
     created_at: datetime
     updated_at: datetime
@@ -43,7 +43,7 @@ class Run(Shape):
 
 
 class RunPart(Run):
-    """Of a run, the keys that were asked for; all of them if there was no `select`."""
+    """The requested keys of a run; all of them without `select`."""
 
     model_config = PART
 
@@ -80,14 +80,14 @@ def _content_location(path: str) -> Json:
 
 
 def _location(path: str) -> Json:
-    return {"Location": header("Where to go on when the connection breaks.", example=path)}
+    return {"Location": header("Where to resume when the connection breaks.", example=path)}
 
 
 def _started(path: str) -> Answer:
     return Answer("The run.", Run, _ONE, headers=_content_location(path), gives=_GIVES)
 
 
-def _streamed(path: str, description: str = "Its events, until it ends.") -> Answer:
+def _streamed(path: str, description: str = "The run's events, until it ends.") -> Answer:
     return Answer(
         description,
         Event,
@@ -99,7 +99,7 @@ def _streamed(path: str, description: str = "Its events, until it ends.") -> Ans
 
 def _values(headers: Json) -> Answer:
     return Answer(
-        'Its last values, after as many newlines as waiting has taken; `{"__error__": {"error", "message"}}` if it has '
+        'Its last values, after newlines that keep the connection open; `{"__error__": {"error", "message"}}` if it has '
         "failed, and beside the values `__interrupt__` if it asks for something.",
         Any,
         {"messages": [{"type": "ai", "content": "It is slack water."}]},
@@ -125,7 +125,7 @@ _REFUSED: tuple[ErrorKind, ...] = (BadRequest, NotFound, RunForgotten, TooManyRu
 _REFUSED_ON_A_THREAD = (*_REFUSED, ThreadBusy)
 _LATE = StillRunning(f"{_PATH}/join")
 _ACTION = {
-    "description": "`interrupt`, or `rollback`, which also takes back what the run has written.",
+    "description": "`interrupt`, or `rollback`, which also undoes what the run wrote.",
     "example": "rollback",
 }
 _MODE = rf"({'|'.join(sorted(READABLE))})([|/][^\"\\\u0000-\u001f]*)?"
@@ -172,7 +172,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /runs/cancel": Operation(
         id="cancel_runs",
-        answers={204: Answer("They are being cancelled.")},
+        answers={204: Answer("The runs are being cancelled.")},
         errors=(NotFound,),
         bodies={
             "some of a thread": {"thread_id": THREAD, "run_ids": [RUN]},
@@ -182,10 +182,10 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/runs": Operation(
         id="list_runs",
-        answers={200: Answer("They, newest first.", list[RunPart], [_ONE])},
+        answers={200: Answer("The runs, newest first.", list[RunPart], [_ONE])},
         errors=(NotFound, PageTooLarge),
         parameters={
-            "status": {"description": "Only those in this status."},
+            "status": {"description": "Only runs with this status."},
             "select": {"schema": {"type": "array", "items": {"type": "string", "enum": list(RUN_FIELDS)}}},
         },
     ),
@@ -197,12 +197,12 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Operation(
         id="cancel_run",
-        answers={200: _values(_WHOLE), 202: Answer("It is being cancelled.")},
+        answers={200: _values(_WHOLE), 202: Answer("The run is being cancelled.")},
         errors=(NotFound, _LATE),
         parameters={
             "action": _ACTION,
             "wait": {
-                "description": "Whether to answer only when it has stopped: if it is `true`, `1` or `yes`.",
+                "description": "If `true`, `1` or `yes`, respond only when the run has stopped.",
                 "example": "true",
             },
         },
@@ -217,7 +217,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="join_run_stream",
         answers={
             200: Answer(
-                "Its events, until it ends; one named `error` if there is no such run.",
+                "The run's events, until it ends; an `error` event if there is no such run.",
                 Event,
                 _EVENTS,
                 media_type="text/event-stream",
@@ -229,7 +229,7 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         parameters={
             "stream_mode": {
-                "description": "One mode, or a JSON array of modes; all that the run publishes if it is missing.",
+                "description": "One mode, or a JSON array of modes; if missing, all modes that the run publishes.",
                 "schema": {
                     "type": "string",
                     "pattern": _MODES,
@@ -237,8 +237,8 @@ OPERATIONS: Mapping[str, Operation] = {
                 "example": "values",
             },
             "Last-Event-ID": {
-                "description": "The id of the last event that has arrived: what came after it is sent; all there is after "
-                "`-1`. Without it only what comes from now on.",
+                "description": "The id of the last event received; only later events are sent. All events are sent after "
+                "`-1`. Without it, only new events are sent.",
             },
         },
     ),

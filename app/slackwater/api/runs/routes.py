@@ -64,7 +64,7 @@ async def create_stateless_run(
     principal: CurrentPrincipal,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run in the background, on a thread of its own that nobody sees."""
+    """Start a run in the background, on a hidden thread of its own."""
     created = await service.create(services, principal, None, body, idempotency_key)
     return json_response(shown(created.row), headers={"content-location": created.content_location})
 
@@ -78,7 +78,7 @@ async def stream_run(
     bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run and read its events (SSE) until it ends."""
+    """Start a run and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, thread_id, body, idempotency_key)
     return await _stream(services, principal, created, bounds)
 
@@ -91,7 +91,7 @@ async def stream_stateless_run(
     bounds: CurrentBounds,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run without a thread and read its events (SSE) until it ends."""
+    """Start a run without a thread and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, None, body, idempotency_key)
     return await _stream(services, principal, created, bounds)
 
@@ -125,7 +125,7 @@ async def wait_for_stateless_run(
 
 @router.post("/runs/batch")
 async def create_batch(body: RunBatch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Start several runs in the background, each on a thread of its own that nobody sees: all of them, or none."""
+    """Start several runs in the background, each on a hidden thread of its own: all of them or none."""
     return json_response([shown(row) for row in await service.create_batch(services, principal, body)])
 
 
@@ -136,7 +136,7 @@ async def cancel_runs(
     principal: CurrentPrincipal,
     action: CancelAction = CancelAction.INTERRUPT,
 ) -> Response:
-    """Cancel several runs of a thread, or all of one's own in a status."""
+    """Cancel several runs of a thread, or all of the caller's runs with a status."""
     if body.thread_id is not None and body.run_ids is not None:
         await service.cancel(services, principal, body.thread_id, body.run_ids, action, service.BULK_REASON)
     else:
@@ -188,7 +188,7 @@ async def cancel_run(
     wait: str = "false",
     action: str = "interrupt",
 ) -> Response:
-    """Cancel a run: 202 at once, or, with `wait`, 200 and its last values when it has stopped."""
+    """Cancel a run: 202 at once or, with `wait`, 200 and its last values when it has stopped."""
     wish = CancelAction.ROLLBACK if action == CancelAction.ROLLBACK.value else CancelAction.INTERRUPT
     thread = await service.cancel(services, principal, thread_id, [run_id], wish)
     if wait.lower() not in _TRUE:
@@ -216,7 +216,7 @@ async def join_run(
     bounds: CurrentBounds,
     cancel_on_disconnect: str = "false",
 ) -> Response:
-    """Wait for a run's final values, from wherever it is being worked on."""
+    """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     row = await service.find(services, principal, thread, run)
     if row is None:

@@ -86,7 +86,7 @@ NoIndex = Annotated[Literal[False], BeforeValidator(_no_number)]
 
 
 class ItemPut(BaseModel):
-    """`ttl` in minutes: left out, the default of `langgraph.json`; null, for ever."""
+    """`ttl` is in minutes; if it is absent, the default from `langgraph.json` applies; null means forever."""
 
     namespace: Namespace
     key: Key
@@ -118,7 +118,7 @@ class ItemSearch(BaseModel):
 
 
 class NamespaceList(BaseModel):
-    """`*` stands for any one label."""
+    """`*` matches any one label."""
 
     prefix: Labels | None = None
     suffix: Labels | None = None

@@ -10,7 +10,7 @@ from slackwater.errors import BadRequest, PageTooLarge
 from slackwater.web.openapi.parameters import MOMENT
 from slackwater.web.openapi.pieces import GONE, Answer, Operation, Shape
 
-TAG = "What graphs and their callers remember across threads: values by namespace and key."
+TAG = "Values that graphs and their callers keep across threads, by namespace and key."
 
 
 class Item(Shape):
@@ -24,14 +24,14 @@ class Item(Shape):
 
 
 class ItemFound(Item):
-    """A value in the store, and how similar it is to what was looked for."""
+    """A value in the store, and its similarity to the query."""
 
     score: float | None
-    """null if nothing was compared."""
+    """null without a query."""
 
 
 class ItemsFound(Shape):
-    """The last written first or, with a `query` and an index, the most similar."""
+    """Most recently written first or, with a `query` and an index, most similar first."""
 
     items: list[ItemFound]
 
@@ -46,7 +46,7 @@ _KEY = {"namespace": ["users", "maria"], "key": "food"}
 _ONE = {**_KEY, "value": {"likes": "olives"}, "created_at": MOMENT, "updated_at": MOMENT}
 _REFRESH = {
     "refresh_ttl": {
-        "description": "Whether the time that the item has to live begins again; as `langgraph.json` says if missing."
+        "description": "Whether reading restarts the item's time to live; the default comes from `langgraph.json`."
     }
 }
 
@@ -63,13 +63,13 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(BadRequest,),
         parameters={
             "namespace": {
-                "description": "Its labels, joined by periods.",
+                "description": "The labels of the namespace, joined by periods.",
                 "required": True,
                 "schema": {"type": "string", "pattern": r"^[^.\u0000]+(\.[^.\u0000]+)*$"},
                 "example": "users.maria",
             },
             "key": {
-                "description": "Its key in the namespace.",
+                "description": "The key in the namespace.",
                 "required": True,
                 "schema": {"type": "string", "pattern": r"^[^\u0000]+$"},
                 "example": "food",
@@ -79,7 +79,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "DELETE /store/items": Operation(
         id="delete_item",
-        answers={204: Answer("It is not there, or not any more.")},
+        answers={204: Answer("The item does not exist, or no longer does.")},
         errors=(BadRequest,),
         bodies={"one": _KEY},
     ),

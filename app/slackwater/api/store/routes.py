@@ -14,7 +14,7 @@ router = APIRouter(prefix="/store", tags=["store"], route_class=JsonRoute)
 
 @router.put("/items", status_code=204)
 async def put(body: ItemPut, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Put an item into the store, over the one that is there."""
+    """Put an item into the store, replacing any existing one."""
     await service.put(services, principal, body)
     return Response(status_code=204)
 
@@ -34,18 +34,18 @@ async def get(
 
 @router.delete("/items", status_code=204)
 async def delete(body: ItemDelete, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Take an item out of the store, if it is there."""
+    """Delete an item from the store, if it exists."""
     await service.delete(services, principal, body)
     return Response(status_code=204)
 
 
 @router.post("/items/search")
 async def search(body: ItemSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """The items below a namespace that fit."""
+    """Search the items under a namespace."""
     return json_response({"items": await service.search(services, principal, body)})
 
 
 @router.post("/namespaces")
 async def namespaces(body: NamespaceList, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """The namespaces that there are."""
+    """List the namespaces."""
     return json_response({"namespaces": await service.namespaces(services, principal, body)})

@@ -8,24 +8,24 @@ from typing import Literal
 from slackwater.errors import NotFound
 from slackwater.web.openapi.pieces import Answer, Operation, Shape
 
-TAG = "Whether the process lives, is ready, and what it is."
+TAG = "Liveness, readiness, versions and metrics of the process."
 
 
 class Checked(Shape):
-    """What was looked at."""
+    """What was checked."""
 
     database: Literal["healthy", "unhealthy"] = "healthy"
 
 
 class Ok(Shape):
-    """That the server answers, and whether what it needs does."""
+    """Whether the server and its dependencies respond."""
 
     ok: bool
     services: Checked
 
 
 class Flags(Shape):
-    """What there is here."""
+    """The features of this server."""
 
     assistants: bool
     crons: bool
@@ -35,7 +35,7 @@ class Flags(Shape):
 
 
 class Host(Shape):
-    """Where it runs, in words that hosted servers have more to say in."""
+    """Where the server runs; hosted servers have more keys."""
 
     kind: str
     project_id: str | None
@@ -45,7 +45,7 @@ class Host(Shape):
 
 
 class Info(Shape):
-    """What is running here."""
+    """The server and its versions."""
 
     version: str
     langgraph_py_version: str
@@ -54,7 +54,7 @@ class Info(Shape):
 
 
 class Alive(Shape):
-    """That the process lives."""
+    """The process is alive."""
 
     status: Literal["alive"]
 
@@ -64,18 +64,18 @@ class Readiness(Shape):
 
     status: Literal["starting", "ready", "draining"]
     services: Checked | None = None
-    """What it waits for, if it is `starting` again: a database that takes writes."""
+    """What a process that is `starting` again waits for: a database that accepts writes."""
 
 
 _OK = {
-    200: Answer("It answers.", Ok, {"ok": True, "services": {"database": "healthy"}}),
+    200: Answer("The server responds.", Ok, {"ok": True, "services": {"database": "healthy"}}),
     503: Answer(
-        "With `check_db`: its database does not answer.",
+        "With `check_db`: the database does not respond.",
         Ok,
         {"ok": False, "services": {"database": "unhealthy"}},
     ),
 }
-_CHECK = {"check_db": {"description": "Whether to ask the database, too."}}
+_CHECK = {"check_db": {"description": "Whether to check the database, too."}}
 _TYPES = ("text/plain; version=0.0.4; charset=utf-8", "text/plain; version=1.0.0; charset=utf-8")
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -112,16 +112,16 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /health": Operation(
         id="health",
-        answers={200: Answer("It lives.", Alive, {"status": "alive"})},
+        answers={200: Answer("The process is alive.", Alive, {"status": "alive"})},
         public=True,
         stored=False,
     ),
     "GET /ready": Operation(
         id="ready",
         answers={
-            200: Answer("It is.", Readiness, {"status": "ready"}),
+            200: Answer("Requests may be sent here.", Readiness, {"status": "ready"}),
             503: Answer(
-                "Not yet, not any more, or its database takes no writes just now.",
+                "The process is starting or stopping, or its database accepts no writes at the moment.",
                 Readiness,
                 {"status": "draining"},
             ),
@@ -133,7 +133,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="metrics",
         answers={
             200: Answer(
-                "The figures, in the format that `Accept` asks for.",
+                "The metrics, in the format that `Accept` requests.",
                 str,
                 "# HELP slackwater_runs_total Runs that have ended.\n",
                 media_type="text/plain",

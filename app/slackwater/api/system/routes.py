@@ -25,7 +25,7 @@ router = APIRouter(tags=["system"])
 @router.get("/")
 @router.get("/ok")
 async def ok(services: CurrentServices, check_db: bool = False) -> Response:
-    """That the server answers; with `?check_db=1` also whether its database does (503 if not)."""
+    """Check that the server responds; with `?check_db=1`, also its database (503 if it does not)."""
     if not check_db:
         return json_response({"ok": True, "services": {}})
     healthy = await queries.answers(services.database)
@@ -37,7 +37,7 @@ async def ok(services: CurrentServices, check_db: bool = False) -> Response:
 
 @router.get("/info")
 async def info() -> Response:
-    """What is running here, in the words that the official clients and Studio look for."""
+    """Versions and features, with the keys that the official clients and Studio look for."""
     return json_response(
         {
             "version": __version__,
@@ -62,15 +62,15 @@ async def info() -> Response:
 
 @router.get("/health")
 async def health() -> Response:
-    """That the process lives, whatever its database does: for a platform that would restart it otherwise."""
+    """Liveness: check that the process is alive, whatever its database does, for platforms that restart it if not."""
     return json_response({"status": "alive"})
 
 
 @router.get("/ready")
 async def ready(services: CurrentServices) -> Response:
-    """200 while requests may be sent here, 503 before and after, and while the database takes no writes: for a load balancer.
+    """Readiness, for load balancers: 200 while requests may be sent here, 503 before and after and while the database accepts no writes.
 
-    Of the database it says what was learned last: no probe is a statement.
+    It reports the last known state of the database: a probe executes no statement.
     """
     phase = services.runtime.phase
     if phase is Phase.READY and services.database.trouble is not None:
@@ -82,7 +82,7 @@ async def ready(services: CurrentServices) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request, services: CurrentServices) -> Response:
-    """The figures of this process, as Prometheus reads them. On AWS Lambda they are in CloudWatch instead."""
+    """The metrics of this process in Prometheus format. On AWS Lambda they are in CloudWatch instead."""
     if services.settings.on_lambda:
         raise NotFound("On AWS Lambda, metrics are in CloudWatch.")
     text, media_type = await in_turn(partial(_exposition, request.headers.get("accept", "")))

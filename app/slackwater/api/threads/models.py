@@ -105,14 +105,14 @@ Minutes = Annotated[float, Field(strict=True, gt=0, le=MAX_MINUTES, allow_inf_na
 
 
 class Ttl(BaseModel):
-    """Minutes that a thread may live without anything happening on it, and what is done then."""
+    """How many minutes a thread may be inactive, and what happens then."""
 
     ttl: Minutes
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class StepCommand(BaseModel):
-    """LangGraph's `Command`, as far as a state update can follow it."""
+    """LangGraph's `Command`, as far as it applies to a state update."""
 
     update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
     resume: Any = None
@@ -120,7 +120,7 @@ class StepCommand(BaseModel):
 
 
 class StepUpdate(BaseModel):
-    """`values`, or what `command` says, as if node `as_node` had written it."""
+    """`values` or `command`, as if node `as_node` had written it."""
 
     values: dict[str, Any] | list[Any] | None = None
     command: StepCommand | None = None
@@ -128,7 +128,7 @@ class StepUpdate(BaseModel):
 
 
 class Superstep(BaseModel):
-    """What several nodes have written at the same time."""
+    """What several nodes wrote in the same superstep."""
 
     updates: Annotated[list[StepUpdate], Field(min_length=1, max_length=1000, fail_fast=True)]
 
@@ -142,14 +142,14 @@ class ThreadCreate(BaseModel):
 
 
 class ThreadPatch(BaseModel):
-    """`metadata` is merged over what is there; a key cannot be removed. A `ttl` of null: for ever."""
+    """`metadata` is merged into the existing metadata; keys cannot be removed. A `ttl` of null means forever."""
 
     metadata: Metadata = {}
     ttl: Minutes | Ttl | None = None
 
 
 class Prune(BaseModel):
-    """Delete threads, or all of them but their newest state."""
+    """Delete threads, or everything but their newest state."""
 
     thread_ids: Annotated[list[Annotated[str, Uuid]], MANY]
     strategy: Literal["delete", "keep_latest"] = "delete"
@@ -194,7 +194,7 @@ class StateAt(BaseModel):
 
 
 class StateUpdate(BaseModel):
-    """`values` as if node `as_node` had written them; None only steps over the node."""
+    """`values` as if node `as_node` had written them; None only skips the node."""
 
     values: dict[str, Any] | list[Any] | None = None
     as_node: str | None = None

@@ -25,20 +25,20 @@ from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.web.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
 from slackwater.web.openapi.pieces import GONE, PART, Answer, Event, Json, Operation, Shape, header, page
 
-TAG = "What runs have in common that follow each other: a state, and how it came about."
+TAG = "The state that successive runs share, and its history."
 
 
 class Interrupt(Shape):
-    """What a graph asks of people, until a run goes on with their answer."""
+    """A question of a graph to its user, until a run resumes with the answer."""
 
     id: str
     value: Any
     response_schema: Any = None
-    """What the answer has to look like, if the graph says so."""
+    """The schema of the answer, if the graph declares one."""
 
 
 class Thread(Shape):
-    """A thread as it is now."""
+    """The current state of a thread."""
 
     thread_id: UUID
     created_at: datetime
@@ -48,15 +48,15 @@ class Thread(Shape):
     status: Status
     config: dict[str, Any]
     values: Any
-    """Those of the newest state; null if there is none."""
+    """The values of the newest state; null if there is none."""
     interrupts: dict[str, list[Interrupt]]
-    """Those that wait for an answer, by the id of the task that asks."""
+    """The interrupts that wait for an answer, by the id of the task that asked."""
     error: Any
-    """What the last run has failed with; null if it has not."""
+    """The error of the last run; null if it did not fail."""
 
 
 class ThreadTtl(Shape):
-    """When a thread's time is over, and what is done then."""
+    """When a thread expires, and what happens then."""
 
     strategy: Literal["delete", "keep_latest"]
     ttl_minutes: float
@@ -68,19 +68,19 @@ def _no_default(schema: Json) -> None:
 
 
 class ThreadFound(Thread):
-    """A thread as it is now, with what was asked for besides."""
+    """The current state of a thread, with the additional fields requested."""
 
     ttl: ThreadTtl | None = Field(None, json_schema_extra=_no_default)
-    """With `include=ttl`; null: for ever."""
+    """With `include=ttl`; null means forever."""
 
 
 class ThreadPart(Thread):
-    """Of a thread, the keys that were asked for."""
+    """The requested keys of a thread."""
 
     model_config = PART
 
     extracted: dict[str, Any]
-    """What `extract` asks for, by its aliases."""
+    """The values that `extract` requests, by alias."""
 
 
 class CheckpointPlace(Shape):
@@ -102,7 +102,7 @@ class SubgraphPlace(Shape):
 
 
 class Task(Shape):
-    """A node that is to run, or runs, or has failed."""
+    """A node that will run, is running or has failed."""
 
     id: str
     name: str
@@ -111,7 +111,7 @@ class Task(Shape):
     interrupts: list[Interrupt]
     checkpoint: SubgraphPlace | None
     state: ThreadState | None
-    """That of the subgraph inside, with `subgraphs=true`."""
+    """The state of the subgraph inside, with `subgraphs=true`."""
     result: Any
 
 
@@ -120,7 +120,7 @@ class ThreadState(Shape):
 
     values: Any
     next: list[str]
-    """The nodes that are to run next."""
+    """The nodes that run next."""
     tasks: list[Task]
     metadata: dict[str, Any] | None
     created_at: datetime | None
@@ -132,7 +132,7 @@ class ThreadState(Shape):
 
 
 class StatePart(ThreadState):
-    """Of a state, the keys that were asked for; all of them if there was no `select`."""
+    """The requested keys of a state; all of them without `select`."""
 
     model_config = PART
 
@@ -142,7 +142,7 @@ class StateWritten(Shape):
 
     checkpoint: CheckpointPlace
     configurable: CheckpointPlace
-    """The same, by its older name."""
+    """The same, under its older name."""
     checkpoint_id: UUID
 
 
@@ -160,13 +160,13 @@ class Amount(Shape):
 
 
 class Channels(Amount):
-    """All of them, and each."""
+    """The total, and each kind."""
 
     by_channel: dict[str, Amount]
 
 
 class ThreadStorage(Shape):
-    """What a thread takes up in the database, before compression."""
+    """The size of a thread in the database, before compression."""
 
     thread_id: UUID
     total_bytes: int
@@ -224,9 +224,9 @@ _FIELD = {
     "|parent_checkpoint_id)$|^values\\..*",
 }
 _SELECT = {"select": {"schema": {"type": "array", "items": _FIELD, "default": []}}}
-_SUBGRAPHS = {"subgraphs": {"description": "Whether the states of subgraphs are shown in their tasks."}}
+_SUBGRAPHS = {"subgraphs": {"description": "Whether tasks include the states of their subgraphs."}}
 _MODES = {
-    "description": "Which events: those of runs (`run_modes`), their beginnings and ends (`lifecycle`), states that others "
+    "description": "Which events: those of runs (`run_modes`), their starts and ends (`lifecycle`), states that were "
     "than runs have written (`state_update`).",
     "schema": {"type": "array", "items": {"type": "string", "enum": list(MODES)}},
     "example": ["run_modes", "state_update"],
@@ -257,12 +257,12 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/count": Operation(
         id="count_threads",
-        answers={200: Answer("How many there are.", int, 42)},
+        answers={200: Answer("The number of matches.", int, 42)},
         bodies={"busy ones": {"status": "busy"}},
     ),
     "POST /threads/prune": Operation(
         id="prune_threads",
-        answers={200: Answer("How many threads it was.", Pruned, {"pruned_count": 1})},
+        answers={200: Answer("How many threads were pruned.", Pruned, {"pruned_count": 1})},
         errors=(ThreadHeld,),
         bodies={"all but the newest state": {"thread_ids": [THREAD], "strategy": "keep_latest"}},
     ),
@@ -272,7 +272,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(NotFound,),
         parameters={
             "include": {
-                "description": "What is to be shown besides: `ttl`. Several are separated by commas.",
+                "description": "Additional fields to return, separated by commas: `ttl`.",
                 "example": ["ttl"],
             }
         },
@@ -299,8 +299,8 @@ OPERATIONS: Mapping[str, Operation] = {
         answers={
             200: _SHOWN,
             204: Answer(
-                "It is done; with `Prefer: return=minimal`.",
-                headers={"Preference-Applied": header("What was asked for.", example="return=minimal")},
+                "Done, with `Prefer: return=minimal`.",
+                headers={"Preference-Applied": header("The requested fields.", example="return=minimal")},
             ),
         },
         errors=(NotFound,),
@@ -308,7 +308,7 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters={
             "prefer": {
                 "name": "Prefer",
-                "description": "`return=minimal` leaves the body out.",
+                "description": "`return=minimal` omits the body.",
                 "example": "return=minimal",
             }
         },
@@ -323,13 +323,13 @@ OPERATIONS: Mapping[str, Operation] = {
         id="stream_thread",
         answers={
             200: Answer(
-                "Events, until the thread is deleted or the client leaves.",
+                "Events, until the thread is deleted or the client disconnects.",
                 Event,
                 _EVENTS,
                 media_type="text/event-stream",
                 headers={
                     "Location": header(
-                        "Where to go on.", example=f"/threads/{THREAD}/stream?stream_modes=run_modes"
+                        "Where to resume.", example=f"/threads/{THREAD}/stream?stream_modes=run_modes"
                     )
                 },
             )
@@ -337,10 +337,10 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(NotFound,),
         parameters={
             "stream_modes": _MODES,
-            "stream_mode": {**_MODES, "description": "The same by the name that the SDKs send."},
+            "stream_mode": {**_MODES, "description": "The same, under the name that the SDKs send."},
             "Last-Event-ID": {
                 "schema": {"type": "string", "pattern": "^(-|[0-9]{1,18}(-([0-9]{1,9}|\\*))?)$"},
-                "description": "The id of the last event that has arrived: what came after it is sent; all there is "
+                "description": "The id of the last event received; only later events are sent. All events are sent "
                 "after `-`.",
             },
         },
@@ -382,7 +382,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(*_BROKEN, PageTooLarge),
         parameters={
             "before": {
-                "description": "The id of a checkpoint: only those before it.",
+                "description": "The id of a checkpoint: only states before it are returned.",
                 "schema": {"type": "string", "format": "uuid"},
                 "example": CHECKPOINT,
             },

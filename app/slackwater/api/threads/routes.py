@@ -35,14 +35,14 @@ Select = Annotated[list[StateField], Query()]
 
 @router.post("")
 async def create(body: ThreadCreate, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Make a thread, with a state if `supersteps` say one."""
+    """Create a thread, with a state if `supersteps` are given."""
     draft = state.draft if body.supersteps else None
     return json_response(view(await service.create(services, principal, body, draft)))
 
 
 @router.post("/search")
 async def search(body: ThreadSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """The threads that fit, one page of them."""
+    """Search threads; returns one page."""
     rows = await service.search(services, principal, body)
     page = [view(row) for row in rows[: body.limit]]
     return json_response(page, headers=pagination(body.limit, body.offset, len(rows)))
@@ -50,13 +50,13 @@ async def search(body: ThreadSearch, services: CurrentServices, principal: Curre
 
 @router.post("/count")
 async def count(body: ThreadFilter, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """How many threads fit."""
+    """Count the matching threads."""
     return json_response(await service.count(services, principal, body))
 
 
 @router.post("/prune")
 async def prune(body: Prune, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Delete threads, or their past: all of it, or nothing."""
+    """Delete threads or their history: all of it or nothing."""
     return json_response({"pruned_count": await service.prune(services, principal, body)})
 
 
@@ -77,7 +77,7 @@ async def get(
 
 @router.get("/{thread_id}/storage")
 async def storage(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """What a thread takes up in the database, in bytes."""
+    """The size of a thread in the database, in bytes."""
     return json_response(await service.storage(services, principal, parse_uuid(thread_id, "thread")))
 
 
@@ -89,7 +89,7 @@ async def patch(
     principal: CurrentPrincipal,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
-    """Merge metadata into a thread's, or change how long it lives."""
+    """Merge metadata into a thread, or change its time to live."""
     row = await service.patch(services, principal, parse_uuid(thread_id, "thread"), body)
     if "return=minimal" in prefer:
         return Response(status_code=204, headers={"Preference-Applied": "return=minimal"})
@@ -98,14 +98,14 @@ async def patch(
 
 @router.delete("/{thread_id}")
 async def delete(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Delete a thread and all that belongs to it, whatever runs on it."""
+    """Delete a thread and everything that belongs to it, stopping its runs."""
     await service.delete(services, principal, parse_uuid(thread_id, "thread"))
     return Response(status_code=204)
 
 
 @router.post("/{thread_id}/copy")
 async def copy(thread_id: str, services: CurrentServices, principal: CurrentPrincipal) -> Response:
-    """Make a thread with the metadata and the history of another one."""
+    """Create a thread with the metadata and history of another."""
     return json_response(view(await service.copy(services, principal, parse_uuid(thread_id, "thread"))))
 
 
@@ -121,7 +121,7 @@ async def stream(
 ) -> Response:
     """Read what happens on a thread (SSE), run after run: what follows `Last-Event-ID`, `-` being all.
 
-    Without it only what comes from now on.
+    Without it, only new events are sent.
     """
     thread = parse_uuid(thread_id, "thread")
     modes = streaming.parse_modes([*(stream_modes or ()), *(stream_mode or ())])
@@ -186,7 +186,7 @@ async def post_state_at(
 async def update_state(
     thread_id: str, body: StateUpdate, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """Write a state as if a node had done it."""
+    """Update a thread's state as if a node had written it."""
     return json_response(await state.update(services, principal, parse_uuid(thread_id, "thread"), body))
 
 
@@ -209,5 +209,5 @@ async def get_history(
 async def post_history(
     thread_id: str, body: HistorySearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """A thread's states, newest first, those that fit."""
+    """Search a thread's states, newest first."""
     return json_response(await state.history(services, principal, parse_uuid(thread_id, "thread"), body))

@@ -12,7 +12,7 @@ from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
 from slackwater.web.openapi.pieces import Answer, Operation
 from slackwater.web.openapi.rpc import RpcAnswer, RpcMessage
 
-TAG = "Assistants as agents: A2A over JSON-RPC, in its versions 1.0 and 0.3."
+TAG = "Assistants as agents: A2A 1.0 and 0.3 over JSON-RPC."
 
 _URL = f"https://example.com/a2a/{ASSISTANT}"
 _CARD = Answer(
@@ -44,9 +44,7 @@ id: 1-2
 """
 _SAID = {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "What is the tide?"}]}}
 _BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
-_ID = {
-    "assistant_id": {"description": "The id of the assistant, or of a graph.", "schema": {"type": "string"}}
-}
+_ID = {"assistant_id": {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}}
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /.well-known/agent-card.json": Operation(
@@ -55,7 +53,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(BadRequest, *_BROKEN),
         parameters={
             "assistant_id": {
-                "description": "The id of the assistant, or of a graph.",
+                "description": "The id of an assistant or of a graph.",
                 "required": True,
                 "schema": {"type": "string"},
             }
@@ -75,20 +73,18 @@ OPERATIONS: Mapping[str, Operation] = {
             "what became of it": rpc.request("GetTask", {"id": _TASK["id"]}),
         },
         answers={
-            200: Answer(
-                "The answer, or what is wrong.", RpcAnswer, rpc.result({"task": _TASK}), events=_EVENTS
-            ),
-            202: Answer("The message expects no answer."),
+            200: Answer("The response, or an error.", RpcAnswer, rpc.result({"task": _TASK}), events=_EVENTS),
+            202: Answer("The message expects no response."),
         },
         errors=(*_BROKEN, TooManyRuns),
         parameters={
             **_ID,
             HISTORY_SCOPE: {
-                "description": "Whether a task's history is that of the task, or of its whole context.",
+                "description": "Whether a task's history covers the task or its whole context.",
                 "schema": {"type": "string", "enum": ["context", "task"], "default": "context"},
             },
             "A2A-Version": {
-                "description": "The version of the protocol that the client speaks.",
+                "description": "The protocol version that the client uses.",
                 "example": "1.0",
             },
         },

@@ -52,7 +52,7 @@ SpokenVersion = Annotated[str | None, Header(alias="A2A-Version")]
 async def root_card(
     request: Request, services: CurrentServices, principal: CurrentPrincipal, assistant_id: str | None = None
 ) -> Response:
-    """The card of the agent that the query names: there are as many as assistants."""
+    """The card of the agent named in the query; there is one for each assistant."""
     if assistant_id is None:
         raise BadRequest("Which assistant's card? Add ?assistant_id=")
     return await card(request, assistant_id, services, principal)
@@ -81,7 +81,7 @@ async def message(
     last_event_id: LastEventId = None,
     version: SpokenVersion = None,
 ) -> Response:
-    """One JSON-RPC request. What is wrong with it is an error of JSON-RPC, with status 200."""
+    """One JSON-RPC request; errors are JSON-RPC errors with status 200."""
     if history_scope not in ("context", "task"):
         raise Invalid(f"{HISTORY_SCOPE}: must be context or task")
     agent = await service.agent(services, principal, assistant_id, whole_context=history_scope == "context")

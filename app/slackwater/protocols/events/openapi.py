@@ -11,11 +11,11 @@ from slackwater.errors import BadRequest, Invalid
 from slackwater.protocols.events.subscription import CHANNELS, CHANNELS_MAX, NAMESPACES_MAX
 from slackwater.web.openapi.pieces import PART, Answer, Error, Event, Operation, Shape
 
-TAG = "Threads as the newer clients see them: commands, and one stream of events that never ends."
+TAG = "Threads for newer clients: commands, and one endless stream of events."
 
 
 class ProtocolCommand(BaseModel):
-    """What is to be done on a thread."""
+    """A command for a thread."""
 
     id: int
     method: str
@@ -24,19 +24,19 @@ class ProtocolCommand(BaseModel):
 
 
 class Applied(Shape):
-    """How far the command has come."""
+    """How far the command has progressed."""
 
     applied_through_seq: int
 
 
 class ProtocolAnswer(Shape):
-    """What became of a command: its `result`, or an `error` and a `message`."""
+    """The outcome of a command: its `result`, or an `error` and a `message`."""
 
     model_config = PART
 
     type: Literal["success", "error"]
     id: Any
-    """The command's, also where it is no integer."""
+    """The id of the command, even if it is not an integer."""
     result: Any
     meta: Applied
     error: str
@@ -81,7 +81,7 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         answers={
             200: Answer(
-                "What became of it.",
+                "The result of the command.",
                 ProtocolAnswer,
                 {
                     "type": "success",
@@ -91,7 +91,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             ),
             400: Answer(
-                "The body is no command; a `detail` if it is no JSON.",
+                "The body is not a command; a `detail` if it is not JSON.",
                 ProtocolAnswer | Error,
                 {
                     "type": "error",
@@ -107,7 +107,9 @@ OPERATIONS: Mapping[str, Operation] = {
         body=Subscription,
         bodies={"what a chat shows": {"channels": ["values", "messages", "lifecycle", "input"], "since": 17}},
         answers={
-            200: Answer("Events, until the client leaves.", Event, _EVENTS, media_type="text/event-stream")
+            200: Answer(
+                "Events, until the client disconnects.", Event, _EVENTS, media_type="text/event-stream"
+            )
         },
         errors=(BadRequest, Invalid),
     ),

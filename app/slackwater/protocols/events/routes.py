@@ -38,7 +38,7 @@ async def command(
     principal: CurrentPrincipal,
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
 ) -> Response:
-    """Carry out a command: `{"id", "method", "params"}`. What is wrong with it is said with status 200, too."""
+    """Execute a command: `{"id", "method", "params"}`. Errors of the command also have status 200."""
     thread = parse_uuid(thread_id, "thread")
     body = await _json(request)
     if (refusal := service.malformed(body)) is not None:
@@ -55,7 +55,7 @@ async def events(
     principal: CurrentPrincipal,
     bounds: CurrentBounds,
 ) -> Response:
-    """What happens on a thread (SSE), from the beginning or after the event numbered `since`, without an end."""
+    """Stream the events of a thread (SSE), from the beginning or after event number `since`, without end."""
     thread = parse_uuid(thread_id, "thread")
     body = await _json(request)
     channels = body.get("channels") if isinstance(body, dict) else None

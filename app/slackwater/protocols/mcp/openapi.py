@@ -33,17 +33,19 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
         },
         answers={
-            200: Answer("The answer, or what is wrong.", RpcAnswer, _RESULT, events=_EVENTS),
-            202: Answer("The message expects no answer."),
+            200: Answer("The response, or an error.", RpcAnswer, _RESULT, events=_EVENTS),
+            202: Answer("The message expects no response."),
             400: Answer(
-                "The body is no message.", RpcAnswer, rpc.failure(INVALID_REQUEST, "method: must be a string")
+                "The body is not a valid message.",
+                RpcAnswer,
+                rpc.failure(INVALID_REQUEST, "method: must be a string"),
             ),
         },
         errors=(TooManyRuns,),
         parameters={
             "Idempotency-Key": {"schema": {"type": "string"}},
             "MCP-Protocol-Version": {
-                "description": "The version of the protocol that was agreed on.",
+                "description": "The negotiated protocol version.",
                 "example": "2025-11-25",
             },
         },
@@ -51,9 +53,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /mcp": Operation(
         id="mcp_resume",
         answers={
-            200: Answer("The answer.", RpcAnswer, _RESULT, events=_EVENTS),
+            200: Answer("The response.", RpcAnswer, _RESULT, events=_EVENTS),
             405: Answer(
-                "Without `Last-Event-ID`: there is no other stream.",
+                "`Last-Event-ID` is missing: there is no other stream.",
                 Error,
                 {"detail": "Method Not Allowed"},
                 headers={"Allow": header("What there is.", example="POST")},
@@ -62,7 +64,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(BadRequest, NotFound),
         parameters={
             "Last-Event-ID": {
-                "description": "The id of the event that has arrived: the answer is sent.",
+                "description": "The id of the last event received; the response follows it.",
                 "example": "0199b6d2-6c1e-7d4a-9c57-0a4f6f5b9d10:0199b6d2-7a90-7b3e-8f21-5c2d8e6f7a01:MQ==",
             }
         },

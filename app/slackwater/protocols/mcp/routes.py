@@ -55,9 +55,9 @@ async def message(
     idempotency_key: IdempotencyKey = None,
     protocol_version: ProtocolVersion = None,
 ) -> Response:
-    """One JSON-RPC message: `initialize`, `ping`, `tools/list`, `tools/call`; 202 for what expects no answer.
+    """One JSON-RPC message: `initialize`, `ping`, `tools/list` or `tools/call`; 202 if it expects no response.
 
-    What is no such message is 400 with a JSON-RPC error.
+    Anything else is answered with 400 and a JSON-RPC error.
     """
     accept = request.headers.get("accept", "*/*")
     if not any(kind in accept for kind in ("application/json", _SSE, "*/*")):
@@ -91,7 +91,7 @@ async def resume(
     bounds: CurrentBounds,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """The rest of an answer that was cut off, for a client that sends the `Last-Event-ID` of it. There is no other stream: 405."""
+    """Resume an interrupted response from its `Last-Event-ID`. There is no other stream: 405."""
     if last_event_id is None:
         return json_response({"detail": "Method Not Allowed"}, 405, {"Allow": "POST"})
     called, call_id = _parse(last_event_id)

@@ -42,9 +42,9 @@ _METHODS = ("get", "put", "post", "delete", "patch")
 _FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
 _TOO_LARGE = AnswerTooLarge(7_340_032, 6_225_920)
 _HEADERS = {
-    "Retry-After": "Seconds after which to try again.",
-    "Connection": "This connection ends with the answer.",
-    "Location": "Where to go on.",
+    "Retry-After": "How many seconds to wait before trying again.",
+    "Connection": "The connection closes after this response.",
+    "Location": "Where to resume.",
 }
 _BODY = 0
 """In place of a status: the request's."""
@@ -101,8 +101,8 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
                     "type": "apiKey",
                     "in": "header",
                     "name": "x-api-key",
-                    "description": "As `slackwater keys new` prints it. A server without keys serves its own machine "
-                    "only, and asks for none.",
+                    "description": "The secret printed by `slackwater keys new`. A server without keys serves only its own "
+                    "machine, and requires none.",
                 }
             },
         },

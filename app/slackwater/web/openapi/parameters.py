@@ -29,11 +29,11 @@ PARAMETERS: Mapping[str, Json] = {
     "assistant_id": _id("the assistant", ASSISTANT),
     "cron_id": _id("the cron", CRON),
     "checkpoint_id": _id("the checkpoint", CHECKPOINT),
-    "limit": {"description": "How many at most."},
-    "offset": {"description": "How many to leave out."},
-    "select": {"description": "Only these keys; all of them if there are none."},
+    "limit": {"description": "The maximum number of results."},
+    "offset": {"description": "How many results to skip."},
+    "select": {"description": "The keys to return; all of them if empty."},
     "Idempotency-Key": {
-        "description": "Names this request, for 24 hours: when it comes again, the run of the first one is the answer.",
+        "description": "Identifies this request for 24 hours: if it is repeated, the run of the first request is returned.",
         "schema": {
             "type": "string",
             "minLength": 1,
@@ -43,11 +43,11 @@ PARAMETERS: Mapping[str, Json] = {
         "example": "8f1d6a52-order-4711",
     },
     "Last-Event-ID": {
-        "description": "The id of the last event that has arrived: what came after it is sent.",
+        "description": "The id of the last event received; only later events are sent.",
         "example": "1-17",
     },
     "cancel_on_disconnect": {
-        "description": "Whether the run is cancelled when this client leaves: if it is `true`, `1` or `yes`.",
+        "description": "If `true`, `1` or `yes`, the run is cancelled when this client disconnects.",
         "example": "true",
     },
 }

@@ -34,25 +34,25 @@ class Shape(BaseModel):
 
 
 class Event(Shape):
-    """A server-sent event: its fields."""
+    """The fields of a server-sent event."""
 
     event: str
-    """What kind of event it is; missing where only the `id` is told, from which to go on."""
+    """The kind of event; absent if only the `id` to resume from is sent."""
     data: str
     """One line of JSON."""
     id: str
-    """What to send as `Last-Event-ID` to go on after it."""
+    """What to send as `Last-Event-ID` to resume after this event."""
     retry: int
-    """Milliseconds after which to come back, when the connection has ended."""
+    """How many milliseconds to wait before reconnecting."""
 
     model_config = PART
 
 
 class Error(Shape):
-    """Every error."""
+    """The body of every error."""
 
     detail: str
-    """What is wrong, in a sentence that says what to do."""
+    """What is wrong and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,12 @@ def header(
 
 PAGES: Mapping[str, Json] = {
     "X-Pagination-Total": header(
-        "How many there are at least: with the next page's first, if there is a next page.",
+        "A lower bound of the number of matches: it counts the first one of the next page, if there is a next page.",
         {"type": "integer", "minimum": 0},
         example=11,
     ),
     "X-Pagination-Next": header(
-        "The `offset` of the next page; missing on the last one.",
+        "The `offset` of the next page; absent on the last page.",
         {"type": "integer", "minimum": 1},
         required=False,
         example=10,
@@ -116,13 +116,13 @@ PAGES: Mapping[str, Json] = {
 }
 """The headers of an answer that is one page of many."""
 
-GONE = Answer("It is done.")
+GONE = Answer("Done.")
 """204"""
 
 
 def page(shape: Any, example: Any) -> Answer:
     """A list of which only a part is sent."""
-    return Answer("One page of them.", list[shape], [example], headers=PAGES)
+    return Answer("One page of results.", list[shape], [example], headers=PAGES)
 
 
 def sentence(error: ErrorKind) -> str:

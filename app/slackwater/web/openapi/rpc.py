@@ -10,7 +10,7 @@ from slackwater.web.openapi.pieces import PART, Json, Shape
 
 
 class RpcMessage(BaseModel):
-    """A request; without an `id` it expects no answer."""
+    """A request; without an `id` it expects no response."""
 
     jsonrpc: Literal["2.0"]
     id: str | int | float | None = None
@@ -27,7 +27,7 @@ class RpcError(Shape):
 
 
 class RpcAnswer(Shape):
-    """The answer to a request: its `result`, or an `error`."""
+    """The response to a request: its `result`, or an `error`."""
 
     model_config = PART
 
