@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from tests.support.server import SHORT, ServerProcess, clean_environment, free_port
+
+PROGRAMS = Path(sys.executable).parent
 NAMES = ("app", "bench", "handler", "scripts", "tests")
 WITHOUT_INIT = "scripts"
 
@@ -90,3 +101,70 @@ def own(project: Path, slackwater: Path) -> list[dict[str, str]]:
     """What `imported` has to be: everything is the project's, but for `slackwater`, which is in the folder of that name."""
     files = {name: str(project / name / "tools.py") for name in NAMES}
     return [{**files, "slackwater": str(slackwater / "slackwater" / "__init__.py")}] * 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project, and somebody's folder beside it that has packages of the same names, too."""
+
+    folder: Path
+    database_uri: str
+    project: Path = field(init=False)
+    elsewhere: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "project", project(self.folder / "project"))
+        object.__setattr__(self, "elsewhere", packages(self.folder / "elsewhere"))
+
+    async def served(
+        self, words: str, folder: Path, *, programs: Path = PROGRAMS, sources: bool = True
+    ) -> list[dict[str, str]]:
+        """What is `imported` where the command `words`, of `programs`, serves the project, started in `folder`.
+
+        Without `sources` the command has only what is installed for it.
+        """
+        async with (
+            self._server(words, folder, programs, sources) as server,
+            httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+        ):
+
+            async def ask(method: str, path: str, body: object) -> Any:
+                answer = await client.request(method, path, json=body)
+                assert answer.status_code == 200, f"{answer.text}\n{server.tail()}"
+                return answer.json()
+
+            return await imported(ask)
+
+    @asynccontextmanager
+    async def _server(
+        self, words: str, folder: Path, programs: Path, sources: bool
+    ) -> AsyncIterator[ServerProcess]:
+        port = free_port()
+        program, *arguments = shlex.split(words.format(port=port))
+        command = [str(programs / program), *arguments]
+        server = self._launch(command, folder, sources, f"http://127.0.0.1:{port}")
+        try:
+            await server.until_ready()
+            yield server
+            server.sigterm()
+            await server.wait()
+        finally:
+            server.process.kill()
+            server.process.wait()
+
+    def _launch(self, command: list[str], folder: Path, sources: bool, url: str) -> ServerProcess:
+        environment = {
+            **clean_environment(),
+            **SHORT,
+            "SLACKWATER_DATABASE_URI": self.database_uri,
+            "SLACKWATER_PROJECT": str(self.project),
+        }
+        # The project is on the path, and behind somebody else.
+        path = [environment["PYTHONPATH"]] if sources else []
+        environment["PYTHONPATH"] = os.pathsep.join([*path, str(self.elsewhere), str(self.project)])
+        out, err = self.folder / "out", self.folder / "err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
+        return ServerProcess("server", process, out, err, url)
