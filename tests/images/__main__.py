@@ -8,6 +8,7 @@ is 0 with a reason, and 1 with CI=true.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -32,8 +33,12 @@ from slackwater.identity.keys import new_key
 from slackwater.postgres.embedded import EmbeddedPostgres
 from tests.images import build, container
 from tests.images.bridge import bridge
+from tests.support import namesakes
 
 EVENTS = build.ROOT / "events"
+NAMESAKES = Path("/namesakes")
+"""Where a second project is put into both images."""
+
 SANDBOX = "993:990"
 """Whom Lambda runs a function as; it is not root there either."""
 
@@ -67,6 +72,11 @@ class Images:
 
     def check(self) -> None:
         self.says_how_it_is_run()
+        # Before a run waits that this project has no graph for.
+        with self.function.mounted() as root:
+            self.any_packages_in_lambda(root)
+        with self.server.mounted() as root:
+            self.any_packages(root)
         with self.function.mounted() as root:
             self.lambda_image(root)
         with self.server.mounted() as root:
@@ -88,6 +98,39 @@ class Images:
             == ["python3", "-m", "awslambdaric", "slackwater_lambda.main.lambda_handler"],
             "the Lambda image starts the runtime client",
         )
+
+    def any_packages_in_lambda(self, root: Path) -> None:
+        """The function serves a project whose packages are called as folders of this repository are."""
+        namesakes.project(root / NAMESAKES.name)
+        settings = {**self.settings, "SLACKWATER_PROJECT": str(NAMESAKES)}
+        with emulated(self.function, root, self.logs / "packages-lambda.log", settings) as function:
+            function.invoke(event("migrate"))
+
+            async def ask(method: str, path: str, content: Any) -> Any:
+                return body(function.invoke(request(method, path, content)))
+
+            found = asyncio.run(namesakes.imported(ask))
+        wanted = namesakes.own(NAMESAKES, Path("/var/task"))
+        claim(found == wanted, "the Lambda image serves a project with packages of any names", found)
+
+    def any_packages(self, root: Path) -> None:
+        """So does the container."""
+        namesakes.project(root / NAMESAKES.name)
+        port = free_port()
+        settings = {**self.settings, "SLACKWATER_PROJECT": str(NAMESAKES), "SLACKWATER_PORT": str(port)}
+        with container.run(self.server, root, self.logs / "packages.log", settings) as process:
+            process.until("slackwater.ready url=")
+
+            async def ask(method: str, path: str, content: Any) -> Any:
+                url = f"http://127.0.0.1:{port}{path}"
+                async with httpx.AsyncClient(headers=HEADERS, timeout=30, trust_env=False) as client:
+                    return (await client.request(method, url, json=content)).json()
+
+            found = asyncio.run(namesakes.imported(ask))
+            process.stop()
+            process.wait(30)
+        wanted = namesakes.own(NAMESAKES, Path("/slackwater"))
+        claim(found == wanted, "the container image serves a project with packages of any names", found)
 
     def lambda_image(self, root: Path) -> None:
         """The function in the emulator: `/ok`, and a run that SIGTERM drains."""

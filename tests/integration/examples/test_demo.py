@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import namesakes
 from support.server import ROOT
 
 pytestmark = pytest.mark.drill
@@ -17,12 +18,24 @@ pytestmark = pytest.mark.drill
 BOUND_SECONDS = 150
 TEXT = "The tide turns every six hours, and the harbour knows it. " * 3
 
+DEMO = f"""
+import runpy, sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+import bootstrap
+bootstrap.environment = lambda folder: Path(sys.executable)
+runpy.run_path({str(ROOT / "examples" / "demo.py")!r}, run_name="__main__")
+"""
+"""`python3 examples/demo.py` with this environment in place of one that it would make, which takes a minute."""
 
-def demo(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+
+def demo(*arguments: str, folder: Path | None = None, **settings: str) -> subprocess.Popen[str]:
+    """The demo, started in `folder`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLACKWATER_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "handover", *arguments],
-        env={**environment, "PYTHONPATH": str(ROOT / "examples"), "LANGSMITH_TRACING": "false", **settings},
+        [sys.executable, "-c", DEMO, *arguments],
+        cwd=folder,
+        env={**environment, "LANGSMITH_TRACING": "false", **settings},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -31,14 +44,21 @@ def demo(*arguments: str, **settings: str) -> subprocess.Popen[str]:
 
 
 def test_the_demo_shows_a_run_that_goes_on_in_another_process(tmp_path: Path) -> None:
+    # GIVEN some texts, in a folder that has packages and modules of the names that the demo imports
+    caller = namesakes.packages(tmp_path / "caller")
+    for name in ("digest", "handover", "slackwater"):
+        (caller / f"{name}.py").write_text("raise ImportError('not of the demo')\n")
+    (caller / "texts").mkdir()
     for number in range(3):
-        (tmp_path / f"{number}.txt").write_text(
+        (caller / "texts" / f"{number}.txt").write_text(
             f"Text {number}. {TEXT} Nobody can leave in the middle of it."
         )
 
-    process = demo("--input", str(tmp_path))
+    # WHEN the demo is started there
+    process = demo("--input", "texts", folder=caller)
     out, err = process.communicate(timeout=BOUND_SECONDS)
 
+    # THEN it is the demo
     assert process.returncode == 0, out + err
     assert "SIGTERM to A, in the middle of superstep 3" in out
     assert re.search(r"The client's stream goes on: event 2-1 follows event 1-\d+", out)
