@@ -417,7 +417,7 @@ def test_langgraph_is_not_imported_before_graphs_are_loaded() -> None:
         ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
         ("import sys; sys.exit('no key')", "cannot be imported: SystemExit: no key"),
         ("def (", "line 1)"),
-        ("x = 1", "the module has nothing called 'graph'."),
+        ("x = 1", "the module has no 'graph'."),
         ("graph = {'a': 1}", "it is a dict, not a graph or a function that returns one."),
         ("graph = None", "it is None, not a graph or a function that returns one."),
         ("def graph(a, b): pass", "its factory takes (a, b); it may take at most one RunnableConfig and one parameter annotated with"

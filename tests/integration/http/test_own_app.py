@@ -291,7 +291,7 @@ app = Starlette(lifespan=lifespan)
             "import nothing_of_the_kind",
             "cannot be imported: ModuleNotFoundError: No module named 'nothing_of_the_kind'",
         ),
-        ("application = 1", "the module has nothing called 'app'"),
+        ("application = 1", "the module has no 'app'"),
         ("app = 1", "int is neither a Starlette nor a FastAPI application"),
         (
             APP.replace('told.append("opened")', 'raise OSError("no disk")'),
