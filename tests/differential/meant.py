@@ -209,7 +209,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
         ),
     ),
     Deliberate(
-        "threads always carry `interrupts` and `error`",
+        "threads always have `interrupts` and `error`",
         (
             At("*interrupts", ABSENT),
             At("*error", ABSENT, None),
@@ -247,7 +247,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
         ),
     ),
     Deliberate("a search without `namespace_prefix`", (At("store.search / *: status", 500, 200),)),
-    Deliberate("`end_time` has to be a time", (At("crons.refusals / * POST /runs/crons: status", 200, 422),)),
+    Deliberate("`end_time` must be a time", (At("crons.refusals / * POST /runs/crons: status", 200, 422),)),
     # Other agents
     Deliberate(
         "MCP: a result's text is JSON",
