@@ -130,7 +130,7 @@ async def story(fleet: Fleet, process: Process, other: Process, helm: Helm, thre
     second = (await process.admit("line", **on)).row["run_id"]
     with suppress(ThreadBusy):
         await process.admit("line", strategy="reject", **on)
-    for status in (None, "pending", "running"):
+    for status in (None, "pending", "running", "success", "error", "timeout", "interrupted"):
         await runs.list_(database, OWNER, thread_id, status=status, limit=10, offset=0)
     await runs.get(database, OWNER, thread_id, second)
     await process.cancel(thread_id, second)

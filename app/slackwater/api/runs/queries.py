@@ -51,8 +51,10 @@ async def any_of(database: Database, owner: str, thread_id: UUID, run_ids: list[
 _LIST = f"""
 select {_COLUMNS} from slackwater.runs
 where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
-  and (%(status)s::text is null or {_SHOWN} = %(status)s)
 order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
+
+# An index has those that did not succeed, whose own status is the one that they are shown with.
+_LIST_ENDED = _LIST.replace("order by", f"and status = %(status)s and {_SHOWN} = %(status)s\norder by")
 
 # Of those that are shown so there are few, however many runs the thread has had.
 _LIST_OPEN = f"""
@@ -75,7 +77,8 @@ async def list_(
     params = {"owner": owner, "thread_id": thread_id, "status": status, "limit": limit, "offset": offset}
     if not await database.fetch(_THREAD, params):
         return None
-    return await database.fetch_page(_LIST_OPEN if status in ("pending", "running") else _LIST, params, limit)
+    statement = _LIST if status is None else _LIST_OPEN if status in ("pending", "running") else _LIST_ENDED
+    return await database.fetch_page(statement, params, limit)
 
 
 _ACTIVE = """
