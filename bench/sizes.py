@@ -1,7 +1,7 @@
 """Whether anything grows with the tables: the same operations on databases with few and with many rows.
 
-One real run is made on a thread, and its rows are multiplied: other threads with a run, an event and a checkpoint each,
-or other runs of that thread with their events and checkpoints. Then claim, admission and end are called as they are, and
+A few real runs are made on a thread, and rows of theirs are multiplied: other threads with a run, an event and a checkpoint
+each, or other runs of that thread with their events and checkpoints. Then claim, admission and end are called as they are, and
 the API is asked over HTTP, each on one database after the other.
 """
 
@@ -31,9 +31,11 @@ SECONDS, MOST = 2.0, 10
 OPERATIONS = 60
 THREADS = (10, 10_000, 1_000_000)
 RUNS = 5000
+PAGE = 10
+"""What is listed and searched at a time. The thread has had as many runs in each database: all answer with a whole page."""
 CHUNK = 50_000
 THREAD = "00000000-0000-0000-0000-000000000000"
-"""With a real run; on it everything is done that is not done on a new one."""
+"""With real runs; on it everything is done that is not done on a new one."""
 RUN = {"assistant_id": "one", "input": {"lines": ["slack water"]}, "if_not_exists": "create"}
 """With a state of few bytes: it is the number of rows that grows."""
 
@@ -54,7 +56,7 @@ _OTHER_THREADS = (
     ),
     (
         "slackwater.runs",
-        f"where thread_id = '{THREAD}'",
+        f"where thread_id = '{THREAD}' order by seq limit 1",
         f"'thread_id', {_THREAD_ID}, 'run_id', {_RUN_ID}",
     ),
     (
@@ -108,9 +110,12 @@ class Call:
 
 
 CALLS = (
-    Call("list runs of the thread", f"/threads/{THREAD}/runs?limit=10"),
-    Call("search threads", "/threads/search", {"limit": 10}),
-    Call("search threads that wait for an answer", "/threads/search", {"limit": 10, "status": "interrupted"}),
+    Call("list runs of the thread", f"/threads/{THREAD}/runs?limit={PAGE}"),
+    Call("list runs of the thread that failed", f"/threads/{THREAD}/runs?limit={PAGE}&status=error"),
+    Call("search threads", "/threads/search", {"limit": PAGE}),
+    Call(
+        "search threads that wait for an answer", "/threads/search", {"limit": PAGE, "status": "interrupted"}
+    ),
     Call("wait, one node, on the thread", f"/threads/{THREAD}/runs/wait", RUN),
     Call("stream, one node, on the thread", f"/threads/{THREAD}/runs/stream", RUN),
     Call("stream, one node, on a new thread", "/threads/{thread}/runs/stream", RUN),
@@ -131,11 +136,11 @@ def run(lab: Lab) -> Finding:
 
 
 def _original(lab: Lab) -> str:
-    """A database with one run."""
+    """A database with a thread that has had a few runs."""
     uri = lab.database()
     with lab.serve(uri) as server, Companion("bench.client") as client:
         path = f"/threads/{THREAD}/runs/wait"
-        client.ask("background", url=server.url, path=path, body=RUN, requests=1, clients=1)
+        client.ask("background", url=server.url, path=path, body=RUN, requests=PAGE, clients=1)
         server.terminate()
     return uri
 
