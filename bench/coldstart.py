@@ -33,8 +33,8 @@ asyncio.run(connect())
 
 IMPORTS = """
 import gc
-gc.disable()  # as `slackwater_lambda.main` does it
-import slackwater.main, slackwater_lambda.environment, slackwater_lambda.events, slackwater_lambda.extension, slackwater_lambda.http, slackwater_lambda.snapshot
+gc.disable()  # as `main` of the package for AWS Lambda does it
+import {server}.main, {handler}.environment, {handler}.events, {handler}.extension, {handler}.http, {handler}.snapshot
 """
 
 LANGGRAPH = "import langgraph.graph, langgraph.checkpoint.postgres.aio, langgraph.store.postgres.aio"
@@ -44,6 +44,7 @@ LANGGRAPH = "import langgraph.graph, langgraph.checkpoint.postgres.aio, langgrap
 class Case:
     name: str
     code: str
+    """With `{server}` and `{handler}` for the names of a tree's packages."""
     over: str | None = None
     """The case that it is compared with."""
     has_goal: bool = False
@@ -53,9 +54,7 @@ CASES = (
     Case("bare imports", BARE),
     Case("all imports of an initialisation", IMPORTS, "bare imports", has_goal=True),
     Case("bare imports, and a pool", BARE + CONNECT),
-    Case(
-        "the whole initialisation", "import slackwater_lambda.main", "bare imports, and a pool", has_goal=True
-    ),
+    Case("the whole initialisation", "import {handler}.main", "bare imports, and a pool", has_goal=True),
     Case("bare imports, and LangGraph", BARE + LANGGRAPH, "bare imports"),
 )
 
@@ -130,6 +129,7 @@ def run(lab: Lab) -> list[Finding]:
 def _environment(lab: Lab, tree: Tree) -> dict[str, str]:
     environment = {
         **clean_environment(),
+        **tree.environment,
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
         "SLACKWATER_LAMBDA_EXTENSION": "false",  # there is nobody to register with
         "SLACKWATER_DATABASE_URI": lab.database(tree),
@@ -141,8 +141,10 @@ def _environment(lab: Lab, tree: Tree) -> dict[str, str]:
 
 
 def _measure(case: Case, tree: Tree, environment: Mapping[str, str]) -> dict[str, float]:
+    server, handler = tree.packages
+    code = case.code.format(server=server, handler=handler)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(code=case.code)],
+        [sys.executable, "-c", PROGRAM.format(code=code)],
         cwd=tree.root,
         env=dict(environment),
         capture_output=True,

@@ -42,9 +42,24 @@ class Tree:
     name: str
     root: Path
 
+    @property
+    def packages(self) -> tuple[str, str]:
+        """What its server's package is called, and the one for AWS Lambda. A tree of before they had these names has others."""
+        return ("slackwater", "slackwater_lambda") if self._has_roots else ("app", "handler")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its modules are found first, whichever tree the interpreter has installed, or ours is told of."""
+        roots = (self.root / "app", self.root / "handler") if self._has_roots else (self.root,)
+        return {"PYTHONPATH": os.pathsep.join(map(str, roots))}
+
+    @property
+    def _has_roots(self) -> bool:
+        return (self.root / "app" / "slackwater").is_dir()
+
     def command(self, *arguments: str) -> list[str]:
-        """Its command line; needs `root` as the working directory, from where the modules come."""
-        return [sys.executable, "-m", "slackwater", *arguments]
+        """Its command line; needs its `environment`, and `root` as the working directory."""
+        return [sys.executable, "-m", "slackwater" if self._has_roots else "app.cli", *arguments]
 
     @property
     def version(self) -> str:
@@ -176,7 +191,7 @@ class Lab:
             subprocess.run(
                 tree.command("migrate"),
                 cwd=tree.root,
-                env=clean_environment() | {"SLACKWATER_DATABASE_URI": uri},
+                env=clean_environment() | tree.environment | {"SLACKWATER_DATABASE_URI": uri},
                 stdout=subprocess.DEVNULL,
                 check=True,
                 timeout=MIGRATE_SECONDS,
@@ -223,6 +238,7 @@ class Lab:
                 command or tree.command("serve"),
                 cwd=tree.root,
                 env=clean_environment()
+                | tree.environment
                 | {
                     "SLACKWATER_PROJECT": str(PROJECT),
                     "SLACKWATER_PORT": "0",
