@@ -75,7 +75,7 @@ class Answer:
             else:
                 problem = error
                 # Also of an answer that is complete: the app sends its 500 before it raises.
-                log.error("a request has failed", exc_info=error, extra={"event": "request.failed"})
+                log.error("a request failed", exc_info=error, extra={"event": "request.failed"})
         if not self._complete.is_set():
             await self._make_up(problem or StreamCut())
         await self._confirm()
@@ -160,7 +160,7 @@ class Answer:
             self._writer.close()
         else:
             log.error(
-                "the answer was not taken",
+                "the response was not accepted",
                 extra={"event": "runtime_api.refused", "answer": line.decode(errors="replace").strip()},
             )
             self._writer.transport.abort()

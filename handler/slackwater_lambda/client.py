@@ -54,7 +54,7 @@ class Client:
             result = json.dumps(self._handler(event, context)).encode()
         except Exception as error:
             if not isinstance(error, SlackwaterError):  # which has been logged
-                log.exception("the invocation has failed", extra={"event": "invocation.failed"})
+                log.exception("the invocation failed", extra={"event": "invocation.failed"})
             self._api.fail(context.aws_request_id, error)
         else:
             self._api.respond(context.aws_request_id, result)

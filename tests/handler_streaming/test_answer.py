@@ -231,7 +231,7 @@ async def test_a_reader_that_never_reads_does_not_hold_an_answer_beyond_its_time
 
     invocation.reading.set()
     await invocation.until(lambda invocation: invocation.ended == "truncated")
-    assert "the answer was not taken" in caplog.text
+    assert "the response was not accepted" in caplog.text
 
 
 async def test_an_error_can_be_given_without_the_application(api: RuntimeApi) -> None:

@@ -55,7 +55,7 @@ class Fleet:
         outcome = await self.invoke(payload)
         if outcome.error is not None and outcome is not STOPPING:
             log.warning(
-                "an asynchronous event has failed",
+                "an asynchronous event failed",
                 extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
             )
 
@@ -100,7 +100,7 @@ class Fleet:
             self.environments.remove(environment)
             raise
         log.info(
-            "an execution environment has started",
+            "an execution environment started",
             extra={
                 "event": "emulator.environment_started",
                 "environments": len(self.environments),

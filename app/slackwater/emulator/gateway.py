@@ -99,7 +99,7 @@ class Gateway:
                 problem = str(error)
         else:
             problem = outcome.payload.decode(errors="replace")
-        log.error("the function has failed", extra={"event": "emulator.function_failed", "error": problem})
+        log.error("the function failed", extra={"event": "emulator.function_failed", "error": problem})
         return Answer.message(502 if self.streams else 500, "Internal Server Error"), None
 
     async def _invoke_api(self, scope: Scope, body: bytes) -> Answer:

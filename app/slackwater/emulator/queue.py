@@ -101,7 +101,7 @@ class Queue:
         done = succeeded(messages, outcome)
         if len(done) < len(messages):
             log.warning(
-                "messages have failed, and come again",
+                "messages failed and are delivered again",
                 extra={"event": "emulator.messages_failed", "count": len(messages) - len(done)},
             )
         if done:

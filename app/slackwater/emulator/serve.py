@@ -125,7 +125,7 @@ async def _schedule(fleet: Fleet, seconds: float) -> None:
         outcome = await fleet.invoke(orjson.dumps(events.scheduled(time.time())))
         if outcome.error is not None:
             log.warning(
-                "a scheduled event has failed",
+                "a scheduled event failed",
                 extra={
                     "event": "emulator.event_failed",
                     "error": outcome.payload.decode(errors="replace"),

@@ -197,7 +197,7 @@ class GroupCommit:
             pass  # those who say it again alone know what to do
         except Exception as error:
             log.info(
-                "a batch of %d was not written, and is said again one by one: %s",
+                "a batch of %d was not written, and is repeated one by one: %s",
                 *(len(batch), error),
                 extra={"event": "group_commit.failed"},
             )

@@ -214,7 +214,7 @@ class Server:
         """It is of no use now."""
         if self.trouble is not trouble:
             logger.warning(
-                "the database takes no writes"
+                "the database accepts no writes"
                 if trouble is Trouble.READ_ONLY
                 else "the database cannot be reached",
                 extra={"event": f"database.{trouble.value}"},

@@ -26,32 +26,32 @@ class Kind(Enum):
 class Metric(Enum):
     """Every metric there is. Its name is the same everywhere; docs/observability.md lists them."""
 
-    RUNS_STARTED = (Kind.COUNTER, "Runs begun for the first time.")
-    RUNS_FINISHED = (Kind.COUNTER, "Runs that have ended after they had begun, whatever their status.")
-    RUNS_FAILED = (Kind.COUNTER, "Those of them that ended in error.")
-    RUNS_DRAINED = (Kind.COUNTER, "Runs stopped at a superstep boundary, and handed over there.")
+    RUNS_STARTED = (Kind.COUNTER, "Runs started for the first time.")
+    RUNS_FINISHED = (Kind.COUNTER, "Started runs that ended, whatever their status.")
+    RUNS_FAILED = (Kind.COUNTER, "Started runs that ended with an error.")
+    RUNS_DRAINED = (Kind.COUNTER, "Runs stopped at a superstep boundary and handed over there.")
     RUNS_HANDED_OVER = (
         Kind.COUNTER,
-        "Runs that their own process gave back: drained, or cut in a superstep.",
+        "Runs that their own process handed over: drained, or cut inside a superstep.",
     )
-    RUNS_TAKEN_OVER = (Kind.COUNTER, "Runs given back by others, because their process was gone.")
-    RUNS_LIVE = (Kind.GAUGE, "Runs that this process is working on; on AWS Lambda the most at a time.")
+    RUNS_TAKEN_OVER = (Kind.COUNTER, "Runs that other processes took over because their process was gone.")
+    RUNS_LIVE = (Kind.GAUGE, "Runs that this process is executing; on AWS Lambda the maximum at a time.")
     RUNS_STUCK = (
         Kind.GAUGE,
-        "Runs of the whole database that nobody worked on though somebody should have, at the last sweep.",
+        "Runs in the whole database that no process was executing, though one should have, at the last sweep.",
     )
-    DRAIN_MS = (Kind.DURATION, "From the wish to stop until every run was finished, handed over or left.")
-    DRAIN_OVERRUN = (Kind.COUNTER, "Stops that were not over at their deadline.")
-    LEASE_LOST = (Kind.COUNTER, "Attempts given up because their lease could not be proven any more.")
-    STREAM_PAGES = (Kind.COUNTER, "Answers that ended before their run: their readers come back for more.")
+    DRAIN_MS = (Kind.DURATION, "From the stop signal until every run was finished, handed over or left.")
+    DRAIN_OVERRUN = (Kind.COUNTER, "Stops that missed their deadline.")
+    LEASE_LOST = (Kind.COUNTER, "Attempts abandoned because their lease could no longer be confirmed.")
+    STREAM_PAGES = (Kind.COUNTER, "Responses that ended before their run: their readers reconnect for more.")
     POOL_WAIT_MS = (Kind.DURATION, "Waits for a database connection, when none was free.")
-    THREADS_BUSY = (Kind.GAUGE, "Threads in which sync nodes run.")
-    THREADS_LEFT = (Kind.GAUGE, "Threads in which nodes run on although their run is over here: they hang.")
+    THREADS_BUSY = (Kind.GAUGE, "Threads that run sync nodes.")
+    THREADS_LEFT = (Kind.GAUGE, "Threads whose nodes are still running although their run has ended here.")
     NODES_LEFT = (
         Kind.GAUGE,
-        "Runs that were ended although a node of theirs goes on: it does not let itself be cancelled.",
+        "Runs that were ended although one of their nodes ignores its cancellation.",
     )
-    COLD_START = (Kind.COUNTER, "Execution environments of AWS Lambda that have met their first invocation.")
+    COLD_START = (Kind.COUNTER, "Execution environments of AWS Lambda that received their first invocation.")
 
     # Enum's own is Python, and would be most of what a figure costs.
     __hash__ = object.__hash__

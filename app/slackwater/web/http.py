@@ -78,7 +78,7 @@ class LargeResponse(Response):
                     more, piece = at + PIECE_BYTES < len(self.body), self.body[at : at + PIECE_BYTES]
                     await send({"type": "http.response.body", "body": piece, "more_body": more})
         except TimeoutError:
-            log.info("a client did not read its answer", extra={"event": "answer.unread"})
+            log.info("a client did not read its response", extra={"event": "answer.unread"})
         finally:
             room.give_back(owner, size)
 

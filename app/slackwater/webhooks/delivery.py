@@ -147,7 +147,9 @@ class Deliveries:
                 await queries.delivered(self._database, *which)
             elif row["attempts"] < MAX_ATTEMPTS:
                 await queries.put_off(self._database, *which, seconds=pause(row["attempts"]), trouble=trouble)
-                log.warning("webhook put off: %s", trouble, extra={"event": "webhook.put_off", **_about(row)})
+                log.warning(
+                    "webhook postponed: %s", trouble, extra={"event": "webhook.put_off", **_about(row)}
+                )
             elif await queries.give_up(self._database, *which, trouble=trouble):
                 log.error("webhook given up: %s", trouble, extra={"event": "webhook.given_up", **_about(row)})
         except asyncio.CancelledError:
@@ -155,7 +157,7 @@ class Deliveries:
             raise
         except DATABASE_TROUBLE as problem:
             log.warning(
-                "webhook not recorded: %s; it is sent again",
+                "webhook outcome not recorded: %s; it is sent again",
                 problem,
                 extra={"event": "webhook.trouble", **_about(row)},
             )
@@ -166,7 +168,7 @@ class Deliveries:
                 await queries.let_go(self._database, row["run_id"], row["fence"])
         except DATABASE_TROUBLE as problem:
             log.warning(
-                "webhook not let go: %s; its lease ends",
+                "webhook not released: %s; its lease expires",
                 problem,
                 extra={"event": "webhook.trouble", **_about(row)},
             )
@@ -176,7 +178,7 @@ class Deliveries:
         import httpx  # most processes never send one
 
         if row["attempts"] > MAX_ATTEMPTS:  # the last ones ended with their processes
-            return row["trouble"] or "each attempt ended with its process"
+            return row["trouble"] or "every attempt ended with its process"
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 status = await self._post(row)

@@ -1,4 +1,4 @@
-"""While the database takes no writes every request is answered 503 with Retry-After, or as ever: never 500."""
+"""While the database accepts no writes every request is answered 503 with Retry-After, or as ever: never 500."""
 
 from __future__ import annotations
 

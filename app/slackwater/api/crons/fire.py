@@ -63,7 +63,7 @@ async def _fire(services: Services, cron: Mapping[str, Any]) -> bool:
         )
     except Invalid as problem:  # a time zone that is no longer known
         log.error(
-            "a cron has no next date, and starts nothing any more: %s",
+            "a cron has no next date and starts no more runs: %s",
             problem,
             extra={"event": "cron.failed", **about},
         )
@@ -91,7 +91,7 @@ async def _fire(services: Services, cron: Mapping[str, Any]) -> bool:
         )
     else:
         log.info(
-            "a cron has started its run",
+            "a cron started its run",
             extra={
                 "event": "cron.fired",
                 "run_id": str(admitted.row["run_id"]),

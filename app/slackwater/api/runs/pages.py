@@ -103,7 +103,7 @@ class PagedStream:
             if self.live or not self._starts:
                 raise
             # The client asks what has become of the run, and as long as we cannot answer that either, it comes back.
-            log.warning("a reader was sent away, and nobody knows", extra={"event": "stream.unrecorded"})
+            log.warning("the end of a reader's page was not recorded", extra={"event": "stream.unrecorded"})
             return 1
 
     async def _wait_for_others(self) -> None:

@@ -135,7 +135,7 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Answer(
                 "The metrics, in the format that `Accept` requests.",
                 str,
-                "# HELP slackwater_runs_total Runs that have ended.\n",
+                "# HELP slackwater_runs_total Runs that ended.\n",
                 media_type="text/plain",
             )
         },

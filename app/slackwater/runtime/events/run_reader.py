@@ -277,7 +277,7 @@ class Follower:
             except DATABASE_TROUBLE:
                 pass  # the readers wait; their connections have heartbeats
             except Exception:
-                log.exception("events not read; asked again", extra={"event": "follow.failed"})
+                log.exception("events not read; the query is repeated", extra={"event": "follow.failed"})
 
     def _answer(self, readers: Sequence[_Remote], statuses: Sequence[Row], rows: Sequence[Row]) -> bool:
         """Whether there is more to read just now."""

@@ -238,7 +238,7 @@ class ThreadLog:
             except DATABASE_TROUBLE:
                 pass  # the readers wait; their connections have heartbeats
             except Exception:
-                log.exception("events not read; asked again", extra={"event": "follow.failed"})
+                log.exception("events not read; the query is repeated", extra={"event": "follow.failed"})
             else:
                 left_out = _answer(readers, rows)
                 for reader in readers:

@@ -60,7 +60,7 @@ class Attempt:
     settled: str | None = None
     """The status that its row was given; None when it was left to the lease."""
     timeout_at: float = float("inf")
-    """The monotonic second at which the run has had its time."""
+    """The monotonic second at which the run exceeds its time limit."""
     deferred: bool = False
     """Its node still has a thread: to be handed over last, immediately before the process leaves."""
     started: float = field(default_factory=time.monotonic)

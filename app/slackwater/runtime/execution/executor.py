@@ -335,7 +335,7 @@ async def _stream(
         if not last.expired():
             raise
         log.warning(
-            "the callbacks of graph '%s' do not end: its run ends without them",
+            "the callbacks of graph '%s' do not finish: its run ends without them",
             attempt.run.graph_id,
             extra={"event": "graph.callbacks_left", "run_id": str(attempt.run.run_id)},
         )

@@ -130,7 +130,9 @@ async def conclude(
         )
     elif attempt.outcome is Outcome.TIMED_OUT:
         facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
-        log.warning("run has had its time", extra=_extra(attempt) | {"node": pending_names(attempt.saver)})
+        log.warning(
+            "run exceeded its time limit", extra=_extra(attempt) | {"node": pending_names(attempt.saver)}
+        )
     elif attempt.outcome is Outcome.CANCELLED and facts is None:
         facts = ThreadFacts("busy", None, {}, _error_object(attempt, None))
     if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:

@@ -55,7 +55,7 @@ async def look(database: Database, lease: Lease) -> Standing:
     if not row["whole"]:
         lease.forgotten = True
         log.warning(
-            "the database has failed over, and has forgotten what this attempt has stored last: it stops",
+            "the database failed over and lost what this attempt stored last: the attempt stops",
             extra={"event": "run.forgotten", "run_id": str(lease.run_id), "fence": lease.fence},
         )
         if lease.on_forgotten is not None:

@@ -35,7 +35,7 @@ class LoopWatch:
     def __init__(self, lease_seconds: Callable[[], float]) -> None:
         self.loop = asyncio.get_running_loop()
         self.dead = False
-        """Blocked for so long that its runs are left to others."""
+        """Blocked for so long that its runs are left to other processes."""
         self.stalled_by: UUID | None = None
         """The run that blocks it."""
         self._thread_id = threading.get_ident()
@@ -98,8 +98,8 @@ class LoopWatch:
 
     def _say_blocked(self, late: float, run_id: UUID | None, node: str | None) -> None:
         log.warning(
-            "the event loop has been blocked for %.1f s%s: nothing else of this process goes on. Give what blocks to "
-            "a thread (a node that is no coroutine has one), or await it",
+            "the event loop has been blocked for %.1f s%s: nothing else in this process makes progress. Move "
+            "blocking code to a thread (nodes that are not coroutines have one), or await it",
             late,
             f" by node {node}" if node else "",
             extra={"event": "worker.loop.blocked", "run_id": str(run_id) if run_id else None, "node": node},
@@ -107,7 +107,7 @@ class LoopWatch:
 
     def _say_dead(self, late: float, run_id: UUID | None, node: str | None) -> None:
         log.error(
-            "the event loop has been blocked for %.0f s: its runs are left to others",
+            "the event loop has been blocked for %.0f s: its runs are left to other processes",
             late,
             extra={"event": "worker.loop.dead", "run_id": str(run_id) if run_id else None, "node": node},
         )

@@ -52,7 +52,7 @@ class Endings:
         self.strays += 1
         metrics.level(Metric.NODES_LEFT, self.strays)
         log.error(
-            "a node does not let itself be cancelled: its run is ended without it",
+            "a node ignores its cancellation: its run is ended without it",
             extra={
                 "event": "run.given_up",
                 "run_id": str(attempt.run.run_id),
@@ -95,7 +95,7 @@ class Endings:
             worker.forget(attempt)
             if left := runtime.threads.leave(attempt.run.run_id):
                 log.warning(
-                    "the run is over here, but its sync nodes are not: a thread cannot be cancelled",
+                    "the run has ended here, but its sync nodes are still running: a thread cannot be cancelled",
                     extra={
                         "event": "threads.left",
                         "run_id": str(attempt.run.run_id),

@@ -210,7 +210,7 @@ class Renewal:
             try:
                 self._turn()
             except Exception:
-                log.exception("leases not renewed; it is tried again", extra={"event": "worker.renew.failed"})
+                log.exception("leases not renewed; trying again", extra={"event": "worker.renew.failed"})
                 self._drop()
                 self._sleep(self._again)
         self._drop()

@@ -190,7 +190,9 @@ class Sweeper:
         seconds = min(CHORE_STATEMENTS * self._runtime.database.statement_seconds, until - time.monotonic())
         if seconds <= 0 or name in self._left:
             log.warning(
-                "no time for %s; the next sweep has", name, extra={"event": "sweep.late", "chore": name}
+                "no time left for %s; the next sweep does it",
+                name,
+                extra={"event": "sweep.late", "chore": name},
             )
             return None
         task = asyncio.ensure_future(act())
@@ -206,7 +208,7 @@ class Sweeper:
                     task.add_done_callback(lambda _: self._left.pop(name, None))
         if late:
             log.warning(
-                "%s has had its %g s; the next sweep goes on%s",
+                "%s exceeded its %g s; the next sweep continues%s",
                 name,
                 seconds,
                 " when it has ended" if name in self._left else "",

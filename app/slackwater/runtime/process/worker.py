@@ -291,12 +291,13 @@ class Worker:
         threads = self.runtime.threads
         if threads.stuck and not self._said_stuck:
             log.error(
-                "every thread for sync nodes is taken, and none comes back: nothing is claimed here until one does",
+                "all threads for sync nodes are in use, and none is returned: nothing is claimed here until one is",
                 extra={"event": "threads.stuck", "left": threads.left},
             )
         elif self._said_stuck and not threads.stuck:
             log.info(
-                "threads for sync nodes come back: runs are claimed again", extra={"event": "threads.free"}
+                "threads for sync nodes are available again: runs are claimed again",
+                extra={"event": "threads.free"},
             )
         self._said_stuck = threads.stuck
         return self._said_stuck
@@ -342,7 +343,7 @@ class Worker:
             )
             for run in found:
                 log.warning(
-                    "the answer to its claim was lost; it begins now",
+                    "the response to its claim was lost; it starts now",
                     extra={"event": "run.found", "run_id": str(run.run_id), "thread_id": str(run.thread_id)},
                 )
                 self.begin(run)

@@ -208,5 +208,5 @@ async def expire(database: Database, ttl: ThreadTtl, batch: Batch | None = None)
             break
         left -= len(rows)
     if gone:
-        log.info("threads whose time was over", extra={"event": "threads.expired", "threads": gone})
+        log.info("threads that expired", extra={"event": "threads.expired", "threads": gone})
     return gone

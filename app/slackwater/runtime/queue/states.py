@@ -41,7 +41,7 @@ class StopWish(Enum):
     CANCEL = "cancel"
     """A user's wish, or a newer run's (`multitask_strategy`)."""
     TIMEOUT = "timeout"
-    """The run has had its time: SLACKWATER_RUN_TIMEOUT_SECONDS."""
+    """The run exceeded its time limit: SLACKWATER_RUN_TIMEOUT_SECONDS."""
     DRAIN = "drain"
     """The deadline of a drain has come while a node was still running."""
     LEASE_LOST = "lease_lost"

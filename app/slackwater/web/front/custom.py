@@ -105,7 +105,7 @@ class CustomLifespan:
             raise
         except (Exception, SystemExit) as error:
             if entered.done():
-                log.exception("the lifespan of http.app has failed", extra={"event": "custom.failed"})
+                log.exception("the lifespan of http.app failed", extra={"event": "custom.failed"})
                 return
             entered.set_exception(does_not_start(self._source, "lifespan", error))
 
@@ -145,7 +145,7 @@ class Custom:
                 raise
             # The server waits no longer for an answer that does not end: it is no run's, and nobody lacks it.
             log.info(
-                "an answer of http.app was cut off", extra={"event": "custom.cut", "path": scope["path"]}
+                "a response of http.app was aborted", extra={"event": "custom.cut", "path": scope["path"]}
             )
         finally:
             self._own.answering.discard(task)

@@ -54,7 +54,7 @@ def closed(spec: HttpSpec) -> HttpSpec:
     config, others = cors.loopback_only(spec.cors if spec.cors is not None else cors.defaults())
     if others:
         log.warning(
-            "without an API key no page of %s may call, whatever CORS says: see `slackwater keys new`",
+            "without an API key no page of %s may call, whatever CORS allows: see `slackwater keys new`",
             ", ".join(others),
             extra={"event": "cors.loopback_only"},
         )
