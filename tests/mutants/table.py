@@ -482,14 +482,14 @@ MUTANTS = (
         "app/slackwater/project/http.py",
         "        if _SECRET_WORDS.search(name) and not (self.names_suffice and name in self.includes):\n",
         "        if False:\n",
-        ("tests/unit/graphs/test_surface_spec.py",),
+        ("tests/unit/project/test_surface_spec.py",),
     ),
     Mutant(
         "log_lines",
         "app/slackwater/kit/printable.py",
         "return _CONTROL.sub(",
         "return re.compile('\\x00').sub(",
-        ("tests/unit/test_telemetry.py",),
+        ("tests/unit/telemetry/test_telemetry.py",),
     ),
     Mutant(
         "listen_first",
@@ -521,14 +521,14 @@ MUTANTS = (
         "app/slackwater/protocols/events/subscription.py",
         'if event.channel not in self.channels and (name is None or f"{_NAMED}{name}" not in self.channels):',
         "if event.channel not in self.channels:",
-        ("tests/unit/protocol",),
+        ("tests/unit/protocols",),
     ),
     Mutant(
         "made_up_messages",
         "app/slackwater/protocols/events/translation.py",
         'if kind == "ai" and not any(key in metadata for key in _OF_A_MODEL):',
         "if False:",
-        ("tests/unit/protocol",),
+        ("tests/unit/protocols",),
     ),
     Mutant(
         "store_value",

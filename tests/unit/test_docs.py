@@ -192,7 +192,7 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_the_drain_report_has_the_keys_of_a_real_one() -> None:
-    """Those of a run are compared with a real drain in tests/integration/http/test_door.py."""
+    """Those of a run are compared with a real drain in tests/integration/web/test_door.py."""
     report = json.loads(blocks(Path("docs/stopping.md"), "json")[0])
 
     real = drain.report([], Budget.of(25, drain_reserve=2, hard_reserve=0.5), "SIGTERM")

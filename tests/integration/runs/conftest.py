@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway import Environment, Gateway, Holds
+from gateway import Environment, Gateway, Holds, Start
 from gateway import holds as the_holds
 
 from slackwater.main import create_app
 from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parent / "pages_project"
-
-Start = Callable[..., Awaitable[Environment]]
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The application adds to `sys.path` and sends the logs of the process to stderr."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

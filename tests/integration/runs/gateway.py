@@ -64,6 +64,9 @@ class Environment:
     state: dict[str, Any]
 
 
+Start = Callable[..., Awaitable[Environment]]
+
+
 @dataclass
 class Answer:
     """What a client was given."""

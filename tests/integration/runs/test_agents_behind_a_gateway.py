@@ -11,8 +11,7 @@ from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.helpers.proto_helpers import new_data_message
 from a2a.types import GetTaskRequest, Role, SendMessageRequest, SubscribeToTaskRequest, TaskState
 from a2a.utils.errors import UnsupportedOperationError
-from conftest import Start
-from gateway import Gateway, Holds
+from gateway import Gateway, Holds, Start
 from mcp import Client
 
 from slackwater.protocols.mcp import routes

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Start
-from gateway import Environment, Gateway, Holds
+from gateway import Environment, Gateway, Holds, Start
 
 HELD = {"assistant_id": "held", "input": {"log": []}}
 LINE = {"assistant_id": "line", "input": {"n": 2}}

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import langgraph_sdk._async.http as stock
 import pytest
-from conftest import Start
-from gateway import Answer, Environment, Gateway, Holds, Part, comparable, read, without_fillers
+from gateway import Answer, Environment, Gateway, Holds, Part, Start, comparable, read, without_fillers
 
 from slackwater.postgres.pool import Database
 

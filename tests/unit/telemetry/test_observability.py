@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slackwater.telemetry.metrics import Kind, Metric
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "observability.md"
 
 UNITS = {Kind.COUNTER: "count", Kind.GAUGE: "gauge", Kind.DURATION: "ms"}

@@ -125,13 +125,13 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> str:
 
 
 PROTOCOL = ("/commands", "/stream/events")
-"""Routes of protocol v2, which says it in its own way; tests/integration/http/test_protocol_*.py look further."""
+"""Routes of protocol v2, which says it in its own way; tests/integration/protocols/test_protocol_*.py look further."""
 
 
 def takes_a_body(api: Api) -> Iterator[tuple[str, str]]:
     """Method and path of every route that reads JSON, with ids of nothing in the path.
 
-    Not those of JSON-RPC, which has words of its own for what is wrong: tests/integration/agents looks.
+    Not those of JSON-RPC, which has words of its own for what is wrong: tests/integration/protocols looks.
     """
     for path, operations in api.app.openapi()["paths"].items():
         for method, operation in operations.items():

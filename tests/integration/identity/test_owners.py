@@ -94,16 +94,16 @@ CREATES: dict[str, Any] = {
 """An id can be taken only once; all that another learns is that it is."""
 
 ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
-"""No id leads to them: each owner has namespaces of her own. tests/integration/http/test_store_owners.py looks."""
+"""No id leads to them: each owner has namespaces of her own. tests/integration/store/test_store_owners.py looks."""
 
 TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp", "GET /.well-known/agent-card.json"}
-"""No id in their paths leads to anything. tests/integration/agents looks."""
+"""No id in their paths leads to anything. tests/integration/protocols looks."""
 
 ENDLESS = {"POST /threads/{thread_id}/stream/events"}
-"""What is another's is waited for, like what is not there yet. tests/integration/http/test_protocol_events.py looks."""
+"""What is another's is waited for, like what is not there yet. tests/integration/protocols/test_protocol_events.py looks."""
 
 SUMS = {"GET /metrics"}
-"""How much everybody does: numbers, and nothing of whom. tests/integration/http/test_metrics.py looks."""
+"""How much everybody does: numbers, and nothing of whom. tests/integration/telemetry/test_metrics.py looks."""
 
 
 def nobody() -> dict[str, str]:

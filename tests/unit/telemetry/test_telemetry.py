@@ -26,7 +26,7 @@ from slackwater.telemetry.emf import EmbeddedMetrics
 from slackwater.telemetry.metrics import BOUNDS, RECENT, Kind, Metric, Recorder
 from slackwater.telemetry.prometheus import Figures, text
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UNITS = {Kind.COUNTER: "Count", Kind.GAUGE: "Count", Kind.DURATION: "Milliseconds"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from slackwater_lambda.observation import correlation_of
 
-EVENTS = Path(__file__).parents[2] / "events"
+EVENTS = Path(__file__).parents[3] / "events"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from slackwater.identity.keys import ApiKey, new_key
 from slackwater.main import create_app
 from slackwater.settings import Settings
 
-PROJECT = Path(__file__).parents[2] / "graphs"
+PROJECT = Path(__file__).parents[1] / "graphs"
 
 
 @pytest.fixture(autouse=True)
