@@ -1,1 +1,1 @@
-"""AWS Lambda's entry: it translates events and keeps the environment; what runs and stops is in `app`."""
+"""AWS Lambda's entry: it translates events and keeps the environment; what runs and stops is in `slackwater`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,12 @@ from slackwater.settings import Settings
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/*.md"))
+    for path in (
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("examples/*/*.md"),
+        ROOT / "tests" / "README.md",
+    )
 )
 COMMAND_DOCUMENTS = (*DOCUMENTS, Path(".env.example"))
 
@@ -199,3 +206,155 @@ def test_the_drain_report_has_the_keys_of_a_real_one() -> None:
 
     assert report.keys() == {"event", *real}
     assert report["runs"]
+
+
+# The map of the code
+
+APP, HANDLER = ROOT / "app" / "slackwater", ROOT / "handler" / "slackwater_lambda"
+ARCHITECTURE = Path("docs/architecture.md")
+MAPS = (
+    ARCHITECTURE,
+    Path("docs/glossary.md"),
+    Path("docs/life-of-a-run.md"),
+    Path("tests/README.md"),
+    Path("CONTRIBUTING.md"),
+)
+"""The documents that say where things are, with paths from the top of the repository or below app/slackwater."""
+
+OPEN_TO_ALL = {"errors", "kit", "settings", "telemetry"}
+PARTS_OF_MAIN = {"lifespan", "services"}
+
+FILE_OR_FOLDER = re.compile(r"`(\w[\w.-]*/[\w./-]*|[\w-]+\.(?:py|toml|sql))`")
+
+
+@pytest.mark.parametrize("document", MAPS, ids=str)
+def test_files_and_folders_that_are_named_are_there(document: Path) -> None:
+    named = FILE_OR_FOLDER.findall(prose_of(document))
+
+    assert named
+    assert [name for name in named if not any((top / name).exists() for top in (ROOT, APP))] == []
+
+
+@pytest.mark.parametrize("walk", ["A run", "A stop", "A Lambda event"])
+def test_a_walk_is_a_list_of_files_and_of_what_happens_there(walk: str) -> None:
+    text = text_of(ARCHITECTURE).partition(f"## {walk}\n")[2].partition("\n## ")[0]
+    steps = re.findall(r"^\d+\. (.+)$", text, re.M)
+
+    assert len(steps) > 5
+    for step in steps:
+        assert re.fullmatch(r"`[\w/]+\.py`: .+\.", step), step
+
+
+def room_of(module: str) -> str | None:
+    """The room that a module is in, as the picture calls it; None for what is in none."""
+    package, *parts = module.split(".")
+    if package == HANDLER.name:
+        return package
+    if package != APP.name or not parts or parts[0].startswith("__"):
+        return None
+    if parts[0] == "runtime" and (APP / "runtime" / "".join(parts[1:2])).is_dir():
+        return parts[1] if len(parts) > 1 else None
+    return "main" if parts[0] in PARTS_OF_MAIN else parts[0]
+
+
+def imports_of(module: Path) -> Iterator[str]:
+    """What a module imports, whenever it does, but for what only a type checker reads."""
+    todo: list[ast.AST] = [ast.parse(module.read_text())]
+    while todo:
+        match node := todo.pop():
+            case ast.If(test=ast.Name("TYPE_CHECKING")):
+                todo += node.orelse
+                continue
+            case ast.Import(names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(source), names=names):
+                yield from (f"{source}.{name.name}" for name in names)
+        todo += ast.iter_child_nodes(node)
+
+
+def imports_between_rooms() -> Iterator[tuple[str, str, str]]:
+    """The room of a module, the module below app/slackwater, and another room that it imports."""
+    for package in (APP, HANDLER):
+        for file in package.rglob("*.py"):
+            name = ".".join(file.relative_to(package.parent).with_suffix("").parts)
+            room = room_of(name.removesuffix(".__init__"))
+            for imported in map(room_of, imports_of(file)):
+                if room and imported and imported not in (room, *OPEN_TO_ALL):
+                    yield room, str(file.relative_to(package)), imported
+
+
+def arrows() -> set[tuple[str, str]]:
+    """The arrows of the picture."""
+    picture = blocks(ARCHITECTURE, "mermaid")[0]
+    return set(re.findall(r'^ *(\w+)(?:\[".+?"\])? --> (\w+)', picture, re.M))
+
+
+def leads_to(room: str) -> set[str]:
+    """Where the arrows lead from a room, one after the other."""
+    found, todo = set[str](), [room]
+    while todo:
+        here = todo.pop()
+        new = {target for source, target in arrows() if source == here} - found
+        found |= new
+        todo += new
+    return found
+
+
+def against_the_arrows() -> set[tuple[str, str]]:
+    """The modules that the page says import against the arrows, and which room."""
+    text = text_of(ARCHITECTURE).partition("against the arrows")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `([\w/]+\.py)` \| `(\w+)` \|", text, re.M))
+
+
+def test_the_picture_has_every_room() -> None:
+    rooms = {
+        room_of(".".join(path.relative_to(package.parent).with_suffix("").parts))
+        for package in (APP, HANDLER)
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py"
+    } - {None, *OPEN_TO_ALL}
+
+    assert {room for arrow in arrows() for room in arrow} - {"settings"} == rooms
+
+
+def test_the_arrows_of_the_picture_are_imports_and_lead_one_way() -> None:
+    imports = {(room, imported) for room, _, imported in imports_between_rooms()}
+
+    assert arrows() - imports == set()
+    assert [room for room, _ in arrows() if room in leads_to(room)] == []
+
+
+def test_what_is_imported_lies_where_the_arrows_lead() -> None:
+    strays = {
+        (module, imported)
+        for room, module, imported in imports_between_rooms()
+        if imported not in leads_to(room)
+    }
+
+    assert strays == against_the_arrows()
+
+
+def test_the_picture_has_the_layers_that_import_linter_holds() -> None:
+    contracts = tomllib.loads(text_of(Path("pyproject.toml")))["tool"]["importlinter"]["contracts"]
+    layers = next(
+        contract["layers"] for contract in contracts if contract.get("containers") == ["slackwater.runtime"]
+    )
+
+    assert set(pairwise(layers)) <= arrows()
+
+
+@pytest.mark.parametrize("package", ["app", "handler"])
+def test_every_room_says_in_one_line_what_it_holds(package: str) -> None:
+    for file in (ROOT / package).rglob("__init__.py"):
+        first = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+        assert first.endswith((".", ":", "`.")), file
+
+
+def test_the_map_of_the_tests_has_every_folder() -> None:
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.parent != ROOT / "tests"
+    }
+
+    assert folders - set(FILE_OR_FOLDER.findall(text_of(Path("tests/README.md")))) == set()

@@ -1,0 +1,3 @@
+"""MCP over streamable HTTP: assistants as tools."""
+
+from __future__ import annotations
