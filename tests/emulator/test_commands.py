@@ -37,7 +37,7 @@ def test_invoke_says_why_the_function_has_failed(tmp_path: Path) -> None:
     [
         (("invoke", "-e", "none.json"), "none.json cannot be read: No such file or directory."),
         (("invoke", "-e", "broken.json"), "broken.json, line 1"),
-        (("invoke", "-e", "event.json", "--env", "TIDE"), "--env TIDE: there is no such variable"),
+        (("invoke", "-e", "event.json", "--env", "TIDE"), "--env TIDE: the variable is not set"),
         (("lambda", "--port", "0", "--queue-url", "http://127.0.0.1:1/q"), "set AWS_ENDPOINT_URL_SQS"),
     ],
 )

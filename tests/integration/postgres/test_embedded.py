@@ -268,7 +268,7 @@ def test_the_data_of_another_version_of_postgres_is_refused_with_a_sentence(fold
     server.release()
     assert server.wait_stopped(GONE_SECONDS)
     (data_of(folder) / "PG_VERSION").write_text("12\n")
-    with pytest.raises(EmbeddedError, match="made by Postgres 12") as caught:
+    with pytest.raises(EmbeddedError, match="created by Postgres 12") as caught:
         server.start()
     assert caught.value.exit_code is ExitCode.SCHEMA
     assert "SLACKWATER_POSTGRES_BIN" in caught.value.message

@@ -322,7 +322,7 @@ async def test_a_wrong_call_leaves_nothing_behind(api: Api, version: str) -> Non
     assert (await refusal("chat", method, message(), **{"A2A-Version": "7.0"}))[0] == -32009
     assert (await refusal("chat", "message/stream", message(), accept="application/json"))[0] == -32600
     assert (await refusal("chat", "ListTasks", {"status": "asleep"}))[1].startswith(
-        "status: 'asleep' is none"
+        "status: 'asleep' is not one of"
     )
     assert (await refusal("chat", "ListTasks", {"pageToken": "x"}))[0] == -32602
     assert (await refusal("chat", "ListTasks", {"statusTimestampAfter": "x"}))[0] == -32602

@@ -137,7 +137,7 @@ async def test_a_database_without_a_place_for_vectors_stops_the_start(
         async with serve(project=project()):
             pass
     await schema.migrate(database_uri, 4)
-    with pytest.raises(SchemaError, match=r"vectors have 4 numbers, and store\.index\.dims is 5"):
+    with pytest.raises(SchemaError, match=r"vectors have 4 dimensions, but store\.index\.dims is 5"):
         async with serve(project=project(dims=5)):
             pass
 
@@ -153,7 +153,7 @@ async def test_a_server_without_pgvector_is_told_in_a_sentence(
 
 @pytest.mark.parametrize(
     ("embed", "words"),
-    [("./nowhere.py:embed", "nowhere.py"), ("./embed.py:nothing", "nothing called 'nothing'")],
+    [("./nowhere.py:embed", "nowhere.py"), ("./embed.py:nothing", "has no 'nothing'")],
 )
 async def test_an_embedding_that_does_not_import_stops_the_start(
     serve: Any, project: Callable[..., Path], database_uri: str, embed: str, words: str
