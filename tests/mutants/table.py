@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant(
         "guard_now",
         "app/slackwater/runtime/fenced/settlement.py",
-        " and r.status = 'pending' and r.{queue.DONE_NOW}\n    and (r.stalls",
+        " and r.status = 'pending' and r.{order.DONE_NOW}\n    and (r.stalls",
         " and r.status = 'pending'\n    and (r.stalls",
         _in("repetitions.py"),
     ),
@@ -245,7 +245,7 @@ MUTANTS = (
     Mutant(
         "refresh_busy",
         "app/slackwater/runtime/runtime.py",
-        "where t.thread_id = %(thread_id)s and not {queue.THREAD_BUSY} and t.fence = %(fence)s\n",
+        "where t.thread_id = %(thread_id)s and not {order.THREAD_BUSY} and t.fence = %(fence)s\n",
         "where t.thread_id = %(thread_id)s\n",
         _in("compared.py"),
     ),
