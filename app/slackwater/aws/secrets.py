@@ -77,7 +77,7 @@ async def api_keys(arn: str) -> tuple[ApiKey, ...]:
     except (orjson.JSONDecodeError, AttributeError):
         raise SecretError(
             f"The secret {arn} does not contain API keys: write name:sha256hex, separated by commas, or a JSON list of "
-            "such texts."
+            "such strings."
         ) from None
     except ValueError as error:
         raise SecretError(f"The secret {arn}: {error}.") from None
