@@ -13,6 +13,7 @@ from mangum.types import Response, Scope
 from slackwater.errors import AnswerTooLarge, ApiError, StartError
 from slackwater.kit import wire
 from slackwater.web.delivery import SCOPE_KEY, Delivery
+from slackwater.web.refusal import Refusal
 from slackwater_lambda.environment import ANSWER_SECONDS
 
 if TYPE_CHECKING:
@@ -97,14 +98,9 @@ async def counted(request: Coroutine[Any, Any, None], invocation: Invocation) ->
 
 def response_of(error: ApiError) -> Response:
     """An error as the app answers it, for where there is no app to ask."""
-    import orjson
-
-    headers = {"content-type": "application/json", **error.headers}
-    return {
-        "status": error.status,
-        "headers": [[name.lower().encode(), value.encode()] for name, value in headers.items()],
-        "body": orjson.dumps({"detail": error.message}),
-    }
+    refusal = Refusal.of(error)
+    headers = [[name, value] for name, value in refusal.raw_headers]
+    return {"status": refusal.status, "headers": headers, "body": refusal.body}
 
 
 def without_stage(event: Mapping[str, Any]) -> dict[str, Any]:

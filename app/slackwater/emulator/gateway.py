@@ -17,7 +17,7 @@ from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.tap import Stream
 from slackwater.identity import loopback
 from slackwater.identity.middleware import PUBLIC_PATHS
-from slackwater.identity.refusal import refuse
+from slackwater.web.refusal import refuse
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from slackwater.errors import ApiError, Draining, Unauthorized
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
-from slackwater.identity.refusal import refuse
 from slackwater.kit.reserved import clean_headers
 from slackwater.settings import Settings
+from slackwater.web.refusal import refuse
 from slackwater.web.scope import path_of, services_of
 
 PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})

@@ -34,6 +34,7 @@ from slackwater.web.bodies import (
     VALUE_BYTES,
     values_in,
 )
+from slackwater.web.refusal import Refusal, refuse
 from slackwater.web.scope import services_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ MAX_DEPTH = 200
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as compact JSON."""
-    body = wire.dumps(value)
+    return _json(wire.dumps(value), status, headers)
+
+
+def _json(body: bytes, status: int, headers: Mapping[str, str] | None) -> Response:
     kind = LargeResponse if len(body) > LARGE_BYTES else Response
     return kind(body, status, headers, "application/json")
 
@@ -67,7 +71,7 @@ class LargeResponse(Response):
         try:
             await room.take(owner, size)
         except Crowded as error:
-            await refusal(error)(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -196,12 +200,11 @@ def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
 
 async def failed(_: Request, error: Exception) -> Response:
     """The answer to an error of ours, which is still raised, for the server to log."""
-    return refusal(Unexpected())
+    return _response(Refusal.of(Unexpected()))
 
 
-def refusal(error: ApiError) -> Response:
-    """The answer that an error is."""
-    return json_response({"detail": error.message}, error.status, error.headers)
+def _response(refusal: Refusal) -> Response:
+    return _json(refusal.body, refusal.status, refusal.headers)
 
 
 def install_error_handlers(
@@ -211,7 +214,7 @@ def install_error_handlers(
 
     async def api_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return refusal(error)
+        return _response(Refusal.of(error))
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -219,17 +222,17 @@ def install_error_handlers(
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         if error.status_code == 405 and (methods := methods_of(path)):
             headers["Allow"] = ", ".join(methods)  # the route that has refused knows only its own
-        return json_response({"detail": error.detail}, error.status_code, headers)
+        return _response(Refusal(error.status_code, error.detail, headers))
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return json_response({"detail": _explain(error)}, 422)
+        return _response(Refusal.of(Invalid(_explain(error))))
 
     async def database_gone(_: Request, error: Exception) -> Response:
         log.warning(
             "the database did not answer", extra={"event": "database.unavailable", "error": str(error)}
         )
-        return refusal(DatabaseSilent())
+        return _response(Refusal.of(DatabaseSilent()))
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)

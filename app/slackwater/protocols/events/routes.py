@@ -11,7 +11,6 @@ from slackwater.api.runs.bounds import CurrentBounds
 from slackwater.api.runs.streaming import thread_answer
 from slackwater.errors import BadRequest, Invalid, NoWebSocket
 from slackwater.identity.principal import CurrentPrincipal
-from slackwater.identity.refusal import refuse_socket
 from slackwater.kit.ids import parse_uuid
 from slackwater.protocols.events import service, streaming
 from slackwater.protocols.events.feed import Feed
@@ -24,6 +23,7 @@ from slackwater.protocols.events.subscription import (
     unknown_channels,
 )
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
+from slackwater.web.refusal import refuse
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_class=JsonRoute)
 
@@ -87,7 +87,7 @@ async def socket(websocket: WebSocket, thread_id: str) -> None:
     try:
         thread = parse_uuid(thread_id, "thread")
     except Invalid as error:
-        await refuse_socket(error, websocket.receive, websocket.send)
+        await refuse(error, websocket.scope, websocket.receive, websocket.send)
         return
     caller = service.Caller(websocket.state.services, websocket.scope["principal"], thread)
     await Socket(websocket, caller).serve()

@@ -23,6 +23,7 @@ from slackwater.protocols.events.queries import Standing
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.execution.encoding import PROTOCOL_V2
 from slackwater.runtime.queue.admission import NewRun, Overtaken
+from slackwater.web.refusal import Refusal
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -73,6 +74,11 @@ def failure(command_id: int | str | None, code: str, message: str) -> dict[str, 
     return {"type": "error", "id": command_id, "error": code, "message": message}
 
 
+def refused(command_id: int, error: ApiError) -> dict[str, Any]:
+    """The answer to a command that would have an answer of this status by itself."""
+    return failure(command_id, "unknown_error", str(Refusal.of(error)))
+
+
 async def answer(caller: Caller, command: Mapping[str, Any], seq: int = 0) -> dict[str, Any]:
     """Carry out a command that is one. Raises Draining: another process takes it."""
     params = command.get("params")
@@ -103,7 +109,7 @@ async def carry_out(caller: Caller, method: str, params: Mapping[str, Any]) -> d
     except Draining:
         raise
     except ApiError as error:
-        raise CommandError("unknown_error", f"{error.status}: {error.message}") from error
+        raise CommandError("unknown_error", str(Refusal.of(error))) from error
 
 
 async def start(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:

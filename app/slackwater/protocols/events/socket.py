@@ -17,7 +17,7 @@ from uuid import uuid4
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from slackwater.errors import ApiError
+from slackwater.errors import ApiError, DatabaseSilent
 from slackwater.kit import wire
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.protocols.events import service
@@ -111,11 +111,9 @@ class Socket:
         except CommandError as error:
             return service.failure(command["id"], error.code, error.message)
         except ApiError as error:  # another process takes it
-            return service.failure(command["id"], "unknown_error", f"{error.status}: {error.message}")
+            return service.refused(command["id"], error)
         except DATABASE_TROUBLE:
-            return service.failure(
-                command["id"], "unknown_error", "503: The database does not answer: try again."
-            )
+            return service.refused(command["id"], DatabaseSilent())
 
     # Subscriptions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from slackwater.web.front.absent import absent
+from slackwater.web.refusal import absent
 from slackwater.web.scope import path_of
 
 AT_THE_ROOT = frozenset({"/", "/ok", "/metrics", "/ready", "/health"})

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slackwater.project.http import Group
-from slackwater.web.front.absent import absent
 from slackwater.web.http import json_response
+from slackwater.web.refusal import absent
 from slackwater.web.scope import path_of
 
 _META = frozenset({"", "info", "docs", "openapi.json", "metrics"})
