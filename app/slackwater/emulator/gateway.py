@@ -16,8 +16,8 @@ from slackwater.emulator.events import Answer
 from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.tap import Stream
 from slackwater.identity import loopback
-from slackwater.identity.middleware import PUBLIC_PATHS
 from slackwater.web.refusal import refuse
+from slackwater.web.route_table import PUBLIC
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Gateway:
         if self.authorizer is not None:
             if loopback.refusal(scope) is None:
                 events.authorise(event, self.authorizer)
-            elif "x-api-key" not in event["headers"] and scope["path"] not in PUBLIC_PATHS:
+            elif "x-api-key" not in event["headers"] and scope["path"] not in PUBLIC:
                 return Answer.message(403, "Forbidden"), None
         payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:

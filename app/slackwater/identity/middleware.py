@@ -16,18 +16,13 @@ from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.kit.reserved import clean_headers
 from slackwater.settings import Settings
 from slackwater.web.refusal import refuse
+from slackwater.web.route_table import PUBLIC, TO_THE_END
 from slackwater.web.scope import path_of, services_of
-
-PUBLIC_PATHS = frozenset({"/", "/ok", "/info", "/health", "/ready", "/docs", "/openapi.json"})
-"""Answered to anybody: they say nothing about anyone's data."""
-
-TO_THE_END = frozenset({"/metrics"})
-"""Answered also while states are written: what a stop did is in it."""
 
 
 def is_public(scope: Scope) -> bool:
     """Whether anybody is answered."""
-    return path_of(scope) in PUBLIC_PATHS
+    return path_of(scope) in PUBLIC
 
 
 class Door:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,42 +10,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
+from slackwater.web import route_table
+from slackwater.web.route_table import MODULES, group_of
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from slackwater.project.http import Group
-
-ROUTES = {
-    "assistants": "slackwater.api.assistants.routes",
-    "threads": "slackwater.api.threads.routes",
-    "runs": "slackwater.api.runs.routes",
-    "store": "slackwater.api.store.routes",
-    "crons": "slackwater.api.crons.routes",
-    "mcp": "slackwater.protocols.mcp.routes",
-    "a2a": "slackwater.protocols.a2a.routes",
-}
-"""The modules with the routes of a resource, by the part of their paths that names it."""
-
-PROTOCOL = "slackwater.protocols.events.routes"
-OTHERS = "slackwater.api.system.routes"
-
-_ALSO = {".well-known": "a2a"}
-"""Parts of paths that belong to a resource without naming it."""
-
-_RUNS_OF_A_THREAD = re.compile("/threads/[^/]+/runs(/|$)")
-_PROTOCOL_OF_A_THREAD = re.compile("/threads/[^/]+/(commands|stream/events)$")
-
-
-def modules_for(path: str) -> set[str]:
-    """The modules that hold the route of a path, if there is one."""
-    if _PROTOCOL_OF_A_THREAD.search(path):
-        return {PROTOCOL}
-    # Any part, as a proxy's prefix may come first. Too many cost time, and nothing else.
-    parts = (_ALSO.get(part, part) for part in path.split("/"))
-    modules = {ROUTES[part] for part in parts if part in ROUTES}
-    if _RUNS_OF_A_THREAD.search(path):
-        modules.discard(ROUTES["threads"])
-    return modules or {OTHERS}
 
 
 def _headers_only(send: Send) -> Send:
@@ -78,7 +48,8 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            self._build(modules_for(scope["path"]))
+            if len(self._built) < len(MODULES):
+                self._build(route_table.modules_for(scope["path"]))
             if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)
@@ -97,16 +68,13 @@ class Application(FastAPI):
     @staticmethod
     def resources() -> dict[str, str]:
         """The modules that describe routes, by their resources."""
-        modules = {**ROUTES, "protocol": PROTOCOL, "system": OTHERS}
-        return {name: f"{module.rpartition('.')[0]}.openapi" for name, module in modules.items()}
+        return {name: f"{module.rpartition('.')[0]}.openapi" for name, module in MODULES.items()}
 
     def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
         """FastAPI's document with what each resource says of its routes, without those that are switched off."""
         from slackwater.web.openapi.document import complete
 
         if self.disabled:
-            from slackwater.web.front.switches import group_of
-
             paths = {
                 path: item for path, item in document["paths"].items() if group_of(path) not in self.disabled
             }
@@ -133,7 +101,7 @@ class Application(FastAPI):
 
     def build_all(self) -> None:
         """Build every route, and first those that are asked for most: they are tried in this order."""
-        self._build((ROUTES["runs"], ROUTES["threads"], *ROUTES.values(), PROTOCOL, OTHERS))
+        self._build((*(MODULES[name] for name in route_table.FIRST), *MODULES.values()))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

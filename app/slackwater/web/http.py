@@ -35,15 +35,13 @@ from slackwater.web.bodies import (
     values_in,
 )
 from slackwater.web.refusal import Refusal, refuse
+from slackwater.web.route_table import FIXED
 from slackwater.web.scope import services_of
 
 if TYPE_CHECKING:
     from slackwater.services import Services
 
 log = logging.getLogger(__name__)
-
-FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
-"""Ends of paths that are no ids, although there are routes with an id in their place."""
 
 MAX_DEPTH = 200
 """Nesting of a JSON body. Far below what orjson can write back and Postgres can parse."""

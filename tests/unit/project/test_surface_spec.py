@@ -11,7 +11,7 @@ import pytest
 from slackwater.errors import SettingsError
 from slackwater.project.http import AppSpec, Group, HeaderFilter, HttpSpec
 from slackwater.project.project import Project
-from slackwater.web.front.switches import group_of
+from slackwater.web.route_table import group_of
 
 
 def read(folder: Path, http: object) -> Project:

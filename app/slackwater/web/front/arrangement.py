@@ -18,6 +18,7 @@ from slackwater.web.front.prefix import Prefix
 from slackwater.web.front.requests import RequestLog
 from slackwater.web.front.switches import Switches
 from slackwater.web.http import failed
+from slackwater.web.route_table import PROBES, RESERVED
 from slackwater.web.scope import path_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def arrange(app: Application, spec: HttpSpec, own: Own | None = None) -> None:
 
 def _guarded(app: Application, spec: HttpSpec, own: Own) -> list[Middleware]:
     """The project's application, and the door where it was asked for."""
-    reserved = custom.ALWAYS_OURS if Group.META in spec.disabled else custom.OURS
+    reserved = PROBES if Group.META in spec.disabled else RESERVED
 
     def takes(scope: Scope) -> bool:
         return path_of(scope) not in reserved and custom.takes(own.app.routes, scope)

@@ -28,12 +28,6 @@ from slackwater.web.scope import OUTER, path_of, services_of
 
 log = logging.getLogger(__name__)
 
-ALWAYS_OURS = frozenset({"/ok", "/ready", "/health"})
-"""A platform decides by these whether the process lives."""
-
-OURS = ALWAYS_OURS | {"/metrics", "/docs", "/openapi.json"}
-"""Where no route of the project's is asked."""
-
 CANCEL_SECONDS = 0.1
 """What a lifespan that was cancelled has to unwind, at most."""
 

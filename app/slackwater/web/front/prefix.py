@@ -5,10 +5,8 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slackwater.web.refusal import absent
+from slackwater.web.route_table import AT_THE_ROOT
 from slackwater.web.scope import path_of
-
-AT_THE_ROOT = frozenset({"/", "/ok", "/metrics", "/ready", "/health"})
-"""Answered without the prefix, too: load balancers and platforms look there."""
 
 
 class Prefix:

@@ -8,7 +8,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.project.http import HeaderFilter
-from slackwater.web.front.prefix import AT_THE_ROOT
+from slackwater.web.route_table import AT_THE_ROOT
 from slackwater.web.scope import path_of
 
 log = logging.getLogger(__name__)

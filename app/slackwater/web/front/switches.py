@@ -9,36 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from slackwater.project.http import Group
 from slackwater.web.http import json_response
 from slackwater.web.refusal import absent
+from slackwater.web.route_table import group_of
 from slackwater.web.scope import path_of
-
-_META = frozenset({"", "info", "docs", "openapi.json", "metrics"})
-_FIRST = {
-    "assistants": Group.ASSISTANTS,
-    "threads": Group.THREADS,
-    "runs": Group.RUNS,
-    "store": Group.STORE,
-    "ui": Group.UI,
-    "mcp": Group.MCP,
-    "a2a": Group.A2A,
-}
-
-
-def group_of(path: str) -> Group | None:
-    """The group of a route, by its path. None: it cannot be switched off."""
-    match path.strip("/").split("/"):
-        case ["runs", "crons", *_] | ["threads", _, "runs", "crons", *_]:
-            return Group.CRONS
-        case ["threads", _, "runs", *_]:
-            return Group.RUNS
-        case ["threads", _, "commands"] | ["threads", _, "stream", "events"]:
-            return Group.EVENT_STREAMING
-        case [".well-known", "agent-card.json" | "agent.json"]:
-            return Group.A2A
-        case [first, *_] if first in _META:
-            return Group.META
-        case [first, *_]:
-            return _FIRST.get(first)
-    return None
 
 
 class Switches:
