@@ -109,7 +109,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             bodies,
             Room(ANSWERS_BYTES),
         )
-        runtime.sweeper.chores["crons"] = partial(fire_due, services)
+        runtime.sweep_also("crons", partial(fire_due, services))
         await assistants.register(services)
         yield services
 

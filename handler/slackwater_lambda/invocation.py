@@ -119,14 +119,12 @@ class Invocation:
             return True
         if not self._over.is_set():
             seconds = self._settings.after_response_seconds if hold_seconds is None else hold_seconds
-            await self._runtime.worker.idle(min(time.monotonic() + seconds, self.ask_at))
+            await self._runtime.idle(min(time.monotonic() + seconds, self.ask_at))
             self._over.set()
         await asyncio.wait({self._watch})
         # What requests have left behind since the window was closed.
         until = min(time.monotonic() + REST_SECONDS, self.deadline - FREEZE_SECONDS / 2)
-        await self._runtime.hints.sent(until - time.monotonic())
-        await self._runtime.database.quiesce(until - time.monotonic())
-        return not (self._runtime.worker.attempts or self._runtime.taking_on or self.requests)
+        return await self._runtime.rest(until) and not self.requests
 
     async def _stop_in_time(self) -> None:
         assert self._runtime is not None

@@ -55,6 +55,36 @@ def test_sql_is_recognised(module: str) -> None:
     assert any(SQL.match(text) for _, text in texts(APP / module))
 
 
+INSIDE = frozenset(
+    {"database", "follower", "graphs", "group_commit", "hints", "outbox", "sweeper", "threads", "worker"}
+)
+"""What a Runtime consists of."""
+
+
+def reached_through(module: Path) -> Iterator[str]:
+    """Where a module takes something out of a runtime, `services.runtime.worker`, in place of asking the runtime."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if not isinstance(node, ast.Attribute) or node.attr not in INSIDE:
+            continue
+        owner = node.value
+        name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+        if name in ("runtime", "_runtime"):
+            yield f"{module.name}:{node.lineno}: {name}.{node.attr}"
+
+
+def test_nobody_reaches_through_the_runtime() -> None:
+    handler = APP.parents[1] / "handler"
+    runtime = APP / "runtime"
+    outside = [
+        module for module in (*APP.rglob("*.py"), *handler.rglob("*.py")) if runtime not in module.parents
+    ]
+
+    assert [place for module in outside for place in reached_through(module)] == []
+    assert list(reached_through(runtime / "process" / "stopping.py")) == []
+    # Or the test would find nothing anywhere: what is inside may.
+    assert list(reached_through(runtime / "process" / "drain.py"))
+
+
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [

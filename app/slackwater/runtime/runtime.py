@@ -7,7 +7,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import Context
 from dataclasses import replace
@@ -173,6 +174,19 @@ class Runtime:
         """Claim and work until nothing is left to claim, or `until` (monotonic seconds)."""
         await self.worker.work(until)
 
+    async def idle(self, until: float) -> bool:
+        """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""
+        return await self.worker.idle(until)
+
+    async def rest(self, until: float) -> bool:
+        """After a pause: wait, until `until` (monotonic seconds), for what requests have left behind since.
+
+        Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
+        """
+        await self.hints.sent(until - time.monotonic())
+        await self.database.quiesce(until - time.monotonic())
+        return not (self.worker.attempts or self.taking_on)
+
     async def pause(self, budget: Budget, reason: str) -> dict[str, Any]:
         """Close the window: stop every run within the budget, and leave nothing in flight. The report.
 
@@ -202,7 +216,41 @@ class Runtime:
                 extra={"event": "drain.unquiet", "writers": self.database.gate.in_flight},
             )
 
+    async def settle_deferred(self, budget: Budget) -> bool:
+        """Hand over the runs whose node still has a thread, after the release; whether there were any.
+
+        Then the process has to leave at once.
+        """
+        deferred = [attempt for attempt in self.worker.attempts if attempt.deferred]
+        await draining.settle_deferred(self, deferred, budget)
+        return bool(deferred)
+
+    def report(self, budget: Budget, reason: str) -> dict[str, Any]:
+        """What has become, until now, of the runs that are still here."""
+        return draining.report(self.worker.attempts, budget, reason)
+
+    async def close(self, budget: Budget) -> None:
+        """Close the pool: the last thing that is done."""
+        await self.database.close(budget.left())
+
+    @property
+    def held_up(self) -> bool:
+        """Whether something is left that does not let itself be cancelled, and would keep the event loop from ending."""
+        return bool(self.worker.endings.strays or self.graphs.held)
+
     # Runs
+
+    def works_on(self, run_id: UUID) -> bool:
+        """Whether this process works on the run."""
+        return run_id in self.worker.live
+
+    def offer(self) -> None:
+        """A run may have become ready: see that it is begun, here or elsewhere."""
+        self.worker.offer()
+
+    async def newest(self, run_id: UUID) -> EventId:
+        """The id of the run's last event. See `Follower.newest`."""
+        return await self.follower.newest(run_id)
 
     async def admit(self, new: NewRun) -> Admitted:
         """Take in a run, and start it here if it is due, its thread is free and there is room.
@@ -423,6 +471,10 @@ class Runtime:
         return ThreadFacts(status, wire.dumps(values) if values is not None else None, interrupts)
 
     # The sweep
+
+    def sweep_also(self, name: str, act: Callable[[], Awaitable[object]]) -> None:
+        """Let sweeps do something more."""
+        self.sweeper.chores[name] = act
 
     async def sweep(self) -> int:
         """All that sweeps do, now and once; how many runs were taken over.

@@ -264,7 +264,7 @@ async def join_run_stream(
     if reader is not None:
         await service.reader_returns(services, run, reader)
     if last_event_id is None:
-        cursor = await services.runtime.follower.newest(run)
+        cursor = await services.runtime.newest(run)
     else:
         cursor = EventId.parse(last_event_id) or BEGINNING
     return await _events(
@@ -382,7 +382,7 @@ async def _frames(
     told = False
     # A client that is cut off before its first event has to know where to come back to: an id of its own
     # moves its cursor and is no event.
-    if run_id not in services.runtime.worker.live:
+    if not services.runtime.works_on(run_id):
         told = True
         yield wire.sse_id(str(cursor))
     try:

@@ -244,7 +244,7 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
         pause = min(2 * pause, 10 * DELETE_AGAIN_SECONDS)
         deleted = await queries.delete(services.database, principal.owner, thread, run)
     if deleted.next_ready:
-        services.runtime.worker.offer()
+        services.runtime.offer()
     await services.runtime.refresh_thread(thread)
 
 
@@ -303,7 +303,7 @@ async def body(
 async def _body(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> bytes:
     collector = Collector()
     row = None
-    if run_id not in services.runtime.worker.live:
+    if not services.runtime.works_on(run_id):
         row = await queries.get(services.database, principal.owner, thread_id, run_id)
     if row is not None and row["status"] in TERMINAL:
         async with aclosing(queries.told(services.database, run_id)) as events:

@@ -173,7 +173,7 @@ async def finished(agent: Agent, task: Task, *, until: float | None) -> Task:
     Raises StreamCut when this process leaves before, or at the monotonic second `until`.
     """
     # What has been said already does not matter here.
-    cursor = await agent.services.runtime.follower.newest(task.run_id)
+    cursor = await agent.services.runtime.newest(task.run_id)
     async with aclosing(events(agent, task, cursor, until=until, told=False)) as said:
         async for _ in said:
             pass

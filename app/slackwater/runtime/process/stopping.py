@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from slackwater import telemetry
 from slackwater.errors import ExitCode
 from slackwater.kit.budget import Budget
-from slackwater.runtime.process import drain as draining
 from slackwater.settings import Settings
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
@@ -99,24 +98,22 @@ class Stopping:
         budget, runtime = self.budget, self._runtime
         assert budget is not None
         await runtime.release(budget)
-        deferred = [attempt for attempt in runtime.worker.attempts if attempt.deferred]
-        if deferred:
+        if await runtime.settle_deferred(budget):
             # Their nodes' threads cannot be cancelled. Only the end of the process stops them, so it has to come
             # right after their runs were given away.
-            await draining.settle_deferred(runtime, deferred, budget)
             self._log_report(deferred=True)
             self._leave()
-        await self._runtime.database.close(budget.left())
+        await runtime.close(budget)
         self._log_report()
-        if self.leaves and (runtime.worker.endings.strays or runtime.graphs.held):
-            self._leave()  # what does not let itself be cancelled would keep the event loop from ending
+        if self.leaves and runtime.held_up:
+            self._leave()
 
     def _log_report(self, *, deferred: bool = False) -> None:
         report = self.report
         assert report is not None
         assert self.budget is not None
         if deferred:
-            final = draining.report(self._runtime.worker.attempts, self.budget, report["reason"])
+            final = self._runtime.report(self.budget, report["reason"])
             settled = {run["run_id"]: run for run in final["runs"]}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
             if not self._runs_left:
