@@ -359,7 +359,7 @@ MUTANTS = (
     Mutant(
         "ends_waited_for",
         "app/slackwater/runtime/fenced/settlements.py",
-        "      and o.status in ('pending', 'running') and o.run_id <> a.run_id)\n",
+        "      and o.status in {ACTIVE} and o.run_id <> a.run_id)\n",
         "      and false)\n",
         _in("settlements.py"),
     ),
@@ -387,7 +387,7 @@ MUTANTS = (
     Mutant(
         "admissions_busy",
         "app/slackwater/runtime/queue/admissions.py",
-        "      and o.status in ('pending', 'running'))\n",
+        "      and o.status in {ACTIVE})\n",
         "      and false)\n",
         _in("admissions.py"),
     ),

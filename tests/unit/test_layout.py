@@ -55,6 +55,28 @@ def test_sql_is_recognised(module: str) -> None:
     assert any(SQL.match(text) for _, text in texts(APP / module))
 
 
+@pytest.mark.parametrize(
+    ("words", "home"),
+    [
+        ("('pending', 'running')", None),  # made of the statuses themselves
+        ("__interrupt__", "kit/reserved.py"),
+        ("24 hours", "runtime/queue/states.py"),
+        ("2 minutes", None),
+    ],
+)
+def test_what_several_statements_say_stands_once(words: str, home: str | None) -> None:
+    """What they are composed of has a name. Descriptions for people may say it again."""
+    found = {
+        str(module.relative_to(APP))
+        for module in APP.rglob("*.py")
+        if module.name != "openapi.py" and APP / "web" / "openapi" not in module.parents
+        for _, text in texts(module)
+        if words in text
+    }
+
+    assert found == ({home} if home else set())
+
+
 INSIDE = frozenset(
     {"database", "follower", "graphs", "group_commit", "hints", "outbox", "sweeper", "threads", "worker"}
 )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from slackwater.postgres.pool import Database, Row
+from slackwater.runtime.queue.states import ACTIVE
 
 _COLUMNS = """r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.owner as principal, r.status, r.attempt, r.handovers,
  r.reason, r.worker as owner, r.fence, r.stopped, r.stalls, r.holds_thread, r.multitask_strategy, r.created_at,
@@ -27,9 +28,9 @@ where r.kind = 'run' and (%(statuses)s::text[] is null or r.status = any(%(statu
   and (%(thread_id)s::uuid is null or r.thread_id = %(thread_id)s)
 order by r.created_at desc, r.seq desc limit %(limit)s"""
 
-_LEAVE_TO_SWEEP = """
+_LEAVE_TO_SWEEP = f"""
 update slackwater.threads t set status = 'busy' where t.thread_id = %(thread_id)s and not exists (
-  select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in ('pending', 'running'))"""
+  select 1 from slackwater.runs r where r.thread_id = t.thread_id and r.status in {ACTIVE})"""
 
 _SERVER = """
 select current_setting('max_connections')::int as max_connections,

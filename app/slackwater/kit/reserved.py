@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+INTERRUPT = "__interrupt__"
+"""Under this key LangGraph says what a graph asks of a person."""
+
 CONFIGURABLE_KEYS = frozenset(
     {
         "langgraph_request_id",

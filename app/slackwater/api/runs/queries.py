@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.deltas import DELTA_OF
 from slackwater.runtime.events.journal import BEGINNING, Event, event_of
 from slackwater.runtime.events.partials import Partials
 from slackwater.runtime.queue import cancel, order
+from slackwater.runtime.queue.states import ACTIVE
 
 Row = dict[str, Any]
 
@@ -21,7 +23,7 @@ BACK_SECONDS = 10
 
 _AWAY = f"c.cut_at > clock_timestamp() - interval '{BACK_SECONDS} seconds'"
 
-_SHOWN = f"""case when status not in ('pending', 'running') and exists (
+_SHOWN = f"""case when status not in {ACTIVE} and exists (
   select 1 from slackwater.cut_readers c where c.run_id = runs.run_id and {_AWAY}) then 'running' else status end"""
 
 _COLUMNS = f"""run_id, thread_id, assistant_id, metadata, status, {_SHOWN} as shown_status, kwargs, multitask_strategy,
@@ -61,7 +63,7 @@ _LIST_OPEN = f"""
 select {_COLUMNS} from slackwater.runs
 where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run' and {_SHOWN} = %(status)s
   and run_id = any(array(
-    select o.run_id from slackwater.runs o where o.thread_id = %(thread_id)s and o.status in ('pending', 'running')
+    select o.run_id from slackwater.runs o where o.thread_id = %(thread_id)s and o.status in {ACTIVE}
     union all
     select c.run_id from slackwater.cut_readers c
     where c.cut_at > statement_timestamp() - interval '{BACK_SECONDS} seconds'))
@@ -112,7 +114,7 @@ select fence, seq, event, data, place < count as more from (
   select fence, seq, event, data, row_number() over told as place, count(*) over () as count,
     sum(octet_length(data)) over told as bytes
   from slackwater.run_events e where run_id = %(run_id)s and (fence, seq) > (%(fence)s, %(seq)s)
-    and (event = 'error' or event in ('values', '{DELTA_OF}values', 'updates') and (data like '%%"__interrupt__"%%' or (fence, seq) = (
+    and (event = 'error' or event in ('values', '{DELTA_OF}values', 'updates') and (data like '%%"{INTERRUPT}"%%' or (fence, seq) = (
       select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s
         and l.event in ('values', '{DELTA_OF}values') order by l.fence desc, l.seq desc limit 1)))
   window told as (order by fence, seq)) e
@@ -204,9 +206,9 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
     return Deleted(live or bool(answers[2]), live, order.is_due(answers[-3]))
 
 
-_READER = """
+_READER = f"""
 update slackwater.runs set reader_left_at = case when %(left)s then clock_timestamp() end
-where run_id = %(run_id)s and status in ('pending', 'running') and kwargs ->> 'on_disconnect' = 'cancel'"""
+where run_id = %(run_id)s and status in {ACTIVE} and kwargs ->> 'on_disconnect' = 'cancel'"""
 
 
 async def reader(database: Database, run_id: UUID, *, left: bool) -> None:

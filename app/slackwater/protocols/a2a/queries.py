@@ -10,6 +10,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.deltas import DELTA_OF
 from slackwater.runtime.events.journal import event_of
 from slackwater.runtime.events.partials import Partials
+from slackwater.runtime.queue.states import ACTIVE, KEYS_KEPT
 
 Row = dict[str, Any]
 
@@ -23,13 +24,13 @@ _LAST = """(r.fence = (select max(l.fence) from slackwater.runs l where l.thread
 
 # What a thread asks, its newest run has asked: that is there for as long as the thread, where the log is not.
 _STATE = f"""case when r.status = 'pending' and r.attempt = 0 then 'submitted'
-  when r.status in ('pending', 'running') then 'working' when r.status = 'interrupted' then 'canceled'
+  when r.status in {ACTIVE} then 'working' when r.status = 'interrupted' then 'canceled'
   when r.status <> 'success' then 'failed'
   when t.status = 'interrupted' and {_LAST} then 'input-required' else 'completed' end"""
 
 _COLUMNS = f"""r.run_id, r.thread_id, r.metadata, r.kwargs, r.error, r.status, r.updated_at, {_FIRST} as first_run_id,
   {_STATE} as state, t.interrupts,
-  case when r.status not in ('pending', 'running') and {_LAST} then t."values" end as "values" """
+  case when r.status not in {ACTIVE} and {_LAST} then t."values" end as "values" """
 
 # Each part by an index of its own, however many runs the thread has had.
 _NEWEST = f"""
@@ -51,10 +52,10 @@ async def newest(
     return await database.fetch_one(_NEWEST, params)
 
 
-_DELIVERED = """
+_DELIVERED = f"""
 select r.run_id, r.thread_id, r.metadata, r.kwargs, r.updated_at
 from slackwater.idempotency_keys k join slackwater.runs r using (run_id)
-where k.owner = %(owner)s and k.key = %(key)s and k.created_at >= clock_timestamp() - interval '24 hours'"""
+where k.owner = %(owner)s and k.key = %(key)s and k.created_at >= clock_timestamp() - {KEYS_KEPT}"""
 
 
 async def delivered(database: Database, owner: str, key: str) -> Row | None:

@@ -25,6 +25,7 @@ from slackwater.errors import Invalid, NotFound, ThreadBusy
 from slackwater.graphs import topology
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_uuid, uuid7
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.protocols.a2a import queries, tasks
 from slackwater.protocols.a2a.card import card_of
 from slackwater.protocols.a2a.models import GivenMessage, ListTasks, Message, SendMessage, State, Task
@@ -246,7 +247,7 @@ async def _tasks(agent: Agent, rows: list[queries.Row]) -> list[Task]:
         if values is None and (data := told.get(row["run_id"])) is not None:
             values = orjson.loads(data)
             if isinstance(values, dict):
-                values.pop("__interrupt__", None)
+                values.pop(INTERRUPT, None)
         task = tasks.task_of(row, values)
         if not agent.whole_context:
             task = replace(task, history=tasks.since(task.history, tasks.first_message_id(row)))

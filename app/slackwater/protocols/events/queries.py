@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import EventId
+from slackwater.runtime.queue.states import ACTIVE
 
 LAST_EVENTS = 200
 """Among so many of a run's last events a question is looked for that its thread does not show yet."""
 
-_BUSY: LiteralString = """exists (select 1 from slackwater.runs r
- where r.thread_id = %(thread_id)s and r.run_id is distinct from %(run_id)s::uuid and r.status in ('pending', 'running'))"""
+_BUSY: LiteralString = f"""exists (select 1 from slackwater.runs r
+ where r.thread_id = %(thread_id)s and r.run_id is distinct from %(run_id)s::uuid and r.status in {ACTIVE})"""
 
 _IDS: LiteralString = """coalesce((select array_agg(i ->> 'id') from jsonb_each(t.interrupts) x,
  jsonb_array_elements(x.value) i), '{}')"""
@@ -25,8 +27,8 @@ select t.metadata ->> 'assistant_id' as assistant_id, {_IDS} as interrupts, {_BU
     select 1 from slackwater.runs r, lateral (
       select e.event, e.data from slackwater.run_events e where e.run_id = r.run_id
        order by e.fence desc, e.seq desc limit {LAST_EVENTS}) e
-     where r.thread_id = t.thread_id and r.status in ('pending', 'running') and r.fence > 0
-       and (e.event like 'values%%' or e.event like 'updates%%') and e.data like '%%"__interrupt__":[{{%%'
+     where r.thread_id = t.thread_id and r.status in {ACTIVE} and r.fence > 0
+       and (e.event like 'values%%' or e.event like 'updates%%') and e.data like '%%"{INTERRUPT}":[{{%%'
   ) as asking
   from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
 
@@ -36,8 +38,8 @@ select 1 as one where not exists (
      and ({_BUSY} or not {_IDS} @> %(ids)s::text[] or (%(ids)s::text[] = '{{}}' and {_IDS} <> '{{}}')))"""
 # A thread that is not there for this owner is refused by the admission itself.
 
-_NEWEST: LiteralString = """
-select e.first, e.last, r.status not in ('pending', 'running') as over
+_NEWEST: LiteralString = f"""
+select e.first, e.last, r.status not in {ACTIVE} as over
   from slackwater.threads t
   join lateral (
     select * from slackwater.runs r

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-INTERRUPT = "__interrupt__"
+from slackwater.kit.reserved import INTERRUPT
 
 _ROLES = {"user": "human", "assistant": "ai"}
 _MESSAGES = frozenset({"human", "ai", "system", "tool", "function", "remove", *_ROLES})

@@ -14,9 +14,9 @@ from uuid import UUID
 import orjson
 
 from slackwater.kit import wire
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.protocols.events import states
 from slackwater.protocols.events.content import Message, tool_message, whole
-from slackwater.protocols.events.states import INTERRUPT
 from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
 from slackwater.runtime.execution.encoding import SEPARATOR
 

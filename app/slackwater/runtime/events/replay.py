@@ -23,12 +23,12 @@ from typing import Any
 
 import orjson
 
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.kit.wire import dumps
 
 Said = tuple[tuple[str, ...], str, Any]
 """Namespace, mode and payload, as `astream` yields them."""
 
-_INTERRUPT = "__interrupt__"
 _METADATA = "__metadata__"
 
 
@@ -235,7 +235,7 @@ def _checkpoint_id(payload: Mapping[str, Any]) -> str:
 
 
 def _is_interrupt(chunk: Any) -> bool:
-    return isinstance(chunk, dict) and _INTERRUPT in chunk
+    return isinstance(chunk, dict) and INTERRUPT in chunk
 
 
 def _is_cached(chunk: Any) -> bool:

@@ -7,7 +7,10 @@ from typing import Any
 
 import orjson
 
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.kit.wire import dumps, plain_error
+
+_INTERRUPT_KEY = f'"{INTERRUPT}"'.encode()
 
 
 class Collector:
@@ -62,17 +65,15 @@ class Collector:
         if len(chunks) == 1:
             return chunks[0][1]
         if chunks:
-            return dumps(
-                {"__interrupt__": [interrupt for interrupts, _ in chunks for interrupt in interrupts]}
-            )
+            return dumps({INTERRUPT: [interrupt for interrupts, _ in chunks for interrupt in interrupts]})
         return self._values
 
 
 def _interrupts_in(data: bytes) -> list[Any]:
-    if b'"__interrupt__"' not in data:
+    if _INTERRUPT_KEY not in data:
         return []
     chunk = orjson.loads(data)
-    interrupts = chunk.get("__interrupt__") if isinstance(chunk, dict) else None
+    interrupts = chunk.get(INTERRUPT) if isinstance(chunk, dict) else None
     return interrupts if isinstance(interrupts, list) else []
 
 
@@ -83,6 +84,6 @@ def _fallback(thread: Mapping[str, Any] | None) -> bytes:
         return dumps({"__error__": plain_error(thread["error"])})
     stored = [interrupt for of_task in (thread.get("interrupts") or {}).values() for interrupt in of_task]
     if thread["status"] == "interrupted" and stored:
-        return dumps({"__interrupt__": stored})
+        return dumps({INTERRUPT: stored})
     values = thread.get("values")
     return dumps({} if values is None else values)

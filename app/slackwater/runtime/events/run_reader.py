@@ -20,7 +20,7 @@ from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId, event_of
 from slackwater.runtime.events.packs import first_id
 from slackwater.runtime.events.partials import Partials
-from slackwater.runtime.queue.states import TERMINAL
+from slackwater.runtime.queue.states import ACTIVE, TERMINAL
 
 if TYPE_CHECKING:
     from slackwater.runtime.execution.attempt import Attempt
@@ -62,9 +62,9 @@ _STATUS = """select run_id, status, last_event, reader_left_at from slackwater.r
 where run_id = any(%(run_ids)s::uuid[])"""
 
 # The time of leaving is compared: he may have been sent away by us since it was read.
-_STILL_HERE = """
+_STILL_HERE = f"""
 update slackwater.runs set reader_left_at = null
-where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in ('pending', 'running')"""
+where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in {ACTIVE}"""
 
 # At least one event, however large. The size of a value that is stored elsewhere is known without reading it.
 _EVENTS = f"""

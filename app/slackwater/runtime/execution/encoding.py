@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slackwater.errors import Invalid
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.kit.wire import dumps
 from slackwater.runtime.events.deltas import PARTIAL
 from slackwater.runtime.events.replay import Published, Resumption
@@ -17,7 +18,6 @@ from slackwater.runtime.events.replay import Published, Resumption
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-INTERRUPT = "__interrupt__"
 SEPARATOR = "|"
 
 PROTOCOL_V2 = "__event_streaming_v2"

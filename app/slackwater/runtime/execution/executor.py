@@ -20,6 +20,7 @@ from slackwater.errors import LeaseLost
 from slackwater.graphs.context import fitted, ids_of
 from slackwater.graphs.topology import subgraph_at
 from slackwater.kit import wire
+from slackwater.kit.reserved import INTERRUPT
 from slackwater.runtime.events.deltas import DELTA_OF, PARTIAL
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, event_of
 from slackwater.runtime.events.packs import DELTA, PACK
@@ -31,7 +32,7 @@ from slackwater.runtime.execution.bodies import current_bodies
 from slackwater.runtime.execution.callbacks import Last
 from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.execution.control import is_drain
-from slackwater.runtime.execution.encoding import INTERRUPT, PROTOCOL_V2, Encoder, Event, StreamPlan
+from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, Event, StreamPlan
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
 from slackwater.runtime.execution.outcome import CannotBegin

@@ -20,12 +20,9 @@ from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
-from slackwater.runtime.queue.states import RunStatus, Stopped
+from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS, RunStatus, Stopped
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
-
-STATELESS_LINGER_SECONDS = 120
-"""A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
 
 TIMED_OUT = {"error": "TimeoutError", "message": ""}
 """What the thread of a run shows that has had its time. Its stream says nothing of it, as officially."""
@@ -158,7 +155,7 @@ with stuck as (
 ), shown as (
   update slackwater.threads t set error = s.error, updated_at = clock_timestamp(),
     status = case when exists (select 1 from slackwater.runs a where a.thread_id = s.thread_id
-      and a.run_id <> s.run_id and a.status in ('pending', 'running')) then 'busy' else 'error' end
+      and a.run_id <> s.run_id and a.status in {ACTIVE}) then 'busy' else 'error' end
   from stuck s where t.thread_id = s.thread_id
 )
 select error, last_event from stuck"""

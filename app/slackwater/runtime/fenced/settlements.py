@@ -36,7 +36,7 @@ from slackwater.runtime.queue.many import (
     dumped,
     of_each,
 )
-from slackwater.runtime.queue.states import RunStatus
+from slackwater.runtime.queue.states import ACTIVE, RunStatus
 
 _ATTEMPT = {
     "run_id": UuidArray,
@@ -77,7 +77,7 @@ with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
     select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER} for update skip locked) r
   where {UNCHANGED} and {_STORED}
     and not exists (select 1 from slackwater.runs o where o.thread_id = a.thread_id
-      and o.status in ('pending', 'running') and o.run_id <> a.run_id)
+      and o.status in {ACTIVE} and o.run_id <> a.run_id)
 ), ended as (
   update slackwater.runs r set {of_each(ENDED)}, {_SIGNED}
   from owned a where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id

@@ -24,6 +24,7 @@ from slackwater.runtime.execution import engine
 from slackwater.runtime.queue import order
 from slackwater.runtime.queue.claims import NEXT_FENCE
 from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.states import ACTIVE
 
 if TYPE_CHECKING:
     from slackwater.runtime.execution.checkpointer import RunSaver
@@ -57,7 +58,7 @@ select %(run_id)s, t.thread_id, t.owner, %(assistant_id)s, %(graph_id)s, 'write'
   clock_timestamp()
 from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not exists (
-  select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running'))
+  select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in {ACTIVE})
 returning fence, (select max(k.checkpoint_id) from checkpoints k
   where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') as head"""
 

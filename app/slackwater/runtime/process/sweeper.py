@@ -22,6 +22,7 @@ from slackwater.runtime.process import takeover
 from slackwater.runtime.queue import pruning, retention
 from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.cancel import READER_GONE, CancelAction
+from slackwater.runtime.queue.states import ACTIVE
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 
@@ -44,12 +45,12 @@ READER_SECONDS = 60
 
 _READERS_GONE = f"""
 select run_id, thread_id, owner from slackwater.runs
-where status in ('pending', 'running') and cancel_action is null
+where status in {ACTIVE} and cancel_action is null
   and reader_left_at < now() - interval '{READER_SECONDS} seconds' order by reader_left_at limit %(limit)s"""
 
-_READERS_HERE = """
+_READERS_HERE = f"""
 update slackwater.runs set reader_left_at = null
-where run_id = any(%(run_ids)s::uuid[]) and reader_left_at is not null and status in ('pending', 'running')"""
+where run_id = any(%(run_ids)s::uuid[]) and reader_left_at is not null and status in {ACTIVE}"""
 
 # Some of the busy threads, and which of them nobody works for. A run that is running holds its thread.
 _BUSY_THREADS = """

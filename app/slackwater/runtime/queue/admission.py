@@ -23,6 +23,7 @@ from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
+from slackwater.runtime.queue.states import ACTIVE, KEYS_KEPT
 
 
 class RunForgotten(Conflict):
@@ -131,7 +132,7 @@ with thread as (
   where thread_id = %(thread_id)s and owner = %(owner)s
 ), active as (
   select exists (select 1 from slackwater.runs
-    where thread_id = %(thread_id)s and status in ('pending', 'running')) as busy
+    where thread_id = %(thread_id)s and status in {ACTIVE}) as busy
 )
 insert into slackwater.runs as r ({NEW_RUN})
 select {AS_ASKED}
@@ -172,9 +173,9 @@ _REMEMBER_KEY = """
 insert into slackwater.idempotency_keys (owner, key, run_id)
 select r.owner, %(key)s, r.run_id from slackwater.runs r where r.run_id = %(run_id)s"""
 
-_FORGET_KEY = """
+_FORGET_KEY = f"""
 delete from slackwater.idempotency_keys
-where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - interval '24 hours'"""
+where owner = %(owner)s and key = %(key)s and created_at < clock_timestamp() - {KEYS_KEPT}"""
 
 _FIND_RUNS = f"""
 select {RUN_ROW}, r.worker, extract(epoch from r.lease_until - clock_timestamp())::float as lease_left

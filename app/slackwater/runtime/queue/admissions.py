@@ -30,6 +30,7 @@ from slackwater.runtime.queue.admission import (
 )
 from slackwater.runtime.queue.claims import FIRST_FENCE, NEXT_FENCE
 from slackwater.runtime.queue.many import UNCHANGED, Asked, dumped, of_each
+from slackwater.runtime.queue.states import ACTIVE
 
 _ASKED = Asked(
     {
@@ -61,7 +62,7 @@ with {_ASKED.cte}, wanted as materialized (
     where t.thread_id = a.thread_id and t.owner = a.owner for update skip locked) t
   where {UNCHANGED}
     and not exists (select 1 from slackwater.runs o where o.thread_id = a.thread_id
-      and o.status in ('pending', 'running'))
+      and o.status in {ACTIVE})
 ), admitted as (
   insert into slackwater.runs as r ({NEW_RUN}, ready)
   select {of_each(AS_ASKED)}, not s.start

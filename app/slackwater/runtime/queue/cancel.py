@@ -17,6 +17,7 @@ from uuid import UUID
 
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.queue import order
+from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS
 
 
 class CancelAction(StrEnum):
@@ -52,18 +53,18 @@ DELETED = "deleted by its owner"
 
 READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 
-_WISH = """
+_WISH = f"""
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
   updated_at = clock_timestamp()
-where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in ('pending', 'running')
+where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
   and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
 returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
 
-_END_OWNERLESS = """
+_END_OWNERLESS = f"""
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
   ended_at = clock_timestamp(), updated_at = clock_timestamp(),
-  delete_at = case when on_completion = 'delete' then clock_timestamp() + interval '2 minutes' end,
+  delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
   last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
                 order by fence desc, seq desc limit 1)
 where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.status = 'pending' and r.cancel_action is not null
@@ -83,7 +84,7 @@ with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
   from (select thread_id, max(cancel_reason) filter (where cancel_action = 'interrupt') as reason
         from ended group by thread_id) e
   where t.thread_id = e.thread_id and not exists (
-    select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running')
+    select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in {ACTIVE}
       and a.run_id not in (select run_id from ended)))
 select run_id from ended"""
 # Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
@@ -185,8 +186,8 @@ def _of_many(statement: str) -> str:
 # Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
 _WISH_MANY = _of_many(_WISH).replace(
     "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))",
-    """r.run_id = any(array(select f.run_id from slackwater.runs f
-    where f.run_id = any(%(run_ids)s::uuid[]) and f.status in ('pending', 'running') for no key update skip locked))""",
+    f"""r.run_id = any(array(select f.run_id from slackwater.runs f
+    where f.run_id = any(%(run_ids)s::uuid[]) and f.status in {ACTIVE} for no key update skip locked))""",
 )
 
 # What has run and waits to go on has something to roll back, which is a thread's matter.
@@ -205,7 +206,7 @@ update slackwater.threads t set status = case when t.error ->> 'error' <> 'UserI
   "values" = null, interrupts = '{{}}', updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
 where t.thread_id = any({order.LOCKED}) and t.owner = %(owner)s and t.status = 'busy'
   and (select true from checkpoints k where k.thread_id = t.thread_id::text and k.checkpoint_ns = '' limit 1) is null
-  and (select true from slackwater.runs a where a.thread_id = t.thread_id and a.status in ('pending', 'running') limit 1) is null
+  and (select true from slackwater.runs a where a.thread_id = t.thread_id and a.status in {ACTIVE} limit 1) is null
 returning t.thread_id"""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from slackwater.runtime.queue.states import ACTIVE
+
 LOCK = """
 select thread_id from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s for update"""
 
@@ -90,8 +92,8 @@ from (
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s and exists (select 1 from GONE x)"""
 """Has the thread read through the graph of the run that ran before those that `GONE` stands for, which are about to go."""
 
-THREAD_BUSY = """exists (
- select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in ('pending', 'running'))"""
+THREAD_BUSY = f"""exists (
+ select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in {ACTIVE})"""
 
 NOTIFY = "select pg_notify('slackwater', %(hint)s)"
 """A hint for other processes. It may be lost: the row is the queue and the truth."""

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from slackwater.postgres.pool import Database
 from slackwater.runtime.queue.batch import Batch
+from slackwater.runtime.queue.states import ACTIVE
 
 if TYPE_CHECKING:
     from slackwater.project.ttl import ThreadTtl
@@ -45,7 +46,7 @@ _WHOLE = """not exists (select 1 from checkpoints d where d.thread_id = t.thread
 _MINE = "select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s) and t.owner = %(owner)s"
 
 _MINE_AND_ALL_IDLE = f"""{_MINE} and {_WHOLE} and not exists (select 1 from slackwater.runs a
-  where a.thread_id = any(%(threads)s) and a.owner = %(owner)s and a.status in ('pending', 'running'))"""
+  where a.thread_id = any(%(threads)s) and a.owner = %(owner)s and a.status in {ACTIVE})"""
 
 # Looked at again, under the locks: the time, the strategy and the runs may have changed since the thread was found.
 _EXPIRED = f"""select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s)
@@ -54,8 +55,8 @@ _EXPIRED = f"""select t.thread_id from slackwater.threads t where t.thread_id = 
 _LOCK_MINE = f"{_MINE} order by t.thread_id for update"
 _LOCK = "select thread_id from slackwater.threads where thread_id = any(%(threads)s) order by thread_id for update"
 
-_BUSY = """select thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
-  and status in ('pending', 'running') order by thread_id limit 1"""
+_BUSY = f"""select thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
+  and status in {ACTIVE} order by thread_id limit 1"""
 
 
 def _delete(chosen: str) -> list[str]:

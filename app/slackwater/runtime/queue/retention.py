@@ -9,6 +9,7 @@ from __future__ import annotations
 from slackwater.postgres.pool import Database
 from slackwater.runtime.queue import pruning
 from slackwater.runtime.queue.batch import Batch
+from slackwater.runtime.queue.states import KEYS_KEPT
 
 RUNS = 200
 """So many runs are trimmed, or looked at, by one statement."""
@@ -50,9 +51,9 @@ delete from slackwater.run_events where ctid = any(array(
   select ctid from slackwater.run_events where event = 'state_update'
     and created_at < now() - make_interval(secs => %(seconds)s) order by created_at limit %(limit)s))"""
 
-_TRIM_KEYS = """
+_TRIM_KEYS = f"""
 delete from slackwater.idempotency_keys where ctid = any(array(
-  select ctid from slackwater.idempotency_keys where created_at < now() - interval '24 hours'
+  select ctid from slackwater.idempotency_keys where created_at < now() - {KEYS_KEPT}
   order by created_at limit %(limit)s))"""
 
 _TRIM_ITEMS = """

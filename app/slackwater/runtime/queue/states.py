@@ -23,6 +23,15 @@ class RunStatus(StrEnum):
 
 TERMINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.TIMEOUT, RunStatus.INTERRUPTED})
 
+ACTIVE = f"('{RunStatus.PENDING}', '{RunStatus.RUNNING}')"
+"""In SQL, after `in`: the statuses of a run that has not ended."""
+
+STATELESS_LINGER_SECONDS = 120
+"""A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
+
+KEYS_KEPT = "interval '24 hours'"
+"""In SQL: how long an Idempotency-Key names the run that was made with it."""
+
 
 class Phase(Enum):
     """The life of the process."""
