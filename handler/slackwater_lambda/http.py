@@ -12,8 +12,8 @@ from mangum.types import Response, Scope
 
 from slackwater.errors import AnswerTooLarge, ApiError, StartError
 from slackwater.kit import wire
+from slackwater.kit.refusal import Refusal
 from slackwater.web.delivery import SCOPE_KEY, Delivery
-from slackwater.web.refusal import Refusal
 from slackwater_lambda.environment import ANSWER_SECONDS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from starlette.types import Message, Scope
 
 from slackwater import errors
 from slackwater.errors import ApiError, NotFound, StillRunning
+from slackwater.kit.refusal import Refusal, absent, refuse
 from slackwater.web.http import install_error_handlers
-from slackwater.web.refusal import Refusal, absent, refuse
 from slackwater_lambda.http import response_of
 
 Told = tuple[int, dict[str, str], bytes]

@@ -16,7 +16,7 @@ from slackwater.emulator.events import Answer
 from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.tap import Stream
 from slackwater.identity import loopback
-from slackwater.web.refusal import refuse
+from slackwater.kit.refusal import refuse
 from slackwater.web.route_table import PUBLIC
 
 log = logging.getLogger(__name__)

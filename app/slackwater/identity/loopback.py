@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slackwater.errors import Forbidden
-from slackwater.web.refusal import refuse
+from slackwater.kit.refusal import refuse
 
 FORWARDED = frozenset(
     {

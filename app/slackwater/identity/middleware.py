@@ -13,9 +13,9 @@ from slackwater.errors import ApiError, Draining, Unauthorized
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
+from slackwater.kit.refusal import refuse
 from slackwater.kit.reserved import clean_headers
 from slackwater.settings import Settings
-from slackwater.web.refusal import refuse
 from slackwater.web.route_table import PUBLIC, TO_THE_END
 from slackwater.web.scope import path_of, services_of
 

@@ -24,6 +24,7 @@ from slackwater.errors import (
     Unexpected,
 )
 from slackwater.kit import wire
+from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.web.arguments import Arguments
 from slackwater.web.bodies import (
@@ -34,7 +35,6 @@ from slackwater.web.bodies import (
     VALUE_BYTES,
     values_in,
 )
-from slackwater.web.refusal import Refusal, refuse
 from slackwater.web.route_table import FIXED
 from slackwater.web.scope import services_of
 

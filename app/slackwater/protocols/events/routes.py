@@ -12,6 +12,7 @@ from slackwater.api.runs.streaming import thread_answer
 from slackwater.errors import BadRequest, Invalid, NoWebSocket
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit.ids import parse_uuid
+from slackwater.kit.refusal import refuse
 from slackwater.protocols.events import service, streaming
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.socket import Socket
@@ -23,7 +24,6 @@ from slackwater.protocols.events.subscription import (
     unknown_channels,
 )
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
-from slackwater.web.refusal import refuse
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_class=JsonRoute)
 

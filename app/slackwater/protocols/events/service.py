@@ -16,6 +16,7 @@ from slackwater.api.runs import service as runs
 from slackwater.api.runs.models import RunCreate
 from slackwater.errors import ApiError, Draining
 from slackwater.identity.principal import Principal
+from slackwater.kit.refusal import Refusal
 from slackwater.protocols.events import queries
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.models import InputRespond, RunStart, explain
@@ -23,7 +24,6 @@ from slackwater.protocols.events.queries import Standing
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.execution.encoding import PROTOCOL_V2
 from slackwater.runtime.queue.admission import NewRun, Overtaken
-from slackwater.web.refusal import Refusal
 
 if TYPE_CHECKING:
     from slackwater.services import Services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from slackwater.web.refusal import absent
+from slackwater.kit.refusal import absent
 from slackwater.web.route_table import AT_THE_ROOT
 from slackwater.web.scope import path_of
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from slackwater.kit.refusal import absent
 from slackwater.project.http import Group
 from slackwater.web.http import json_response
-from slackwater.web.refusal import absent
 from slackwater.web.route_table import group_of
 from slackwater.web.scope import path_of
 
