@@ -247,7 +247,6 @@ class Process:
         attempts = [attempt for attempt in worker.attempts if attempt.task is not None]
         for attempt in attempts:
             attempt.saver.lease.lost = True
-            attempt.graph_done = False
         tasks = [*loops, *(a.task for a in attempts if a.task is not None), *self.runtime._admissions]
         self.database.gate.shut()
         for _ in range(100):

@@ -381,7 +381,7 @@ async def test_a_run_is_at_its_end_only_when_its_writer_is(
 
     async def at_last() -> None:
         await written()
-        if attempt.graph_done:
+        if attempt.outcome is not None:
             attempt.saver.failure = LeaseLost()
 
     monkeypatch.setattr(attempt.saver, "written", at_last)

@@ -8,6 +8,7 @@ import pytest
 from helm import Helm
 from rig import Fleet, settle_alone
 
+from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.queue.cancel import CancelAction
 
 ERROR = {"error": "TimeoutError", "message": ""}
@@ -178,8 +179,8 @@ async def test_nothing_ends_a_run_that_has_ended_by_itself(
     assert (await fleet.ended(run["run_id"]))["status"] == "success"
 
 
-async def _done(attempt: object) -> bool:
-    return bool(attempt.graph_done)  # type: ignore[attr-defined]
+async def _done(attempt: Attempt) -> bool:
+    return attempt.outcome is not None
 
 
 async def test_without_a_limit_there_is_none(fleet: Fleet, helm: Helm) -> None:

@@ -13,7 +13,7 @@ from slackwater.runtime.events.journal import Ending, Journal
 from slackwater.runtime.execution.bodies import Bodies
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import ClaimedRun
-from slackwater.runtime.queue.states import Outcome, StopWish
+from slackwater.runtime.queue.states import OUTCOME_OF, AttemptState, Outcome, StopWish
 
 if TYPE_CHECKING:
     from slackwater.runtime.execution.checkpointer import RunSaver
@@ -40,6 +40,7 @@ class Attempt:
     journal: Journal
     control: Control
     bodies: Bodies
+    state: AttemptState = AttemptState.CLAIMED
     task: asyncio.Task[None] | None = None
     """What ends with its settlement."""
     stray: asyncio.Task[None] | None = None
@@ -48,10 +49,6 @@ class Attempt:
     """Called when its nodes do not end."""
     scope: Context | None = None
     """What its task, its factory and its nodes have in common of context variables."""
-    begun: bool = False
-    """Its task has had its first turn. A task that is cancelled before never runs at all, not even to settle."""
-    graph_done: bool = False
-    """The graph has ended by itself; what follows is only its settlement, which nobody may cut."""
     drain_reason: str = ""
     """Why it was asked to stop at its next boundary; what its row says after the hand-over."""
     wish: StopWish | None = None
@@ -61,8 +58,6 @@ class Attempt:
     """The status that its row was given; None when it was left to the lease."""
     timeout_at: float = float("inf")
     """The monotonic second at which the run exceeds its time limit."""
-    deferred: bool = False
-    """Its node still has a thread: to be handed over last, immediately before the process leaves."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     tails: list[asyncio.Task[object]] = field(default_factory=list)
@@ -88,14 +83,38 @@ class Attempt:
         self.control.request_drain(wish.value)
         if self.give_up is not None and wish in UNWIND_SECONDS:
             asyncio.get_running_loop().call_later(UNWIND_SECONDS[wish], self.give_up)
-        if self.task is not None and self.begun and not self.graph_done:
+        if self.task is not None and self.state is AttemptState.RUNNING:
             self.task.cancel()
+
+    # Where it has got to
+
+    def begin(self) -> None:
+        """Its task has its first turn."""
+        self.state = self.state.then(AttemptState.RUNNING)
 
     def end(self, outcome: Outcome) -> None:
         """The graph has ended, as what: unless the run was ended without it."""
-        self.graph_done = True
-        if self.stray is None:
+        self.state = self.state.then(AttemptState.ENDED)
+        if not self.given_up:
             self.outcome = outcome
+
+    def end_without_nodes(self, wish: StopWish) -> None:
+        """Somebody wants it stopped, and its nodes do not end: it has come to what was wanted."""
+        self.state = self.state.then(AttemptState.GIVEN_UP)
+        self.outcome, self.stray = OUTCOME_OF[wish], self.task
+
+    def defer(self) -> None:
+        """It is cut, and handed over when nothing else is left to be done."""
+        self.state = self.state.then(AttemptState.DEFERRED)
+        self.outcome = Outcome.CUT
+
+    @property
+    def given_up(self) -> bool:
+        return self.state is AttemptState.GIVEN_UP
+
+    @property
+    def deferred(self) -> bool:
+        return self.state is AttemptState.DEFERRED
 
     @property
     def took_ms(self) -> float:

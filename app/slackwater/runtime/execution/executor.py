@@ -65,7 +65,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
 
     This is the one place where the cancellation of a run is handled: `attempt.wish` says what it means.
     """
-    attempt.begun = True
+    attempt.begin()
     current_run.set(attempt.run.run_id)
     run, error, facts = attempt.run, None, None
     encoder: Encoder | None = None
@@ -103,7 +103,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
             except BaseException as problem:
                 error = problem
                 attempt.end(await _with_its_bodies(attempt, shop, problem))
-            if attempt.stray is not None:
+            if attempt.given_up:
                 return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
                 facts = await outcome.facts_of(attempt, graph, config, encoder, error)
@@ -112,8 +112,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
             if attempt.outcome is None or not isinstance(problem, Exception):
                 attempt.end(attempt.outcome or _judge(attempt, problem))
                 error = error or problem
-            attempt.graph_done = True
-            if attempt.stray is not None:
+            if attempt.given_up:
                 return Settled(owned=False)
         # Before what the factory holds is closed: that is user code, and may take for ever.
         return await outcome.conclude(attempt, shop, facts, error)

@@ -139,16 +139,16 @@ async def conclude(
         attempt.outcome = Outcome.LOST
         attempt.journal.close(Ending.GONE_ON)
         log.warning("lease lost", extra=_extra(attempt))
-        if attempt.stray is None:
+        if not attempt.given_up:
             # Until then the attempt is not over: its run must not begin again beside them, here at least.
             await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
         return Settled(owned=False)
     if attempt.wish is StopWish.FORGOTTEN:
         # Handed over now, and not last: nobody drains.
-        if attempt.stray is None:
+        if not attempt.given_up:
             await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
     elif attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
-        attempt.deferred = True
+        attempt.defer()
         return Settled(owned=True)
     return await settle(attempt, shop, facts)
 
@@ -236,7 +236,7 @@ async def _settled(attempt: Attempt, shop: Shop, facts: ThreadFacts, settled: Se
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
-    if over and (facts.status == "busy" or settled.error is not None or attempt.stray is not None):
+    if over and (facts.status == "busy" or settled.error is not None or attempt.given_up):
         # Before its readers hear of the end: they ask for the thread next.
         await _refresh(attempt, shop)
     deleted = attempt.cancel_wish is not None and attempt.cancel_wish.deletes

@@ -112,7 +112,7 @@ async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt])
         elif attempt.outcome is None:
             # Its node ignores the cancellation. Behind the shut gate it can write nothing more, so it is handed
             # over like one that still has a thread: at the very end.
-            attempt.outcome, attempt.deferred = Outcome.CUT, True
+            attempt.defer()
     settling = _tasks(a for a in worker.unfinished if not a.deferred)
     if settling:
         await asyncio.wait(settling, timeout=max(0.0, budget.left() - budget.hard_reserve / 2))

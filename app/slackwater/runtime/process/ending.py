@@ -11,7 +11,6 @@ from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.fenced.settlement import Settled
-from slackwater.runtime.queue.states import OUTCOME_OF
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 
@@ -34,7 +33,7 @@ class Endings:
         try:
             await self._end(attempt, engine.execute(attempt, self._worker.runtime))
         finally:
-            if attempt.stray is not None:
+            if attempt.given_up:
                 self.strays -= 1
                 metrics.level(Metric.NODES_LEFT, self.strays)
 
@@ -46,7 +45,7 @@ class Endings:
         if attempt.outcome is not None:
             attempt.saver.hurry()  # the graph has ended: what it has put last is on its way
             return
-        attempt.outcome, attempt.stray, attempt.graph_done = OUTCOME_OF[wish], task, True
+        attempt.end_without_nodes(wish)
         attempt.saver.lease.over = True
         attempt.saver.hurry()
         self.strays += 1

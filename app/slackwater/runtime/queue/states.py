@@ -77,6 +77,35 @@ class Outcome(Enum):
     """The lease went: nothing more may be written by this process."""
 
 
+class AttemptState(Enum):
+    """How far an attempt has come in this process. It never goes back; `then` decides where it may go."""
+
+    CLAIMED = "claimed"
+    """Its task has not had its first turn. A task that is cancelled before never runs at all, not even to settle."""
+    RUNNING = "running"
+    """Its graph is being opened or driven: a cancellation reaches it."""
+    ENDED = "ended"
+    """It has its outcome. What follows is only its settlement, which nobody may cut."""
+    GIVEN_UP = "given_up"
+    """Ended without its nodes, which ignore their cancellation: a task of its own settles it, and what they still do is
+    fenced off."""
+    DEFERRED = "deferred"
+    """A node of it cannot be stopped: handed over last, immediately before the process leaves."""
+
+    def then(self, wanted: AttemptState) -> AttemptState:
+        """`wanted`, if it may follow; else this one, which stands whatever an attempt still does that is out of our hands."""
+        return wanted if wanted in _FOLLOWING[self] else self
+
+
+_FOLLOWING = {
+    AttemptState.CLAIMED: {AttemptState.RUNNING, AttemptState.GIVEN_UP, AttemptState.DEFERRED},
+    AttemptState.RUNNING: {AttemptState.ENDED, AttemptState.GIVEN_UP, AttemptState.DEFERRED},
+    AttemptState.ENDED: {AttemptState.DEFERRED},
+    AttemptState.GIVEN_UP: set[AttemptState](),
+    AttemptState.DEFERRED: set[AttemptState](),
+}
+
+
 OUTCOME_OF = {
     StopWish.CANCEL: Outcome.CANCELLED,
     StopWish.TIMEOUT: Outcome.TIMED_OUT,
