@@ -473,7 +473,7 @@ class Runs(RuleBasedStateMachine):
         live = {
             (attempt.run.run_id, attempt.run.fence)
             for attempt in runtime.worker.attempts
-            if attempt.outcome is None and not attempt.saver.lease.lost
+            if attempt.outcome is None and not attempt.lease.lost
         }
         assert live <= self._ours(runtime, runs), ("worked on, and not ours", live)
 

@@ -250,7 +250,7 @@ class World:
                 if self._hampered(runtime):
                     continue
                 if waiting[attempt.bodies] < 0 or (
-                    (attempt.journal.unwritten or attempt.saver._queue) and not attempt.saver.lease.lost
+                    (attempt.journal.unwritten or attempt.writer._queue) and not attempt.lease.lost
                 ):
                     return True
         return False
@@ -297,7 +297,7 @@ class World:
             database = self.of(runtime)
             database.losing, database.away = Lose.NOTHING, False
             for attempt in list(runtime.worker.attempts):
-                attempt.saver.lease.lost = True
+                attempt.lease.lost = True
         until = time.monotonic() + QUIET_SECONDS
         while time.monotonic() < until:
             for gate in gates.waiting:

@@ -15,10 +15,10 @@
 | `start` `clock` | how an attempt begins: the rules of a later start |
 | `executor` `options` `control` `pace` `callbacks` `node_threads` `owning_loop` | the graph is driven, superstep by superstep |
 | `encoding` `message_ids` | what LangGraph streams, as events |
-| `checkpointer` `draft` `serializer` `store` | what LangGraph stores through |
+| `checkpointer` `draft` `puts` `confined` `serializer` `store` | what LangGraph stores through |
 | `outcome` `failing_node` | what the attempt has come to |
 | **fenced** | |
-| `writer` `statements` `stores` | what is stored while a run is worked on, in groups, together with the events |
+| `writer` `group` `statements` `stores` | what is stored while a run is worked on, in groups, together with the events |
 | `settlement` `settlements` | the state that a run ends or is handed over in |
 | `epochs` | who may go on after a failover |
 | **events** | |

@@ -246,7 +246,7 @@ class Process:
         loops = [*worker._tasks, *self.runtime.sweeper.tasks]
         attempts = [attempt for attempt in worker.attempts if attempt.task is not None]
         for attempt in attempts:
-            attempt.saver.lease.lost = True
+            attempt.lease.lost = True
         tasks = [*loops, *(a.task for a in attempts if a.task is not None), *self.runtime._admissions]
         self.database.gate.shut()
         for _ in range(100):

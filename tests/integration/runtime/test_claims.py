@@ -174,7 +174,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_anybody_else_ma
 
     await fleet.until(begun)
     attempt = process.runtime.worker.live[run]
-    await attempt.saver.flush()
+    await attempt.writer.flush()
     # WHEN the database does not answer this process any more
     assert process.link is not None
     process.link.hang()
@@ -183,7 +183,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_anybody_else_ma
             await asyncio.sleep(0.01)
     del helm.hooks["b"]
     # THEN its node was stopped while the lease was still its own, and the attempt ends although nothing answers
-    assert stopped_at[0] < attempt.saver.lease.deadline
+    assert stopped_at[0] < attempt.lease.deadline
     assert attempt.task is not None
     await asyncio.wait_for(asyncio.shield(attempt.task), 3)
     assert attempt.outcome is Outcome.LOST
@@ -210,7 +210,7 @@ async def test_a_process_that_slept_through_its_lease_writes_nothing_and_begins_
     told = await fleet.told(other, run["run_id"], run["thread_id"])
     before = await fleet.checkpoints(run["thread_id"])
     # WHEN it wakes up in the middle of its node
-    attempt.saver.lease.deadline = time.monotonic() - 1
+    attempt.lease.deadline = time.monotonic() - 1
     hold.let_go()
     assert attempt.task is not None
     await asyncio.wait_for(asyncio.shield(attempt.task), 5)

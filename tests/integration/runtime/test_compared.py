@@ -71,13 +71,13 @@ async def test_a_lease_that_was_renewed_counts_from_before_the_statement(fleet: 
     await process.admit("line")
     await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
-    before = attempt.saver.lease.deadline
+    before = attempt.lease.deadline
     assert process.link is not None
     process.link.delay = DELAY
 
     await process.runtime.worker.renew_now()
 
-    assert before < attempt.saver.lease.deadline <= time.monotonic() - DELAY + 60
+    assert before < attempt.lease.deadline <= time.monotonic() - DELAY + 60
     process.link.delay = 0
     hold.let_go()
 
@@ -340,8 +340,8 @@ async def test_a_write_that_is_refused_stops_its_run_at_once(process: Process, h
     """LangGraph looks at its puts only on its way out."""
     attempt, hold = await held(process, helm)
 
-    assert attempt.saver.on_lost is not None
-    attempt.saver.on_lost()
+    assert attempt.writer.on_lost is not None
+    attempt.writer.on_lost()
 
     assert attempt.wish is StopWish.LEASE_LOST
     hold.let_go()
@@ -351,10 +351,10 @@ async def test_what_comes_out_of_a_graph_without_a_lease_is_no_end_of_its_run(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
     attempt, hold = await held(process, helm)
-    attempt.saver.lease.lost = True
+    attempt.lease.lost = True
 
     assert executor._judge(attempt, ValueError("a node's own")) is Outcome.LOST
-    attempt.saver.lease.lost = False
+    attempt.lease.lost = False
     hold.let_go()
     await fleet.ended(attempt.run.run_id)
 
@@ -363,11 +363,11 @@ async def test_no_superstep_begins_after_the_attempt_is_over(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
     attempt, hold = await held(process, helm)
-    attempt.saver.lease.over = True
+    attempt.lease.over = True
 
     with pytest.raises(LeaseLost):
-        await executor._before_more(attempt.saver, False)
-    attempt.saver.lease.over = False
+        await executor._before_more(attempt.writer, False)
+    attempt.lease.over = False
     hold.let_go()
     await fleet.ended(attempt.run.run_id)
 
@@ -377,21 +377,21 @@ async def test_a_run_is_at_its_end_only_when_its_writer_is(
 ) -> None:
     """Whether the last put was taken is known when it is answered, not when the graph has ended."""
     attempt, hold = await held(process, helm)
-    written = attempt.saver.written
+    written = attempt.writer.written
 
     async def at_last() -> None:
         await written()
         if attempt.outcome is not None:
-            attempt.saver.failure = LeaseLost()
+            attempt.writer.failure = LeaseLost()
 
-    monkeypatch.setattr(attempt.saver, "written", at_last)
-    monkeypatch.setattr(attempt.saver, "hold_to_the_end", lambda: None)
+    monkeypatch.setattr(attempt.writer, "written", at_last)
+    monkeypatch.setattr(attempt.writer, "hold_to_the_end", lambda: None)
     hold.let_go()
     assert attempt.task is not None
     await asyncio.wait({attempt.task}, timeout=10)
 
     assert attempt.outcome is Outcome.LOST
-    attempt.saver.take_events()
+    attempt.writer.take_events()
     await written()
 
 

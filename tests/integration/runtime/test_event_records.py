@@ -18,7 +18,7 @@ async def test_a_message_that_a_node_returns_has_its_id_in_the_records_of_the_no
     await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN a run that is behind in nothing: nobody waits for the database when the node ends
     (attempt,) = process.runtime.worker.live.values()
-    await attempt.saver.written()
+    await attempt.writer.written()
     await asyncio.sleep(0.05)
     hold.let_go()
     records = [

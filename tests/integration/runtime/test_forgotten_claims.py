@@ -99,7 +99,7 @@ async def test_two_owners_of_one_run_do_not_meet_after_a_failover(fleet: Fleet, 
     await hold.reached.wait()
     (lost,) = a.runtime.worker.attempts
     said = [event.id for event in lost.journal.after(EventId(0, 0)) or ()]
-    await lost.saver.flush()
+    await lost.writer.flush()
     # WHEN the server that is promoted knows nothing of the claim, nor of anything since
     for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "slackwater.run_events"):
         await fleet.database.execute(f"delete from {table}")  # type: ignore[call-overload]

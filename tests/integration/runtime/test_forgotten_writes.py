@@ -54,7 +54,7 @@ class Pair:
     async def stored(self) -> None:
         """Everything that the run has said and put is acknowledged."""
         (attempt,) = self.process.runtime.worker.attempts
-        await attempt.saver.flush()
+        await attempt.writer.flush()
 
     async def whole(self, told: Told) -> None:
         """The thread's history has no hole, and its log says what has happened."""
@@ -161,7 +161,7 @@ async def test_a_node_puts_into_the_store_after_a_failover_unless_what_it_has_pu
     await reached(c)
     await pair.stored()
     (attempt,) = pair.process.runtime.worker.attempts
-    store = pair.process.runtime.store_of(OWNER, attempt.saver.lease)
+    store = pair.process.runtime.store_of(OWNER, attempt.lease)
     # GIVEN an item of which the standby has heard, or has not
     if forgotten:
         await pair.cut()
@@ -226,9 +226,9 @@ async def test_a_state_update_whose_beginning_is_forgotten_is_refused(pair: Pair
     hold = pair.process.runtime.hold(thread_id, owner=OWNER, graph_id="line", assistant_id=ASSISTANT)
     async with hold as held:
         await pair.cut()
-        held.saver.publish("custom", b"1")
-        await held.saver.flush()
+        held.writer.publish("custom", b"1")
+        await held.writer.flush()
         await pair.fail_over()
-        held.saver.publish("custom", b"2")
+        held.writer.publish("custom", b"2")
         with pytest.raises(Forgotten):
-            await held.saver.flush()
+            await held.writer.flush()

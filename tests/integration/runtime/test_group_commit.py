@@ -26,7 +26,7 @@ from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced.stores import STORE
-from slackwater.runtime.fenced.writer import Forgotten
+from slackwater.runtime.fenced.writer import Forgotten, Writer
 from slackwater.runtime.queue.lease import Lease
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
@@ -98,7 +98,7 @@ async def owned(commit: GroupCommit, database: Database, **options: Any) -> RunS
     await database.execute(_THREAD, (thread_id,))
     await database.execute(_RUN, (run_id, thread_id, uuid4()))
     lease = Lease(run_id, thread_id, 1, "w", time.monotonic() + 60)
-    return RunSaver(database, lease, Journal(1), commit, **options)
+    return RunSaver(database, Writer(database, lease, Journal(1), commit), **options)
 
 
 async def owners(commit: GroupCommit, database: Database, number: int) -> list[RunSaver]:
@@ -107,7 +107,7 @@ async def owners(commit: GroupCommit, database: Database, number: int) -> list[R
 
 def config_of(saver: RunSaver, checkpoint_id: str | None = None) -> RunnableConfig:
     its_id = {"checkpoint_id": checkpoint_id} if checkpoint_id else {}
-    return {"configurable": {"thread_id": str(saver.lease.thread_id), "checkpoint_ns": "", **its_id}}
+    return {"configurable": {"thread_id": str(saver.writer.lease.thread_id), "checkpoint_ns": "", **its_id}}
 
 
 async def put(saver: RunSaver, value: Any = "a") -> str:
@@ -115,7 +115,7 @@ async def put(saver: RunSaver, value: Any = "a") -> str:
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = {"log": [value]}
     checkpoint["channel_versions"] = {"log": "1"}
-    saver.publish("values", b'{"log":1}')
+    saver.writer.publish("values", b'{"log":1}')
     await saver.aput(config_of(saver), checkpoint, {"source": "loop", "step": 0}, {"log": "1"})
     return checkpoint["id"]
 
@@ -146,7 +146,7 @@ async def stored(database: Database, saver: RunSaver) -> tuple[int, int, int]:
         "select (select count(*) from checkpoints where thread_id = %(t)s::text) as c,"
         " (select count(*) from checkpoint_blobs where thread_id = %(t)s::text) as b,"
         " (select count(*) from slackwater.run_events where thread_id = %(t)s::uuid) as e",
-        {"t": str(saver.lease.thread_id)},
+        {"t": str(saver.writer.lease.thread_id)},
     )
     assert row is not None
     return row["c"], row["b"], row["e"]
@@ -166,12 +166,16 @@ async def test_what_many_say_in_one_turn_is_one_statement_and_each_knows_what_it
         assert await stored(watched, saver) == WHOLE
         row = await watched.fetch_one(
             "select input_applied, input_step from slackwater.runs where run_id = %s",
-            [saver.lease.run_id],
+            [saver.writer.lease.run_id],
         )
         assert row == {"input_applied": True, "input_step": -1}
-        assert (saver.head_id, saver.input_applied, saver.journal.unwritten) == (checkpoint_id, True, 0)
+        assert (saver.writer.head_id, saver.writer.input_applied, saver.writer.journal.unwritten) == (
+            checkpoint_id,
+            True,
+            0,
+        )
         # A failover is asked for it.
-        assert saver.lease.acknowledged["writer"].key == {"event_seq": 1}
+        assert saver.writer.lease.acknowledged["writer"].key == {"event_seq": 1}
     # and what belongs together has committed together
     rows = await watched.fetch(
         "select count(distinct x.xmin::text) as n from "
@@ -214,13 +218,13 @@ async def test_who_has_lost_its_lease_is_the_only_one_who_stores_nothing(
 ) -> None:
     savers = await owners(together, watched, 3)
     stale = savers[1]
-    await watched.execute(what, (stale.lease.run_id,))
+    await watched.execute(what, (stale.writer.lease.run_id,))
     answers = await all_put(savers)
     assert [type(answer) for answer in answers] == [str, LeaseLost, str]
     assert watched.batches == [3]
     assert [await stored(watched, saver) for saver in savers] == [WHOLE, NOTHING, WHOLE]
-    assert stale.lease.lost
-    assert not savers[0].lease.lost
+    assert stale.writer.lease.lost
+    assert not savers[0].writer.lease.lost
 
 
 async def test_a_run_that_is_taken_over_while_its_batch_is_on_its_way_stores_nothing(
@@ -229,7 +233,7 @@ async def test_a_run_that_is_taken_over_while_its_batch_is_on_its_way_stores_not
     savers = await owners(together, watched, 2)
     async with watched.connection() as taker, taker.transaction():
         await taker.execute(
-            "update slackwater.runs set fence = fence + 1 where run_id = %s", [savers[1].lease.run_id]
+            "update slackwater.runs set fence = fence + 1 where run_id = %s", [savers[1].writer.lease.run_id]
         )
         putting = asyncio.ensure_future(all_put(savers))
         # Its row is locked: the neighbour does not wait for that.
@@ -247,7 +251,7 @@ async def test_of_another_epoch_each_run_is_looked_at_alone_and_goes_on(
     savers = await owners(together, watched, 2)
     # As after a failover that has forgotten nothing of it.
     await watched.execute(
-        "update slackwater.runs set epoch = epoch + 7 where run_id = %s", [savers[0].lease.run_id]
+        "update slackwater.runs set epoch = epoch + 7 where run_id = %s", [savers[0].writer.lease.run_id]
     )
     answers = await all_put(savers)
     assert [type(answer) for answer in answers] == [str, str]
@@ -267,7 +271,7 @@ async def test_a_row_that_is_locked_elsewhere_delays_only_its_own_run(
     async with watched.connection() as holder, holder.transaction():
         await holder.execute(
             f"select 1 from slackwater.runs where run_id = %s for {lock}",  # type: ignore[arg-type]
-            [savers[0].lease.run_id],
+            [savers[0].writer.lease.run_id],
         )
         waiting = asyncio.ensure_future(put(savers[0]))
         async with asyncio.timeout(8):
@@ -285,7 +289,7 @@ async def test_an_input_is_stored_beside_a_share_of_its_run_and_waits_for_it_alo
     async with watched.connection() as holder, holder.transaction():
         # As a node of the run that writes to the store, under the same fence.
         await holder.execute(
-            "select 1 from slackwater.runs where run_id = %s for share", [savers[0].lease.run_id]
+            "select 1 from slackwater.runs where run_id = %s for share", [savers[0].writer.lease.run_id]
         )
         waiting = asyncio.ensure_future(put(savers[0]))
         async with asyncio.timeout(8):
@@ -295,7 +299,7 @@ async def test_an_input_is_stored_beside_a_share_of_its_run_and_waits_for_it_alo
     # Once it is applied, both share the row.
     async with watched.connection() as holder, holder.transaction():
         await holder.execute(
-            "select 1 from slackwater.runs where run_id = %s for share", [savers[0].lease.run_id]
+            "select 1 from slackwater.runs where run_id = %s for share", [savers[0].writer.lease.run_id]
         )
         async with asyncio.timeout(8):
             await put(savers[0], "b")
@@ -323,10 +327,10 @@ async def test_what_the_database_does_not_take_fails_alone(
     assert not isinstance(answers[1], LeaseLost)
     rows = await watched.fetch("select thread_id from checkpoint_writes order by 1")
     assert [row["thread_id"] for row in rows] == sorted(
-        str(s.lease.thread_id) for s in (savers[0], savers[2])
+        str(s.writer.lease.thread_id) for s in (savers[0], savers[2])
     )
-    assert savers[1].failure is answers[1]
-    assert savers[0].failure is None
+    assert savers[1].writer.failure is answers[1]
+    assert savers[0].writer.failure is None
 
 
 async def test_what_cannot_be_serialised_gets_into_no_batch(watched: Watched, together: GroupCommit) -> None:
@@ -336,7 +340,7 @@ async def test_what_cannot_be_serialised_gets_into_no_batch(watched: Watched, to
     assert watched.alone == 0
     assert [await stored(watched, saver) for saver in (savers[0], savers[2])] == [WHOLE] * 2
     # A run whose own checkpoint is missing does not go on.
-    assert savers[1].failure is answers[1]
+    assert savers[1].writer.failure is answers[1]
     assert (await stored(watched, savers[1]))[:2] == (0, 0)
 
 
@@ -372,7 +376,7 @@ async def test_an_answer_that_is_lost_is_asked_for_again_alone_and_changes_nothi
     )
     assert rows == [{"n": 1}]
     assert [await stored(watched, saver) for saver in savers] == [WHOLE] * 3
-    assert all(saver.journal.unwritten == 0 for saver in savers)
+    assert all(saver.writer.journal.unwritten == 0 for saver in savers)
 
 
 async def test_a_batch_that_never_arrived_is_said_again_alone(
@@ -413,13 +417,13 @@ async def test_a_large_state_on_its_way_does_not_hold_up_others(
 ) -> None:
     large, small = await owners(together, watched, 2)
     await all_put([large, small])
-    large_id = large.head_id
+    large_id = large.writer.head_id
     async with watched.connection() as holder, holder.transaction():
         # Its insert waits, in the middle of its batch, as long as this transaction lasts.
         await holder.execute(
             "insert into checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob) "
             "values (%s, %s, 't', 0, 'x', '')",
-            [str(large.lease.thread_id), large_id],
+            [str(large.writer.lease.thread_id), large_id],
         )
         waiting = asyncio.ensure_future(
             large.aput_writes(config_of(large, large_id), [("log", "x" * 100_000)], "t")
@@ -519,7 +523,7 @@ async def test_a_batch_that_hangs_ends_within_the_time_that_is_left_and_nobody_w
         await a_batch_is_sent(watched)
         waiting = asyncio.ensure_future(commit.send(STORE, savers[1]))
         await asyncio.sleep(0)
-        savers[0].abandon()
+        savers[0].writer.abandon()
         with pytest.raises(asyncio.CancelledError):
             await hanging
         async with asyncio.timeout(5):
@@ -543,7 +547,7 @@ async def test_who_does_not_wait_any_more_is_not_sent(watched: Watched) -> None:
         puts += [asyncio.ensure_future(put(saver, "b")) for saver in savers[1:]]
         for _ in range(8):
             await asyncio.sleep(0)
-        savers[1].abandon()
+        savers[1].writer.abandon()
     answers = await asyncio.gather(*puts, return_exceptions=True)
     assert [type(answer) for answer in answers] == [str, asyncio.CancelledError, str]
     assert watched.batches == [1, 1]
@@ -561,14 +565,14 @@ async def test_who_may_write_no_more_hears_so_while_every_batch_hangs(
     async with every_store_hangs(watched):
         hanging = asyncio.ensure_future(put(savers[0]))
         await a_batch_is_sent(watched)
-        setattr(savers[1].lease, what, True)
+        setattr(savers[1].writer.lease, what, True)
         async with asyncio.timeout(5):
             with pytest.raises(says):
                 await put(savers[1])
             # Also the events that it still has are nobody's any more.
-            savers[1].journal.append("custom", b"1")
+            savers[1].writer.journal.append("custom", b"1")
             with pytest.raises(says):
-                await savers[1].flush()
+                await savers[1].writer.flush()
         assert not hanging.done()
     await hanging
     assert await stored(watched, savers[1]) == NOTHING
@@ -588,7 +592,7 @@ async def test_those_in_a_batch_that_does_not_end_say_it_again_alone(
         await holder.execute(
             "insert into checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob) "
             "values (%s, %s, 't', 0, 'x', '')",
-            [str(savers[0].lease.thread_id), first[0]],
+            [str(savers[0].writer.lease.thread_id), first[0]],
         )
         writing = [
             asyncio.ensure_future(saver.aput_writes(config_of(saver, its_id), [("log", 1)], "t"))
@@ -608,7 +612,7 @@ async def test_those_in_a_batch_that_does_not_end_say_it_again_alone(
         assert not writing[0].done()
     await writing[0]
     rows = await watched.fetch("select thread_id from checkpoint_writes where task_id = 't' order by 1")
-    assert [row["thread_id"] for row in rows] == sorted(str(saver.lease.thread_id) for saver in savers)
+    assert [row["thread_id"] for row in rows] == sorted(str(saver.writer.lease.thread_id) for saver in savers)
 
 
 async def test_who_is_alone_in_its_batch_has_a_statements_own_time(
@@ -662,8 +666,8 @@ async def _history(savers: Sequence[RunSaver]) -> None:
                 saver.aput_writes(config, [("log", "later")], f"t{step}", "~p"),
                 saver.aput_writes(config, [("__error__", "yes")], f"u{step}"),
             ]
-            saver.publish("updates", b'{"step":%d}' % step)
-            saver.publish("custom", '{"ä":"\\u0000"}'.encode())
+            saver.writer.publish("updates", b'{"step":%d}' % step)
+            saver.writer.publish("custom", '{"ä":"\\u0000"}'.encode())
         await asyncio.gather(*writing)
         ids = await asyncio.gather(*(_put_known(saver, step) for saver in savers))
 
@@ -676,7 +680,7 @@ async def _put_known(saver: RunSaver, step: int) -> str:
     checkpoint["channel_versions"] = {"log": f"{step}", "n": "1"}
     for namespace in ("", "inner:1"):
         config: RunnableConfig = {
-            "configurable": {"thread_id": str(saver.lease.thread_id), "checkpoint_ns": namespace}
+            "configurable": {"thread_id": str(saver.writer.lease.thread_id), "checkpoint_ns": namespace}
         }
         metadata: Any = {"source": "loop", "step": step, "run_id": "r"}
         await saver.aput(config, checkpoint, metadata, {"log": f"{step}", "gone": "2"})
@@ -685,8 +689,8 @@ async def _put_known(saver: RunSaver, step: int) -> str:
 
 async def _dump(database: Database, savers: Sequence[RunSaver]) -> dict[str, Any]:
     """All rows that the history has left, without what no two runs have in common."""
-    names = {str(s.lease.thread_id): n for n, s in enumerate(savers)} | {
-        str(s.lease.run_id): n for n, s in enumerate(savers)
+    names = {str(s.writer.lease.thread_id): n for n, s in enumerate(savers)} | {
+        str(s.writer.lease.run_id): n for n, s in enumerate(savers)
     }
     found: dict[str, Any] = {}
     for table in _TABLES:
@@ -707,7 +711,7 @@ async def test_the_rows_are_the_same_bit_by_bit_as_those_of_single_statements(wa
             await commit.stop(0)  # whoever asks it then is told to say it alone
         savers = await owners(commit, watched, 4)
         for number, saver in enumerate(savers):
-            saver.input_step = number
+            saver.writer.input_step = number
         watched.batches, watched.alone = [], 0
         await _history(savers)
         assert (bool(watched.batches), bool(watched.alone)) == (group, not group)

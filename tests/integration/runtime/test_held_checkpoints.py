@@ -100,7 +100,7 @@ async def held_in(process: Process, helm: Helm, node: str = "d") -> tuple[Attemp
     run = (await process.admit("line")).row["run_id"]
     await asyncio.wait_for(hold.reached.wait(), 15)
     attempt = process.runtime.worker.live[run]
-    await attempt.saver.written()
+    await attempt.writer.written()
     return attempt, hold
 
 
@@ -172,7 +172,7 @@ async def test_a_run_is_not_settled_without_its_last_checkpoint(
     fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch, drains: bool
 ) -> None:
     attempt, hold = await held_in(process, helm, "c" if drains else "d")
-    take, refused = attempt.saver.take, list[bool]()
+    take, refused = attempt.writer.take, list[bool]()
 
     def refusing() -> Any:
         """It has something else than it seemed, when it is asked for the first time."""
@@ -181,7 +181,7 @@ async def test_a_run_is_not_settled_without_its_last_checkpoint(
         refused.append(True)
         return None
 
-    monkeypatch.setattr(attempt.saver, "take", refusing)
+    monkeypatch.setattr(attempt.writer, "take", refusing)
     await settle(process, attempt, hold, drains=drains)
     assert refused == [True]
     row = await fleet.row(attempt.run.run_id)

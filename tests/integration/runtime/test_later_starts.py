@@ -56,7 +56,7 @@ async def stop_in(
     run_id = (await process.admit(graph, **options)).row["run_id"]
     await reached(hold)
     if how == "kill":
-        await process.runtime.worker.live[run_id].saver.written()
+        await process.runtime.worker.live[run_id].writer.written()
         await process.die()
         await fleet.expire(run_id)
         sweeper = await fleet.start(max_concurrent_runs=0)

@@ -163,7 +163,7 @@ async def test_a_locked_row_costs_neither_its_own_lease_nor_others(
             "select run_id from slackwater.runs where lease_until > clock_timestamp()"
         )
         assert {row["run_id"] for row in kept} == set(runs[1:])
-        assert not any(attempt.saver.lease.lost for attempt in process.runtime.worker.attempts)
+        assert not any(attempt.lease.lost for attempt in process.runtime.worker.attempts)
     await go_on(fleet, helm, runs)
 
 
@@ -187,7 +187,7 @@ async def test_a_row_that_was_locked_by_who_takes_it_over_is_lost_when_that_is_d
         )
         await asyncio.sleep(HELD_UP_SECONDS)
         attempt = process.runtime.worker.live[run]
-        assert not attempt.saver.lease.lost
+        assert not attempt.lease.lost
         await somebody.commit()
     assert attempt.task is not None
     await asyncio.wait_for(asyncio.shield(attempt.task), 3)
@@ -203,7 +203,7 @@ async def test_a_process_that_stood_still_goes_on_if_nobody_has_taken_its_run(
     # GIVEN leases that are over, here and in the database, as after a SIGSTOP
     await fleet.expire(*runs)
     for attempt in process.runtime.worker.attempts:
-        attempt.saver.lease.deadline = time.monotonic() - 1
+        attempt.lease.deadline = time.monotonic() - 1
     await go_on(fleet, helm, runs)
 
 
@@ -211,7 +211,7 @@ async def test_what_ends_a_run_asks_once_more_when_its_lease_is_over(fleet: Flee
     process = await fleet.start(linked=True)
     (run,) = await held(process, helm, 1)
     await fleet.expire(run)
-    process.runtime.worker.live[run].saver.lease.deadline = time.monotonic() - 1
+    process.runtime.worker.live[run].lease.deadline = time.monotonic() - 1
     assert process.link is not None
     # WHEN the first thing that it says afterwards meets a socket that has died meanwhile
     process.link.drop()

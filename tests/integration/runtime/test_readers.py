@@ -192,7 +192,7 @@ async def test_an_id_of_a_lost_attempt_resumes_at_the_take_over(fleet: Fleet, he
     assert process.link is not None
     process.link.hang()
     # GIVEN an event that its reader has heard, and that nobody else ever will
-    process.runtime.worker.live[run].saver.publish("custom", b'"lost"')
+    process.runtime.worker.live[run].writer.publish("custom", b'"lost"')
     heard: list[Event] = []
     task = asyncio.create_task(collect(process, run, heard))
     await asyncio.sleep(0.05)
@@ -449,7 +449,7 @@ async def test_a_reader_here_hears_an_event_long_before_the_table_does(fleet: Fl
     await asyncio.sleep(0.05)
     process.link.hang()
     before = len(heard)
-    process.runtime.worker.live[run].saver.publish("custom", b"1")
+    process.runtime.worker.live[run].writer.publish("custom", b"1")
     sent = time.monotonic()
     async with asyncio.timeout(1):
         while len(heard) == before:

@@ -18,6 +18,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced import writer as writers
+from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.lease import Lease
 from tests.support.proxy import proxied
 
@@ -33,7 +34,8 @@ async def owned(database: Database, *, through: Database | None = None) -> RunSa
     await database.execute(_THREAD, (thread_id,))
     await database.execute(_RUN, (run_id, thread_id, uuid4()))
     lease = Lease(run_id, thread_id, 1, "w", time.monotonic() + 60)
-    return RunSaver(through or database, lease, Journal(1), GroupCommit(through or database))
+    reached = through or database
+    return RunSaver(reached, Writer(reached, lease, Journal(1), GroupCommit(reached)))
 
 
 async def test_it_is_a_complete_checkpointer(database: Database) -> None:
@@ -69,13 +71,13 @@ async def test_a_stale_owner_writes_no_checkpoint_no_writes_and_no_event(
 ) -> None:
     # GIVEN an owner that has written
     saver = await owned(database)
-    thread_id = saver.lease.thread_id
+    thread_id = saver.writer.lease.thread_id
     first = await put(saver, thread_id)
     # WHEN its run is somebody else's, or nobody's, and it goes on without knowing
-    await database.execute(what, (saver.lease.run_id,))
+    await database.execute(what, (saver.writer.lease.run_id,))
     told: list[bool] = []
-    saver.on_lost = lambda: told.append(True)
-    saver.publish("values", b"{}")
+    saver.writer.on_lost = lambda: told.append(True)
+    saver.writer.publish("values", b"{}")
     config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
     with pytest.raises(LeaseLost):
         await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
@@ -87,19 +89,19 @@ async def test_a_stale_owner_writes_no_checkpoint_no_writes_and_no_event(
         "(select count(*) from checkpoint_blobs) as blobs, (select count(*) from slackwater.run_events) as events"
     )
     assert rows == [{"checkpoints": 1, "writes": 0, "blobs": 1, "events": 0}]
-    assert saver.lease.lost
+    assert saver.writer.lease.lost
     assert told
 
 
 async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(database: Database) -> None:
     saver = await owned(database)
-    saver.publish("values", b'{"n":1}')
-    await put(saver, saver.lease.thread_id)
+    saver.writer.publish("values", b'{"n":1}')
+    await put(saver, saver.writer.lease.thread_id)
     rows = await database.fetch(
         "select e.xmin = c.xmin as together from slackwater.run_events e, checkpoints c where e.event = 'values'"
     )
     assert rows == [{"together": True}]
-    assert saver.journal.unwritten == 0
+    assert saver.writer.journal.unwritten == 0
 
 
 async def test_events_that_come_while_others_are_written_wait_for_what_comes_next(
@@ -108,26 +110,26 @@ async def test_events_that_come_while_others_are_written_wait_for_what_comes_nex
     """Tokens that come all the time would be written all the time, each time a few."""
     monkeypatch.setattr(writers, "EVENT_FLUSH_SECONDS", 60)
     saver = await owned(database)
-    saver.publish("custom", b"1")
-    flushing = asyncio.create_task(saver.flush())
-    while saver._taken is None:
+    saver.writer.publish("custom", b"1")
+    flushing = asyncio.create_task(saver.writer.flush())
+    while saver.writer._taken is None:
         await asyncio.sleep(0)
-    saver.publish("custom", b"2")
-    saver.publish("custom", b"3")
+    saver.writer.publish("custom", b"2")
+    saver.writer.publish("custom", b"3")
     await flushing
-    assert saver.journal.unwritten == 2
+    assert saver.writer.journal.unwritten == 2
     # who wants all of it stored now gets that
-    again = asyncio.create_task(saver.flush())
-    while saver._taken is None:
+    again = asyncio.create_task(saver.writer.flush())
+    while saver.writer._taken is None:
         await asyncio.sleep(0)
-    saver.publish("custom", b"4")
-    await saver.flush()
+    saver.writer.publish("custom", b"4")
+    await saver.writer.flush()
     await again
-    assert saver.journal.unwritten == 0
-    saver.publish("custom", b"5")
+    assert saver.writer.journal.unwritten == 0
+    saver.writer.publish("custom", b"5")
     # WHEN a checkpoint comes, long before they would be written without one
-    await put(saver, saver.lease.thread_id)
-    assert saver.journal.unwritten == 0
+    await put(saver, saver.writer.lease.thread_id)
+    assert saver.writer.journal.unwritten == 0
     rows = await database.fetch("select seq, event, data from slackwater.run_events order by seq")
     assert [tuple(row.values()) for row in rows] == [
         (1, "custom", "1"),
@@ -139,14 +141,14 @@ async def test_events_that_come_while_others_are_written_wait_for_what_comes_nex
 
 async def test_events_that_come_while_others_are_written_wait_for_a_moment_only(database: Database) -> None:
     saver = await owned(database)
-    saver.publish("custom", b"1")
-    flushing = asyncio.create_task(saver.flush())
-    while saver._taken is None:
+    saver.writer.publish("custom", b"1")
+    flushing = asyncio.create_task(saver.writer.flush())
+    while saver.writer._taken is None:
         await asyncio.sleep(0)
-    saver.publish("custom", b"2")
+    saver.writer.publish("custom", b"2")
     await flushing
     async with asyncio.timeout(10):
-        while saver.journal.unwritten:
+        while saver.writer.journal.unwritten:
             await asyncio.sleep(0.01)
     assert len(await database.fetch("select 1 from slackwater.run_events")) == 2
 
@@ -159,8 +161,8 @@ async def test_what_was_stored_and_never_answered_is_sent_again_and_is_there_onc
         await far.open()
         saver = await owned(database, through=far)
         proxy.lose_answers("insert into checkpoints")
-        saver.publish("values", b'{"n":1}')
-        await put(saver, saver.lease.thread_id)
+        saver.writer.publish("values", b'{"n":1}')
+        await put(saver, saver.writer.lease.thread_id)
         assert proxy.lost == 1
         await far.close(1)
     assert await database.fetch("select event, data::text from slackwater.run_events") == [
@@ -173,11 +175,15 @@ async def test_a_node_that_was_cancelled_on_its_way_to_its_edges_does_not_count_
     database: Database,
 ) -> None:
     saver = await owned(database)
-    first = await put(saver, saver.lease.thread_id)
+    first = await put(saver, saver.writer.lease.thread_id)
     config = {
-        "configurable": {"thread_id": str(saver.lease.thread_id), "checkpoint_ns": "", "checkpoint_id": first}
+        "configurable": {
+            "thread_id": str(saver.writer.lease.thread_id),
+            "checkpoint_ns": "",
+            "checkpoint_id": first,
+        }
     }
     writes = [("log", ["b"]), (ERROR, asyncio.CancelledError())]
     await saver.aput_writes(config, writes, str(uuid4()))  # type: ignore[arg-type]
-    await saver.written()
+    await saver.writer.written()
     assert await database.fetch("select 1 from checkpoint_writes") == []

@@ -66,9 +66,9 @@ async def test_an_attempt_that_ends_late_leaves_its_successor_in_the_books(
     assert first.outcome is Outcome.LOST
     assert worker.live == {row["run_id"]: second}
     assert worker.attempts == [second]
-    deadline = second.saver.lease.deadline
+    deadline = second.lease.deadline
     await worker.renew_now()
-    assert second.saver.lease.deadline > deadline
+    assert second.lease.deadline > deadline
     hold.let_go()
     assert (await fleet.ended(row["run_id"]))["status"] == "success"  # type: ignore[arg-type]
 

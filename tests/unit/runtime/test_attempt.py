@@ -38,7 +38,7 @@ class Task:
 
 @pytest.fixture
 def attempt() -> Attempt:
-    made = Attempt(*cast("Any", (None, None, None, Asked(), None)))
+    made = Attempt(*cast("Any", (None, None, None, None, None, Asked(), None)))
     made.task = cast("asyncio.Task[None]", Task())
     return made
 

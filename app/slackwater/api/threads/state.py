@@ -139,8 +139,8 @@ async def update(
             written = await _apply(graph, thread.config(at), body)
             state = snapshot.thread_state(await graph.aget_state(thread.config()))
             told = wire.dumps({"state": state, "thread_id": str(thread_id)})
-            held.saver.publish("state_update", told)  # for the readers of the thread's stream
-            await held.saver.flush()
+            held.writer.publish("state_update", told)  # for the readers of the thread's stream
+            await held.writer.flush()
     except LeaseLost:
         # Somebody has deleted the thread, or this process stalled for longer than its lease.
         await _find(services, principal, thread_id)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from slackwater.runtime.events.journal import Ending, Journal
 from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.lease import Lease
 from slackwater.runtime.queue.states import OUTCOME_OF, AttemptState, Outcome, StopWish
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Attempt:
 
     run: ClaimedRun
     saver: RunSaver
+    writer: Writer
+    lease: Lease
     journal: Journal
     control: Control
     bodies: Bodies
@@ -71,7 +75,7 @@ class Attempt:
     def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:
         """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
         if wish is StopWish.LEASE_LOST:
-            self.saver.abandon()
+            self.writer.abandon()
             # However long its nodes unwind: its readers need not wait for that.
             self.journal.close(Ending.GONE_ON)
         if self.wish is StopWish.CANCEL and cancel is not None and cancel.deletes and self.outcome is None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import (
-    ChannelVersions,
-    Checkpoint,
-    CheckpointMetadata,
-    CheckpointTuple,
-    DeltaChannelHistory,
-)
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.memory import InMemorySaver
 
-from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database, Row
-from slackwater.runtime.events.journal import Journal
-from slackwater.runtime.execution.checkpointer import RunSaver
-from slackwater.runtime.fenced.statements import statement
-from slackwater.runtime.fenced.writer import gathered
-from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.execution.confined import Confined
+from slackwater.runtime.execution.puts import checkpoint_put, writes_put
+from slackwater.runtime.execution.serializer import CheckpointSerializer
+from slackwater.runtime.fenced.group import Group
+from slackwater.runtime.fenced.statements import Shape, statement
 
 _MAKE_THREAD = """owned as (
  insert into slackwater.threads (thread_id, owner, metadata, ttl_minutes, ttl_strategy, status, "values", interrupts,
@@ -34,60 +26,35 @@ _MAKE_THREAD = """owned as (
  returning *)"""
 
 
-class DraftSaver(RunSaver):
+class DraftSaver(Confined, InMemorySaver):
     """Keeps everything in memory, and then stores it together with the thread, in one statement: all of it or nothing."""
 
     def __init__(self, database: Database, thread_id: UUID) -> None:
-        super().__init__(
-            database,
-            Lease(thread_id, thread_id, 0, "", math.inf),
-            Journal(0),
-            GroupCommit(database),  # which it never uses
-            input_applied=True,
-            keep_base=False,
-            confined=True,
-        )
-        self._memory = InMemorySaver(serde=self.serde)
+        super().__init__(serde=CheckpointSerializer())
+        self.own_thread = str(thread_id)
+        self._database = database
+        self._group = Group()
 
     async def store(self, thread: Mapping[str, Any]) -> Row | None:
         """The thread's row; None if its id is taken, by whomever."""
-        shape, params = gathered(self, self._queue)
-        return await self.database.fetch_one(statement(shape, _MAKE_THREAD, "*"), {**params, **thread})
+        inserts, params = self._group.parameters()
+        shape = Shape(applies_input=False, inserts=inserts, answers=False, base=False, events=False)
+        return await self._database.fetch_one(statement(shape, _MAKE_THREAD, "*"), {**params, **thread})
 
-    async def _enqueued(self) -> None:
-        """It stays in the queue."""
-
-    async def aput(
+    def put(
         self,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        await self._memory.aput(config, checkpoint, metadata, new_versions)
-        return await super().aput(config, checkpoint, metadata, new_versions)
+        self._check(config)
+        self._group.add(checkpoint_put(self.serde, config, checkpoint, metadata, new_versions, is_head=False))
+        return super().put(config, checkpoint, metadata, new_versions)
 
-    async def aput_writes(
+    def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        await self._memory.aput_writes(config, writes, task_id, task_path)
-        await super().aput_writes(config, writes, task_id, task_path)
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await self._memory.aget_tuple(config)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        async for found in self._memory.alist(config, filter=filter, before=before, limit=limit):
-            yield found
-
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        return await self._memory.aget_delta_channel_history(config=config, channels=channels)
+        self._check(config)
+        self._group.add(writes_put(self.serde, config, writes, task_id, task_path))
+        super().put_writes(config, writes, task_id, task_path)

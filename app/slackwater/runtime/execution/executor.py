@@ -40,7 +40,7 @@ from slackwater.runtime.execution.pace import Pace
 from slackwater.runtime.execution.shop import Shop
 from slackwater.runtime.execution.start import Begin, Impossible, Level, Opening, Over
 from slackwater.runtime.fenced.settlement import Settled
-from slackwater.runtime.fenced.writer import Refused
+from slackwater.runtime.fenced.writer import Refused, Writer
 from slackwater.runtime.queue.states import OUTCOME_OF, Outcome, StopWish
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                     config=config,
                     access="threads.create_run",
                     checkpointer=attempt.saver,
-                    store=shop.store_of(run.owner, attempt.saver.lease),
+                    store=shop.store_of(run.owner, attempt.lease),
                     context=run.kwargs.get("context"),
                     scope=attempt.scope,
                 )
@@ -89,7 +89,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                 opening = await _open(attempt, graph, config)
                 encoder = await _encoder(attempt, shop, opening)
                 if (run.attempt == 1 and run.stopped is None) or run.repeats:
-                    attempt.saver.publish(
+                    attempt.writer.publish(
                         "metadata", wire.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
                     )
                 if isinstance(opening, Begin):
@@ -122,14 +122,14 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     """What an exception out of the graph means. Decided at once: nothing may come between it and the outcome."""
     if isinstance(problem, asyncio.CancelledError):
         attempt.tails += [tail for tail in problem.args if isinstance(tail, asyncio.Task)]
-    if attempt.saver.lease.forgotten and not attempt.saver.lease.lost:
+    if attempt.lease.forgotten and not attempt.lease.lost:
         return Outcome.CUT
-    if attempt.wish is StopWish.LEASE_LOST or attempt.saver.lease.lost or isinstance(problem, LeaseLost):
+    if attempt.wish is StopWish.LEASE_LOST or attempt.lease.lost or isinstance(problem, LeaseLost):
         return Outcome.LOST
     # Whatever came out after the cancellation: many a library turns one into an error of its own.
     if attempt.wish is not None:
         return OUTCOME_OF[attempt.wish]
-    refused = attempt.saver.database.gate.is_shut or isinstance(attempt.saver.failure, Refused)
+    refused = attempt.saver.database.gate.is_shut or isinstance(attempt.writer.failure, Refused)
     if isinstance(problem, Refused) or (refused and isinstance(problem, asyncio.CancelledError)):
         return Outcome.CUT
     if isinstance(problem, GraphDrained):
@@ -244,7 +244,7 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
         told_of = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
-        told = await attempt.saver.patiently(lambda: _told(shop.database, run.run_id, told_of))
+        told = await attempt.writer.patiently(lambda: _told(shop.database, run.run_id, told_of))
         published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 
@@ -290,7 +290,7 @@ async def _stream(
     attempt: Attempt, graph: Graph, config: RunnableConfig, begin: Begin, encoder: Encoder
 ) -> None:
     """Drive the graph and publish what it streams."""
-    saver, kwargs = attempt.saver, attempt.run.kwargs
+    saver, writer, kwargs = attempt.saver, attempt.writer, attempt.run.kwargs
     before, after = kwargs.get("interrupt_before"), kwargs.get("interrupt_after")
     options: dict[str, Any] = {
         "stream_mode": encoder.modes,
@@ -307,7 +307,7 @@ async def _stream(
     saver.runs_ahead = bounded
     ours: list[BaseCallbackHandler] = []
     if bounded and any(True for _ in graph.get_subgraphs()):
-        ours.append(Pace(saver))
+        ours.append(Pace(saver.owning_loop, writer))
     last = asyncio.timeout(None)
     if (graph.config or {}).get("callbacks"):
         ours.append(Last(last))
@@ -322,12 +322,12 @@ async def _stream(
             async for item in said:
                 if encoder.plan.use_events:
                     await message_ids.given(item)
-                    _publish(saver, encoder.feed_event(item))
+                    _publish(writer, encoder.feed_event(item))
                 else:
-                    _publish(saver, encoder.feed(*encoder.plan.chunk(item)))
+                    _publish(writer, encoder.feed(*encoder.plan.chunk(item)))
                 if begin.last_from is not None and encoder.step == begin.last_from:
                     attempt.control.request_drain("the superstep that runs now is the last one allowed")
-                await _before_more(saver, bounded)
+                await _before_more(writer, bounded)
     except GraphDrained:
         if not _out_of_steps(begin, encoder):
             raise
@@ -356,7 +356,7 @@ async def _say_the_rest(
     attempt: Attempt, graph: Graph, config: RunnableConfig, over: Over | Impossible, encoder: Encoder
 ) -> None:
     """Publish what the last attempt has stored but not said, so that its readers do not end one superstep early."""
-    if attempt.saver.head is None:
+    if attempt.writer.head is None:
         return
     nothing_more = RunControl()
     nothing_more.request_drain("over")  # a graph that begins like this says where it stands, and runs no node
@@ -374,21 +374,22 @@ async def _say_the_rest(
             aclosing(cast("Any", graph.astream)(None, config, **options)) as said,
         ):
             async for item in said:
-                _publish(attempt.saver, encoder.feed(*encoder.plan.chunk(item)))
+                _publish(attempt.writer, encoder.feed(*encoder.plan.chunk(item)))
     if isinstance(over, Over) and over.held:
-        _publish(attempt.saver, encoder.feed((), "updates", {INTERRUPT: ()}))
+        _publish(attempt.writer, encoder.feed((), "updates", {INTERRUPT: ()}))
 
 
-def _publish(saver: RunSaver, events: Iterable[Event]) -> None:
+def _publish(writer: Writer, events: Iterable[Event]) -> None:
     for event in events:
-        saver.publish(event.name, event.data, event.series)
+        writer.publish(event.name, event.data, event.series)
 
 
-async def _before_more(saver: RunSaver, bounded: bool) -> None:
+async def _before_more(writer: Writer, bounded: bool) -> None:
     """What has to hold before the graph may go on; between two supersteps it always asks."""
     if bounded:
-        await saver.breathe()
-    if saver.lease.over or (not saver.lease.valid() and not await saver.lease.holds()):
+        await writer.breathe()
+    lease = writer.lease
+    if lease.over or (not lease.valid() and not await lease.holds()):
         # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin
         # before it is known whose run it is.
         raise LeaseLost

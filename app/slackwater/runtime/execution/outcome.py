@@ -21,14 +21,13 @@ from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.execution import start
 from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
-from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.execution.encoding import Encoder
 from slackwater.runtime.execution.failing_node import failing_node
 from slackwater.runtime.execution.shop import Shop
 from slackwater.runtime.fenced import epochs, settlement, settlements
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.settlement import TIMED_OUT, End, HandOver, Settled, ThreadFacts, Whose
-from slackwater.runtime.fenced.writer import Refused
+from slackwater.runtime.fenced.writer import Refused, Writer
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import Outcome, RunStatus, Stopped, StopWish
 
@@ -93,8 +92,8 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
 
 def _node_of(attempt: Attempt, error: BaseException) -> str | None:
     """The node that an error comes from, or those of the superstep that could not be finished as a whole."""
-    whole = isinstance(error, TimeoutError | InvalidUpdateError) or error is attempt.saver.failure
-    return failing_node(error) or (pending_names(attempt.saver) if whole else None) or None
+    whole = isinstance(error, TimeoutError | InvalidUpdateError) or error is attempt.writer.failure
+    return failing_node(error) or (pending_names(attempt.writer) if whole else None) or None
 
 
 def _streams_its_state(graph: Pregel[Any, Any, Any, Any]) -> bool:
@@ -107,22 +106,22 @@ async def conclude(
     """Write what has happened; retried while the lease is ours, since the state of a run is nobody else's to write."""
     attempt.ended = time.monotonic()
     if attempt.tails:
-        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.saver.lease.deadline - time.monotonic()))
+        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))
     if (head := _held_to_the_end(attempt, facts)) is not None:
         settled = await _settle_with(head["id"], attempt, shop, facts)
         if settled.owned:
             return settled
-    await attempt.saver.written()
-    proved = _proved(attempt.outcome, attempt.saver.failure)
+    await attempt.writer.written()
+    proved = _proved(attempt.outcome, attempt.writer.failure)
     if proved is not attempt.outcome:
-        attempt.outcome, facts, error = proved, None, attempt.saver.failure
+        attempt.outcome, facts, error = proved, None, attempt.writer.failure
     if attempt.outcome is Outcome.FAILED and error is not None:
         error_object = _error_object(attempt, error) or {}
         if facts is None:
             facts = ThreadFacts("error", None, {}, error_object)
         elif facts.error is not None:
             facts = replace(facts, error=error_object)
-        attempt.saver.publish("error", wire.dumps(wire.plain_error(error_object)))
+        attempt.writer.publish("error", wire.dumps(wire.plain_error(error_object)))
         log.warning(
             "run failed",
             exc_info=error if not isinstance(error, CannotBegin) else None,
@@ -131,11 +130,11 @@ async def conclude(
     elif attempt.outcome is Outcome.TIMED_OUT:
         facts = facts or ThreadFacts("error", None, {}, TIMED_OUT)
         log.warning(
-            "run exceeded its time limit", extra=_extra(attempt) | {"node": pending_names(attempt.saver)}
+            "run exceeded its time limit", extra=_extra(attempt) | {"node": pending_names(attempt.writer)}
         )
     elif attempt.outcome is Outcome.CANCELLED and facts is None:
         facts = ThreadFacts("busy", None, {}, _error_object(attempt, None))
-    if attempt.outcome is Outcome.LOST or attempt.saver.lease.lost:
+    if attempt.outcome is Outcome.LOST or attempt.lease.lost:
         attempt.outcome = Outcome.LOST
         attempt.journal.close(Ending.GONE_ON)
         log.warning("lease lost", extra=_extra(attempt))
@@ -169,7 +168,7 @@ def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
     """The run's last checkpoint, if it is not stored yet, and may be as the run is settled."""
     finished = attempt.outcome is Outcome.FINISHED and facts is not None
     if finished or attempt.outcome is Outcome.DRAINED:
-        return attempt.saver.hold_to_the_end()
+        return attempt.writer.hold_to_the_end()
     return None
 
 
@@ -177,17 +176,17 @@ async def _settle_with(
     checkpoint_id: str, attempt: Attempt, shop: Shop, facts: ThreadFacts | None
 ) -> Settled:
     """Settle the run in the transaction that stores its last checkpoint; not `owned` if that has to be done one by one."""
-    saver, facts = attempt.saver, facts or ThreadFacts("busy", None)
+    writer, facts = attempt.writer, facts or ThreadFacts("busy", None)
     try:
         settled = await _together(attempt, shop, facts, checkpoint_id)
     except asyncio.CancelledError:
         attempt.journal.close(Ending.GONE_ON)
         raise
     if settled is not None:
-        saver.stored()
+        writer.stored()
         return await _settled(attempt, shop, facts, settled)
-    await saver.written()
-    if isinstance(saver.failure, LeaseLost):
+    await writer.written()
+    if isinstance(writer.failure, LeaseLost):
         # Only the answer may have been lost: then it was us who settled the run.
         return await settle(attempt, shop, facts)
     return Settled(owned=False)
@@ -197,7 +196,7 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
     """End or hand over the run whose attempt has its outcome."""
     if attempt.settled is not None:
         return Settled(owned=True, status=attempt.settled)
-    facts, lease, asked = facts or ThreadFacts("busy", None), attempt.saver.lease, False
+    facts, lease, asked = facts or ThreadFacts("busy", None), attempt.lease, False
     while True:
         try:
             settled = await _together(attempt, shop, facts)
@@ -258,7 +257,7 @@ async def _together(
 
     `stored_with`: its last checkpoint, which its writer holds.
     """
-    last = attempt.saver if stored_with is not None else None
+    last = attempt.writer if stored_with is not None else None
     if attempt.outcome is Outcome.DRAINED:
         return await settlements.hand_over(shop.group_commit, last, **_hand_over(attempt, shop, stored_with))
     if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
@@ -269,7 +268,7 @@ async def _together(
 async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     if attempt.outcome in (Outcome.DRAINED, Outcome.CUT):
         how = _hand_over(attempt, shop)
-        return await settlement.hand_over(shop.database, **how, forgotten=attempt.saver.lease.forgotten)
+        return await settlement.hand_over(shop.database, **how, forgotten=attempt.lease.forgotten)
     return await settlement.end(shop.database, **_end(attempt, facts), rollback=_rolls_back(attempt))
 
 
@@ -281,7 +280,7 @@ def _hand_over(attempt: Attempt, shop: Shop, stored_with: str | None = None) -> 
         "stopped": Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
         "reason": attempt.drain_reason or outcome.value,
         "max_handovers": shop.max_handovers,
-        "nodes": pending_names(attempt.saver),
+        "nodes": pending_names(attempt.writer),
     }
 
 
@@ -305,17 +304,17 @@ def _end(attempt: Attempt, facts: ThreadFacts, stored_with: str | None = None) -
 
 
 def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
-    run, saver = attempt.run, attempt.saver
-    forgotten, held = saver.lease.forgotten, stored_with is not None
+    run, writer, lease = attempt.run, attempt.writer, attempt.lease
+    forgotten, held = lease.forgotten, stored_with is not None
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
         "owner": run.owner,
         "fence": run.fence,
-        "worker": saver.lease.worker,
+        "worker": lease.worker,
         # What is not said yet belongs to what runs again.
-        "events": saver.take_events() if not (forgotten or held) else [],
-        "checkpoint_id": stored_with or saver.head_id if not forgotten else None,
+        "events": writer.take_events() if not (forgotten or held) else [],
+        "checkpoint_id": stored_with or writer.head_id if not forgotten else None,
         "stored_with": stored_with,
     }
 
@@ -325,9 +324,9 @@ def _rolls_back(attempt: Attempt) -> bool:
     return wish is not None and wish.action is CancelAction.ROLLBACK
 
 
-def pending_names(saver: RunSaver) -> str:
+def pending_names(writer: Writer) -> str:
     """The nodes that the run was about to start or in, for a person to read."""
-    return ", ".join(sorted(start.pending_nodes(saver.head))) if saver.head is not None else ""
+    return ", ".join(sorted(start.pending_nodes(writer.head))) if writer.head is not None else ""
 
 
 def _extra(attempt: Attempt) -> dict[str, Any]:

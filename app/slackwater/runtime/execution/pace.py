@@ -7,8 +7,8 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from slackwater.runtime.execution.checkpointer import RunSaver
-from slackwater.runtime.execution.owning_loop import running_loop
+from slackwater.runtime.execution.owning_loop import OwningLoop, running_loop
+from slackwater.runtime.fenced.writer import Writer
 
 
 class Pace(BaseCallbackHandler):
@@ -22,18 +22,18 @@ class Pace(BaseCallbackHandler):
     run_inline = True
     ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_custom_event = True
 
-    def __init__(self, saver: RunSaver) -> None:
-        self._saver = saver
+    def __init__(self, owning_loop: OwningLoop, writer: Writer) -> None:
+        self._owning_loop, self._writer = owning_loop, writer
 
     @property
     def on_chain_start(self) -> Callable[..., Any]:
-        saver, caller = self._saver, running_loop()
+        loop, writer, caller = self._owning_loop, self._writer, running_loop()
 
         async def in_loop(*_: Any, **__: Any) -> None:
             if running_loop() is caller:
-                await saver.owning_loop.run(saver.keep_up)
+                await loop.run(writer.keep_up)
 
         def in_thread(*_: Any, **__: Any) -> None:
-            saver.owning_loop.call(saver.keep_up)
+            loop.call(writer.keep_up)
 
         return in_thread if caller is None else in_loop

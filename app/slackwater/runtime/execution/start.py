@@ -19,7 +19,7 @@ from langgraph.pregel._algo import should_interrupt
 from langgraph.pregel._utils import is_xxh3_128_hexdigest
 from langgraph.types import All, Command, PregelTask, Send
 
-from slackwater.runtime.fenced.writer import NULL_TASK_ID
+from slackwater.runtime.fenced.group import NULL_TASK_ID
 from slackwater.runtime.queue.claims import ClaimedRun
 
 BRANCH = "branch:to:"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from slackwater.errors import LeaseLost, RunOver
@@ -17,27 +16,12 @@ from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Event, Journal
 from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
-from slackwater.runtime.fenced.statements import (
-    BLOBS,
-    CHECKPOINT_IS_THERE,
-    CHECKPOINTS,
-    EVENT_IS_THERE,
-    INSERTS,
-    UPSERTS,
-    WRITE_IS_THERE,
-    Insert,
-    Shape,
-    event_columns,
-    statement,
-)
+from slackwater.runtime.fenced.group import NULL_TASK_ID, RESUME, CheckpointPut, Group, WritesPut
+from slackwater.runtime.fenced.statements import Shape, event_columns, statement
 from slackwater.runtime.fenced.stores import STORE, Store
-from slackwater.runtime.queue.lease import Acknowledged, Lease
+from slackwater.runtime.queue.lease import Lease
 
 T = TypeVar("T")
-
-RESUME = "__resume__"
-NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
-"""LangGraph's names for an answer, and for the writes of no task; tests/unit/runtime/test_writer.py fails if they change."""
 
 EVENT_FLUSH_SECONDS = 0.05
 """How long an event may wait for a checkpoint to be written with."""
@@ -61,52 +45,6 @@ class Refused(Exception):
 
 class Forgotten(Refused):
     """A failover has forgotten what was stored before: what would follow it is not stored."""
-
-
-@dataclass(slots=True)
-class CheckpointPut:
-    """A checkpoint to be stored, and the blobs that it refers to."""
-
-    row: tuple[Any, ...]
-    blobs: list[tuple[str, str, str, str, str, bytes]]
-    head: Any | None
-    """The checkpoint itself, if it is the run's own: of its thread's root graph."""
-
-    @property
-    def size(self) -> int:
-        return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
-
-
-@dataclass(slots=True)
-class WritesPut:
-    """What a task has written."""
-
-    rows: dict[tuple[str, str, str, str, int], tuple[Any, ...]]
-    upsert: bool
-    root_input: bool
-    answers: bool
-    """A task has taken the run's resume value: it must not be offered to the next question."""
-
-    @property
-    def size(self) -> int:
-        return sum(len(row[8] or b"") for row in self.rows.values())
-
-
-@dataclass(slots=True)
-class Group:
-    """What one statement stores."""
-
-    checkpoints: list[CheckpointPut] = field(default_factory=list)
-    writes: list[WritesPut] = field(default_factory=list)
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.checkpoints or self.writes or self.waiting)
-
-    @property
-    def size(self) -> int:
-        """About how many bytes the statement has of it."""
-        return sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
 
 
 class Writer:
@@ -148,18 +86,69 @@ class Writer:
         self._answer_is_input = answer_is_input
         self._group_commit = group_commit
         self._foreign: set[tuple[str, str]] = set()
+        """Checkpoints of earlier runs that the attempt has read, by namespace and id."""
         self._queue = Group()
         self._taken: tuple[Group, list[Event]] | None = None
         """What is on its way."""
         self._writer: asyncio.Task[None] | None = None
         self._worked_from: dict[str, str] = {}
+        """The newest checkpoint that a finished task has worked from, by namespace."""
         self._stored: dict[str, str] = {}
+        """The newest checkpoint that is stored, by namespace."""
         self._caught_up = asyncio.Event()
         self._context = copy_context()
         """Not that of a node whose put comes first: the writer works for none of them."""
         self._flush: asyncio.TimerHandle | None = None
 
+    # What its checkpointer calls
+
+    async def put(self, put: CheckpointPut | WritesPut) -> None:
+        """Store it, with what has gathered. Raises what a write has failed with, and RunOver when the attempt has ended."""
+        self._queue.add(put)
+        if self.lease.over:
+            raise RunOver
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.waiting.append(done)
+        self._start_writer()
+        await done
+
+    def hold(self, put: CheckpointPut | WritesPut) -> None:
+        """Keep it, to be stored with what comes next: nobody waits for it. Raises RunOver when the attempt has ended."""
+        self._queue.add(put)
+        if self.lease.over:
+            raise RunOver
+        self._soon(HOLD_SECONDS)
+
+    def failed_with(self, error: Exception) -> None:
+        """Something is not stored. Remember why: LangGraph drops what its puts fail with when something else ends the
+        graph, a drain for one."""
+        if self.failure is None:
+            self.failure = LeaseLost() if self.lease.lost else error
+
+    def has_read(self, namespace: str, checkpoint_id: str, *, foreign: bool) -> None:
+        """The attempt has read a checkpoint; `foreign`: what tasks write to it is kept apart, since an earlier run has put it."""
+        if foreign:
+            self._foreign.add((namespace, checkpoint_id))
+        self.is_stored(namespace, checkpoint_id)
+
+    def goes_on_from(self, head: Any, step: int) -> None:
+        """The head of the thread's root graph, as the attempt finds it; the first that it has found counts."""
+        if self.head is None:
+            self.head, self.input_step = head, step + 1
+
+    def is_stored(self, namespace: str, checkpoint_id: str) -> None:
+        """No superstep has to wait for this one, nor for those before it."""
+        self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
+
+    def works_from(self, namespace: str, checkpoint_id: str) -> None:
+        """A task that began from this checkpoint has finished: no superstep may begin before it is stored."""
+        self._worked_from[namespace] = max(self._worked_from.get(namespace, ""), checkpoint_id)
+
     # What its owner calls
+
+    @property
+    def head_id(self) -> str | None:
+        return self.head["id"] if self.head is not None else None
 
     def publish(self, name: str, data: bytes, series: str | None = None) -> None:
         """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
@@ -247,24 +236,6 @@ class Writer:
 
     # The task
 
-    async def _enqueued(self) -> None:
-        done = self._enqueue()
-        self._start_writer()
-        await done
-
-    def _enqueue(self) -> asyncio.Future[None]:
-        if self.lease.over:
-            raise RunOver
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.waiting.append(done)
-        return done
-
-    def _hold(self) -> None:
-        """Keep what was put last, which nobody waits for."""
-        if self.lease.over:
-            raise RunOver
-        self._soon(HOLD_SECONDS)
-
     def _soon(self, seconds: float) -> None:
         """Store what has gathered with what comes next, or a moment later if nothing comes."""
         if self._writer is not None:
@@ -295,7 +266,7 @@ class Writer:
     def _wrote(self, writer: asyncio.Task[None]) -> None:
         self._writer = None
         if writer.cancelled():
-            self._failed(Refused())
+            self.failed_with(Refused())
             for waiter in self._queue.waiting:
                 waiter.cancel()
             self._queue = Group()
@@ -318,11 +289,11 @@ class Writer:
             group, events = self._take()
             for waiter in group.waiting:
                 waiter.cancel()
-            self._failed(Refused())
+            self.failed_with(Refused())
             self.journal.written(events)
         except Exception as error:
             group, events = self._take()
-            self._failed(error)
+            self.failed_with(error)
             self.journal.written(events)
             for waiter in group.waiting:
                 if not waiter.done():
@@ -335,24 +306,20 @@ class Writer:
             self._caught_up.set()
 
     def _stored_all(self, group: Group, events: list[Event]) -> None:
-        if _applies_input(self, group):
+        if self._applies_input(group):
             self.input_applied = True
-        if (newest := _newest(group, events)) is not None:
+        if (newest := group.newest(events)) is not None:
             self.lease.acknowledged["writer"] = newest
         self.journal.written(events)
         if events and self.on_stored is not None:
             self.on_stored()
         for checkpoint in group.checkpoints:
             _, namespace, checkpoint_id = checkpoint.row[:3]
-            self._is_stored(namespace, checkpoint_id)
+            self.is_stored(namespace, checkpoint_id)
             self.head = checkpoint.head or self.head
         for waiter in group.waiting:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _is_stored(self, namespace: str, checkpoint_id: str) -> None:
-        """No superstep has to wait for this one, nor for those before it."""
-        self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
 
     def _take(self) -> tuple[Group, list[Event]]:
         """What is on its way; until then, what has gathered."""
@@ -367,7 +334,7 @@ class Writer:
 
         Then that is to be stored next: `take` has it, and `stored` or `written` follows.
         """
-        heads = [checkpoint.head for checkpoint in self._queue.checkpoints if checkpoint.head]
+        heads = self._queue.heads
         if not heads or self._writer is not None or self.failure is not None or not self._goes_with_others:
             return None
         self.take_events()
@@ -386,7 +353,13 @@ class Writer:
 
     @property
     def _goes_with_others(self) -> bool:
-        return not (self.lease.lost or self.lease.forgotten or _is_special(self, self._queue))
+        # What does more than to insert rows does not.
+        return not (
+            self.lease.lost
+            or self.lease.forgotten
+            or self._queue.has_answers
+            or self._queue.touched(self._foreign)
+        )
 
     def take(self) -> Store | None:
         """What has gathered, for a statement that stores it with that of other runs."""
@@ -394,16 +367,11 @@ class Writer:
             return None
         group, events = self._take()
         return Store(
-            self.lease, self.input_step if _applies_input(self, group) else None, _rows(group), events
+            self.lease, self.input_step if self._applies_input(group) else None, group.rows(), events
         )
 
-    def _failed(self, error: Exception) -> None:
-        """Remember it: LangGraph drops what its puts fail with when something else ends the graph, a drain for one."""
-        if self.failure is None:
-            self.failure = LeaseLost() if self.lease.lost else error
-
     async def _send(self, group: Group, events: list[Event]) -> None:
-        shape, params = _parameters(self, group, events)
+        shape, params = self._parameters(group, events)
 
         async def send() -> bool:
             """Whether it is stored. If not, the server was another one, and may take it now."""
@@ -419,6 +387,31 @@ class Writer:
         while not await self.patiently(send):
             pass
 
+    def _parameters(self, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
+        lease = self.lease
+        inserts, params = group.parameters()
+        params |= lease.key
+        if applies := self._applies_input(group):
+            params["input_step"] = self.input_step
+        if answers := group.has_answers:
+            params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
+            params["thread"] = str(lease.thread_id)
+        if touched := group.touched(self._foreign):
+            params["thread"] = str(lease.thread_id)
+            params["base_ns"] = TextArray([ns for ns, _ in touched])
+            params["base_id"] = TextArray([cid for _, cid in touched])
+            self._foreign -= touched
+        if events:
+            params["thread_id"] = lease.thread_id
+            params |= event_columns(events)
+        return Shape(applies, inserts, answers, bool(touched), bool(events)), params
+
+    def _applies_input(self, group: Group) -> bool:
+        if self.input_applied:
+            return False
+        # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
+        return bool(group.heads or group.has_root_input or (self._answer_is_input and group.has_answers))
+
     def _look(self) -> None:
         """Raises what is known to end all writing under this lease, without asking the database, which may be silent."""
         if self.lease.lost:
@@ -431,98 +424,3 @@ class Writer:
         if self.on_lost is not None:
             self.on_lost()
         return LeaseLost()
-
-
-def _newest(group: Group, events: list[Event]) -> Acknowledged | None:
-    """A row of the group that is there only if the group is."""
-    if events:
-        return Acknowledged(EVENT_IS_THERE, {"event_seq": events[-1].id.seq})
-    if group.checkpoints:
-        return Acknowledged(
-            CHECKPOINT_IS_THERE, dict(zip(_PUT_KEY, group.checkpoints[-1].row[:3], strict=True))
-        )
-    for writes in reversed(group.writes):
-        for key, row in writes.rows.items():
-            if row[3] != NULL_TASK_ID or row[6] != RESUME:  # which may be left out
-                put = dict(zip((*_PUT_KEY, "put_task", "put_idx"), key, strict=True))
-                return Acknowledged(WRITE_IS_THERE, {**put, "put_blob": row[8] if writes.upsert else None})
-    return None
-
-
-_PUT_KEY = ("put_thread", "put_ns", "put_id")
-
-
-def gathered(writer: Writer, group: Group) -> tuple[Shape, dict[str, Any]]:
-    """What stores a group that has no events: the shape of the statement, and its parameters."""
-    return _parameters(writer, group, [])
-
-
-def _answers(group: Group) -> bool:
-    return any(writes.answers for writes in group.writes)
-
-
-def _touched(writer: Writer, group: Group) -> set[tuple[str, str]]:
-    """The checkpoints of earlier runs that tasks of this one write to."""
-    if not writer._foreign:
-        return set()
-    return {(key[1], key[2]) for writes in group.writes for key in writes.rows} & writer._foreign
-
-
-def _is_special(writer: Writer, group: Group) -> bool:
-    """Whether it does more than to insert rows."""
-    return _answers(group) or bool(_touched(writer, group))
-
-
-def _applies_input(writer: Writer, group: Group) -> bool:
-    if writer.input_applied:
-        return False
-    # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
-    return (
-        any(checkpoint.head for checkpoint in group.checkpoints)
-        or any(writes.root_input for writes in group.writes)
-        or (writer._answer_is_input and _answers(group))
-    )
-
-
-def _rows(group: Group) -> dict[Insert, Collection[tuple[Any, ...]]]:
-    """The rows of a group by where they go, each key once."""
-    answers = _answers(group)
-    upserts: dict[Any, tuple[Any, ...]] = {}
-    inserts: dict[Any, tuple[Any, ...]] = {}
-    for writes in group.writes:
-        for key, row in writes.rows.items():
-            if answers and row[3] == NULL_TASK_ID and row[6] == RESUME:
-                continue
-            if writes.upsert:
-                upserts[key] = row
-            else:
-                inserts.setdefault(key, row)
-    found = {
-        BLOBS: {blob[:4]: blob for checkpoint in group.checkpoints for blob in checkpoint.blobs},
-        CHECKPOINTS: {checkpoint.row[:3]: checkpoint.row for checkpoint in group.checkpoints},
-        UPSERTS: upserts,
-        INSERTS: inserts,
-    }
-    return {insert: rows.values() for insert, rows in found.items() if rows}
-
-
-def _parameters(writer: Writer, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
-    lease = writer.lease
-    params: dict[str, Any] = {"run_id": lease.run_id, "fence": lease.fence, "worker": lease.worker}
-    if applies := _applies_input(writer, group):
-        params["input_step"] = writer.input_step
-    rows = _rows(group)
-    for insert, of_it in rows.items():
-        insert.add(params, of_it)
-    if answers := _answers(group):
-        params["resume"], params["null_task"] = RESUME, NULL_TASK_ID
-        params["thread"] = str(lease.thread_id)
-    if touched := _touched(writer, group):
-        params["thread"] = str(lease.thread_id)
-        params["base_ns"] = TextArray([ns for ns, _ in touched])
-        params["base_id"] = TextArray([cid for _, cid in touched])
-        writer._foreign -= touched
-    if events:
-        params["thread_id"] = lease.thread_id
-        params |= event_columns(events)
-    return Shape(applies, tuple(rows), answers, bool(touched), bool(events)), params

@@ -152,7 +152,7 @@ def _line(attempt: Attempt) -> dict[str, Any]:
         "handed_over": attempt.settled == RunStatus.PENDING.value,
         "attempt": run.attempt,
         "fence": run.fence,
-        "checkpoint_id": attempt.saver.head_id,
+        "checkpoint_id": attempt.writer.head_id,
         "ms": round(attempt.took_ms, 1),
     }
 

@@ -43,11 +43,11 @@ class Endings:
         if task is None or task.done() or wish is None:
             return
         if attempt.outcome is not None:
-            attempt.saver.hurry()  # the graph has ended: what it has put last is on its way
+            attempt.writer.hurry()  # the graph has ended: what it has put last is on its way
             return
         attempt.end_without_nodes(wish)
-        attempt.saver.lease.over = True
-        attempt.saver.hurry()
+        attempt.lease.over = True
+        attempt.writer.hurry()
         self.strays += 1
         metrics.level(Metric.NODES_LEFT, self.strays)
         log.error(
@@ -75,7 +75,7 @@ class Endings:
                 return
             # Not what the graph does: a state that Postgres does not take, or a mistake of ours. Whoever takes the run
             # over tries again, until the guard ends it.
-            attempt.saver.abandon()
+            attempt.writer.abandon()
             log.exception(
                 "run not settled; its lease will expire",
                 extra={"event": "run.unsettled", "run_id": str(attempt.run.run_id)},
@@ -88,7 +88,7 @@ class Endings:
         worker, runtime = self._worker, self._worker.runtime
         was_full = not worker.has_room
         if not attempt.deferred:
-            attempt.saver.lease.over = True
+            attempt.lease.over = True
             attempt.journal.close(Ending.GONE_ON)
             runtime.thread_log.nudge(attempt.run.thread_id)
             worker.forget(attempt)

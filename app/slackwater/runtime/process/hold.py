@@ -21,6 +21,7 @@ from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
+from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue import order
 from slackwater.runtime.queue.claims import NEXT_FENCE
 from slackwater.runtime.queue.lease import Lease
@@ -45,6 +46,7 @@ class Held:
     """A thread that nobody else writes to."""
 
     saver: RunSaver
+    writer: Writer
     lease: Lease
 
 
@@ -111,10 +113,9 @@ async def hold(
             engine.advance_past(row["head"])  # an update at an older checkpoint reads only that one
         lease = Lease(params["run_id"], thread_id, row["fence"], worker, sent + lease_seconds)
         try:
-            saver = engine.RunSaver(
-                database, lease, Journal(lease.fence), group_commit, keep_base=False, confined=True
-            )
-            yield Held(saver, lease)
+            writer = Writer(database, lease, Journal(lease.fence), group_commit)
+            saver = engine.RunSaver(database, writer, keep_base=False, confined=True)
+            yield Held(saver, writer, lease)
         finally:
             if await _release(database, {**params, "fence": lease.fence}):
                 offer()

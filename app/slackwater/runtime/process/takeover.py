@@ -116,7 +116,7 @@ def _params(runtime: Runtime, run_ids: Collection[UUID] | None) -> dict[str, Any
     return {
         "run_ids": None if run_ids is None else list(run_ids),
         # What is worked on here its own renewal asks for first.
-        "here": [a.run.run_id for a in runtime.worker.attempts if not a.saver.lease.lost],
+        "here": [a.run.run_id for a in runtime.worker.attempts if not a.lease.lost],
         "limit_seconds": runtime.settings.run_timeout_seconds or float("inf"),
         "max_handovers": runtime.settings.max_handovers,
         "stopped": Stopped.LOST.value,

@@ -23,6 +23,7 @@ from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.process.ending import Endings
 from slackwater.runtime.process.lost_claims import LostClaims
 from slackwater.runtime.process.renewal import Answer, Renewal, Verdict
@@ -353,27 +354,31 @@ class Worker:
         if not self.lost_claims.begin((run.run_id, run.fence)):
             return None
         journal = Journal(run.fence)
-        saver = engine.RunSaver(
+        writer = Writer(
             self.runtime.database,
             run.lease,
             journal,
             self.runtime.group_commit,
-            fresh=run.fresh_thread,
             input_applied=run.input_applied,
-            base_id=run.base_checkpoint_id,
             answer_is_input=engine.is_one_answer(run.kwargs),
+        )
+        saver = engine.RunSaver(
+            self.runtime.database,
+            writer,
+            fresh=run.fresh_thread,
+            base_id=run.base_checkpoint_id,
             confined=True,
         )
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         saver.bodies = bodies = Bodies()
-        attempt = Attempt(run, saver, journal, engine.Control(bodies), bodies)
+        attempt = Attempt(run, saver, writer, run.lease, journal, engine.Control(bodies), bodies)
         run.lease.keeper = self.renewal
         attempt.give_up = lambda: self.endings.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
-        saver.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
+        writer.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
         run.lease.on_forgotten = lambda: attempt.stop(StopWish.FORGOTTEN)
-        saver.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
+        writer.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.attempts.append(attempt)
         self.shares.served(run.owner)
         self.live[run.run_id] = attempt
@@ -401,14 +406,14 @@ class Worker:
 
     def _leases(self) -> list[Lease]:
         """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""
-        return [a.saver.lease for a in list(self.attempts) if a.settled is None and not a.saver.lease.lost]
+        return [a.lease for a in list(self.attempts) if a.settled is None and not a.lease.lost]
 
     async def renew_now(self) -> None:
         """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
         await self.renewal.now()
 
     def _renewed(self, answers: Sequence[Answer]) -> None:
-        attempts = {id(attempt.saver.lease): attempt for attempt in self.attempts}
+        attempts = {id(attempt.lease): attempt for attempt in self.attempts}
         for answer in answers:
             attempt = attempts.get(id(answer.lease))
             if attempt is None:
@@ -419,7 +424,7 @@ class Worker:
                 if attempt.outcome is None:
                     attempt.stop(StopWish.LEASE_LOST)
                 elif attempt.settled is None:
-                    attempt.saver.lease.lost = True
+                    attempt.lease.lost = True
 
     async def _watch(self) -> None:
         """Stop runs that have had their time, and those whose lease runs out before it could be renewed, however long a
@@ -434,7 +439,7 @@ class Worker:
             for attempt in list(self.attempts):
                 if attempt.outcome is not None:
                     continue
-                if now > attempt.saver.lease.deadline - margin and not attempt.saver.lease.lost:
+                if now > attempt.lease.deadline - margin and not attempt.lease.lost:
                     if self.renewal.silent:
                         attempt.stop(StopWish.LEASE_LOST)
                     else:
@@ -466,7 +471,7 @@ class Worker:
         return any(
             attempt.run.thread_id == thread_id
             for attempt in self.attempts
-            if attempt.settled is None and not attempt.saver.lease.valid()
+            if attempt.settled is None and not attempt.lease.valid()
         )
 
     @property

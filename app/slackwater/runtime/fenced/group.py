@@ -1,0 +1,148 @@
+"""What gathers to be stored with one statement: checkpoints and what tasks have written, as rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from slackwater.runtime.events.journal import Event
+from slackwater.runtime.fenced.statements import (
+    BLOBS,
+    CHECKPOINT_IS_THERE,
+    CHECKPOINTS,
+    EVENT_IS_THERE,
+    INSERTS,
+    UPSERTS,
+    WRITE_IS_THERE,
+    Insert,
+)
+from slackwater.runtime.queue.lease import Acknowledged
+
+RESUME = "__resume__"
+NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+"""LangGraph's names for an answer, and for the writes of no task; tests/unit/runtime/test_group.py fails if they change."""
+
+
+@dataclass(slots=True)
+class CheckpointPut:
+    """A checkpoint to be stored, and the blobs that it refers to."""
+
+    row: tuple[Any, ...]
+    blobs: list[tuple[str, str, str, str, str, bytes]]
+    head: Any | None
+    """The checkpoint itself, if it is the run's own: of its thread's root graph."""
+
+    @property
+    def size(self) -> int:
+        return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
+
+
+@dataclass(slots=True)
+class WritesPut:
+    """What a task has written."""
+
+    rows: dict[tuple[str, str, str, str, int], tuple[Any, ...]]
+    upsert: bool
+    root_input: bool
+    answers: bool
+    """A task has taken the run's resume value: it must not be offered to the next question."""
+
+    @property
+    def size(self) -> int:
+        return sum(len(row[8] or b"") for row in self.rows.values())
+
+
+@dataclass(slots=True)
+class Group:
+    """What one statement stores."""
+
+    checkpoints: list[CheckpointPut] = field(default_factory=list)
+    writes: list[WritesPut] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.checkpoints or self.writes or self.waiting)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes the statement has of it."""
+        return sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
+
+    def add(self, put: CheckpointPut | WritesPut) -> None:
+        """It is stored with the rest."""
+        if isinstance(put, CheckpointPut):
+            self.checkpoints.append(put)
+        else:
+            self.writes.append(put)
+
+    @property
+    def heads(self) -> list[Any]:
+        """The checkpoints of the run's own, of its thread's root graph."""
+        return [checkpoint.head for checkpoint in self.checkpoints if checkpoint.head]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether a task has taken the run's resume value."""
+        return any(writes.answers for writes in self.writes)
+
+    @property
+    def has_root_input(self) -> bool:
+        return any(writes.root_input for writes in self.writes)
+
+    def touched(self, checkpoints: AbstractSet[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of `checkpoints`, by namespace and id, that tasks write to."""
+        if not checkpoints:
+            return set()
+        return {(key[1], key[2]) for writes in self.writes for key in writes.rows} & checkpoints
+
+    def rows(self) -> dict[Insert, Collection[tuple[Any, ...]]]:
+        """The rows by where they go, each key once."""
+        answers = self.has_answers
+        upserts: dict[Any, tuple[Any, ...]] = {}
+        inserts: dict[Any, tuple[Any, ...]] = {}
+        for writes in self.writes:
+            for key, row in writes.rows.items():
+                if answers and row[3] == NULL_TASK_ID and row[6] == RESUME:
+                    continue
+                if writes.upsert:
+                    upserts[key] = row
+                else:
+                    inserts.setdefault(key, row)
+        found = {
+            BLOBS: {blob[:4]: blob for checkpoint in self.checkpoints for blob in checkpoint.blobs},
+            CHECKPOINTS: {checkpoint.row[:3]: checkpoint.row for checkpoint in self.checkpoints},
+            UPSERTS: upserts,
+            INSERTS: inserts,
+        }
+        return {insert: rows.values() for insert, rows in found.items() if rows}
+
+    def parameters(self) -> tuple[tuple[Insert, ...], dict[str, Any]]:
+        """Where its rows go, and the parameters for that."""
+        params: dict[str, Any] = {}
+        rows = self.rows()
+        for insert, of_it in rows.items():
+            insert.add(params, of_it)
+        return tuple(rows), params
+
+    def newest(self, events: Sequence[Event]) -> Acknowledged | None:
+        """A row that is there only if the group is, and `events` with it."""
+        if events:
+            return Acknowledged(EVENT_IS_THERE, {"event_seq": events[-1].id.seq})
+        if self.checkpoints:
+            return Acknowledged(
+                CHECKPOINT_IS_THERE, dict(zip(_PUT_KEY, self.checkpoints[-1].row[:3], strict=True))
+            )
+        for writes in reversed(self.writes):
+            for key, row in writes.rows.items():
+                if row[3] != NULL_TASK_ID or row[6] != RESUME:  # which may be left out
+                    put = dict(zip((*_PUT_KEY, "put_task", "put_idx"), key, strict=True))
+                    return Acknowledged(
+                        WRITE_IS_THERE, {**put, "put_blob": row[8] if writes.upsert else None}
+                    )
+        return None
+
+
+_PUT_KEY = ("put_thread", "put_ns", "put_id")
