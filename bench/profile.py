@@ -18,9 +18,9 @@ from bench.tables import Finding
 
 TOP = 30
 PARTS = (
-    ("/slackwater/runtime/", "app/slackwater/runtime"),
-    ("/slackwater/postgres/", "app/slackwater/postgres"),
-    ("/slackwater/", "app/slackwater, the rest"),
+    ("/app/slackwater/runtime/", "app/slackwater/runtime"),
+    ("/app/slackwater/postgres/", "app/slackwater/postgres"),
+    ("/app/slackwater/", "app/slackwater, the rest"),
     ("/psycopg_pool/", "psycopg_pool"),
     ("/psycopg/", "psycopg"),
     ("/langgraph/checkpoint/", "langgraph, checkpoints"),

@@ -15,7 +15,7 @@ CHANGES = (
     (
         "# docs/deploying.md explains every parameter. template-image.yaml is this file for a container image.\n",
         "# template.yaml for a container image (Dockerfile.lambda): the same but for how the functions are packed, and without\n"
-        "# SnapStart, which images cannot have. Generated: change template.yaml, then run `python -m scripts.templates`.\n",
+        "# SnapStart, which images cannot have. Generated: change template.yaml, then run `.test/venv/bin/python -m scripts.templates`.\n",
     ),
     (" Architecture, SnapStart,", " Architecture,"),
     (' "ARCHITECTURE=x86_64 sam build" builds for the other one.', ""),

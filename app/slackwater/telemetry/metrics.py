@@ -34,15 +34,18 @@ class Metric(Enum):
         Kind.COUNTER,
         "Runs that their own process handed over: drained, or cut inside a superstep.",
     )
-    RUNS_TAKEN_OVER = (Kind.COUNTER, "Runs that other processes took over because their process was gone.")
+    RUNS_TAKEN_OVER = (
+        Kind.COUNTER,
+        "Runs that this process gave back to the queue because their own was gone.",
+    )
     RUNS_LIVE = (Kind.GAUGE, "Runs that this process is executing; on AWS Lambda the maximum at a time.")
     RUNS_STUCK = (
         Kind.GAUGE,
         "Runs in the whole database that no process was executing, though one should have, at the last sweep.",
     )
-    DRAIN_MS = (Kind.DURATION, "From the stop signal until every run was finished, handed over or left.")
+    DRAIN_MS = (Kind.DURATION, "From the decision to stop until every run was finished, handed over or left.")
     DRAIN_OVERRUN = (Kind.COUNTER, "Stops that missed their deadline.")
-    LEASE_LOST = (Kind.COUNTER, "Attempts abandoned because their lease could no longer be confirmed.")
+    LEASE_LOST = (Kind.COUNTER, "Attempts given up because their lease could no longer be confirmed.")
     STREAM_PAGES = (Kind.COUNTER, "Responses that ended before their run: their readers reconnect for more.")
     POOL_WAIT_MS = (Kind.DURATION, "Waits for a database connection, when none was free.")
     THREADS_BUSY = (Kind.GAUGE, "Threads that run sync nodes.")

@@ -199,7 +199,7 @@ class RunSaver(Confined, PooledSaver):
                 # this superstep would go on from the end of its last call, and do nothing (langgraph 1.2.22).
                 config["configurable"].pop(_RESUMING, None)
             self.writer.has_read(namespace, found.checkpoint["id"], foreign=foreign)
-            if namespace == "":
+            if namespace == "" and self.writer.head is None:
                 self.writer.goes_on_from(found.checkpoint, found.metadata["step"])
         return found
 
