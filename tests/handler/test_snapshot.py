@@ -56,7 +56,7 @@ for _ in range(2 if snapshot.is_taken() else 0):
     run_after_restore()
     copies.append(facts())
     environment.suspend()
-print(json.dumps({**said, "copies": copies}))
+print(json.dumps({**said, "copies": copies}), flush=True)
 os._exit(0)
 """
 
@@ -134,7 +134,7 @@ run_after_restore()
 answers = [ask(), ask()]
 os.environ["SLACKWATER_DATABASE_URI"] = database
 answers.append(ask())
-print(json.dumps(answers))
+print(json.dumps(answers), flush=True)
 os._exit(0)
 """
 

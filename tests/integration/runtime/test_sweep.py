@@ -594,7 +594,8 @@ async def test_a_state_that_postgres_does_not_take_ends_by_the_guard_and_is_logg
     for module in ends:
         monkeypatch.setattr(module, "end", refuse)
     run = (await process.admit("line")).row
-    for attempt in range(1, 4):
+    # The first attempt that stores its last checkpoint makes progress: that is the first, or the second if it held it to the end.
+    for attempt in range(1, 5):
 
         async def left(attempt: int = attempt) -> bool:
             row = await fleet.row(run["run_id"])
@@ -604,6 +605,9 @@ async def test_a_state_that_postgres_does_not_take_ends_by_the_guard_and_is_logg
         assert "run not settled" in caplog.text
         await fleet.expire(run["run_id"])
         await process.runtime.sweep()
+        if (await fleet.row(run["run_id"]))["status"] == "error":
+            assert attempt >= 3
+            break
         await process.claim()
     row = await fleet.ended(run["run_id"])
     assert (row["status"], row["error"]["error"]) == ("error", "NoProgress")
