@@ -6,12 +6,11 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slackwater.cli.options import AsJson, DatabaseUri, print_json
+from slackwater.cli.options import AsJson, DatabaseUri, ProjectPath, print_json
 from slackwater.errors import ExitCode, SettingsError, StartError
 
 if TYPE_CHECKING:
@@ -47,12 +46,7 @@ class Finding:
 
 
 def doctor(
-    project: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
-        ),
-    ] = None,
+    project: ProjectPath = None,
     host: Annotated[
         str | None,
         typer.Option(help="Address that `serve` would listen on.  [SLACKWATER_HOST; default: 127.0.0.1]"),

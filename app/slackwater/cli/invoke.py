@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slackwater.cli.lambda_ import Handler, Memory, Project, Timeout, Variables
-from slackwater.cli.options import DatabaseUri
+from slackwater.cli.lambda_ import Handler, Memory, Timeout, Variables
+from slackwater.cli.options import DatabaseUri, ProjectPath
 from slackwater.errors import SettingsError, SlackwaterError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def invoke(
             help="The event as a JSON file, such as events/sweep.json, or - for stdin.",
         ),
     ],
-    project: Project = None,
+    project: ProjectPath = None,
     timeout: Timeout = 60,
     memory: Memory = 1769,
     env: Variables = None,

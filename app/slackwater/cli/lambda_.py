@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slackwater.cli.options import DatabaseUri
+from slackwater.cli.options import DatabaseUri, ProjectPath
 
-Project = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
-    ),
-]
 Timeout = Annotated[
     int, typer.Option(min=1, max=900, help="Seconds that one invocation may take, like Lambda's Timeout.")
 ]
@@ -38,7 +31,7 @@ Handler = Annotated[str, typer.Option(hidden=True)]
 
 
 def lambda_(
-    project: Project = None,
+    project: ProjectPath = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = 3000,

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+ProjectPath = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
+    ),
+]
 DatabaseUri = Annotated[
     str | None,
     typer.Option(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slackwater.cli.options import DatabaseUri
+from slackwater.cli.options import DatabaseUri, ProjectPath
 
 
 def serve(
-    project: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that contains langgraph.json, or the file itself.  [SLACKWATER_PROJECT; default: .]"
-        ),
-    ] = None,
+    project: ProjectPath = None,
     host: Annotated[
         str | None,
         typer.Option(

@@ -132,9 +132,8 @@ class Writer:
         self.is_stored(namespace, checkpoint_id)
 
     def goes_on_from(self, head: Any, step: int) -> None:
-        """The head of the thread's root graph, as the attempt finds it; the first that it has found counts."""
-        if self.head is None:
-            self.head, self.input_step = head, step + 1
+        """The head of the thread's root graph, as the attempt has found it first, and its step."""
+        self.head, self.input_step = head, step + 1
 
     def is_stored(self, namespace: str, checkpoint_id: str) -> None:
         """No superstep has to wait for this one, nor for those before it."""
