@@ -432,6 +432,13 @@ class Fleet:
 
         await self.until(listening, what=f"{count} listen")
 
+    async def idle(self, process: Process) -> None:
+        """Wait until a process works on no run: its books are closed a moment after the row says that a run is over."""
+        await self.until(
+            lambda: asyncio.sleep(0, not process.runtime.worker.attempts), what="an idle process"
+        )
+        assert process.runtime.worker.live == {}
+
     async def ended(self, run_id: UUID, timeout: float = 10) -> dict[str, Any]:
         """Wait until the run is over; its row."""
 

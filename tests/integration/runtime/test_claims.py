@@ -190,7 +190,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_anybody_else_ma
     row = await fleet.ended(run)
     assert (row["status"], row["attempt"], row["worker"]) == ("success", 2, None)
     assert helm.done_by(run) == list("abcd")
-    assert other.runtime.worker.live == {}
+    await fleet.idle(other)
     process.link.flow()
 
 
@@ -272,7 +272,7 @@ async def test_a_hint_makes_it_faster_than_the_poll(fleet: Fleet, helm: Helm) ->
     await asyncio.wait_for(helm.hooks["b"].reached.wait(), 15)  # type: ignore[attr-defined]
     await other.cancel(run["thread_id"], run["run_id"])
     assert (await fleet.ended(run["run_id"], 5))["status"] == "interrupted"
-    assert process.runtime.worker.live == {}
+    await fleet.idle(process)
 
 
 @pytest.mark.parametrize("action", list(CancelAction))

@@ -384,10 +384,10 @@ async def test_a_process_says_again_what_got_lost_of_a_settlement(
                 attempt.ask_to_drain("a stop")
             hold.let_go()
             row = await fleet.ended(run_id)
-            assert proxy.lost == 1
+            await far.until(lambda: asyncio.sleep(0, proxy.lost == 1), what="a loss")
             assert (row["status"], row["handovers"]) == ("success", int(what == "hand over"))
             assert helm.done_by(run_id) == list("abcd")
-            await far.until(lambda: asyncio.sleep(0, not process.runtime.worker.attempts))
+            await far.idle(process)
             assert counted(Metric.RUNS_FINISHED, Metric.RUNS_HANDED_OVER) == [
                 figures[0] + 1,
                 figures[1] + row["handovers"],
