@@ -1,1 +1,1 @@
-"""AWS Lambda's entry: it translates events and keeps the environment; what runs and stops is in `slackwater`."""
+"""The AWS Lambda entry point: translates events and manages the environment. Runs and stops are in `slackwater`."""

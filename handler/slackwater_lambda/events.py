@@ -1,4 +1,4 @@
-"""What kind of event an invocation brings."""
+"""Which kind of event an invocation carries."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Any
 from slackwater.errors import SlackwaterError
 
 
-class Kind(Enum):
-    """The sources that the function understands."""
+class EventKind(Enum):
+    """The kinds of event that the function handles."""
 
     REQUEST = "request"
     """HTTP API, REST API, Application Load Balancer, Function URL."""
     QUEUE = "queue"
     """A batch of SQS messages, each a task."""
     TASK = "task"
-    """EventBridge, Scheduler, the function itself, or a person: one task."""
+    """One task, from EventBridge, Scheduler, the function itself or a person."""
 
 
 class UnknownEvent(SlackwaterError):
     """This event is none that Slackwater handles: a request of API Gateway, a load balancer or a Function URL, SQS messages, a schedule, or {"task": …}."""
 
 
-def kind_of(event: object) -> Kind:
-    """Which kind it is. Raises UnknownEvent."""
+def kind_of(event: object) -> EventKind:
+    """The kind of an event. Raises UnknownEvent."""
     if isinstance(event, Mapping):
         if "requestContext" in event:
-            return Kind.REQUEST
+            return EventKind.REQUEST
         records = event.get("Records")
         if isinstance(records, list) and records and all(_from_sqs(record) for record in records):
-            return Kind.QUEUE
+            return EventKind.QUEUE
         if "task" in event or event.get("source") == "aws.events":
-            return Kind.TASK
+            return EventKind.TASK
     raise UnknownEvent
 
 
-def streams(event: object) -> bool:
-    """Whether the source of a request passes on an answer while it is being made: Function URL and REST API.
+def supports_streaming(event: object) -> bool:
+    """Whether the event source supports response streaming: Function URLs and REST APIs do.
 
-    An HTTP API and a load balancer would take a stream for the whole result, and a strange one.
+    HTTP APIs and load balancers do not: they would take the stream for an invalid result.
     """
     if not isinstance(event, Mapping) or not isinstance(event.get("requestContext"), Mapping):
         return False

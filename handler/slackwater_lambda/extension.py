@@ -1,8 +1,8 @@
-"""The internal extension: it holds the freeze, and because of it Lambda sends SIGTERM before it ends an environment.
+"""The internal extension: it delays the freeze. And Lambda sends SIGTERM only to environments that have an extension.
 
-An invocation is over, and the environment may be frozen, when the runtime *and* every extension have asked for the next
-event. This one asks only when the runs that a request has left behind have finished or been handed over. Source: Lambda
-Extensions API; an internal extension can register for INVOKE only, and only during initialisation.
+An invocation is over, and the environment may be frozen, once the runtime *and* every extension have asked for the next
+event. This one asks only when the runs that a request started have finished or been handed over. Source: Lambda Extensions
+API; an internal extension can register for INVOKE only, and only during initialisation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ API = "/2020-01-01/extension"
 
 
 class Extension:
-    """One per execution environment; `after` is called after each invocation, and has to come back before its deadline."""
+    """One per execution environment. Calls `after` for each invocation, with its request id and its monotonic deadline.
+
+    `after` must return before that deadline: until then the environment is not frozen.
+    """
 
     def __init__(self, runtime_api: str, after: Callable[[str, float], None]) -> None:
         self._runtime_api = runtime_api
@@ -31,7 +34,7 @@ class Extension:
         self._id = ""
 
     def register(self) -> bool:
-        """Register, and begin to follow the invocations. False where there is no Extensions API, or it refuses."""
+        """Register and start following invocations. False if there is no Extensions API or it refuses."""
         try:
             connection = self._connect(REGISTER_SECONDS)
             status, headers, body = _call(
@@ -56,14 +59,14 @@ class Extension:
 
     def _follow(self) -> None:
         while True:
-            # No time limit: it returns with the next invocation, and between two of them the environment is frozen.
+            # No timeout: it returns with the next invocation, and in between the environment is frozen.
             connection = self._connect(None)
             try:
                 status, _, body = _call(
                     connection, "GET", "/event/next", {"Lambda-Extension-Identifier": self._id}
                 )
             except (OSError, http.client.HTTPException):
-                return  # the environment is being ended
+                return  # the environment is shutting down
             finally:
                 connection.close()
             if status != 200:
@@ -75,7 +78,7 @@ class Extension:
                 try:
                     self._after(event["requestId"], deadline)
                 except Exception:
-                    # Were it to end here, the environment would be held until the function's time is up, each time.
+                    # If this thread ended, every later invocation would be held until the function times out.
                     log.exception("the end of an invocation failed", extra={"event": "invocation.end_failed"})
 
     def _connect(self, timeout: float | None) -> http.client.HTTPConnection:

@@ -1,4 +1,4 @@
-"""One invocation: the time there is, and what becomes of its runs when it is over."""
+"""One invocation: how much time it has, and what happens to its runs at the end."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_SECONDS = 900.0
-"""Lambda's own limit. Its emulator may report centuries."""
+"""Lambda's own limit. The emulator may report centuries."""
 
 ASK_SECONDS = 1.0
-"""How long before the drain reserve runs are asked to stop, at most: a superstep may end in this time by itself."""
+"""The longest time before the drain reserve at which runs are asked to stop: a superstep may reach its boundary in this time."""
 
 ASK_SHARE, RESERVE_SHARE = 0.15, 0.4
-"""Both reserves as shares of the whole time at most, for functions with short time limits."""
+"""The largest share of the whole time that each may take, for functions with short timeouts."""
 
 
 FREEZE_SECONDS = 0.2
-"""Of the deadline's: a queue that does not answer, say, takes all that a pause may, and the freeze needs a moment, too."""
+"""Left between the pause and the deadline: a pause may use all of its budget, for example on a queue that does not answer, and
+the freeze needs a moment too."""
 
 REST_SECONDS = 1.0
-"""How long the freeze waits for a wake-up, and for a statement that nobody waits for any more."""
+"""How long the freeze waits for wake-ups and statements still in flight."""
 
 
 @dataclass(slots=True, eq=False)
 class Invocation:
-    """Between two freezes. Times are monotonic seconds.
+    """The time between two freezes. Times are seconds on the monotonic clock.
 
     ```
-    began ──────── the answer, and runs ──────── ask_at ─── pause: ask, insist, settle ─── deadline
+    began ──────── the response, and runs ─────── ask_at ─── pause: ask, insist, settle ─── deadline
     ```
     """
 
@@ -49,15 +50,15 @@ class Invocation:
     began: float
     deadline: float
     answered: threading.Event = field(default_factory=threading.Event)
-    """The response is on its way out, or there is none."""
+    """Set when the response is being sent, or there is none."""
     requests: int = 0
-    """Requests that are being answered: none when the environment is frozen. See `request`."""
+    """Requests in flight; must be 0 when the environment is frozen. See `request`."""
     ask_at: float = field(init=False)
-    """From here on runs are asked to stop, and answers have to be given."""
+    """When runs are asked to stop, and responses have to be complete."""
     _reserve: float = 0.0
     _runtime: Runtime | None = None
     _settings: Settings | None = None
-    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    _no_requests: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _watch: asyncio.Task[None] | None = None
 
@@ -73,29 +74,29 @@ class Invocation:
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """A request is being answered."""
+        """Count a request as in flight."""
         self.requests += 1
-        self._quiet.clear()
+        self._no_requests.clear()
         try:
             yield
         finally:
             self.requests -= 1
             if not self.requests:
-                self._quiet.set()
+                self._no_requests.set()
 
-    async def quiet(self, seconds: float) -> None:
-        """Wait, `seconds` at most, until no request is being answered."""
+    async def wait_for_requests(self, seconds: float) -> None:
+        """Wait at most `seconds` until no request is in flight."""
         if self.requests:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._quiet.wait()
+                    await self._no_requests.wait()
 
     def left(self) -> float:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.monotonic())
 
     def open(self, runtime: Runtime, settings: Settings) -> None:
-        """Open the window, and begin to watch the time. In the loop's thread."""
+        """Open the window and start the deadline timer. Call it in the event loop."""
         total = self.deadline - self.began
         self._reserve = min(settings.drain_reserve_seconds, RESERVE_SHARE * total)
         self.ask_at = self.deadline - self._reserve - min(ASK_SECONDS, ASK_SHARE * total)
@@ -104,16 +105,16 @@ class Invocation:
         self._watch = asyncio.create_task(self._stop_in_time(), name="invocation:deadline")
 
     async def work(self) -> None:
-        """Work inline: claim until nothing is left, or the time has come, and leave nothing behind."""
+        """Work inline: claim runs until none is left or `ask_at` is reached, then leave nothing in flight."""
         assert self._runtime is not None
         await self._runtime.work(self.ask_at)
         await self.close(hold_seconds=0.0)
 
     async def close(self, hold_seconds: float | None = None) -> bool:
-        """Let the runs go on for a while, then stop and hand over what is left; whether the environment may be frozen.
+        """Let runs continue for a while, then stop and hand over the rest. Returns whether the environment may be frozen.
 
-        It may not with a run that is still live (a node's thread that cannot be cancelled, a state that could not be
-        written, a claim that was answered too late), or with a request that has not ended.
+        It must not be frozen while a run is live (a node's thread that cannot be cancelled, a state that could not be written,
+        a claim that was answered too late) or a request is in flight.
         """
         if self._runtime is None or self._settings is None or self._watch is None:
             return True
@@ -122,7 +123,7 @@ class Invocation:
             await self._runtime.idle(min(time.monotonic() + seconds, self.ask_at))
             self._over.set()
         await asyncio.wait({self._watch})
-        # What requests have left behind since the window was closed.
+        # What requests have started since the window was closed.
         until = min(time.monotonic() + REST_SECONDS, self.deadline - FREEZE_SECONDS / 2)
         return await self._runtime.rest(until) and not self.requests
 

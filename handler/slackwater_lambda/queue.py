@@ -1,4 +1,4 @@
-"""SQS: a batch of wake-ups; those that fail are reported one by one, and only they come again."""
+"""A batch of SQS wake-ups. Failed messages are reported one by one, so that only they are redelivered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def consume(environment: Environment, invocation: Invocation, event: Mapping[str, Any], context: Any) -> Any:
-    """Begin each task, then work on what is ready, inline: a message is done with when its work is stored."""
+    """Start each task, then work inline on what is ready: a message is done when its work is stored."""
 
     environment.open(invocation)
 
@@ -32,7 +32,7 @@ def consume(environment: Environment, invocation: Invocation, event: Mapping[str
             task = tasks.parse_message(record.body)
         except tasks.RefusedMessage as refusal:
             log.error(refusal.message, extra={"event": "queue.refused", "message_id": record.message_id})
-            raise  # it comes again, and is in the dead-letter queue then, for a person to read
+            raise  # it is redelivered, and ends in the dead-letter queue, where a person can read it
         environment.run(tasks.begin(environment.services, task, record.message_id), invocation.left())
 
     failed = process_partial_response(

@@ -1,4 +1,4 @@
-"""The Lambda Runtime API, as far as a runtime client of our own needs it.
+"""The parts of the Lambda Runtime API that our own runtime client needs.
 
 Source: AWS, "Lambda runtime API" and "Building a custom runtime", with its part on response streaming.
 """
@@ -34,7 +34,7 @@ def _variable(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler is told about its invocation; the names are those of AWS's own client."""
+    """The context object of a handler, with the attribute names of AWS's own client."""
 
     aws_request_id: str
     invoked_function_arn: str
@@ -52,7 +52,7 @@ class Context:
 
     @classmethod
     def of(cls, headers: dict[str, str]) -> Context:
-        """From the headers, in lower case, that an event comes with."""
+        """Parse the headers of an event; their names are in lower case."""
         client, identity = (
             json.loads(headers.get(f"lambda-runtime-{name}") or "null")
             for name in ("client-context", "cognito-identity")
@@ -95,27 +95,27 @@ class RuntimeApi:
         self._post(f"/invocation/{request_id}/response", body)
 
     def fail(self, request_id: str, error: BaseException) -> None:
-        """The invocation has failed."""
+        """Report that the invocation failed."""
         self._post(f"/invocation/{request_id}/error", describe(error), error_type(error))
 
-    def init_failed(self, error: BaseException) -> None:
-        """There will be no invocations."""
+    def init_error(self, error: BaseException) -> None:
+        """Report that the initialisation failed: there will be no invocations."""
         self._post("/init/error", describe(error), error_type(error))
 
-    def snapshot(self) -> None:
-        """Say that a snapshot may be taken; returns in each copy, once it has been restored."""
+    def restore_next(self) -> None:
+        """Report that a snapshot may be taken. Returns in each copy, once it has been restored."""
         status, _, body = self._call("GET", "/restore/next")
         if status != 200:
             raise RuntimeApiError(f"The Runtime API answers {status}: {body.decode(errors='replace')}")
 
-    def restore_failed(self, error: BaseException) -> None:
+    def restore_error(self, error: BaseException) -> None:
         self._post("/restore/error", describe(error), error_type(error))
 
     def _post(self, path: str, body: bytes, kind: str | None = None) -> None:
         headers = {"Content-Type": "application/json"} | ({ERROR_TYPE: kind} if kind else {})
         status, _, answer = self._call("POST", path, body, headers, timeout=POST_SECONDS)
         if status != 202:
-            # Too late, or too large: whoever waits for it is told by Lambda.
+            # Too late or too large: Lambda itself tells the caller.
             log.error(
                 "the Runtime API answers %s",
                 status,
@@ -144,12 +144,12 @@ class RuntimeApi:
 
 
 def error_type(error: BaseException) -> str:
-    """As `category.reason`, which AWS recommends."""
+    """The error type, as `category.reason`, which AWS recommends."""
     return f"Function.{type(error).__name__}"
 
 
 def describe(error: BaseException) -> bytes:
-    """The error as the JSON that Lambda shows."""
+    """The error as the JSON that Lambda expects."""
     return json.dumps(
         {
             "errorMessage": str(error),

@@ -1,8 +1,8 @@
-"""SIGTERM in an execution environment, taken by a thread that waits for it.
+"""SIGTERM in an execution environment, received by a thread that waits for it.
 
-A handler installed with `signal.signal` runs in the main thread only, and that one is inside the runtime client's C++
-code in every image that does not set AWS_EXECUTION_ENV: it would never run. A blocked signal stays pending until
-`sigwait` takes it, whatever the main thread does. Call `block` before any other thread exists: they inherit it.
+A handler installed with `signal.signal` runs only in the main thread, which is inside the runtime client's C++ code in every
+image that does not set AWS_EXECUTION_ENV: the handler would never run. A blocked signal stays pending until `sigwait`
+receives it, whatever the main thread does. Call `block` before any other thread exists: threads inherit the mask.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _WAITED_FOR = {signal.SIGTERM}
 
 
 def block() -> None:
-    """Keep SIGTERM for `on_sigterm`. Processes that nodes start inherit this: they have to unblock it themselves."""
+    """Block SIGTERM, for `on_sigterm` to receive. Child processes of nodes inherit this and have to unblock it themselves."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
 
 
 def on_sigterm(stop: Callable[[], None]) -> threading.Thread:
-    """Call `stop` in a thread of its own as soon as SIGTERM comes."""
+    """Call `stop` in a new thread as soon as SIGTERM arrives."""
 
     def wait() -> None:
         signal.sigwait(_WAITED_FOR)

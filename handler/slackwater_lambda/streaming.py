@@ -1,7 +1,7 @@
-"""A runtime client in place of AWS's own, which cannot stream: `python -m slackwater_lambda.streaming`, see `bootstrap.sh`.
+"""A runtime that can stream, unlike AWS's own: `python -m slackwater_lambda.streaming`, see `bootstrap.sh`.
 
-Requests that come through a Function URL in the mode RESPONSE_STREAM, or a REST API with `responseTransferMode: STREAM`, are
-answered as the answer is made. All other events go the way that they go in `slackwater_lambda.main`.
+Responses to requests from a Function URL in mode RESPONSE_STREAM, or a REST API with `responseTransferMode: STREAM`, are
+streamed. All other events are handled as in `slackwater_lambda.main`.
 """
 
 # ruff: noqa: E402
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from slackwater_lambda import signals
 
-signals.block()  # before any thread exists, those of imported libraries included
+signals.block()  # before any thread exists, including those of imported libraries
 
 import os
 import sys
@@ -24,7 +24,7 @@ BEFORE_SNAPSHOT_FAILED, AFTER_RESTORE_FAILED = 64, 65
 
 
 def main() -> NoReturn:
-    """Initialise as `slackwater_lambda.main` does, then take events."""
+    """Initialise as `slackwater_lambda.main` does, then handle events."""
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     if address is None:
         sys.exit(
@@ -32,19 +32,19 @@ def main() -> NoReturn:
         )
     api = RuntimeApi(address)
     try:
-        # Imported here, so that what does not import is reported. A database that is away is no failure of the
-        # initialisation: each invocation tries again.
-        from slackwater_lambda.client import Client
-        from slackwater_lambda.main import lambda_handler, translator
+        # Imported here, so that import errors are reported. An unreachable database does not fail the initialisation: each
+        # invocation tries again.
+        from slackwater_lambda.main import adapter, lambda_handler
+        from slackwater_lambda.runtime_client import RuntimeClient
     except (Exception, SystemExit) as problem:
-        api.init_failed(problem)
-        leave(ExitCode.FAILED, problem)
+        api.init_error(problem)
+        exit_with(ExitCode.FAILED, problem)
     prepare_snapshot(api)
-    Client(api, translator, lambda_handler).run()
+    RuntimeClient(api, adapter, lambda_handler).run()
 
 
 def prepare_snapshot(api: RuntimeApi) -> None:
-    """With SnapStart: let a snapshot be taken, and come back in each copy. The hooks are those of `slackwater_lambda.snapshot`."""
+    """With SnapStart: allow the snapshot, and return in each copy. `slackwater_lambda.snapstart` has registered the hooks."""
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
         return
     from snapshot_restore_py import (  # type: ignore[import-untyped]
@@ -55,20 +55,20 @@ def prepare_snapshot(api: RuntimeApi) -> None:
     try:
         for hook, arguments, options in reversed(get_before_snapshot()):
             hook(*arguments, **options)
-        api.snapshot()
+        api.restore_next()
     except Exception as problem:
-        api.init_failed(problem)
-        leave(BEFORE_SNAPSHOT_FAILED, problem)
+        api.init_error(problem)
+        exit_with(BEFORE_SNAPSHOT_FAILED, problem)
     try:
         for hook, arguments, options in get_after_restore():
             hook(*arguments, **options)
     except Exception as problem:
-        api.restore_failed(problem)
-        leave(AFTER_RESTORE_FAILED, problem)
+        api.restore_error(problem)
+        exit_with(AFTER_RESTORE_FAILED, problem)
 
 
-def leave(code: int, problem: BaseException) -> NoReturn:
-    """End the process, which cannot take events. Not by `sys.exit`: nodes' threads would be waited for."""
+def exit_with(code: int, problem: BaseException) -> NoReturn:
+    """End the process, which cannot handle events. Not by `sys.exit`, which would wait for the threads of nodes."""
     traceback.print_exception(problem)
     sys.stderr.flush()
     os._exit(code)

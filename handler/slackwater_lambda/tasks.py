@@ -1,4 +1,4 @@
-"""Tasks: what a schedule, a queue, the function itself or a person asks for without HTTP. Each may be delivered twice."""
+"""Tasks: requests without HTTP, from a schedule, a queue, the function itself or a person. Each may be delivered twice."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class _Task(BaseModel):
 
 
 class Work(_Task):
-    """Claim what is ready: another environment has handed it over."""
+    """Claim runs that are ready: another environment has handed them over."""
 
     task: Literal["work"] = "work"
 
 
 class Sweep(_Task):
-    """Take over what dead environments have left, see to delayed runs and to retention; then work."""
+    """Take over runs of dead environments, release delayed runs, apply retention; then work."""
 
     task: Literal["sweep"] = "sweep"
 
 
 class Migrate(_Task):
-    """Bring the schema up to date, from inside the network that the database is in."""
+    """Bring the schema up to date, from inside the database's network."""
 
     task: Literal["migrate"] = "migrate"
 
 
 class Run(BaseModel):
-    """Start a run; the other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
+    """Start a run. Other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
 
     model_config = ConfigDict(extra="allow")
 
     task: Literal["run"] = "run"
     id: str = Field("", max_length=200)
-    """The event's: started once for it, however often it is delivered. Default: the invocation's."""
+    """The id of the event: however often it is delivered, one run is started. By default the invocation's request id."""
     owner: str = Field(SYSTEM_OWNER, min_length=1)
     assistant_id: str
     thread_id: str | None = None
@@ -55,7 +55,7 @@ class Run(BaseModel):
 Task = Annotated[Work | Sweep | Migrate | Run, Field(discriminator="task")]
 
 Message = Annotated[Work | Sweep, Field(discriminator="task")]
-"""What a queue may say. Who may write to one need not be one who may start runs, for any owner, or migrate."""
+"""The tasks that a queue may carry. Permission to write to it is not permission to start runs, for any owner, or to migrate."""
 
 _TASKS: TypeAdapter[Task] = TypeAdapter(Task)
 _MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
@@ -92,17 +92,17 @@ def parse_message(body: str) -> Work | Sweep:
 
 
 def perform(environment: Environment, invocation: Invocation, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the task and work on what is ready, inline. What to answer."""
+    """Perform the task and work inline on what is ready. Returns the invocation's result."""
     task = parse(event)
     if isinstance(task, Migrate):
-        # Without the lifespan, which would not open on an old schema.
+        # Without the lifespan, which refuses to open on an old schema.
         return {"task": task.task, "applied": environment.run(_migrate(), invocation.left())}
     environment.open(invocation)
     event_id = str(event.get("id") or invocation.request_id)
     try:
         done = environment.run(begin(environment.services, task, event_id), invocation.left())
     except Exception:
-        if isinstance(task, Sweep):  # what it could not see to keeps nobody from the runs that are due
+        if isinstance(task, Sweep):  # a failed sweep does not keep ready runs waiting
             environment.run(invocation.work(), invocation.left())
         raise
     environment.run(invocation.work(), invocation.left())
@@ -128,7 +128,7 @@ async def _migrate() -> list[str]:
 
 
 async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:
-    """Do what the task itself is; its runs are worked on afterwards. What to answer."""
+    """Perform the task itself; `invocation.work` executes runs afterwards. Returns the task's part of the result."""
     match task:
         case Run():
             return await _start(services, task, event_id)
@@ -156,6 +156,6 @@ async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]
             body,
             idempotency_key=f"event:{task.id or event_id}",
         )
-    except RunForgotten:  # delivered again when its run was over and deleted: that is done, not wrong
+    except RunForgotten:  # redelivered after its run ended and was deleted: done, not an error
         return {"run_id": None, "thread_id": None}
     return {"run_id": str(created.run_id), "thread_id": str(created.thread_id)}

@@ -11,25 +11,25 @@ import pytest
 from mangum import Mangum
 
 from slackwater_lambda import tasks
-from slackwater_lambda.events import Kind, UnknownEvent, kind_of
+from slackwater_lambda.events import EventKind, UnknownEvent, kind_of
 
 EVENTS = Path(__file__).parents[2] / "events"
 
 KINDS = {
-    "http_api_ok": Kind.REQUEST,
-    "http_api_run": Kind.REQUEST,
-    "rest_api": Kind.REQUEST,
-    "alb": Kind.REQUEST,
-    "function_url": Kind.REQUEST,
-    "sqs": Kind.QUEUE,
-    "scheduled": Kind.TASK,
-    "scheduler_run": Kind.TASK,
-    "self_invoke": Kind.TASK,
-    "sweep": Kind.TASK,
-    "migrate": Kind.TASK,
+    "http_api_ok": EventKind.REQUEST,
+    "http_api_run": EventKind.REQUEST,
+    "rest_api": EventKind.REQUEST,
+    "alb": EventKind.REQUEST,
+    "function_url": EventKind.REQUEST,
+    "sqs": EventKind.QUEUE,
+    "scheduled": EventKind.TASK,
+    "scheduler_run": EventKind.TASK,
+    "self_invoke": EventKind.TASK,
+    "sweep": EventKind.TASK,
+    "migrate": EventKind.TASK,
     "unknown": None,
 }
-REQUESTS = [name for name, kind in KINDS.items() if kind is Kind.REQUEST]
+REQUESTS = [name for name, kind in KINDS.items() if kind is EventKind.REQUEST]
 
 # The keys that AWS documents for each source and that a handler may rely on.
 DOCUMENTED = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slackwater_lambda.observation import correlation_of
+from slackwater_lambda.observability import correlation_of
 
 EVENTS = Path(__file__).parents[3] / "events"
 

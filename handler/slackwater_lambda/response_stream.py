@@ -1,7 +1,7 @@
-"""A live answer: what the application sends goes to the Runtime API as it comes, and from there to the client.
+"""A streamed response: what the application sends goes to the Runtime API at once, and from there to the client.
 
 ```
-POST …/response   JSON of status, headers and cookies · 8 NULs · the body in chunks · trailers, if it was not completed
+POST …/response   JSON of status, headers and cookies · 8 NULs · the body in chunks · trailers, if it is incomplete
 ```
 Source: AWS, "Building a custom runtime" (response streaming), and "Set up a Lambda proxy integration with payload
 response streaming in API Gateway", which wants the JSON and the NULs within the first 16 KB.
@@ -29,14 +29,14 @@ CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 NULS = b"\0" * 8
 
 CONFIRM_SECONDS = 0.1
-"""How long the end of an answer may take at least, however late it is."""
+"""The minimum time for the Runtime API to confirm the end of a response, however late it is."""
 
 _FRAMING = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-"""Said by the server in front, of a connection that we know nothing of."""
+"""Headers of a connection, which is the front end's own: it sets them itself."""
 
 
-class StreamCut(SlackwaterError):
-    """The answer was broken off before its end: the client comes back for the rest."""
+class IncompleteResponse(SlackwaterError):
+    """The response ended early: the client reconnects for the rest."""
 
 
 class InternalError(ApiError):
@@ -45,15 +45,15 @@ class InternalError(ApiError):
     status = 500
 
 
-class Answer:
-    """The answer to one request. To be used in the loop; nothing is kept of what has been sent.
+class ResponseStream:
+    """The response to one request. Used in the event loop only. Keeps nothing of what has been sent.
 
-    A client that reads slowly, or Lambda's limit of 2 MB/s, slows down the application: each of its messages waits until
-    the connection has taken it, but for the few KB that connections buffer.
+    A slow client, or Lambda's limit of 2 MB/s, slows down the application: each message waits until the connection has taken
+    it, apart from the few KB that connections buffer.
     """
 
     def __init__(self, api: RuntimeApi, request_id: str, body: bytes, until: float) -> None:
-        """`until`: the monotonic second at which the answer is ended, complete or not."""
+        """`until`: when the response is ended, complete or not, in seconds on the monotonic clock."""
         self._api = api
         self._request_id = request_id
         self._body: bytes | None = body
@@ -63,7 +63,7 @@ class Answer:
         self._complete = asyncio.Event()
 
     async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        """Let the application answer. Whatever it does, the answer has an end when this returns."""
+        """Let the application respond. Whatever it does, the response has ended when this returns."""
         problem: Exception | None = None
         try:
             async with asyncio.timeout(self._until - time.monotonic()) as limit:
@@ -74,14 +74,14 @@ class Answer:
                 log.error(problem.message, extra={"event": "request.overdue"})
             else:
                 problem = error
-                # Also of an answer that is complete: the app sends its 500 before it raises.
+                # Even if the response is complete: the app sends its 500 before it raises.
                 log.error("a request failed", exc_info=error, extra={"event": "request.failed"})
         if not self._complete.is_set():
-            await self._make_up(problem or StreamCut())
+            await self._complete_with(problem or IncompleteResponse())
         await self._confirm()
 
-    async def give(self, error: ApiError) -> None:
-        """Answer with an error, without the application."""
+    async def send_error(self, error: ApiError) -> None:
+        """Respond with an error, without calling the application."""
         response = response_of(error)
         await self._send({"type": "http.response.start", **response})
         await self._send({"type": "http.response.body", "body": response["body"]})
@@ -93,7 +93,7 @@ class Answer:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        # Nobody tells a function that its client has gone.
+        # Lambda does not tell a function that its client has disconnected.
         await self._complete.wait()
         return {"type": "http.disconnect"}
 
@@ -109,10 +109,10 @@ class Answer:
             self._end()
         await self._writer.drain()
 
-    async def _make_up(self, problem: Exception) -> None:
-        """For what the application has not sent."""
+    async def _complete_with(self, problem: Exception) -> None:
+        """End a response that the application did not complete."""
         if self._writer is None:
-            await self.give(problem if isinstance(problem, ApiError) else InternalError())
+            await self.send_error(problem if isinstance(problem, ApiError) else InternalError())
         else:
             self._end(problem)
 
@@ -134,11 +134,11 @@ class Answer:
 
     def _chunk(self, data: bytes) -> None:
         assert self._writer is not None
-        if data:  # an empty chunk would be the last
+        if data:  # an empty chunk would end the body
             self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _end(self, error: Exception | None = None) -> None:
-        """The last chunk; what is wrong with an answer that ends too early is said by its trailers."""
+        """Send the last chunk. If the response ends early, trailers say why."""
         assert self._writer is not None
         trailers = b""
         if error is not None:
@@ -148,7 +148,7 @@ class Answer:
         self._complete.set()
 
     async def _confirm(self) -> None:
-        """Wait until the Runtime API has taken all of it."""
+        """Wait until the Runtime API has accepted the whole response."""
         if self._reader is None or self._writer is None:
             return
         try:
@@ -168,7 +168,7 @@ class Answer:
 
 
 def prelude(status: int, raw: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """What goes before the body: status, headers and cookies as JSON, and the NULs that separate them from it."""
+    """What precedes the body: status, headers and cookies as JSON, then the separator."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
     for name, value in ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw):

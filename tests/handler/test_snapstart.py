@@ -21,7 +21,7 @@ PROGRAM = """
 import json, os, random, sys, time
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
 from slackwater.main import create_app
-from slackwater_lambda import snapshot
+from slackwater_lambda import snapstart
 from slackwater_lambda.environment import Environment
 import psycopg
 
@@ -40,7 +40,7 @@ def facts():
     }
 
 environment = Environment(create_app())
-snapshot.register(environment)
+snapstart.register(environment)
 environment.start(60)
 said = {"before": facts(), "langgraph_before": "langgraph.pregel" in sys.modules}
 random.seed(1)
@@ -51,7 +51,7 @@ while sessions() and time.monotonic() < until:
 said["in_snapshot"] = sessions()
 said["langgraph"] = "langgraph.pregel" in sys.modules
 copies = []
-for _ in range(2 if snapshot.is_taken() else 0):
+for _ in range(2 if snapstart.enabled() else 0):
     random.seed(1)  # what the snapshot holds
     run_after_restore()
     copies.append(facts())
@@ -105,9 +105,9 @@ RESTORED_WITHOUT = """
 import json, os, time
 from awslambdaric.lambda_runtime_hooks_runner import run_after_restore, run_before_snapshot
 from slackwater.main import create_app
-from slackwater_lambda import snapshot
+from slackwater_lambda import snapstart
 from slackwater_lambda.environment import Environment
-from slackwater_lambda.http import Translator
+from slackwater_lambda.http import HttpAdapter
 database, event = os.environ["SLACKWATER_DATABASE_URI"], json.loads(os.environ["EVENT"])
 
 class Context:
@@ -117,7 +117,7 @@ class Context:
 def ask():
     began = time.monotonic()
     with environment.invocation(Context()) as invocation:
-        answer = translator.respond(event, Context(), invocation)
+        answer = adapter.respond(event, Context(), invocation)
     headers = answer.get("headers") or {}
     return {
         "status": answer["statusCode"], "body": answer["body"], "retry": headers.get("retry-after"),
@@ -125,8 +125,8 @@ def ask():
     }
 
 environment = Environment(create_app())
-translator = Translator(environment)
-snapshot.register(environment)
+adapter = HttpAdapter(environment)
+snapstart.register(environment)
 environment.start(60)
 run_before_snapshot()
 os.environ["SLACKWATER_DATABASE_URI"] = os.environ["WITHOUT"]

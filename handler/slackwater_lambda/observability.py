@@ -1,4 +1,4 @@
-"""What is said of an invocation: in each line of its log, in the metrics, in a trace."""
+"""What is recorded about an invocation: in every log line, in the metrics and in a trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _first = True
 
 
 def begin(invocation: Invocation) -> None:
-    """From now on the lines are this invocation's."""
+    """From now on, log lines belong to this invocation."""
     cold = _is_cold()
     if cold:
         metrics.count(Metric.COLD_START)
@@ -26,20 +26,20 @@ def begin(invocation: Invocation) -> None:
 
 
 def _is_cold() -> bool:
-    """Whether somebody had to wait for this environment: it is its first invocation, and was not made in advance."""
+    """Whether the caller waited for the initialisation: it is the first invocation, and the environment was not provisioned."""
     global _first
     first, _first = _first, False
     return first and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
 
 
 def correlate(event: Any) -> None:
-    """Name in the lines what the sender of the event calls it."""
+    """Add the sender's own id of the event to the log lines."""
     if correlation_id := correlation_of(event):
         logs.correlate(correlation_id)
 
 
 def correlation_of(event: Any) -> str:
-    """The gateway's id of the request, the load balancer's of the trace, the message's, or the scheduled event's; or ''."""
+    """The id of the gateway's request, the load balancer's trace, the message or the scheduled event; or ''."""
     if not isinstance(event, Mapping):
         return ""
     request, records = event.get("requestContext"), event.get("Records")
@@ -53,7 +53,7 @@ def correlation_of(event: Any) -> str:
 
 
 def end(invocation: Invocation) -> None:
-    """The invocation is over. Everything said of it is out when this returns: the environment may be frozen."""
+    """End the invocation. When this returns everything has been written, and the environment may be frozen."""
     tracing.record("invocation", invocation.began)
     telemetry.flush()
     logs.of_invocation(None)

@@ -13,7 +13,7 @@ import pytest
 
 from slackwater.errors import Draining
 from slackwater_lambda import runtime_api
-from slackwater_lambda.answer import Answer
+from slackwater_lambda.response_stream import ResponseStream
 from tests.support.runtime_api import Invocation, RuntimeApi
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
@@ -34,7 +34,7 @@ async def answered(
     api: RuntimeApi, app: Any, *, seconds: float = 5, body: bytes = b"", reads: bool = True
 ) -> Invocation:
     invocation = api.expect(reads=reads)
-    answer = Answer(
+    answer = ResponseStream(
         runtime_api.RuntimeApi(api.address), invocation.request_id, body, time.monotonic() + seconds
     )
     await answer.serve(app, {"type": "http"})
@@ -101,7 +101,9 @@ async def test_each_message_goes_out_before_the_next_one_is_made(api: RuntimeApi
             await invocation.until(lambda seen: seen.content.endswith(b"%d" % number))  # noqa: B023
         await send(part(b"", last=True))
 
-    answer = Answer(runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 5)
+    answer = ResponseStream(
+        runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 5
+    )
     await answer.serve(app, {"type": "http"})
 
     assert (invocation.ended, invocation.content) == ("response", b"01234")
@@ -137,7 +139,7 @@ async def test_an_application_that_returns_early_has_cut_its_stream(
 
     assert invocation.content == b"half"
     assert invocation.error is not None
-    assert invocation.error[0] == "Function.StreamCut"
+    assert invocation.error[0] == "Function.IncompleteResponse"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -201,7 +203,9 @@ async def test_an_application_is_as_slow_as_its_reader(api: RuntimeApi) -> None:
             made += 1
         await send(part(b"", last=True))
 
-    answer = Answer(runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 30)
+    answer = ResponseStream(
+        runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 30
+    )
     serving = asyncio.create_task(answer.serve(app, {"type": "http"}))
     before = -1
     while made != before or made == 0:
@@ -225,7 +229,9 @@ async def test_a_reader_that_never_reads_does_not_hold_an_answer_beyond_its_time
             await send(part(LOTS))
             await asyncio.sleep(0)
 
-    answer = Answer(runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 0.5)
+    answer = ResponseStream(
+        runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 0.5
+    )
     async with asyncio.timeout(10):
         await answer.serve(app, {"type": "http"})
 
@@ -237,8 +243,10 @@ async def test_a_reader_that_never_reads_does_not_hold_an_answer_beyond_its_time
 async def test_an_error_can_be_given_without_the_application(api: RuntimeApi) -> None:
     invocation = api.expect()
 
-    answer = Answer(runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 5)
-    await answer.give(Draining())
+    answer = ResponseStream(
+        runtime_api.RuntimeApi(api.address), invocation.request_id, b"", time.monotonic() + 5
+    )
+    await answer.send_error(Draining())
 
     assert invocation.answer["statusCode"] == 503
     assert invocation.answer["headers"] == {"content-type": "application/json", "retry-after": "1"}
