@@ -259,8 +259,8 @@ MUTANTS = (
     Mutant(
         "delete_locks",
         "app/slackwater/runtime/queue/pruning.py",
-        "_LOCK, *_delete(_EXPIRED)]",
-        "*_delete(_EXPIRED)]",
+        "_LOCK, *erasure.threads(_EXPIRED)]",
+        "*erasure.threads(_EXPIRED)]",
         _in("compared.py"),
     ),
     # An attempt that unwinds

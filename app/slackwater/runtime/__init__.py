@@ -30,7 +30,8 @@
 | `claims` `lease` `states` | claim, lease and fence: compare-and-set statements |
 | `cancel` | durable cancel and rollback |
 | `hints` `listening` | wake-ups to and from other processes |
-| `pruning` `retention` `batch` | how threads, runs and events go |
+| `erasure` | what a thread or a run owns, table by table |
+| `pruning` `retention` `batch` | how threads, runs and events go, and when |
 | `many` | one statement for many of a kind |
 """
 

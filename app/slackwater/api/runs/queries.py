@@ -13,7 +13,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.deltas import DELTA_OF
 from slackwater.runtime.events.journal import BEGINNING, Event, event_of
 from slackwater.runtime.events.partials import Partials
-from slackwater.runtime.queue import cancel, order
+from slackwater.runtime.queue import cancel, erasure, order
 from slackwater.runtime.queue.states import ACTIVE
 
 Row = dict[str, Any]
@@ -156,9 +156,7 @@ _FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
 # Each of them hangs on the row that was found: a copy's checkpoints carry the ids of its original's runs, which are no
 # business of whoever names them.
 _DELETE = tuple(
-    statement.replace("FOUND", f"exists (select 1 from {_DOOMED})").replace(
-        "DOOMED", f"(select d.run_id from {_DOOMED})"
-    )
+    statement.replace("DOOMED", f"(select d.run_id from {_DOOMED})")
     for statement in (
         f"""with {cancel.since("checkpoints")}
            delete from checkpoints where ctid = any(array(
@@ -168,8 +166,7 @@ _DELETE = tuple(
              select place from since where {cancel.ORPHANED}))
              and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.holds_thread
                and r.status = 'running' and r.run_id <> %(run_id)s)""",
-        "delete from slackwater.run_events where run_id = %(run_id)s and FOUND",
-        "delete from slackwater.base_writes where run_id = %(run_id)s and FOUND",
+        *erasure.of_runs("select x.run_id from DOOMED as x"),
         order.SHOW_GRAPH.replace("GONE", f"(select d.run_id from {_DOOMED})"),
         f"delete from {_DOOMED} returning d.run_id",
     )

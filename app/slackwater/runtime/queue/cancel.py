@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from slackwater.postgres.pool import Database, Row
-from slackwater.runtime.queue import order
+from slackwater.runtime.queue import erasure, order
 from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS
 
 
@@ -148,8 +148,7 @@ ROLLBACK = tuple(
              decode(w ->> 5, 'base64')
            from slackwater.base_writes b, jsonb_array_elements(b.writes) w
            where b.run_id in (select run_id from DOOMED as x) on conflict do nothing""",
-        "delete from slackwater.base_writes where run_id in (select run_id from DOOMED as x)",
-        "delete from slackwater.run_events where run_id in (select run_id from DOOMED as x)",
+        *erasure.of_runs("select x.run_id from DOOMED as x"),
         order.SHOW_GRAPH.replace("GONE", "DOOMED"),
         "delete from slackwater.runs where run_id in (select run_id from DOOMED as x)",
     )
@@ -196,9 +195,10 @@ _END_AND_SHOW_MANY = _of_many(_END_AND_SHOW).replace(
     f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{order.DONE_NOW}",
 )
 
-_DELETE_UNTOUCHED = f"""
-delete from slackwater.runs r where r.thread_id = any({order.LOCKED}) and r.owner = %(owner)s
+_DELETE_UNTOUCHED = erasure.runs_and_theirs(
+    f"""r.thread_id = any({order.LOCKED}) and r.owner = %(owner)s
   and r.status = 'interrupted' and r.cancel_action = 'rollback' and r.fence = 0"""
+)
 
 # Of a thread that nothing has run on there is nothing to read.
 _SHOW_EMPTY = f"""

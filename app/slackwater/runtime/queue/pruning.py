@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from slackwater.postgres.pool import Database
+from slackwater.runtime.queue import erasure
 from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.states import ACTIVE
 
@@ -59,24 +60,6 @@ _BUSY = f"""select thread_id from slackwater.runs where thread_id = any(%(thread
   and status in {ACTIVE} order by thread_id limit 1"""
 
 
-def _delete(chosen: str) -> list[str]:
-    """Everything of the threads that `chosen` selects; the last statement returns them."""
-    named = f"(select x.thread_id::text from ({chosen}) x)"
-    return [
-        f"""delete from slackwater.idempotency_keys k using slackwater.runs r
-             where r.thread_id in ({chosen}) and k.run_id = r.run_id""",
-        # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
-        # wrote is seen by the statements below. A later one finds its fence gone.
-        f"delete from slackwater.runs where thread_id in ({chosen})",
-        f"delete from slackwater.run_events where thread_id in ({chosen})",
-        f"delete from slackwater.base_writes where thread_id in {named}",
-        f"delete from checkpoints where thread_id in {named}",
-        f"delete from checkpoint_blobs where thread_id in {named}",
-        f"delete from checkpoint_writes where thread_id in {named}",
-        f"delete from slackwater.threads where thread_id in ({chosen}) returning thread_id",
-    ]
-
-
 def _keep_latest(chosen: str) -> list[str]:
     """The past of the threads that `chosen` selects. What is pending at their heads stays, in subgraphs, too.
 
@@ -104,14 +87,14 @@ def _keep_latest(chosen: str) -> list[str]:
     ]
 
 
-_DELETE_MINE = [_LOCK_MINE, *_delete(_MINE)]
+_DELETE_MINE = [_LOCK_MINE, *erasure.threads(_MINE)]
 _KEEP_MINE = [_LOCK_MINE, _BUSY, *_keep_latest(_MINE_AND_ALL_IDLE)]
 
 _MARK = f"""update slackwater.threads t set swept_at = clock_timestamp() where t.thread_id in ({_EXPIRED})
   returning t.thread_id"""
 
 _EXPIRE = {
-    "delete": [_LOCK, *_delete(_EXPIRED)],
+    "delete": [_LOCK, *erasure.threads(_EXPIRED)],
     "keep_latest": [_LOCK, *_keep_latest(f"{_EXPIRED} and {_WHOLE}"), _MARK],
 }
 
@@ -130,18 +113,11 @@ order by delete_at limit %(limit)s"""
 # Under the locks, each with a snapshot of its own: another run may have come since the first look.
 _DELETE_DUE = [
     _LOCK,
-    """with gone as (
-         delete from slackwater.runs where run_id = any(%(runs)s) and delete_at < clock_timestamp() returning run_id
-       ), base_gone as (delete from slackwater.base_writes b using gone where b.run_id = gone.run_id)
-       select run_id from gone""",
-    """with gone as (
-         delete from slackwater.threads t where t.thread_id = any(%(threads)s) and t.hidden
-           and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id)
-         returning t.thread_id::text as thread_id
-       ), checkpoints_gone as (delete from checkpoints c using gone where c.thread_id = gone.thread_id),
-       blobs_gone as (delete from checkpoint_blobs b using gone where b.thread_id = gone.thread_id),
-       writes_gone as (delete from checkpoint_writes w using gone where w.thread_id = gone.thread_id)
-       select thread_id from gone""",
+    erasure.runs_and_theirs("r.run_id = any(%(runs)s) and r.delete_at < clock_timestamp()"),
+    erasure.threads_without_runs(
+        """t.thread_id = any(%(threads)s) and t.hidden
+        and not exists (select 1 from slackwater.runs r where r.thread_id = t.thread_id)"""
+    ),
 ]
 
 
