@@ -1,4 +1,7 @@
-"""The whole application in this process, lifespan included: real graphs, a real runtime, a real database."""
+"""The whole application in this process, lifespan included: real graphs, a real runtime, a real database.
+
+It sweeps only when the test says so.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ def serve(database_uri: str) -> Callable[..., Any]:
                     "wake": "poll",
                     "pool_max_size": 4,
                     "poll_seconds": 0.2,
-                    "grace_seconds": 3,
+                    "sweep_seconds": 1000,
+                    "grace_seconds": 10,  # at the end of it the process is made to leave: this one
                     "drain_reserve_seconds": 1,
                     "hard_reserve_seconds": 0.3,
                     "api_keys": tuple(keys),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SLACKWATER = Path(sys.executable).with_name("slackwater")
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 120
 
 
 @dataclass(frozen=True)

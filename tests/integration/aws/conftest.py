@@ -43,6 +43,7 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(clients, "READ_SECONDS", 60)  # what is answered late is asked for again
     clients.forget()
     yield
     clients.forget()

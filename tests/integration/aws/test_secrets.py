@@ -27,7 +27,7 @@ from slackwater.settings import Settings
 
 @asynccontextmanager
 async def opened(conninfo: Any) -> AsyncIterator[Database]:
-    database = Database(conninfo, max_size=4, statement_seconds=5.0, name="rotation")
+    database = Database(conninfo, max_size=4, statement_seconds=20.0, name="rotation")
     await database.open()
     try:
         yield database

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import boto3
 import pytest
 
 from slackwater.aws import clients
@@ -40,11 +41,7 @@ async def test_messages_say_that_there_is_work(sqs: Any, queue_url: str, count: 
     assert received(sqs, queue_url) == [{"task": "work"}] * count
 
 
-async def test_a_hundred_hand_overs_are_few_messages(
-    database: Database, sqs: Any, queue_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clients, "READ_SECONDS", 60)  # what is answered late is asked for again
-    clients.forget()
+async def test_a_hundred_hand_overs_are_few_messages(database: Database, sqs: Any, queue_url: str) -> None:
     hints = Hints(database, notify=False, waker=QueueWaker(queue_url))
     for _ in range(100):
         hints.give()
@@ -56,12 +53,12 @@ async def test_a_hundred_hand_overs_are_few_messages(
     await asyncio.sleep(0)
     for _ in range(14):
         hints.give()
-    await hints.sent(5)
+    await hints.sent(60)
     assert len(received(sqs, queue_url)) == 3
 
     # AND however many there are
     hints.give(1_000_000)
-    await hints.sent(5)
+    await hints.sent(60)
     assert len(received(sqs, queue_url)) == MAX_WAKES
 
 
@@ -71,13 +68,13 @@ async def test_a_queue_that_is_not_there_is_a_warning(
     hints = Hints(database, waker=QueueWaker(f"{queue_url}-gone"))
     with caplog.at_level(logging.WARNING, "slackwater"):
         hints.give()
-        await hints.sent(5)
+        await hints.sent(60)
 
     [record] = [record for record in caplog.records if record.name == "slackwater.runtime.queue.hints"]
     assert (record.__dict__["event"], record.__dict__["runs"]) == ("wake.lost", 1)
     # AND the next one is tried again
     hints.give()
-    await hints.sent(5)
+    await hints.sent(60)
     assert len([r for r in caplog.records if r.name == "slackwater.runtime.queue.hints"]) == 2
 
 
@@ -152,16 +149,15 @@ async def test_the_first_wake_up_does_not_wait_for_an_import(
     # GIVEN runs that have begun
     for _ in range(3):
         hints.prepare()
-    await hints.sent(5)
+    await hints.sent(60)
     assert made == ["sqs"]
 
-    # WHEN one is handed over
-    started = time.monotonic()
+    # WHEN one is handed over THEN nothing has to be made any more
+    monkeypatch.setattr(boto3.session, "Session", None)
     hints.give()
-    await hints.sent(5)
+    await hints.sent(60)
 
     assert len(received(sqs, queue_url)) == 1
-    assert time.monotonic() - started < 1.0
 
 
 async def test_what_cannot_be_prepared_is_told_by_the_first_wake_up(
@@ -174,7 +170,7 @@ async def test_what_cannot_be_prepared_is_told_by_the_first_wake_up(
     with caplog.at_level(logging.WARNING, "slackwater"):
         hints.prepare()
         hints.give()
-        await hints.sent(5)
+        await hints.sent(60)
 
     assert "region" in caplog.text
 
@@ -186,7 +182,7 @@ async def test_sync_nodes_do_not_hold_up_a_wake_up(sqs: Any, queue_url: str) -> 
     node = asyncio.create_task(asyncio.to_thread(let_go.wait, 10))
     await asyncio.sleep(0.05)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(9):
             await QueueWaker(queue_url).wake(1)
     finally:
         let_go.set()

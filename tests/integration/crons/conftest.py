@@ -36,7 +36,7 @@ def serve(database_uri: str) -> Callable[..., Any]:
                     "pool_max_size": 6,
                     "poll_seconds": 0.1,
                     "sweep_seconds": 1000,
-                    "grace_seconds": 3,
+                    "grace_seconds": 10,  # at the end of it the process is made to leave: this one
                     "drain_reserve_seconds": 1,
                     "hard_reserve_seconds": 0.3,
                     "api_keys": tuple(keys[name][1] for name in names),

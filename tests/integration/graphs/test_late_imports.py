@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,10 @@ async def opened(graphs: Graphs, graph_id: str) -> Any:
 async def test_many_who_want_a_graph_wait_for_one_import_of_it_and_the_loop_goes_on(
     load: Callable[..., Graphs],
 ) -> None:
-    graphs = load({"slow.py": GRAPH, "other.py": GRAPH}, slow="./slow.py:graph", other="./other.py:graph")
+    # GIVEN an import that takes until it is told, from the loop, to end
+    files = {"diary.py": "import threading\nlines, go = [], threading.Event()", "other.py": GRAPH}
+    files["slow.py"] = GRAPH.replace("time.sleep(0.2)", "assert diary.go.wait(10)")
+    graphs = load(files, slow="./slow.py:graph", other="./other.py:graph")
     told: list[str] = []
 
     async def on_import(graph_id: str) -> None:
@@ -79,25 +81,18 @@ async def test_many_who_want_a_graph_wait_for_one_import_of_it_and_the_loop_goes
     assert (graphs.ids, graphs.name("slow")) == (("slow", "other"), None)
 
     # WHEN
-    late = 0.0
-
-    async def watch() -> None:
-        nonlocal late
-        while True:
-            before = time.monotonic()
+    async def tell() -> None:
+        while not getattr(sys.modules.get("diary"), "lines", None):
             await asyncio.sleep(0.01)
-            late = max(late, time.monotonic() - before)
+        sys.modules["diary"].go.set()
 
-    watching = asyncio.create_task(watch())
-    found = await asyncio.gather(*(opened(graphs, "slow") for _ in range(5)))
-    watching.cancel()
+    *found, _ = await asyncio.gather(*(opened(graphs, "slow") for _ in range(5)), tell())
 
     # THEN
     assert lines() == ["slow.py"]
     assert told == ["slow"]
     assert {graph.name for graph in found} == {"Slow"}
     assert (graphs.name("slow"), graphs.name("other")) == ("Slow", None)
-    assert late < 0.2
     # and again it is there
     await opened(graphs, "slow")
     assert lines() == ["slow.py"]

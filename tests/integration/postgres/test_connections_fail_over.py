@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.store.postgres.aio import AsyncPostgresStore
+from support.impatience import impatient
 
 from slackwater.errors import SchemaError
 from slackwater.postgres import schema
@@ -223,15 +224,13 @@ async def test_a_silent_server_costs_one_statement_and_not_one_for_each_connecti
     pair: Replication,
 ) -> None:
     with proxied(pair.primary.uri()) as address:
-        database = Database(address.uri, max_size=4, statement_seconds=0.5, name="test")
-        await database.open()
-        await fill(database)
-        address.forget()
-        with pytest.raises(DATABASE_TROUBLE):
-            await write(database, 1)
-        # THEN none of the others, from which nothing will ever come, is handed out
-        assert await asyncio.gather(*(write(database, 2) for _ in range(8))) == [1] * 8
-        await database.close(2.0)
+        async with opened(address.uri) as database:
+            await fill(database)
+            address.forget()
+            with impatient(database, 0.5), pytest.raises(DATABASE_TROUBLE):
+                await write(database, 1)
+            # THEN none of the others, from which nothing will ever come, is handed out
+            assert await asyncio.gather(*(write(database, 2) for _ in range(8))) == [1] * 8
 
 
 async def test_a_migration_is_refused_by_a_server_that_takes_no_writes_and_finds_the_other(

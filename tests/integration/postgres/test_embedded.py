@@ -194,7 +194,7 @@ async def test_a_pool_outlives_a_restart_of_the_database(folder: Path) -> None:
     assert not task.done()
     again = EmbeddedPostgres(folder, throwaway=True)
     again.start()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(8):
         await task
     await database.close(1.0)
     server.release()

@@ -19,6 +19,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed
+from support.impatience import impatient
 
 from slackwater.postgres.arrays import LongArray, TextArray, UuidArray
 from slackwater.postgres.lanes import Prepare, lanes_of
@@ -102,6 +103,13 @@ async def connected(database: Database) -> None:
     """Wait until no connection is in the making: it would be newer than what happens meanwhile."""
     async with lanes(database):
         await database.pool.wait(10)
+
+
+async def working(server_uri: str, database: Database, statement: str) -> None:
+    """Wait until a session is in the middle of the statement that begins like this."""
+    async with asyncio.timeout(10):
+        while not sessions(server_uri, database, f"state = 'active' and query like '{statement}%%'"):
+            await asyncio.sleep(0.01)
 
 
 async def ended(server_uri: str, database: Database, pids: set[int]) -> None:
@@ -436,8 +444,8 @@ async def test_sockets_that_died_idle_fail_no_write(database: Database, server_u
 async def test_a_write_whose_connection_dies_is_never_sent_again(database: Database, server_uri: str) -> None:
     await database.execute("create table t (n int)")
     await everywhere(database, "select 1 as a", {})
-    task = asyncio.create_task(database.write(("insert into t select 1 from pg_sleep(2)", {})))
-    await asyncio.sleep(0.15)
+    task = asyncio.create_task(database.write(("insert into t select 1 from pg_sleep(20)", {})))
+    await working(server_uri, database, "insert into t select")
     terminate(server_uri, database)
     with pytest.raises(psycopg.OperationalError):
         await task
@@ -446,19 +454,20 @@ async def test_a_write_whose_connection_dies_is_never_sent_again(database: Datab
 
 
 async def test_a_late_or_cancelled_write_ends_in_the_server(database_uri: str, server_uri: str) -> None:
-    async with opened(database_uri, statement_seconds=0.5) as database:
+    async with opened(database_uri) as database:
+        await connected(database)
         sleep = ("select pg_sleep(60) as slept where %(n)s = 1", {"n": 1})
         for _ in range(3):
-            with pytest.raises(StatementTimeout):
+            with impatient(database, 0.5), pytest.raises(StatementTimeout):
                 await database.write(sleep)
             task = asyncio.create_task(database.write(sleep))
             await asyncio.sleep(0.1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        assert not await asyncio.to_thread(
-            sessions, server_uri, database, "query like 'select pg_sleep%%' and state = 'active'"
-        )
+        async with asyncio.timeout(10):
+            while sessions(server_uri, database, "query like 'select pg_sleep%%' and state = 'active'"):
+                await asyncio.sleep(0.01)
         assert await everywhere(database, "select 1 as a", {}) == [[[{"a": 1}]]] * 12
 
 

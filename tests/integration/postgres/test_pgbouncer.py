@@ -26,7 +26,7 @@ Start = Callable[..., str]
 @pytest.fixture
 async def pooled(pgbouncer: Start) -> AsyncIterator[Database]:
     """Eight connections of ours over three of the server's."""
-    database = Database(pgbouncer(), max_size=8, statement_seconds=5.0, name="pooled")
+    database = Database(pgbouncer(), max_size=8, statement_seconds=20.0, name="pooled")
     await database.open()
     yield database
     await database.close(5.0)
@@ -61,7 +61,7 @@ async def test_a_late_or_cancelled_statement_ends_in_the_server(pooled: Database
         with suppress(asyncio.CancelledError):
             await task
     # THEN all three sessions of the pooler are free again
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         await asyncio.gather(*(pooled.fetch("select pg_sleep(0.1)") for _ in range(3)))
     async with pooled.connection() as connection:
         connection.statement_seconds = 0.3  # type: ignore[attr-defined]

@@ -6,13 +6,14 @@ import socket
 
 import psycopg
 import pytest
+from support.impatience import impatient
 
 from slackwater.postgres.pool import Database, StatementTimeout
 from tests.support.proxy import Proxy, proxied
 
 
 async def connected(proxy: Proxy) -> psycopg.AsyncConnection[tuple[int]]:
-    return await psycopg.AsyncConnection.connect(proxy.uri, autocommit=True, connect_timeout=2)
+    return await psycopg.AsyncConnection.connect(proxy.uri, autocommit=True, connect_timeout=10)
 
 
 async def test_an_answer_is_lost_after_the_statement_was_carried_out(
@@ -50,11 +51,11 @@ async def test_it_goes_away_and_comes_back_elsewhere(database_uri: str, empty_da
 
 async def test_it_says_nothing_until_it_is_back(database_uri: str) -> None:
     with proxied(database_uri) as proxy:
-        database = Database(proxy.uri, max_size=2, statement_seconds=0.3, name="test")
+        database = Database(proxy.uri, max_size=2, statement_seconds=10.0, name="test")
         await database.open()
         await database.fetch("select 1")
         proxy.silent()
-        with pytest.raises(StatementTimeout):
+        with impatient(database, 0.3), pytest.raises(StatementTimeout):
             await database.fetch("select 1")
         with socket.create_connection(("127.0.0.1", proxy.port)):
             pass

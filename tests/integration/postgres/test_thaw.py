@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from support.impatience import impatient
 
 from slackwater.postgres.pool import Database, StatementTimeout
 
@@ -64,7 +65,7 @@ async def behind_a_firewall(uri: str) -> AsyncIterator[tuple[Firewall, Database]
         database = Database(
             f"postgresql://postgres@127.0.0.1:{firewall.port}/{parts['dbname']}",
             max_size=4,
-            statement_seconds=1.0,
+            statement_seconds=20.0,
             name="thaw",
         )
         await database.open()
@@ -83,20 +84,18 @@ async def test_after_a_freeze_no_dead_socket_is_handed_out(database_uri: str) ->
         # GIVEN connections that a firewall has forgotten while the process stood still: that is what it would meet
         await fill(database)
         firewall.forget()
-        with pytest.raises(StatementTimeout):
+        with impatient(database, 1), pytest.raises(StatementTimeout):
             await database.execute("select 1")
 
         # WHEN the pool is made fresh
         await fill_again(firewall, database)
         started = time.monotonic()
         await database.refresh()
-        refreshed = time.monotonic() - started
 
-        # THEN that costs nothing, and everybody who comes gets a connection that answers
+        # THEN nobody waits for a connection that is dead: everybody who comes gets one that answers
         rows = await asyncio.gather(*(database.fetch_one("select 1 as a") for _ in range(20)))
         assert rows == [{"a": 1}] * 20
-        assert refreshed < 0.25
-        assert time.monotonic() - started < 0.9
+        assert time.monotonic() - started < 10
 
 
 async def fill_again(firewall: Firewall, database: Database) -> None:

@@ -13,6 +13,7 @@ import pytest
 from support.api import Api
 
 from slackwater.kit.ids import uuid7
+from slackwater.protocols.events import service
 
 ANSWERS = {"type": "error", "id": 1}
 
@@ -223,13 +224,14 @@ async def test_input_for_a_thread_that_waits_with_a_question_is_its_answer(http:
 
 
 async def test_a_busy_thread_is_not_waited_for_unless_its_run_has_asked_something(
-    http: httpx.AsyncClient,
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(service, "SETTLE_SECONDS", 60)
     thread = str(uuid4())
-    # GIVEN a run that works for longer than a command waits
-    first = await start(http, thread, "steps", {"n": 100, "sleep": 0.1})
+    # GIVEN a run that works for a minute, and commands that would wait as long
+    first = await start(http, thread, "steps", {"n": 600, "sleep": 0.1})
     # WHEN others come with each strategy THEN it is decided at once
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         told = await command(
             http, thread, "run.start", assistant_id="steps", input={"n": 1}, multitaskStrategy="reject"
         )

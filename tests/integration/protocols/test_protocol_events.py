@@ -145,9 +145,17 @@ async def test_whoever_comes_back_with_any_number_gets_exactly_the_rest(
 
 async def test_a_run_that_is_rolled_back_moves_no_number(api: Api, http: httpx.AsyncClient) -> None:
     thread = str(uuid4())
-    listening = asyncio.create_task(everything(api, thread, 1))
-    gone = await start(http, thread, "steps", {"n": 50, "sleep": 0.1})
-    await asyncio.sleep(0.3)
+    heard = asyncio.Event()
+
+    def over(told: list[Told]) -> bool:
+        if len(told) > 2:
+            heard.set()
+        return ends(1)(told)
+
+    listening = asyncio.create_task(listen(streaming.frames(feed_of(api, thread), ALL), over))
+    gone = await start(http, thread, "steps", {"n": 200, "sleep": 0.1})
+    async with asyncio.timeout(10):
+        await heard.wait()
     kept = await run(http, thread, "steps", {"n": 1}, multitaskStrategy="rollback")
     # GIVEN a reader who has heard of both, and one who can only hear of the second
     both, one = await listening, await everything(api, thread)
@@ -230,7 +238,8 @@ async def test_a_process_that_leaves_tells_what_is_stored_and_then_cuts_the_conn
 
     reading = asyncio.create_task(read())
     run_id = await start(http, thread, "steps", {"n": 2, "sleep": 0.2})
-    await asyncio.sleep(0.1)
+    while not api.services.runtime.worker.attempts:
+        await asyncio.sleep(0.01)
     # WHEN the drain begins THEN the reader stays, for it may have nowhere else to go yet
     runtime.begin_draining("test")
     while (await http.get(f"/threads/{thread}/runs/{run_id}")).json()["status"] != "success":
@@ -335,7 +344,7 @@ async def test_a_live_answer_is_cut_when_its_time_is_over(api: Api, http: httpx.
     told: list[Told] = []
 
     async def read() -> None:
-        async for chunk in streaming.page(feed_of(api, thread), ALL, limited(True, 0.6)):
+        async for chunk in streaming.page(feed_of(api, thread), ALL, limited(True, 2)):
             told.extend(told_in(chunk))
 
     with pytest.raises(StreamCut):

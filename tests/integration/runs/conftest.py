@@ -38,7 +38,7 @@ async def start(database_uri: str) -> AsyncIterator[Start]:
                         "wake": "poll",
                         "pool_max_size": 6,
                         "poll_seconds": 0.2,
-                        "grace_seconds": 3,
+                        "grace_seconds": 10,  # at the end of it the process is made to leave: this one
                         "drain_reserve_seconds": 1,
                         "hard_reserve_seconds": 0.3,
                         **settings,
@@ -50,6 +50,7 @@ async def start(database_uri: str) -> AsyncIterator[Start]:
             return Environment(app, state["services"], dict(state))
 
         yield start
+        the_holds.reset()  # a stop would wait for what is held
 
 
 @pytest.fixture

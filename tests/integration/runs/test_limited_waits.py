@@ -10,6 +10,8 @@ import httpx
 import pytest
 from gateway import Environment, Gateway, Holds, Start
 
+from slackwater.api.runs import bounds
+
 HELD = {"assistant_id": "held", "input": {"log": []}}
 LINE = {"assistant_id": "line", "input": {"n": 2}}
 
@@ -20,8 +22,16 @@ async def hasty(start: Start) -> Gateway:
     return Gateway(await start(gateway_limit_seconds=2, stream_page_seconds=1))
 
 
-async def test_a_run_that_ends_in_time_is_answered_as_everywhere(hasty: Gateway) -> None:
-    async with hasty.serve() as client:
+async def ended(gateway: Gateway) -> None:
+    """Wait until no run is left."""
+    database = gateway.environments[0].services.database
+    async with asyncio.timeout(10):
+        while await database.fetch("select 1 from slackwater.runs where status in ('pending', 'running')"):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_run_that_ends_in_time_is_answered_as_everywhere(gateway: Gateway) -> None:
+    async with gateway.serve() as client:
         thread = await client.threads.create()
         assert (await client.runs.wait(thread["thread_id"], "line", input={"n": 2}))["log"] == [
             "step-0",
@@ -30,7 +40,7 @@ async def test_a_run_that_ends_in_time_is_answered_as_everywhere(hasty: Gateway)
         assert (await client.runs.wait(None, "line", input={"n": 1}))["log"] == ["step-0"]
         [run] = await client.runs.list(thread["thread_id"])
         assert (await client.runs.join(thread["thread_id"], run["run_id"]))["log"] == ["step-0", "step-1"]  # type: ignore[call-overload]
-    for answer in hasty.answers:
+    for answer in gateway.answers:
         assert not answer.body.startswith(b"\n")
         assert answer.headers["content-length"] == str(len(answer.body))
 
@@ -56,6 +66,7 @@ async def test_a_wait_that_takes_too_long_says_where_to_go_on_waiting(
         assert (again.status_code, again.headers["retry-after"]) == (504, "1")
         assert "same request again" in again.json()["detail"]
         holds.let_go("b")
+        await ended(hasty)
         assert (await http.get(location)).json()["log"] == ["a", "b", "c"]
 
 
@@ -93,14 +104,15 @@ async def test_a_cancel_that_waits_too_long_names_the_way_to_join(hasty: Gateway
 
 
 async def test_the_end_of_the_delivery_counts_where_it_comes_before_the_gateway_s(
-    environment: Environment, holds: Holds
+    environment: Environment, holds: Holds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bounds, "RESERVE_SECONDS", 2)
     holds.hold("b")
-    gateway = Gateway(environment, seconds=1.2)
+    gateway = Gateway(environment, seconds=2.7)
     async with gateway.serve() as client:
         answer = await client.http.client.post("/runs/wait", json=HELD)
     assert answer.status_code == 408
-    assert gateway.answers[0].seconds < 1.2
+    assert gateway.answers[0].seconds < 2.7
 
 
 async def test_a_wait_that_was_sent_away_gives_its_client_time_to_return(
@@ -115,6 +127,7 @@ async def test_a_wait_that_was_sent_away_gives_its_client_time_to_return(
         assert row["status"] == "running"
         assert row["reader_left_at"] is not None
         holds.let_go("b")
+        await ended(hasty)
         assert (await client.http.client.get(answer.headers["location"])).json()["log"] == ["a", "b", "c"]
 
 
@@ -128,7 +141,8 @@ async def test_a_drain_sends_waiting_clients_to_another_environment(start: Start
         await holds.until_reached("b")
         gateway.environments[:] = [second]
         stopping = asyncio.create_task(first.services.stopping.stop("test", 30))
-        await asyncio.sleep(0.2)
+        while not first.services.runtime.draining:
+            await asyncio.sleep(0)
         holds.let_go("b")
         answer = await waiting
         await stopping
@@ -144,7 +158,8 @@ async def test_a_live_wait_beats_and_is_cut_off_at_its_end_so_that_the_stock_cli
     holds.hold("b")
 
     async def let_go() -> None:
-        await asyncio.sleep(4.5)
+        while len(gateway.answers) < 3:  # it has returned
+            await asyncio.sleep(0.01)
         holds.let_go("b")
 
     async with gateway.serve() as client:

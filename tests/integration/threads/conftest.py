@@ -1,4 +1,4 @@
-"""The routes of threads in front of a working runtime, for several owners."""
+"""The routes of threads in front of a working runtime, for several owners. It sweeps only when the test says so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def runtime(
     database: Database, project: Path, lease_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Runtime]:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    settings = Settings.load(wake="poll", lease_seconds=lease_seconds)
+    settings = Settings.load(wake="poll", lease_seconds=lease_seconds, sweep_seconds=1000)
     runtime = Runtime(settings, database, Graphs.load(project))
     await runtime.start()
     yield runtime

@@ -183,7 +183,7 @@ async def test_pages_are_the_stream_in_pieces(services: Any, run: Run, thread: s
     assert [chunk async for chunk in page] == [f"id: {last}\r\n\r\n".encode()]
     # live: it is cut, and never ended, so that the reader comes back
     seen = []
-    page = streaming.page(services, ME, UUID(thread), BEGINNING, ALL, bounds(0.5, live=True))
+    page = streaming.page(services, ME, UUID(thread), BEGINNING, ALL, bounds(2, live=True))
     with pytest.raises(StreamCut):  # noqa: PT012
         while True:
             seen.append(await anext(page))

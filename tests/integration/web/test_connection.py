@@ -37,10 +37,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """Where it listens; heads have 0.4 s."""
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.1)
+async def port() -> AsyncIterator[int]:
+    """Where it listens."""
     config = uvicorn.Config(
         application, port=0, lifespan="off", log_config=None, http=Connection, timeout_keep_alive=60
     )
@@ -52,6 +50,13 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     (listener,) = server.servers[0].sockets
     yield listener.getsockname()[1]
     await server.shutdown()
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads have 0.4 s."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.1)
 
 
 async def answer_to(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
@@ -110,6 +115,7 @@ async def test_a_head_of_usual_size_in_many_pieces_is_read(port: int) -> None:
     ],
     ids=["nothing", "one piece", "trickling", "line ends", "line ends after a request", "a second request"],
 )
+@pytest.mark.usefixtures("_hasty")
 async def test_a_head_that_is_late_ends_the_connection(
     port: int, parts: list[bytes], expected: bytes
 ) -> None:
@@ -120,6 +126,7 @@ async def test_a_head_that_is_late_ends_the_connection(
     )
 
 
+@pytest.mark.usefixtures("_hasty")
 async def test_what_comes_after_the_head_has_its_own_time(port: int) -> None:
     async def body() -> AsyncIterator[bytes]:
         for _ in range(10):
@@ -133,6 +140,7 @@ async def test_what_comes_after_the_head_has_its_own_time(port: int) -> None:
         assert (await http.get("/slow")).text == "slowly "
 
 
+@pytest.mark.usefixtures("_hasty")
 async def test_a_websocket_is_no_late_request(port: int) -> None:
     async with connect(f"ws://127.0.0.1:{port}/", proxy=None) as socket:
         for _ in range(2):

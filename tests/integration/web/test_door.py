@@ -11,6 +11,8 @@ import httpx
 import pytest
 from support.api import Api, shape_of
 
+from slackwater.postgres.pool import Database
+
 STOPPING = Path(__file__).parents[3] / "docs" / "stopping.md"
 SLOW = {"assistant_id": "steps", "input": {"n": 50, "sleep": 0.4}}
 PUBLIC = {"/", "/ok", "/info", "/health", "/ready"}
@@ -28,23 +30,26 @@ async def refused(http: httpx.AsyncClient, method: str, path: str, sentence: str
 
 
 async def test_a_process_that_drains_takes_runs_in_for_others_and_then_nothing(
-    api: Api, http: httpx.AsyncClient, subtests: pytest.Subtests
+    api: Api, http: httpx.AsyncClient, database: Database, subtests: pytest.Subtests
 ) -> None:
     # GIVEN a process in the middle of a run
     threads = [(await http.post("/threads", json={})).json()["thread_id"] for _ in range(2)]
     run = (await http.post(f"/threads/{threads[0]}/runs", json=SLOW)).json()
     assert (await http.get("/ready")).status_code == 200
 
-    # WHEN it begins to drain
-    stop = asyncio.create_task(api.services.stopping.stop("test", STOP_SECONDS))
-    await asyncio.sleep(0.05)
+    # WHEN it begins to drain, and what the superstep comes to cannot be stored yet
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("lock table checkpoints in share mode")
+        stop = asyncio.create_task(api.services.stopping.stop("test", STOP_SECONDS))
+        while not api.services.runtime.draining:
+            await asyncio.sleep(0)
 
-    # THEN load balancers look elsewhere, the platform lets it live, and a run that comes all the same is not lost
-    ready = await http.get("/ready")
-    assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
-    assert (await http.get("/health")).status_code == 200
-    late = (await http.post(f"/threads/{threads[1]}/runs", json=SLOW)).json()
-    assert late["status"] == "pending"
+        # THEN load balancers look elsewhere, the platform lets it live, and a run that comes all the same is not lost
+        ready = await http.get("/ready")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        assert (await http.get("/health")).status_code == 200
+        late = (await http.post(f"/threads/{threads[1]}/runs", json=SLOW)).json()
+        assert late["status"] == "pending"
 
     # AND when its runs have been handed over, it answers nothing more that needs the database
     await stop

@@ -251,7 +251,7 @@ async def lifespan(app):
 app = Starlette(lifespan=lifespan)
 """
     async with own(
-        {"app": "./web.py:app"}, app, grace_seconds=2, drain_reserve_seconds=0.6, hard_reserve_seconds=0.5
+        {"app": "./web.py:app"}, app, grace_seconds=3.4, drain_reserve_seconds=1.8, hard_reserve_seconds=1.7
     ) as api:
         stopping = api.services.stopping
     assert [record.event for record in caplog.records if record.name == "slackwater.web.front.custom"] == [

@@ -32,10 +32,14 @@ class Thread:
         await self.http.get(f"/threads/{self.id}/runs/{run['run_id']}/join")
 
     async def begins(self, run: dict[str, Any]) -> None:
+        """Wait until it works, and has stored its input."""
         async with asyncio.timeout(10):
-            while (await self.http.get(f"/threads/{self.id}/runs/{run['run_id']}")).json()[
-                "status"
-            ] != "running":
+            while True:
+                shown = (await self.http.get(f"/threads/{self.id}/runs/{run['run_id']}")).json()
+                state = (await self.http.get(f"/threads/{self.id}/state")).json()
+                of_run = (state["metadata"] or {}).get("run_id") == run["run_id"]
+                if shown["status"] == "running" and of_run and state["values"]:
+                    return
                 await asyncio.sleep(0.02)
 
     async def cancel(self, run: dict[str, Any], action: str = "interrupt") -> None:

@@ -239,7 +239,7 @@ async def test_what_a_stale_sender_says_counts_for_nothing(
         await slow.stop(0)
         assert await rows(database) == [before]
         await other.stop(0)
-        (row,) = await rows(database)
+        (row,) = await until_rows(database, lambda found: not found[0]["claimed_until"])
         assert (row["claimed_until"], row["attempts"]) == (None, 1)
 
 
@@ -252,7 +252,7 @@ async def test_a_pause_waits_a_little_and_lets_go(database: Database, serve: Any
         outbox.nudge()
         await hook.until(1)
         await outbox.sent(0.5)
-        (row,) = await rows(database)
+        (row,) = await until_rows(database, lambda found: not found[0]["claimed_until"])
         assert (row["claimed_until"], row["attempts"]) == (None, 0)
         # AND it goes on after that
         outbox.nudge()
@@ -351,8 +351,8 @@ async def test_a_pause_sends_what_it_can_before_the_freeze(serve: Any, hook: Rec
         await start(api.client(), hook)
         await start(api.client(), hook)
         began = time.monotonic()
-        await runtime.pause(Budget.of(2, drain_reserve=1, hard_reserve=0.3), "invocation over")
-        assert time.monotonic() - began < 5
+        await runtime.pause(Budget.of(3, drain_reserve=1, hard_reserve=0.3), "invocation over")
+        assert time.monotonic() - began < 10
         # Nothing is in flight, and what was not taken is due.
         assert len(hook.got) == 2
         (row,) = await rows(api.database)
