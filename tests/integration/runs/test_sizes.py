@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from gateway import Environment, Gateway, read, without_fillers
 
-from slackwater.api.runs.bounds import PAGE_BYTES
 from slackwater.kit.wire import ANSWER_BYTES, escaped_size
+from slackwater.web.streams.bounds import PAGE_BYTES
 
 
 async def test_a_page_ends_before_it_is_full_and_the_rest_follows(gateway: Gateway) -> None:

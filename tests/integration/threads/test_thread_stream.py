@@ -14,7 +14,6 @@ import httpx
 import orjson
 import pytest
 
-from slackwater.api.runs.bounds import Bounds
 from slackwater.api.threads import streaming
 from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.kit.ids import uuid7
@@ -22,6 +21,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.runtime import Runtime
+from slackwater.web.streams.bounds import Bounds
 
 Client = Callable[..., httpx.AsyncClient]
 Run = Callable[..., Any]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from slackwater.api.runs import service
-from slackwater.api.runs.bounds import SEND_SECONDS, Bounds, Page, Verdict
 from slackwater.errors import EventTooLarge
 from slackwater.kit import wire
 from slackwater.postgres.trouble import DATABASE_TROUBLE
@@ -24,6 +23,7 @@ from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.execution.encoding import matches
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
+from slackwater.web.streams.bounds import SEND_SECONDS, Bounds, Page, Verdict
 
 if TYPE_CHECKING:
     from slackwater.services import Services

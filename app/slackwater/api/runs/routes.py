@@ -13,10 +13,8 @@ import orjson
 from fastapi import APIRouter, Header, Query, Response
 
 from slackwater.api.runs import service
-from slackwater.api.runs.bounds import Bounds, CurrentBounds
 from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
 from slackwater.api.runs.pages import PagedStream
-from slackwater.api.runs.streaming import Left, OpenResponse
 from slackwater.errors import ApiError, Invalid, JoinAgain, StillRunning
 from slackwater.identity.principal import CurrentPrincipal, Principal
 from slackwater.kit import wire
@@ -28,6 +26,8 @@ from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.execution.encoding import matches
 from slackwater.runtime.queue.cancel import READER_GONE, CancelAction
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
+from slackwater.web.streams.bounds import Bounds, CurrentBounds
+from slackwater.web.streams.response import Left, OpenResponse
 
 if TYPE_CHECKING:
     from slackwater.services import Services

@@ -7,8 +7,6 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 
-from slackwater.api.runs.bounds import CurrentBounds
-from slackwater.api.runs.streaming import thread_answer
 from slackwater.api.threads import service, state, streaming
 from slackwater.api.threads.models import (
     Checkpoint,
@@ -27,6 +25,8 @@ from slackwater.graphs.snapshot import select_from
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit.ids import parse_uuid
 from slackwater.web.http import CurrentServices, JsonRoute, json_response, pagination
+from slackwater.web.streams.bounds import CurrentBounds
+from slackwater.web.streams.response import thread_answer
 
 router = APIRouter(prefix="/threads", tags=["threads"], route_class=JsonRoute)
 

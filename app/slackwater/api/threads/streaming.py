@@ -10,13 +10,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slackwater.api.runs.bounds import Bounds, Page, Verdict
 from slackwater.errors import EventTooLarge, Invalid
 from slackwater.identity.principal import Principal
 from slackwater.kit import wire
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
+from slackwater.web.streams.bounds import Bounds, Page, Verdict
 
 if TYPE_CHECKING:
     from slackwater.services import Services

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from slackwater.api.runs.bounds import Bounds, CurrentBounds
-from slackwater.api.runs.streaming import Left, OpenResponse
 from slackwater.errors import ApiError, BadRequest, Draining, Invalid, TooManyRuns
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit import wire
@@ -22,6 +20,8 @@ from slackwater.protocols.jsonrpc import Call, RpcError
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
+from slackwater.web.streams.bounds import Bounds, CurrentBounds
+from slackwater.web.streams.response import Left, OpenResponse
 
 if TYPE_CHECKING:
     from slackwater.services import Services

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Request, Response, WebSocket
 
-from slackwater.api.runs.bounds import CurrentBounds
-from slackwater.api.runs.streaming import thread_answer
 from slackwater.errors import BadRequest, Invalid, NoWebSocket
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit.ids import parse_uuid
@@ -24,6 +22,8 @@ from slackwater.protocols.events.subscription import (
     unknown_channels,
 )
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
+from slackwater.web.streams.bounds import CurrentBounds
+from slackwater.web.streams.response import thread_answer
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["protocol v2"], route_class=JsonRoute)
 

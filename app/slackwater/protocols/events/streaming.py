@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from slackwater.api.runs.bounds import AFTER_FIRST_SECONDS, Bounds, Page, Verdict
 from slackwater.errors import EventTooLarge
 from slackwater.kit import wire
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.subscription import Subscription
 from slackwater.protocols.events.translation import Envelope
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.web.streams.bounds import AFTER_FIRST_SECONDS, Bounds, Page, Verdict
 
 PAGE_SECONDS = 4.0
 """The stock Python client gives the headers of an answer five seconds, and a collected one has none before its end."""

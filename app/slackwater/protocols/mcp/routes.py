@@ -10,8 +10,6 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Header, Request, Response
 
-from slackwater.api.runs.bounds import Bounds, CurrentBounds
-from slackwater.api.runs.streaming import Left, OpenResponse
 from slackwater.errors import ApiError, BadRequest, Draining, NotFound, TooManyRuns
 from slackwater.identity.principal import CurrentPrincipal, Principal
 from slackwater.kit import wire
@@ -29,6 +27,8 @@ from slackwater.protocols.mcp.models import (
 from slackwater.protocols.mcp.service import Called
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
+from slackwater.web.streams.bounds import Bounds, CurrentBounds
+from slackwater.web.streams.response import Left, OpenResponse
 
 if TYPE_CHECKING:
     from slackwater.services import Services

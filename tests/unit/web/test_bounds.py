@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.api.runs.bounds import (
+from slackwater.kit.wire import ANSWER_BYTES
+from slackwater.settings import Settings
+from slackwater.web.delivery import Delivery
+from slackwater.web.streams.bounds import (
     AFTER_FIRST_SECONDS,
     GATEWAY_RESERVE_SECONDS,
     LIVE_BYTES,
@@ -16,9 +19,6 @@ from slackwater.api.runs.bounds import (
     Page,
     Verdict,
 )
-from slackwater.kit.wire import ANSWER_BYTES
-from slackwater.settings import Settings
-from slackwater.web.delivery import Delivery
 
 BEGAN = 1000.0
 

@@ -20,8 +20,8 @@ from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.run_reader import StreamCut
 
 if TYPE_CHECKING:
-    from slackwater.api.runs.bounds import Bounds
     from slackwater.settings import Settings
+    from slackwater.web.streams.bounds import Bounds
 
 
 class Left(Enum):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from slackwater.api.runs import streaming
-from slackwater.api.runs.streaming import Left, OpenResponse
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.web.streams.response import Left, OpenResponse
 
 BEAT = b": heartbeat\r\n\r\n"
 
