@@ -56,7 +56,8 @@ async def test_clocks_that_differ_by_five_seconds_lose_no_head(drill: Drill, ske
 async def test_a_deploy_that_renames_the_next_node_is_an_error_that_names_it(drill: Drill) -> None:
     for batch in batches():
         (first,) = await drill.fleet.start()
-        runs = await drill.begin_many(first, "deploy", {"sleep": 0.4}, batch, spread=0)
+        given = {"long_at": "two", "long": 1.5}
+        runs = await drill.begin_many(first, "deploy", given, batch, spread=0)
         await drill.until_started(runs, 2)
         # WHEN the runs are handed over before the third node, to a version that calls it something else
         await drill.stop(first)

@@ -15,9 +15,9 @@ TINY = pathlib.Path(__file__).parent
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tiny(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalEnvironment]:
-    """An environment of `tiny.py`, with an extension and a timeout of two seconds."""
+    """An environment of `tiny.py`, with an extension and a timeout of four seconds."""
     log = tmp_path_factory.mktemp("tiny") / "log"
     async with environment_of(
-        log, folder=TINY, handler="tiny.lambda_handler", timeout_seconds=2, env={"TINY_EXTENSION": "1"}
+        log, folder=TINY, handler="tiny.lambda_handler", timeout_seconds=4, env={"TINY_EXTENSION": "1"}
     ) as environment:
         yield environment

@@ -33,7 +33,7 @@ async def test_the_function_sees_what_the_template_would_say_and_nothing_of_the_
     assert facts["cwd"] == environment["LAMBDA_TASK_ROOT"] == str(TINY)
     assert facts["name"] == environment["AWS_LAMBDA_FUNCTION_NAME"] == "slackwater"
     assert facts["memory_mb"] == 1024
-    assert 0 < facts["remaining_ms"] <= 2000
+    assert 0 < facts["remaining_ms"] <= 4000
     assert environment["AWS_ACCESS_KEY_ID"] == "local"
     assert environment["_HANDLER"] == "tiny.lambda_handler"
     assert "OPENAI_API_KEY" not in environment
@@ -42,11 +42,11 @@ async def test_the_function_sees_what_the_template_would_say_and_nothing_of_the_
 
 async def test_the_response_is_there_before_the_extension_lets_go(tiny: LocalEnvironment) -> None:
     """The emulator itself answers only at the end; AWS does not wait."""
-    reply = await tiny.invoke({"do": "hold", "seconds": 0.8})
+    reply = await tiny.invoke({"do": "hold", "seconds": 2})
 
     assert reply.payload["body"] == "held"
     assert reply.answered_ms < reply.done_ms - 500
-    assert reply.done_ms >= 800
+    assert reply.done_ms >= 2000
 
 
 async def test_a_second_event_at_the_same_time_is_refused_and_the_emulator_lives(

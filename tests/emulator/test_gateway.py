@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.support.server import ROOT, ServerProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMIT_SECONDS = 2.0
+LIMIT_SECONDS = 4.0
 HANDLER = ("--handler", "tiny.lambda_handler")
 SETTINGS = {
     # Of nobody: the function under test does not use it.
@@ -45,15 +45,19 @@ class Twin:
     async def do(self, what: str, **request: Any) -> httpx.Response:
         return await self.client.post("/", json={"do": what, **request})
 
-    async def has_started(self) -> bool:
-        """Whether both environments take events."""
-        responses = await asyncio.gather(*(self.do("sleep", seconds=0.3) for _ in range(2)))
-        return all(response.status_code == 200 for response in responses)
+    async def until_started(self, timeout: float = 60) -> None:
+        """Wait until both environments take events."""
+        async with asyncio.timeout(timeout):
+            while any(response.status_code != 200 for response in await self._both()):
+                await asyncio.sleep(0.1)
+
+    async def _both(self) -> list[httpx.Response]:
+        return await asyncio.gather(*(self.do("sleep", seconds=0.3) for _ in range(2)))
 
     def noted(self) -> list[str]:
         return self.notes.read_text().splitlines() if self.notes.exists() else []
 
-    async def until_noted(self, *lines: str, timeout: float = 10) -> None:
+    async def until_noted(self, *lines: str, timeout: float = 30) -> None:
         deadline = time.monotonic() + timeout
         while not set(lines) <= set(self.noted()):
             assert time.monotonic() < deadline, (self.noted(), self.server.tail())
@@ -75,7 +79,7 @@ async def twin_of(folder: Path, *options: str, env: dict[str, str] | None = None
     options = (*HANDLER, "--env", f"TINY_NOTES={notes}", *options)
     async with (
         gateway_of(
-            folder, ROOT / "tests/graphs", env={**SETTINGS, **(env or {})}, timeout_seconds=5, options=options
+            folder, ROOT / "tests/graphs", env={**SETTINGS, **(env or {})}, timeout_seconds=8, options=options
         ) as server,
         httpx.AsyncClient(base_url=server.url, timeout=20, trust_env=False) as client,
     ):
@@ -90,9 +94,7 @@ async def twin(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twin]:
     }
     async with twin_of(tmp_path_factory.mktemp("gateway"), env=limits) as twin:
         # Both environments have to be there before the limit means anything on a busy machine.
-        async with asyncio.timeout(30):
-            while not await twin.has_started():
-                await asyncio.sleep(0.1)
+        await twin.until_started()
         yield twin
 
 
@@ -129,14 +131,14 @@ async def test_an_answer_has_its_status_its_headers_and_its_bytes(twin: Twin) ->
 async def test_requests_at_the_same_time_have_an_environment_each_and_the_rest_waits_in_line(
     twin: Twin,
 ) -> None:
-    assert await twin.has_started()
+    await twin.until_started()
     began = time.monotonic()
 
     responses = await asyncio.gather(*(twin.do("sleep", seconds=0.4) for _ in range(3)))
 
     assert {response.status_code for response in responses} == {200}
     assert len({response.json()["pid"] for response in responses}) == 2
-    assert 0.8 <= time.monotonic() - began < 6
+    assert time.monotonic() - began >= 0.8
 
 
 async def test_the_gateway_gives_up_at_its_limit_and_the_function_does_not(twin: Twin) -> None:
@@ -148,8 +150,7 @@ async def test_the_gateway_gives_up_at_its_limit_and_the_function_does_not(twin:
     assert response.json() == {"message": "Service Unavailable"}
     assert LIMIT_SECONDS <= time.monotonic() - began < 6
     assert (await twin.do("echo")).status_code == 200  # by the other environment
-    while not await twin.has_started():
-        assert time.monotonic() - began < 20
+    await twin.until_started()
 
 
 @pytest.mark.parametrize(
@@ -281,14 +282,16 @@ async def test_after_sigterm_everything_has_gone_within_seconds(tmp_path: Path) 
     async with twin_of(tmp_path) as twin:
         hanging = asyncio.create_task(twin.do("hang"))
         breeding = (await twin.do("breed")).json()
+        async with asyncio.timeout(30):
+            # Both environments: the child, and for each a watchdog, an emulator and a runtime, below the gateway.
+            while len(pids := [*processes_of(twin.server.pid), breeding["child"]]) < 9:
+                await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
-        pids = [*processes_of(twin.server.pid), breeding["child"]]
-        assert len(pids) >= 6
 
         began = twin.server.sigterm()
 
-        assert await twin.server.wait(10) == 0
-        assert time.monotonic() - began < 5
+        assert await twin.server.wait(15) == 0
+        assert time.monotonic() - began < 10
         assert [pid for pid in pids if lives(pid)] == []
         assert (await hanging).status_code == 500
 
@@ -301,7 +304,7 @@ async def test_after_sigkill_nothing_is_left_either(tmp_path: Path) -> None:
         twin.server.send(signal.SIGKILL)
         await twin.server.wait()
 
-        deadline = time.monotonic() + 6
+        deadline = time.monotonic() + 20
         while left := [pid for pid in pids if lives(pid)]:
             assert time.monotonic() < deadline, left
             await asyncio.sleep(0.02)
@@ -310,9 +313,10 @@ async def test_after_sigkill_nothing_is_left_either(tmp_path: Path) -> None:
 def processes_of(pid: int) -> list[int]:
     """The process and everything it has started, and what those have."""
     found = [pid]
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in tasks.read_text().split():
-            found += processes_of(int(child))
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it has just ended
+            for child in children.read_text().split():
+                found += processes_of(int(child))
     return found
 
 

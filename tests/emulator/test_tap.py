@@ -35,7 +35,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def body_of(stream: Stream) -> bytes:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         return b"".join([part async for part in stream])
 
 

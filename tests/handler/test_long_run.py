@@ -21,8 +21,9 @@ from tests.support.server import ServerProcess, fleet_of
 pytestmark = pytest.mark.filterwarnings("ignore:Request failed, attempting reconnect:UserWarning")
 
 TIME_LIMIT = 10
-SUPERSTEPS = 60
-SUPERSTEP_SECONDS = 0.7
+SUPERSTEPS = 102
+SUPERSTEP_SECONDS = 0.4
+"""Less than half of the time in which one that is asked to stop may end by itself."""
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @asynccontextmanager
 async def gateway(scene: Scene, queue: str, limit: int = TIME_LIMIT) -> AsyncIterator[ServerProcess]:
-    variables = {**scene.variables, "SLACKWATER_DRAIN_RESERVE_SECONDS": "1"}
+    variables = {**scene.variables, "SLACKWATER_DRAIN_RESERVE_SECONDS": "2"}
     async with gateway_of(
         scene.folder,
         PROJECT,
@@ -85,7 +86,7 @@ async def test_the_stream_of_a_run_longer_than_four_time_limits_is_whole(scene: 
             "line",
             input={"n": SUPERSTEPS, "sleep": SUPERSTEP_SECONDS},
             stream_mode=["updates", "values"],
-            config={"recursion_limit": 100},
+            config={"recursion_limit": 150},
         ):
             events.append(part.event)
             if part.event == "updates":
@@ -103,7 +104,7 @@ async def test_the_stream_of_a_run_longer_than_four_time_limits_is_whole(scene: 
 
 
 async def test_the_javascript_client_reads_pages_as_one_stream(scene: Scene, queue: str) -> None:
-    supersteps = 20
+    supersteps = 35
     given = json.dumps({"n": supersteps, "sleep": SUPERSTEP_SECONDS})
     assert supersteps * SUPERSTEP_SECONDS > TIME_LIMIT
     async with gateway(scene, queue) as server:

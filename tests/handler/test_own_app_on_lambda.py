@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.drills.drill import PROJECT
 from tests.handler.scene import Scene, asked
 from tests.handler.test_life import GONE_MS
@@ -36,6 +38,7 @@ async def hello(request: Request):
 """
 
 
+@pytest.mark.prompt
 async def test_it_is_opened_once_for_many_invocations_and_left_at_the_end(
     scene: Scene, tmp_path: Path
 ) -> None:

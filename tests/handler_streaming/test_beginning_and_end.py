@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import run
 
 import psycopg
+import pytest
 
 from tests.handler_streaming.conftest import Start, complaints, from_url
 from tests.support.server import ROOT, clean_environment
@@ -66,6 +67,7 @@ async def test_an_environment_whose_database_is_not_ready_answers_503_and_tries_
     assert environment.api.init_error is None
 
 
+@pytest.mark.prompt
 async def test_sigterm_in_a_stream_hands_its_run_over_and_sends_the_reader_away(
     start: Start, database_uri: str, tmp_path: Path
 ) -> None:
@@ -107,7 +109,7 @@ async def test_a_node_that_holds_the_event_loop_ends_the_environment_at_the_dead
     await (await environment.invoke({"task": "run", "assistant_id": "trace", "input": {"n": 1}})).end()
     body = {"assistant_id": "stuck", "input": {"sleep": 60}, "stream_mode": ["custom"]}
 
-    invocation = await environment.invoke(from_url("POST", "/runs/stream", body), seconds=4)
+    invocation = await environment.invoke(from_url("POST", "/runs/stream", body), seconds=5)
     await invocation.until(lambda invocation: b"for ever" in invocation.body)
     await environment.gone()
 
@@ -133,7 +135,7 @@ async def test_an_environment_whose_runtime_api_goes_away_leaves(start: Start) -
 async def test_with_snapstart_a_snapshot_is_taken_before_the_first_event(start: Start) -> None:
     environment = await start(AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
     api = environment.api
-    async with asyncio.timeout(20), api.said:
+    async with asyncio.timeout(60), api.said:
         await api.said.wait_for(lambda: "snapshot" in api.happened)
     assert "next" not in api.happened
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.handler_streaming.conftest import PROJECT, SETTINGS, complaints, from_url
 from tests.support.emulator import LocalEnvironment, environment_of, request
@@ -20,6 +21,7 @@ async def emulated(local: LocalEnvironment, event: object) -> httpx.Response:
         return await client.post(url, json=event)
 
 
+@pytest.mark.prompt
 async def test_the_emulator_takes_streams_results_and_errors(database_uri: str, tmp_path: Path) -> None:
     async with environment_of(
         tmp_path / "log",

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from effects import marker, record
@@ -26,14 +27,16 @@ from typing_extensions import TypedDict
 
 
 class State(TypedDict, total=False):
-    """`sleep`: seconds of every node. `long`: seconds of step `long_at` instead."""
+    """`sleep`: seconds of every node. `long`: seconds of the step, or of the node, `long_at` instead."""
 
     n: int
     sleep: float
     i: int
     long: float
-    long_at: int
+    long_at: int | str
     kill_at: int
+    gate: str
+    """A file: the steps wait until it is there."""
     kill_once: str
     """A file that does not exist yet: the process kills itself only the first time. Without it, each time."""
     log: Annotated[list, operator.add]
@@ -42,8 +45,8 @@ class State(TypedDict, total=False):
 Node = Callable[..., Any]
 
 
-def _seconds(state: State, i: int) -> float:
-    return (state.get("long") if i == state.get("long_at") else state.get("sleep")) or 0
+def _seconds(state: State, at: int | str) -> float:
+    return (state.get("long") if at == state.get("long_at") else state.get("sleep")) or 0
 
 
 def _next(state: State) -> int:
@@ -58,6 +61,8 @@ async def step(state: State, config: RunnableConfig) -> dict:
     record(config, f"step-{i}", "start")
     if i == state.get("kill_at") and marker(state.get("kill_once")):
         os.kill(os.getpid(), signal.SIGKILL)
+    while "gate" in state and not Path(state["gate"]).exists():
+        await asyncio.sleep(0.01)
     await asyncio.sleep(_seconds(state, i))
     record(config, f"step-{i}", "done")
     get_stream_writer()({"step": i})
@@ -130,7 +135,7 @@ def walk(name: str) -> Node:
 
     async def node(state: State, config: RunnableConfig) -> dict:
         record(config, name, "start")
-        await asyncio.sleep(state.get("sleep") or 0)
+        await asyncio.sleep(_seconds(state, name))
         record(config, name, "done")
         get_stream_writer()({"at": name})
         return {"log": [name]}

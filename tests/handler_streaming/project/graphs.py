@@ -55,7 +55,7 @@ boom = one_node(boom_node)
 async def stuck_node(state: State) -> dict[str, Any]:
     """Holds the event loop, a little after it has said so."""
     get_stream_writer()("for ever")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1)
     time.sleep(state["sleep"])  # noqa: ASYNC251 - that is the point
     return {"log": [1]}
 

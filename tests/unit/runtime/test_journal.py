@@ -97,6 +97,6 @@ async def test_whoever_waits_wakes_at_the_next_event_and_at_the_end_and_the_firs
         await asyncio.sleep(0)
         assert not waiter.done()
         act()
-        await asyncio.wait_for(waiter, 1)
+        await asyncio.wait_for(waiter, 10)
     journal.close(Ending.SETTLED)
     assert journal.ending is Ending.GONE_ON

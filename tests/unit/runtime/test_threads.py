@@ -103,12 +103,17 @@ def test_a_run_never_has_all_threads(threads: NodeThreads, go: threading.Event) 
 
 
 def test_those_who_wait_are_served_in_turns(threads: NodeThreads, go: threading.Event) -> None:
-    fill(threads, go)
+    # Only one of them becomes free: what several do at a time is in no order.
+    free = threading.Event()
+    occupy(threads, free, uuid4(), 1)
+    for _ in range(MAX_THREADS - 1):
+        occupy(threads, go, uuid4(), 1)
+    until(lambda: threads._nodes.working == MAX_THREADS)
     order: list[str] = []
     first, second = uuid4(), uuid4()
     waiting = [submit(threads, first, order.append, "first") for _ in range(5)]
     waiting.append(submit(threads, second, order.append, "second"))
-    go.set()
+    free.set()
     for future in waiting:
         future.result(5)
     assert "second" in order[:3]

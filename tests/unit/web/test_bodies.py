@@ -81,7 +81,7 @@ async def test_room_is_waited_for() -> None:
     done, left = await asyncio.wait(waiting, timeout=1)
     assert (len(done), len(left)) == (2, 1)
     room.give_back("maria", half // 2)
-    await asyncio.wait_for(left.pop(), 1)
+    await asyncio.wait_for(left.pop(), 10)
     # AND whoever goes away while he waits takes nothing
     gone = asyncio.create_task(room.take("maria", half))
     await asyncio.sleep(0)

@@ -36,8 +36,7 @@ async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     runtime.close_door()
     await _settle(runtime, budget, attempts)
     await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
-    _record(budget, attempts)
-    return report(attempts, budget, reason)
+    return _recorded(report(attempts, budget, reason), budget)
 
 
 async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
@@ -54,14 +53,14 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     await runtime.hints.sent(budget.left())
     await runtime.worker.renewal.rest(budget.left())
     await runtime.database.gate.quiesce(budget.left())
-    _record(budget, attempts)
-    return report(attempts, budget, reason)
+    return _recorded(report(attempts, budget, reason), budget)
 
 
-def _record(budget: Budget, attempts: list[Attempt]) -> None:
-    if attempts:  # an invocation ends with a pause, too, and most of them have nothing to stop
-        metrics.took(Metric.DRAIN_MS, budget.spent_ms())
-        tracing.record("drain", budget.started, runs=len(attempts))
+def _recorded(told: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    if told["runs"]:  # an invocation ends with a pause, too, and most of them have nothing to stop
+        metrics.took(Metric.DRAIN_MS, told["took_ms"])
+        tracing.record("drain", budget.started, runs=len(told["runs"]))
+    return told
 
 
 async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:
