@@ -68,7 +68,7 @@ async def test_each_due_date_starts_one_run_whatever_is_killed_meanwhile(
                 answer = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"enabled": False})
                 assert answer.status_code == 200
         # THEN all that was started ends, and for each date that is over there is one run
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while any(row["done"] < row["runs"] for row in await counts(database_uri)):
                 await asyncio.sleep(0.1)
         rows = await counts(database_uri)

@@ -47,6 +47,8 @@ async def test_a_thread_that_a_cancelled_run_has_left_behind_keeps_nobody(
     run = await begun(drill, server, "sleeps")
     await drill.client(server).runs.cancel(run.thread_id, run.run_id, wait=True)
     assert drill.row(run)["status"] == "interrupted"
+    # Its process has done with it, but for the thread, a moment after the row says so.
+    await drill.until(lambda: server.events("threads.left"), what="a thread that is left behind")
     assert await leaves(server, 0, *([-15] if uvicorn else [])) < GRACE_SECONDS
     assert server.report()["runs"] == []
 

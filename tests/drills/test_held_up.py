@@ -33,7 +33,8 @@ async def test_a_node_that_blocks_the_event_loop_for_three_leases_costs_nobody_a
     rows = [drill.row(run) for run in drill.runs]
     assert {(row["attempt"], row["handovers"], row["stalls"]) for row in rows} == {(1, 0, 0)}
     assert not second.events("run.taken_over")
-    told = first.events("worker.loop.blocked")
+    # (on a busy machine it may have been late at another time, too: then no run is to blame)
+    told = [line for line in first.events("worker.loop.blocked") if line["run_id"]]
     assert {(line["run_id"], line["node"]) for line in told} == {(blocker.run_id, "step")}
 
 

@@ -39,9 +39,9 @@ async def test_the_recursion_limit_counts_the_supersteps_of_all_attempts(drill: 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["where it began", "after it was cut and taken over"])
 async def test_a_rollback_of_a_resumed_question_asks_it_again(drill: Drill, cut: bool) -> None:
-    sleep = 1.6 if cut else 0.5  # the node naps twice; the grace period leaves it two seconds
+    sleep = 1.6 if cut else 0.5  # the node naps twice; the grace period leaves it one second
     for _ in batches():
-        first, second = await drill.fleet.start(2)
+        first, second = await drill.fleet.start(2, env={"SLACKWATER_GRACE_SECONDS": "2"})
         # GIVEN threads whose question has been answered by runs that are on their way
         asked = await asyncio.gather(*(drill.begin(second, "asking", {"sleep": sleep}) for _ in range(6)))
         await drill.until_over(asked)
@@ -69,7 +69,7 @@ async def test_a_rollback_of_a_resumed_question_asks_it_again(drill: Drill, cut:
         # THEN the threads ask what they asked, and take an answer
         for run in asked:
             await drill.until(
-                lambda run=run: drill.thread(run)["status"] != "busy", 5, what="its thread is read again"
+                lambda run=run: drill.thread(run)["status"] != "busy", what="its thread is read again"
             )
             thread = drill.thread(run)
             assert thread["status"] == "interrupted"

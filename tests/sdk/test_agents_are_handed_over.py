@@ -31,7 +31,7 @@ from tests.support.effects import finished, repeated
 
 pytestmark = pytest.mark.drill
 
-LINE = {"n": 8, "sleep": 0.2}
+LINE = {"n": 8, "sleep": 0.3}
 
 
 async def test_a_tool_that_is_handed_over_gives_its_answer_to_the_client_that_called_it(drill: Drill) -> None:
@@ -40,7 +40,7 @@ async def test_a_tool_that_is_handed_over_gives_its_answer_to_the_client_that_ca
         # GIVEN a client that waits for a tool, and one of an older version
         calling = asyncio.create_task(client.call_tool("line", LINE))
         older = asyncio.create_task(call_without_resumption(balancer.url))
-        await drill.until(lambda: drill.active("line") == 2, what="both runs")
+        await drill.until(lambda: drill.begun("line") == 2, what="both runs")
         await asyncio.sleep(0.5)
         # WHEN the process is stopped
         balancer.replicas.append(second)
@@ -71,7 +71,7 @@ async def test_a_task_that_is_handed_over_is_the_same_task_elsewhere(drill: Dril
         heard: list[StreamResponse] = []
 
         async def listen() -> None:
-            async for part in streaming.send_message(said("one two", {"sleep": 0.4})):
+            async for part in streaming.send_message(said("one two", {"sleep": 0.6})):
                 heard.extend([part])  # at once: this reader is cut off
 
         async def wait() -> Task:
@@ -117,7 +117,7 @@ async def test_after_a_kill_both_clients_get_what_became_of_their_runs(drill: Dr
         message = SendMessageRequest(message=new_data_message(LINE, role=Role.ROLE_USER))
         calling = asyncio.create_task(tools.call_tool("line", LINE))
         sending = asyncio.create_task(anext(waiting.send_message(message)))
-        await drill.until(lambda: drill.active("line") == 2, what="both runs")
+        await drill.until(lambda: drill.begun("line") == 2, what="both runs")
         # and the first has long been told by which id it finds its answer
         await drill.until(lambda: len(finished(drill.effects.after(0))) >= 6, what="some nodes of both")
         # WHEN their process dies

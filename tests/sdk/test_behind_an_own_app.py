@@ -86,9 +86,10 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
 ) -> None:
     # GIVEN a stock server, which waits at a stop until every connection has closed, and ours
     (first,), (second,) = await asyncio.gather(
-        drill.fleet.start(1, project=project, uvicorn=True), drill.fleet.start(1, project=project)
+        drill.fleet.start(1, project=project, uvicorn=True),
+        drill.fleet.start(1, project=project, env={"SLACKWATER_GRACE_SECONDS": "20"}),
     )
-    given = {"n": 10, "sleep": 0.15}
+    given = {"n": 16, "sleep": 0.15}
     async with (
         Balancer([first]).serve() as balancer,
         # GIVEN a client whose base URL has the prefix
@@ -111,7 +112,8 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
         waits = [asyncio.create_task(wait()) for _ in range(3)]
         raw = asyncio.create_task(cut(f"{balancer.url}/agents", {"assistant_id": "line", "input": given}))
         feed = asyncio.create_task(read_feed(f"{first.url}/agents/feed"))
-        await drill.until(lambda: drill.active("line") == 7, what="all runs started")
+        # Not those that are active: the first may end before the last has begun.
+        await drill.until(lambda: len(drill.effects.runs()) == 7, what="all runs started")
         await asyncio.sleep(0.4)
         # WHEN the process is stopped
         balancer.replicas.append(second)
@@ -120,9 +122,9 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
         read, values = await asyncio.gather(*streams), await asyncio.gather(*waits)
         # THEN every client has read the whole run
         for parts in read:
-            assert [event for event, _ in parts] == ["metadata", *["updates"] * 10]
+            assert [event for event, _ in parts] == ["metadata", *["updates"] * 16]
             assert not repeated(started(drill.effects.of(parts[0][1]["run_id"])))
-        assert [len(value["log"]) for value in values] == [10] * 3
+        assert [len(value["log"]) for value in values] == [16] * 3
         # AND what was cut off looked like it, though the middleware ends every answer properly
         assert await raw == (True, True)
         # AND the application's own endless answer did not hold up the stop, in which it was left after the drain
@@ -139,7 +141,7 @@ async def test_streams_and_waits_go_on_below_a_prefix_and_behind_middleware(
         feed = asyncio.create_task(read_feed(f"{second.url}/agents/feed"))
         while not second.events("own.asked"):
             await asyncio.sleep(0.01)
-        assert await drill.stop(second) < 2
+        assert await drill.stop(second) < 5
         assert await feed
         for server in (first, second):
             told = [line.get("event") for line in server.log()]

@@ -200,13 +200,15 @@ async def other(databases: Databases, template: str, drill: Drill, tmp_path: Pat
 async def test_a_run_with_a_node_elsewhere_outlives_either_process(drill: Drill, other: Fleet) -> None:
     there, next_there = await other.start(2)
     async with Balancer([there]).serve() as remote:
-        here, next_here = await drill.fleet.start(2, project=CALLER, env={"REMOTE_URL": remote.url})
+        # The node that waits ends within the grace period, however long the rest of the other one's steps takes.
+        env = {"REMOTE_URL": remote.url, "SLACKWATER_GRACE_SECONDS": "10"}
+        here, next_here = await drill.fleet.start(2, project=CALLER, env=env)
         async with Balancer([here]).serve() as balancer, get_client(url=balancer.url, api_key=None) as client:
             thread_id = (await client.threads.create())["thread_id"]
             parts: list[tuple[str, Any]] = []
 
             async def read() -> None:
-                given = {"n": 8, "sleep": 0.25}
+                given = {"n": 12, "sleep": 0.25}
                 options: Any = {"stream_mode": ["updates", "custom"], "stream_subgraphs": True}
                 async for part in client.runs.stream(thread_id, "calling", input=given, **options):
                     parts.append((part.event, part.data))  # noqa: PERF401 - they are looked at meanwhile
@@ -226,9 +228,9 @@ async def test_a_run_with_a_node_elsewhere_outlives_either_process(drill: Drill,
             (outcome,) = [run["outcome"] for run in there.report()["runs"]]
             assert outcome == "drained"
             assert [run["outcome"] for run in here.report()["runs"]] == ["drained"]
-            assert (await client.threads.get(thread_id))["values"]["seen"] == 8
+            assert (await client.threads.get(thread_id))["values"]["seen"] == 12
             steps_read = [data for event, data in parts if event.startswith("updates|remote:")]
-            assert [update["step"]["i"] for update in steps_read] == list(range(1, 9))
+            assert [update["step"]["i"] for update in steps_read] == list(range(1, 13))
             own = [next(iter(data)) for event, data in parts if event == "updates"]
             assert own == ["before", "remote", "after"]
             (run,) = await client.runs.list(thread_id)

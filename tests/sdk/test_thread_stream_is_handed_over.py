@@ -40,7 +40,7 @@ async def test_the_reader_of_a_thread_misses_nothing_when_its_process_stops(dril
         reading = asyncio.create_task(read(2))
         for _ in range(2):
             await client.runs.create(thread_id, "talk", input=TALK, stream_mode=["values", "custom"])
-        await drill.until(lambda: drill.active("talk") == 1, what="the first run")
+        await drill.until(lambda: drill.begun("talk") > 0, what="the first run")
         await asyncio.sleep(0.4)
         # WHEN their process is stopped
         balancer.replicas.append(second)

@@ -84,6 +84,10 @@ class Effects:
     def of(self, run_id: str) -> list[Effect]:
         return self.of_runs([run_id])[run_id]
 
+    def runs(self) -> list[str]:
+        """All runs of which a node has started."""
+        return [row["run"] for row in self.watcher.query("select distinct run from effects")]
+
     def last(self) -> int:
         """A mark for `after`: the number of the newest effect."""
         return int(self.watcher.query("select coalesce(max(id), 0) as id from effects")[0]["id"])

@@ -154,7 +154,8 @@ class Proxy:
         try:
             if not self._away:
                 upstream, server = await _open(self.target)
-                await self._link(reader, writer, upstream, server)
+                if not self._away:  # by now
+                    await self._link(reader, writer, upstream, server)
         except OSError:
             pass
         finally:
