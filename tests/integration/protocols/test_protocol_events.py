@@ -14,7 +14,6 @@ import orjson
 import pytest
 from support.api import Api
 
-from slackwater.api.runs import bounds as limits
 from slackwater.kit import wire
 from slackwater.kit.ids import uuid7
 from slackwater.protocols.events import streaming
@@ -22,6 +21,7 @@ from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.subscription import CHANNELS, Subscription
 from slackwater.protocols.events.translation import SPAN
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.web.streams import bounds as limits
 from slackwater.web.streams.bounds import Bounds
 
 ALL = Subscription(frozenset(CHANNELS))

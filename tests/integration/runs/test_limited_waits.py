@@ -10,7 +10,7 @@ import httpx
 import pytest
 from gateway import Environment, Gateway, Holds, Start
 
-from slackwater.api.runs import bounds
+from slackwater.web.streams import bounds
 
 HELD = {"assistant_id": "held", "input": {"log": []}}
 LINE = {"assistant_id": "line", "input": {"n": 2}}

@@ -12,8 +12,8 @@ import pytest
 from gateway import Answer, Environment, Gateway, Holds, Part, Start, comparable, read, without_fillers
 from support.impatience import impatient
 
-from slackwater.api.runs import bounds
 from slackwater.postgres.pool import Database
+from slackwater.web.streams import bounds
 
 MODES: list[str | list[str]] = [
     "values",

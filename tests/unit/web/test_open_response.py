@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slackwater.api.runs import streaming
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.web.streams import response
 from slackwater.web.streams.response import Left, OpenResponse
 
 BEAT = b": heartbeat\r\n\r\n"
@@ -123,7 +123,7 @@ async def test_a_cut_does_not_wait_for_a_client_that_has_not_taken_a_sign_of_lif
 
 async def test_no_sign_of_life_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     client, answer = Client(), Answer(0.01)
-    is_over = streaming._any_of
+    is_over = response._any_of
 
     async def ends_when_a_sign_is_due(*args: Any) -> bool:
         over = await is_over(*args)
@@ -131,7 +131,7 @@ async def test_no_sign_of_life_comes_after_the_end(monkeypatch: pytest.MonkeyPat
             answer.chunks.put_nowait(None)
         return over
 
-    monkeypatch.setattr(streaming, "_any_of", ends_when_a_sign_is_due)
+    monkeypatch.setattr(response, "_any_of", ends_when_a_sign_is_due)
     await answer.response({"type": "http"}, client.receive, client.send)
     assert client.bodies == [b""]
 
