@@ -45,7 +45,7 @@ environment.start(60)
 said = {"before": facts(), "langgraph_before": "langgraph.pregel" in sys.modules}
 random.seed(1)
 run_before_snapshot()
-until = time.monotonic() + (20 if snapshot.is_taken() else 0)  # the server needs a moment to notice
+until = time.monotonic() + (20 if snapstart.enabled() else 0)  # the server needs a moment to notice
 while sessions() and time.monotonic() < until:
     time.sleep(0.02)
 said["in_snapshot"] = sessions()
