@@ -33,14 +33,14 @@ from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
 
 
-class State(TypedDict):
+class LifespanState(TypedDict):
     """The ASGI lifespan state."""
 
     services: Services
 
 
 @asynccontextmanager
-async def lifespan(app: Application) -> AsyncIterator[State]:
+async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
     """Open → serve → drain → release."""
     try:
         settings = app.state.settings or Settings.load()

@@ -202,7 +202,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
             self.trouble = Trouble.LOST
 
 
-class Server:
+class PostgresServer:
     """What the pools of a process know of the server that all their connections lead to."""
 
     def __init__(self) -> None:
@@ -239,7 +239,7 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
     once, however many meet it.
     """
 
-    def __init__(self, server: Server, conninfo: Conninfo, **arguments: Any) -> None:
+    def __init__(self, server: PostgresServer, conninfo: Conninfo, **arguments: Any) -> None:
         super().__init__(cast("Any", conninfo), **arguments)
         self.server = server
         server.pools.append(self)
@@ -344,7 +344,7 @@ class Database:
         self.statement_seconds = statement_seconds
         self._prepare = prepare
         self._name = name
-        self._server = Server()
+        self._server = PostgresServer()
         lanes, kept = lanes_of(max_size), MIN_SIZE // 2
         if lanes:
             self.pool = self._pool((kept, max_size - lanes), self._configure)

@@ -66,7 +66,7 @@ ROLE_DEFAULTS = {
 """For when a client vanished without a word and its statement or transaction goes on holding locks."""
 
 
-class Verdict(Enum):
+class SchemaCompatibility(Enum):
     """What a release makes of the schema it finds."""
 
     CURRENT = "current"
@@ -107,28 +107,28 @@ class SchemaStatus:
         return tuple(name for name in self.applied if name not in self.known)
 
     @property
-    def verdict(self) -> Verdict:
+    def compatibility(self) -> SchemaCompatibility:
         if self.unknown:
-            return Verdict.NEWER
+            return SchemaCompatibility.NEWER
         if not self.applied:
-            return Verdict.ABSENT
+            return SchemaCompatibility.ABSENT
         if self.missing or any(part.found < part.needed for part in (self.checkpoints, self.store)):
-            return Verdict.OLDER
-        return Verdict.CURRENT
+            return SchemaCompatibility.OLDER
+        return SchemaCompatibility.CURRENT
 
     def refuse(self) -> SchemaError | None:
         """Why a server must not start on this schema, and what to do; None if it may."""
-        match self.verdict:
-            case Verdict.CURRENT:
+        match self.compatibility:
+            case SchemaCompatibility.CURRENT:
                 return None
-            case Verdict.ABSENT:
+            case SchemaCompatibility.ABSENT:
                 return SchemaError("The database has no Slackwater schema: run `slackwater migrate`.")
-            case Verdict.NEWER:
+            case SchemaCompatibility.NEWER:
                 return SchemaError(
                     f"The database schema is newer than this release (it has {', '.join(self.unknown)}): "
                     "install the release that migrated it, or a later one."
                 )
-            case Verdict.OLDER:
+            case SchemaCompatibility.OLDER:
                 missing = list(self.missing)
                 if self.checkpoints.found < self.checkpoints.needed:
                     missing.append("LangGraph's checkpoint tables")
@@ -187,7 +187,7 @@ async def migrate(
                 "`slackwater migrate` again."
             )
         lacks_vectors = dims is not None and await vectors.found(connection) is None
-        if (await _status(connection)).verdict is Verdict.CURRENT and not lacks_vectors:
+        if (await _status(connection)).compatibility is SchemaCompatibility.CURRENT and not lacks_vectors:
             return []
         # The role's own defaults are for serving.
         await connection.execute("set statement_timeout = 0")
@@ -199,7 +199,7 @@ async def migrate(
 async def _migrate(connection: BoundedConnection, dims: int | None, lock_seconds: float) -> list[str]:
     await connection.execute(BOOTSTRAP)
     before = await _status(connection)
-    if before.verdict is Verdict.NEWER and (refusal := before.refuse()):
+    if before.compatibility is SchemaCompatibility.NEWER and (refusal := before.refuse()):
         raise refusal
     applied = await _migrate_langgraph(connection, before, lock_seconds)  # its tables have indexes of ours
     for name in before.missing:

@@ -16,7 +16,7 @@ from slackwater.errors import SettingsError
 from slackwater.project.http import HttpSpec
 from slackwater.project.serde import SerdeSpec
 from slackwater.project.store import StoreSpec
-from slackwater.project.ttl import ThreadTtl
+from slackwater.project.ttl import TtlPolicy
 
 FILE_NAME = "langgraph.json"
 
@@ -73,7 +73,7 @@ class Project:
     store: StoreSpec = field(default_factory=StoreSpec)
     webhooks: object = None
     """The value of `webhooks`; app/slackwater/webhooks/policy.py reads it."""
-    thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
+    thread_ttl: TtlPolicy = field(default_factory=TtlPolicy)
     http: HttpSpec = field(default_factory=HttpSpec)
     serde: SerdeSpec = field(default_factory=SerdeSpec)
 
@@ -92,7 +92,7 @@ class Project:
             warnings = (*warnings, f"{file}: these keys have no effect: {', '.join(ignored)}")
         store = StoreSpec.read(content.get("store"), file)
         graphs, paths = _graphs(content.get("graphs"), root), _paths(content, root)
-        thread_ttl, more = ThreadTtl.read(content.get("checkpointer"), file)
+        thread_ttl, more = TtlPolicy.read(content.get("checkpointer"), file)
         serde, no_effect = SerdeSpec.read(content.get("checkpointer"), file)
         http, unknown = HttpSpec.read(content.get("http"), file)
         return cls(

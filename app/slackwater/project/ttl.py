@@ -16,7 +16,7 @@ _READ = frozenset({"ttl", "backend", "serde"})
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadTtl:
+class TtlPolicy:
     """How long new threads may be idle, and how often is looked for those that were. Times in minutes."""
 
     default_minutes: float | None = None
@@ -32,7 +32,7 @@ class ThreadTtl:
         return self.default_minutes, self.strategy if self.default_minutes is not None else None
 
     @classmethod
-    def read(cls, value: object, file: Path) -> tuple[ThreadTtl, tuple[str, ...]]:
+    def read(cls, value: object, file: Path) -> tuple[TtlPolicy, tuple[str, ...]]:
         """From the value of `checkpointer`; and what of it has no effect, one sentence each. Raises SettingsError."""
         if not value:
             return cls(), ()

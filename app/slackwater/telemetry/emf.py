@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from slackwater.telemetry import service
-from slackwater.telemetry.metrics import Kind, Metric, Recorder
+from slackwater.telemetry.metrics import Metric, MetricKind, Recorder
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -68,7 +68,7 @@ class EmbeddedMetrics:
                 service=service.name(),
             )
         for metric, values in news.items():
-            unit = "Milliseconds" if metric.kind is Kind.DURATION else "Count"
+            unit = "Milliseconds" if metric.kind is MetricKind.DURATION else "Count"
             for value in values:
                 self._powertools.add_metric(metric.label, unit, value)
         self._powertools.flush_metrics()

@@ -58,7 +58,7 @@ class _CutStreams(logging.Filter):
 
 
 @dataclass(slots=True)
-class Invocation:
+class InvocationFields:
     """What the lines of an invocation say of it."""
 
     request_id: str
@@ -72,7 +72,7 @@ class Invocation:
 class _InvocationKeys(logging.Filter):
     """Adds them to each line. Not a context variable: an invocation has several threads, and an environment only one."""
 
-    invocation: Invocation | None = None
+    invocation: InvocationFields | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         current = self.invocation
@@ -87,7 +87,7 @@ class _InvocationKeys(logging.Filter):
 _keys = _InvocationKeys()
 
 
-def of_invocation(invocation: Invocation | None) -> None:
+def of_invocation(invocation: InvocationFields | None) -> None:
     """From now on the lines are this invocation's; None: nobody's, until the next."""
     _keys.invocation = invocation
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     """What a metric's numbers are."""
 
     COUNTER = "counter"
@@ -26,40 +26,55 @@ class Kind(Enum):
 class Metric(Enum):
     """Every metric there is. Its name is the same everywhere; docs/observability.md lists them."""
 
-    RUNS_STARTED = (Kind.COUNTER, "Runs started for the first time.")
-    RUNS_FINISHED = (Kind.COUNTER, "Started runs that ended, whatever their status.")
-    RUNS_FAILED = (Kind.COUNTER, "Started runs that ended with an error.")
-    RUNS_DRAINED = (Kind.COUNTER, "Runs stopped at a superstep boundary and handed over there.")
+    RUNS_STARTED = (MetricKind.COUNTER, "Runs started for the first time.")
+    RUNS_FINISHED = (MetricKind.COUNTER, "Started runs that ended, whatever their status.")
+    RUNS_FAILED = (MetricKind.COUNTER, "Started runs that ended with an error.")
+    RUNS_DRAINED = (MetricKind.COUNTER, "Runs stopped at a superstep boundary and handed over there.")
     RUNS_HANDED_OVER = (
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Runs that their own process handed over: drained, or cut inside a superstep.",
     )
     RUNS_TAKEN_OVER = (
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Runs that this process gave back to the queue because their own was gone.",
     )
-    RUNS_LIVE = (Kind.GAUGE, "Runs that this process is executing; on AWS Lambda the maximum at a time.")
+    RUNS_LIVE = (
+        MetricKind.GAUGE,
+        "Runs that this process is executing; on AWS Lambda the maximum at a time.",
+    )
     RUNS_STUCK = (
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Runs in the whole database that no process was executing, though one should have, at the last sweep.",
     )
-    DRAIN_MS = (Kind.DURATION, "From the decision to stop until every run was finished, handed over or left.")
-    DRAIN_OVERRUN = (Kind.COUNTER, "Stops that missed their deadline.")
-    LEASE_LOST = (Kind.COUNTER, "Attempts given up because their lease could no longer be confirmed.")
-    STREAM_PAGES = (Kind.COUNTER, "Responses that ended before their run: their readers reconnect for more.")
-    POOL_WAIT_MS = (Kind.DURATION, "Waits for a database connection, when none was free.")
-    THREADS_BUSY = (Kind.GAUGE, "Threads that run sync nodes.")
-    THREADS_LEFT = (Kind.GAUGE, "Threads whose nodes are still running although their run has ended here.")
+    DRAIN_MS = (
+        MetricKind.DURATION,
+        "From the decision to stop until every run was finished, handed over or left.",
+    )
+    DRAIN_OVERRUN = (MetricKind.COUNTER, "Stops that missed their deadline.")
+    LEASE_LOST = (MetricKind.COUNTER, "Attempts given up because their lease could no longer be confirmed.")
+    STREAM_PAGES = (
+        MetricKind.COUNTER,
+        "Responses that ended before their run: their readers reconnect for more.",
+    )
+    POOL_WAIT_MS = (MetricKind.DURATION, "Waits for a database connection, when none was free.")
+    THREADS_BUSY = (MetricKind.GAUGE, "Threads that run sync nodes.")
+    THREADS_LEFT = (
+        MetricKind.GAUGE,
+        "Threads whose nodes are still running although their run has ended here.",
+    )
     NODES_LEFT = (
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Runs that were ended although one of their nodes ignores its cancellation.",
     )
-    COLD_START = (Kind.COUNTER, "Execution environments of AWS Lambda that received their first invocation.")
+    COLD_START = (
+        MetricKind.COUNTER,
+        "Execution environments of AWS Lambda that received their first invocation.",
+    )
 
     # Enum's own is Python, and would be most of what a figure costs.
     __hash__ = object.__hash__
 
-    def __init__(self, kind: Kind, meaning: str) -> None:
+    def __init__(self, kind: MetricKind, meaning: str) -> None:
         self.kind = kind
         self.meaning = meaning
 
@@ -71,7 +86,7 @@ class Metric(Enum):
     @property
     def exposed(self) -> str:
         """Its name in the text of `/metrics`."""
-        return f"slackwater_{self.label}" + ("_total" if self.kind is Kind.COUNTER else "")
+        return f"slackwater_{self.label}" + ("_total" if self.kind is MetricKind.COUNTER else "")
 
 
 BOUNDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000)
@@ -96,11 +111,11 @@ class Recorder:
     """The figures. Each call costs less than a microsecond, and none waits."""
 
     def __init__(self) -> None:
-        self.totals = {metric: 0 for metric in Metric if metric.kind is Kind.COUNTER}
-        self.levels = {metric: 0.0 for metric in Metric if metric.kind is Kind.GAUGE}
+        self.totals = {metric: 0 for metric in Metric if metric.kind is MetricKind.COUNTER}
+        self.levels = {metric: 0.0 for metric in Metric if metric.kind is MetricKind.GAUGE}
         self.peaks: dict[Metric, float] = {}
         """The highest level of each gauge that was set since somebody has taken it out of here."""
-        self.durations = {metric: Durations() for metric in Metric if metric.kind is Kind.DURATION}
+        self.durations = {metric: Durations() for metric in Metric if metric.kind is MetricKind.DURATION}
 
     def count(self, metric: Metric) -> None:
         """It has happened once more."""

@@ -41,7 +41,7 @@ _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _SHARED = ip_network("100.64.0.0/10")
 
 
-class Refused(Exception):
+class AddressRefused(Exception):
     """An address that a webhook may not reach; the message says which and why."""
 
 
@@ -104,13 +104,13 @@ async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> lis
         found: list[Address] = [known]
     else:
         if internal_name(host):
-            raise Refused(f"{host} is a name inside a cloud or cluster")
+            raise AddressRefused(f"{host} is a name inside a cloud or cluster")
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
     for address in found:
         if why := reason(address, loopback=loopback, private=private):
-            raise Refused(f"{host} is {address}, which is {why}")
+            raise AddressRefused(f"{host} is {address}, which is {why}")
     if not found:
         raise OSError(f"{host} has no address")
     # Many networks have no way out over IPv6, and names that have such an address all the same.

@@ -184,7 +184,7 @@ class Deliveries:
                 status = await self._post(row)
         except TimeoutError:
             return f"no answer within {ATTEMPT_SECONDS:g} s"
-        except (Invalid, address.Refused) as refusal:
+        except (Invalid, address.AddressRefused) as refusal:
             return str(refusal)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as problem:
             return f"{type(problem).__name__}: {problem}"[:500]

@@ -13,7 +13,7 @@ from support.api import Api
 from slackwater.api.assistants.service import system_id
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.project.ttl import ThreadTtl
+from slackwater.project.ttl import TtlPolicy
 from slackwater.runtime.queue import pruning
 
 YEARLY = {"assistant_id": "echo", "schedule": "0 5 1 1 *", "input": {"text": "c"}}
@@ -272,11 +272,11 @@ async def test_a_thread_that_a_cron_waits_for_is_not_deleted_before_its_last_dat
     await database.execute(ended, [crons[over]])
     await http.patch(f"/threads/{trimmed}", json={"ttl": {"ttl": 1, "strategy": "keep_latest"}})
     await database.execute("update slackwater.threads set updated_at = now() - interval '2 minutes'")
-    assert await pruning.expire(database, ThreadTtl(interval_minutes=-1)) == 3
+    assert await pruning.expire(database, TtlPolicy(interval_minutes=-1)) == 3
     left = {row["thread_id"] for row in (await http.post("/threads/search", json={})).json()}
     assert left == {waits, trimmed}
     found = {row["cron_id"] for row in (await http.post("/runs/crons/search", json={})).json()}
     assert found == {crons[waits], crons[trimmed]}
     # Its time is over as soon as nothing comes any more.
     await database.execute(ended, [crons[waits]])
-    assert await pruning.expire(database, ThreadTtl(interval_minutes=-1)) == 1
+    assert await pruning.expire(database, TtlPolicy(interval_minutes=-1)) == 1

@@ -239,7 +239,7 @@ async def test_a_migration_is_refused_by_a_server_that_takes_no_writes_and_finds
     with pytest.raises(SchemaError, match="read-only"):
         await schema.migrate(pair.standby.uri())
     uri = f"postgresql://postgres@127.0.0.1:{pair.standby.port},127.0.0.1:{pair.primary.port}/postgres"
-    assert (await schema.status(uri)).verdict is schema.Verdict.ABSENT
+    assert (await schema.status(uri)).compatibility is schema.SchemaCompatibility.ABSENT
 
 
 @pytest.mark.pgbouncer

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from slackwater.errors import ExitCode, SchemaError
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
-from slackwater.postgres.schema import Verdict, check, migrate, status
+from slackwater.postgres.schema import SchemaCompatibility, check, migrate, status
 
 OURS = sorted(path.stem for path in schema.FOLDER.glob("*.sql"))
 EVERYTHING = ["langgraph_checkpoints_9", "langgraph_store_3", *OURS]
@@ -34,7 +34,7 @@ async def test_migrate_applies_everything_once(empty_database_uri: str) -> None:
     assert await migrate(empty_database_uri) == EVERYTHING
     assert await migrate(empty_database_uri) == []
     found = await status(empty_database_uri)
-    assert found.verdict is Verdict.CURRENT
+    assert found.compatibility is SchemaCompatibility.CURRENT
     assert found.applied == tuple(OURS)
     assert found.server
 
@@ -120,7 +120,11 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(
         await migrate(empty_database_uri)
     # THEN the first one stays, the second one left no table, and the lock is free
     found = await status(empty_database_uri)
-    assert (found.verdict, found.applied, found.missing) == (Verdict.OLDER, ("001_first",), ("002_second",))
+    assert (found.compatibility, found.applied, found.missing) == (
+        SchemaCompatibility.OLDER,
+        ("001_first",),
+        ("002_second",),
+    )
     assert await run(empty_database_uri, "select to_regclass('slackwater.second') as it") == [{"it": None}]
     (folder / "002_second.sql").write_text("create table slackwater.second (a int)")
     assert (await migrate(empty_database_uri))[0] == "002_second"

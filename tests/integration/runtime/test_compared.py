@@ -16,7 +16,7 @@ from slackwater.errors import LeaseLost
 from slackwater.kit.budget import Budget
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.project.ttl import ThreadTtl
+from slackwater.project.ttl import TtlPolicy
 from slackwater.runtime.execution import executor, loaded, outcome
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.fenced import settlement
@@ -312,7 +312,7 @@ async def test_a_thread_that_gets_a_run_just_now_does_not_expire(fleet: Fleet, p
             (uuid7(), thread_id, run["owner"], run["assistant_id"]),
         )
         # WHEN the sweep finds the thread overdue meanwhile
-        expiring = asyncio.create_task(pruning.expire(process.database, ThreadTtl()))
+        expiring = asyncio.create_task(pruning.expire(process.database, TtlPolicy()))
         await fleet.until(lambda: waiting(fleet), what="the sweep waits for the admission")
     await expiring
     # THEN nothing of it is gone

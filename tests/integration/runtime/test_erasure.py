@@ -16,7 +16,7 @@ from slackwater.api.threads import service as threads
 from slackwater.api.threads.models import Prune
 from slackwater.identity.principal import Principal
 from slackwater.postgres.pool import Database
-from slackwater.project.ttl import ThreadTtl
+from slackwater.project.ttl import TtlPolicy
 from slackwater.runtime.queue import pruning
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.erasure import TABLES, Lifetime
@@ -178,7 +178,7 @@ async def expired(process: Process, row: dict[str, Any]) -> None:
            where thread_id = %s""",
         [row["thread_id"]],
     )
-    assert await pruning.expire(process.database, ThreadTtl()) == 1
+    assert await pruning.expire(process.database, TtlPolicy()) == 1
 
 
 @pytest.mark.parametrize("way", [deleted, pruned, expired])

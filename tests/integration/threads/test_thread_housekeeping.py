@@ -12,7 +12,7 @@ import pytest
 
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.project.ttl import ThreadTtl
+from slackwater.project.ttl import TtlPolicy
 from slackwater.runtime.queue import pruning
 from slackwater.runtime.runtime import Runtime
 
@@ -254,7 +254,7 @@ async def later(database: Database, thread: str, minutes: float) -> None:
 
 async def sweep(database: Database) -> int:
     await database.execute("update slackwater.rounds set begun_at = '-infinity'")
-    return await pruning.expire(database, ThreadTtl())
+    return await pruning.expire(database, TtlPolicy())
 
 
 async def test_a_ttl_is_given_changed_shown_and_taken_back(http: httpx.AsyncClient) -> None:
@@ -336,12 +336,12 @@ async def test_of_many_processes_that_sweep_at_once_one_does_and_each_thread_goe
     for pool in pools:
         await pool.open()
     try:
-        first = await asyncio.gather(*(pruning.expire(pool, ThreadTtl(limit=50)) for pool in pools))
+        first = await asyncio.gather(*(pruning.expire(pool, TtlPolicy(limit=50)) for pool in pools))
         assert sorted(first) == [0, 0, 0, 50]
 
         async def regardless(pool: Database) -> int:
             """A round that nothing keeps from running beside the others."""
-            return await pruning.expire(pool, ThreadTtl(interval_minutes=-1))
+            return await pruning.expire(pool, TtlPolicy(interval_minutes=-1))
 
         assert sum(await asyncio.gather(*(regardless(pool) for pool in pools))) == 10
     finally:
@@ -356,7 +356,7 @@ async def test_new_threads_have_the_projects_ttl_also_those_that_a_run_makes(
     from slackwater.api.assistants.service import system_id
     from slackwater.runtime.queue.admission import NewRun
 
-    runtime.graphs.thread_ttl = ThreadTtl(30, "keep_latest")
+    runtime.graphs.thread_ttl = TtlPolicy(30, "keep_latest")
     made_so = [await made(http), str(uuid7())]
     new = NewRun(
         run_id=uuid7(),

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from slackwater.protocols.events.content import Message, tool_message, whole
+from slackwater.protocols.events.content import StreamedMessage, tool_message, whole
 
 
 def said(*chunks: dict[str, Any]) -> list[dict[str, Any]]:
-    message = Message("m", "model", "t")
+    message = StreamedMessage("m", "model", "t")
     return [*(data for chunk in chunks for data in message.add(chunk)), *message.finish()]
 
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from slackwater.protocols.events.service import STREAM_MODES
 from slackwater.protocols.events.translation import Envelope, translate
 from slackwater.runtime.events.journal import EventId
-from slackwater.runtime.events.thread_reader import Entry
+from slackwater.runtime.events.thread_reader import ThreadEvent
 from slackwater.runtime.execution.encoding import Encoder, StreamPlan
 
 RUN = UUID(int=1)
@@ -34,10 +34,10 @@ async def told(graph: CompiledStateGraph, given: Any) -> list[Envelope]:
     """What is told of a run of the graph."""
     plan = StreamPlan.of(STREAM_MODES, subgraphs=True, blocks=True)
     encoder = Encoder(plan, run_id=str(RUN), resumed=False)
-    entries: list[Entry] = []
+    entries: list[ThreadEvent] = []
     async for item in graph.astream(given, stream_mode=encoder.modes, subgraphs=True):
         for event in encoder.feed(*plan.chunk(item)):
-            entries.append(Entry(EventId(1, len(entries) + 1), event.name, event.data, RUN, 0, "demo"))
+            entries.append(ThreadEvent(EventId(1, len(entries) + 1), event.name, event.data, RUN, 0, "demo"))
     return list(translate(entries))
 
 

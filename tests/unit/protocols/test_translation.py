@@ -11,7 +11,7 @@ import pytest
 
 from slackwater.protocols.events.translation import SPAN, Envelope, Translator, first_fence, translate
 from slackwater.runtime.events.journal import EventId
-from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
+from slackwater.runtime.events.thread_reader import RUN_DONE, ThreadEvent
 
 RUN, NEXT = UUID(int=1), UUID(int=2)
 CHILD = "child:7f82a80c-62a4-0c62-05d7-f2602429645d"
@@ -20,15 +20,17 @@ TASK = CHILD.partition(":")[2]
 Line = tuple[str, Any]
 
 
-def log_of(*lines: Line, run: UUID = RUN, fence: int = 1, status: str | None = "success") -> list[Entry]:
+def log_of(
+    *lines: Line, run: UUID = RUN, fence: int = 1, status: str | None = "success"
+) -> list[ThreadEvent]:
     """A run's log: what it says under one fence, and its end."""
     entries = [
-        Entry(EventId(fence, seq), name, orjson.dumps(data), run, 1000 + seq, "demo")
+        ThreadEvent(EventId(fence, seq), name, orjson.dumps(data), run, 1000 + seq, "demo")
         for seq, (name, data) in enumerate(lines, 1)
     ]
     if status is not None:
         done = EventId(fence, len(lines) + 1)
-        entries.append(Entry(done, RUN_DONE, str(run).encode(), run, 2000, "demo", status))
+        entries.append(ThreadEvent(done, RUN_DONE, str(run).encode(), run, 2000, "demo", status))
     return entries
 
 
@@ -326,15 +328,15 @@ def test_states_are_shown_without_what_is_empty_in_their_messages() -> None:
 
 def test_what_retention_has_trimmed_says_nothing() -> None:
     trimmed = [
-        Entry(EventId(1, 8), "gap", b'{"first_available_id":"1-9"}'),
-        Entry(EventId(1, 9), RUN_DONE, str(RUN).encode(), RUN, 0, "demo", "success"),
+        ThreadEvent(EventId(1, 8), "gap", b'{"first_available_id":"1-9"}'),
+        ThreadEvent(EventId(1, 9), RUN_DONE, str(RUN).encode(), RUN, 0, "demo", "success"),
     ]
     kept = log_of(start(), run=NEXT, fence=2)
     assert list(translate([*trimmed, *kept])) == list(translate(kept))
 
 
 def test_a_state_update_and_what_is_unknown_say_nothing() -> None:
-    update = Entry(EventId(1, 1), "state_update", b"{}", RUN, 0)
+    update = ThreadEvent(EventId(1, 1), "state_update", b"{}", RUN, 0)
     assert list(translate([update])) == []
     assert said(translate(log_of(start(), ("feedback", {}), ("messages/partial", []), ("debug", {})))) == [
         lifecycle("running"),

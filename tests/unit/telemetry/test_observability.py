@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slackwater.telemetry.metrics import Kind, Metric
+from slackwater.telemetry.metrics import Metric, MetricKind
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "observability.md"
 
-UNITS = {Kind.COUNTER: "count", Kind.GAUGE: "gauge", Kind.DURATION: "ms"}
+UNITS = {MetricKind.COUNTER: "count", MetricKind.GAUGE: "gauge", MetricKind.DURATION: "ms"}
 
 
 def rows(heading: str) -> Iterator[list[str]]:

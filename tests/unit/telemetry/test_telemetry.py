@@ -23,11 +23,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from slackwater.settings import Settings
 from slackwater.telemetry import logs
 from slackwater.telemetry.emf import EmbeddedMetrics
-from slackwater.telemetry.metrics import BOUNDS, RECENT, Kind, Metric, Recorder
+from slackwater.telemetry.metrics import BOUNDS, RECENT, Metric, MetricKind, Recorder
 from slackwater.telemetry.prometheus import Figures, text
 
 ROOT = Path(__file__).parents[3]
-UNITS = {Kind.COUNTER: "Count", Kind.GAUGE: "Count", Kind.DURATION: "Milliseconds"}
+UNITS = {MetricKind.COUNTER: "Count", MetricKind.GAUGE: "Count", MetricKind.DURATION: "Milliseconds"}
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_every_metric_is_written_with_its_unit(
 ) -> None:
     sink = EmbeddedMetrics(recorder)
     for metric in Metric:
-        {Kind.COUNTER: recorder.count}.get(metric.kind, lambda _: None)(metric)
-        if metric.kind is Kind.GAUGE:
+        {MetricKind.COUNTER: recorder.count}.get(metric.kind, lambda _: None)(metric)
+        if metric.kind is MetricKind.GAUGE:
             recorder.level(metric, 1)
-        if metric.kind is Kind.DURATION:
+        if metric.kind is MetricKind.DURATION:
             recorder.took(metric, 1)
     sink.flush()
     (line,) = lines(capsys)
@@ -190,7 +190,7 @@ def exposed(recorder: Recorder, accept: str = "") -> str:
 
 def test_prometheus_reads_every_metric_under_the_same_name(recorder: Recorder) -> None:
     families = {family.name: family for family in text_string_to_metric_families(exposed(recorder))}
-    types = {Kind.COUNTER: "counter", Kind.GAUGE: "gauge", Kind.DURATION: "histogram"}
+    types = {MetricKind.COUNTER: "counter", MetricKind.GAUGE: "gauge", MetricKind.DURATION: "histogram"}
     assert {name: family.type for name, family in families.items()} == {
         f"slackwater_{metric.label}": types[metric.kind] for metric in Metric
     }
@@ -245,7 +245,7 @@ def test_each_line_of_an_invocation_says_whose_it_is_and_what_was_left_of_its_ti
 ) -> None:
     logger, stream = log
     logger.info("before", extra={"event": "run.drained"})
-    logs.of_invocation(logs.Invocation("request-1", "message-1", True, time.monotonic() + 30))
+    logs.of_invocation(logs.InvocationFields("request-1", "message-1", True, time.monotonic() + 30))
     logger.info("within", extra={"event": "run.drained", "run_id": "r"})
     logs.correlate("message-2")
     logger.info("of another message")

@@ -17,7 +17,7 @@ from slackwater.web.streams.bounds import (
     RESERVE_SECONDS,
     Bounds,
     Page,
-    Verdict,
+    PageFit,
 )
 
 BEGAN = 1000.0
@@ -65,23 +65,23 @@ def test_the_first_event_never_makes_a_page_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "has", "size", "verdict"),
+    ("live", "has", "size", "fit"),
     [
-        (False, 0, PAGE_BYTES + 1, Verdict.FITS),
-        (False, 1, PAGE_BYTES - 1, Verdict.FITS),
-        (False, 1, PAGE_BYTES, Verdict.NEXT_PAGE),
-        (False, 0, ANSWER_BYTES, Verdict.FITS),
-        (False, 0, ANSWER_BYTES + 1, Verdict.TOO_LARGE),
-        (False, 1, ANSWER_BYTES + 1, Verdict.TOO_LARGE),
-        (True, 0, ANSWER_BYTES + 1, Verdict.FITS),
-        (True, 1, LIVE_BYTES, Verdict.NEXT_PAGE),
+        (False, 0, PAGE_BYTES + 1, PageFit.FITS),
+        (False, 1, PAGE_BYTES - 1, PageFit.FITS),
+        (False, 1, PAGE_BYTES, PageFit.NEXT_PAGE),
+        (False, 0, ANSWER_BYTES, PageFit.FITS),
+        (False, 0, ANSWER_BYTES + 1, PageFit.TOO_LARGE),
+        (False, 1, ANSWER_BYTES + 1, PageFit.TOO_LARGE),
+        (True, 0, ANSWER_BYTES + 1, PageFit.FITS),
+        (True, 1, LIVE_BYTES, PageFit.NEXT_PAGE),
     ],
 )
-def test_what_becomes_of_the_next_event(live: bool, has: int, size: int, verdict: Verdict) -> None:
+def test_what_becomes_of_the_next_event(live: bool, has: int, size: int, fit: PageFit) -> None:
     page = Page(live, BEGAN + 20)
     if has:
         page.add(has, BEGAN)
-    assert page.judge(size) is verdict
+    assert page.judge(size) is fit
 
 
 def test_a_page_that_is_full_is_over() -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from slackwater.webhooks import address
-from slackwater.webhooks.address import Refused
+from slackwater.webhooks.address import AddressRefused
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_old_spellings_of_an_address_are_read_as_resolvers_do(host: str) -> None
 
 
 async def test_a_name_of_which_any_address_is_refused_is_refused() -> None:
-    with pytest.raises(Refused, match="loopback"):
+    with pytest.raises(AddressRefused, match="loopback"):
         await address.resolve("localhost", 80, loopback=False, private=False)
     found = await address.resolve("localhost", 80, loopback=True, private=False)
     assert found in (["127.0.0.1"], ["127.0.0.1", "::1"])
-    with pytest.raises(Refused, match="inside a cloud"):
+    with pytest.raises(AddressRefused, match="inside a cloud"):
         await address.resolve("Metadata.Google.Internal.", 80, loopback=True, private=True)

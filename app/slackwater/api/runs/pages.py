@@ -23,7 +23,7 @@ from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.execution.encoding import matches
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
-from slackwater.web.streams.bounds import SEND_SECONDS, Bounds, Page, Verdict
+from slackwater.web.streams.bounds import SEND_SECONDS, Bounds, Page, PageFit
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -135,10 +135,10 @@ class PagedStream:
                 frame = wire.sse_frame(event.name, event.data, str(event.id))
                 size = len(frame) if self._page.live else wire.escaped_size(frame)
                 match self._page.judge(size):
-                    case Verdict.NEXT_PAGE:
+                    case PageFit.NEXT_PAGE:
                         self._cut = True
                         return frames
-                    case Verdict.TOO_LARGE:
+                    case PageFit.TOO_LARGE:
                         self._refused = self._page.named = True
                         frames.append(_refusal(event, size))
                         return frames

@@ -101,7 +101,7 @@ class SubgraphPlace(Shape):
     checkpoint_map: Any = Field(None, json_schema_extra=_no_default)
 
 
-class Task(Shape):
+class ThreadTask(Shape):
     """A node that will run, is running or has failed."""
 
     id: str
@@ -121,7 +121,7 @@ class ThreadState(Shape):
     values: Any
     next: list[str]
     """The nodes that run next."""
-    tasks: list[Task]
+    tasks: list[ThreadTask]
     metadata: dict[str, Any] | None
     created_at: datetime | None
     checkpoint: CheckpointPlace | None

@@ -15,8 +15,8 @@ from slackwater.identity.principal import Principal
 from slackwater.kit import wire
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
-from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
-from slackwater.web.streams.bounds import Bounds, Page, Verdict
+from slackwater.runtime.events.thread_reader import RUN_DONE, ThreadEvent
+from slackwater.web.streams.bounds import Bounds, Page, PageFit
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -48,7 +48,7 @@ def parse_cursor(text: str) -> EventId:
     return EventId(int(fence), int(seq) if seq.isdecimal() else 0 if not seq else 2**31 - 1)
 
 
-def frame_of(event: Entry, modes: Collection[str]) -> bytes | None:
+def frame_of(event: ThreadEvent, modes: Collection[str]) -> bytes | None:
     """The event as a reader of these modes gets it; None if he does not want it."""
     name, data = event.name, event.data
     if name == RUN_DONE:
@@ -103,9 +103,9 @@ async def page(
                         continue
                     size = len(frame) if room.live else wire.escaped_size(frame)
                     match room.judge(size):
-                        case Verdict.NEXT_PAGE:
+                        case PageFit.NEXT_PAGE:
                             raise TimeoutError
-                        case Verdict.TOO_LARGE:
+                        case PageFit.TOO_LARGE:
                             error = EventTooLarge(event.name, str(event.id), size)
                             frame = wire.sse_frame(
                                 "error", wire.dumps(wire.error_object(error)), str(event.id)

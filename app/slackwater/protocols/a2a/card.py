@@ -6,7 +6,7 @@ from typing import Any
 
 from slackwater import __version__
 from slackwater.api.assistants.row import AssistantRow
-from slackwater.protocols.a2a.models import Version
+from slackwater.protocols.a2a.models import ProtocolVersion
 
 HISTORY_SCOPE = "LangGraph-A2A-History-Scope"
 """A header: `task` asks for what was said in a task, `context`, the default, for all that was said on its thread."""
@@ -47,7 +47,7 @@ def card_of(assistant: AssistantRow, url: str, *, speaks: bool, keys: bool) -> d
         # Of 1.0, the version that is preferred first
         "supportedInterfaces": [
             {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version.value}
-            for version in (Version.V10, Version.V03)
+            for version in (ProtocolVersion.V10, ProtocolVersion.V03)
         ],
         "capabilities": {
             "streaming": True,

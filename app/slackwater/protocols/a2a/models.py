@@ -17,14 +17,14 @@ MAX_PAGE = 100
 Count = Annotated[int, Field(ge=0)]
 
 
-class Version(Enum):
+class ProtocolVersion(Enum):
     """The version of the protocol that a call is written in."""
 
     V03 = "0.3"
     V10 = "1.0"
 
 
-class State(Enum):
+class TaskState(Enum):
     """What a task is doing; the values are those of 0.3."""
 
     SUBMITTED = "submitted"
@@ -40,15 +40,15 @@ class State(Enum):
     @property
     def over(self) -> bool:
         """Whether nothing more comes, whatever anybody sends."""
-        return self in (State.COMPLETED, State.CANCELED, State.FAILED)
+        return self in (TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED)
 
-    def shown(self, version: Version) -> str:
-        if version is Version.V03:
+    def shown(self, version: ProtocolVersion) -> str:
+        if version is ProtocolVersion.V03:
             return self.value
         return f"TASK_STATE_{self.name}"
 
     @classmethod
-    def named(cls, text: str) -> State:
+    def named(cls, text: str) -> TaskState:
         """The state that either version calls so. Raises ValueError."""
         return cls(text.removeprefix("TASK_STATE_").replace("_", "-").lower())
 
@@ -69,14 +69,16 @@ class Part:
     def is_file(self) -> bool:
         return self.raw is not None or self.url is not None
 
-    def shown(self, version: Version) -> dict[str, Any]:
+    def shown(self, version: ProtocolVersion) -> dict[str, Any]:
         if self.text is not None:
-            return {"kind": "text", "text": self.text} if version is Version.V03 else {"text": self.text}
+            return (
+                {"kind": "text", "text": self.text} if version is ProtocolVersion.V03 else {"text": self.text}
+            )
         if not self.is_file:
             # 0.3 knows objects only.
             data = {"value": self.data} if not isinstance(self.data, dict) else self.data
-            return {"kind": "data", "data": data} if version is Version.V03 else {"data": self.data}
-        if version is Version.V03:
+            return {"kind": "data", "data": data} if version is ProtocolVersion.V03 else {"data": self.data}
+        if version is ProtocolVersion.V03:
             file = {"bytes": self.raw, "uri": self.url, "mimeType": self.media_type, "name": self.name}
             return {"kind": "file", "file": _set(file)}
         return _set({"raw": self.raw, "url": self.url, "mediaType": self.media_type, "filename": self.name})
@@ -90,8 +92,8 @@ class Message:
     role: Literal["user", "agent"]
     parts: list[Part]
 
-    def shown(self, version: Version, task: Task) -> dict[str, Any]:
-        old = version is Version.V03
+    def shown(self, version: ProtocolVersion, task: Task) -> dict[str, Any]:
+        old = version is ProtocolVersion.V03
         return {
             **({"kind": "message"} if old else {}),
             "messageId": self.message_id,
@@ -109,7 +111,7 @@ class Artifact:
     artifact_id: str
     parts: list[Part]
 
-    def shown(self, version: Version) -> dict[str, Any]:
+    def shown(self, version: ProtocolVersion) -> dict[str, Any]:
         return {
             "artifactId": self.artifact_id,
             "name": "response",
@@ -127,7 +129,7 @@ class Task:
     """`<thread_id>:<id of the first run>`."""
     run_id: UUID
     """Of the newest run."""
-    state: State
+    state: TaskState
     timestamp: str
     said: Message | None = None
     """What there is to say of the state: a question, or what went wrong."""
@@ -135,7 +137,7 @@ class Task:
     artifacts: list[Artifact] = field(default_factory=list)
 
     def shown(
-        self, version: Version, *, history: int | None = None, artifacts: bool = True
+        self, version: ProtocolVersion, *, history: int | None = None, artifacts: bool = True
     ) -> dict[str, Any]:
         """The task with its last `history` messages; None is all."""
         kept = (
@@ -146,7 +148,7 @@ class Task:
             else []
         )
         return {
-            **({"kind": "task"} if version is Version.V03 else {}),
+            **({"kind": "task"} if version is ProtocolVersion.V03 else {}),
             "id": self.task_id,
             "contextId": self.context_id,
             "status": self._status(version, self.state, self.said),
@@ -154,34 +156,34 @@ class Task:
             **({"artifacts": [a.shown(version) for a in self.artifacts]} if artifacts else {}),
         }
 
-    def update(self, version: Version) -> dict[str, Any]:
+    def update(self, version: ProtocolVersion) -> dict[str, Any]:
         """The event that tells the task's state, and in 0.3 whether it is the last one."""
         return self._update(version, self.state, self.said)
 
-    def working(self, version: Version, said: Message) -> dict[str, Any]:
+    def working(self, version: ProtocolVersion, said: Message) -> dict[str, Any]:
         """The event that tells what has been said so far."""
-        return self._update(version, State.WORKING, said)
+        return self._update(version, TaskState.WORKING, said)
 
-    def artifact_updates(self, version: Version) -> list[dict[str, Any]]:
+    def artifact_updates(self, version: ProtocolVersion) -> list[dict[str, Any]]:
         """The events that hand over what was made."""
         return [
             self._event(version, "artifact", artifact=a.shown(version), append=False, lastChunk=True)
             for a in self.artifacts
         ]
 
-    def _update(self, version: Version, state: State, said: Message | None) -> dict[str, Any]:
+    def _update(self, version: ProtocolVersion, state: TaskState, said: Message | None) -> dict[str, Any]:
         status = self._status(version, state, said)
-        if version is Version.V10:
+        if version is ProtocolVersion.V10:
             return self._event(version, "status", status=status)
-        return self._event(version, "status", status=status, final=state is not State.WORKING)
+        return self._event(version, "status", status=status, final=state is not TaskState.WORKING)
 
-    def _event(self, version: Version, kind: str, **what: Any) -> dict[str, Any]:
+    def _event(self, version: ProtocolVersion, kind: str, **what: Any) -> dict[str, Any]:
         event = {"taskId": self.task_id, "contextId": self.context_id, **what}
-        if version is Version.V03:
+        if version is ProtocolVersion.V03:
             return {"kind": f"{kind}-update", **event}
         return {f"{kind}Update": event}
 
-    def _status(self, version: Version, state: State, said: Message | None) -> dict[str, Any]:
+    def _status(self, version: ProtocolVersion, state: TaskState, said: Message | None) -> dict[str, Any]:
         status: dict[str, Any] = {"state": state.shown(version), "timestamp": self.timestamp}
         if said is not None:
             status["message"] = said.shown(version, self)

@@ -14,7 +14,14 @@ from slackwater.kit import wire
 from slackwater.protocols import jsonrpc
 from slackwater.protocols.a2a import service
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
-from slackwater.protocols.a2a.models import ListTasks, SendMessage, State, Task, TaskQuery, Version
+from slackwater.protocols.a2a.models import (
+    ListTasks,
+    ProtocolVersion,
+    SendMessage,
+    Task,
+    TaskQuery,
+    TaskState,
+)
 from slackwater.protocols.a2a.service import Agent
 from slackwater.protocols.jsonrpc import Call, RpcError
 from slackwater.runtime.events.journal import BEGINNING, EventId
@@ -120,7 +127,7 @@ class _Answer:
         self._call = call
         self._bounds = bounds
         self._last_event_id = last_event_id
-        self._version = Version.V03 if call.method in _METHODS else Version.V10
+        self._version = ProtocolVersion.V03 if call.method in _METHODS else ProtocolVersion.V10
 
     @property
     def _collected(self) -> bool:
@@ -168,7 +175,7 @@ class _Answer:
     def _shown(self, task: Task, history: int | None = None) -> dict[str, Any]:
         """A task as the result of a call that sends."""
         shown = task.shown(self._version, history=history)
-        return shown if self._version is Version.V03 else {"task": shown}
+        return shown if self._version is ProtocolVersion.V03 else {"task": shown}
 
     async def _sent(self, sent: SendMessage) -> Response:
         agent, history = self._agent, sent.configuration.historyLength
@@ -181,7 +188,7 @@ class _Answer:
                 ended = await service.finished(agent, task, until=self._until)
             except StreamCut:
                 # It goes on elsewhere, or for longer than may be waited: what it comes to is asked for by its id.
-                ended = replace(task, state=State.WORKING)
+                ended = replace(task, state=TaskState.WORKING)
             except RpcError as error:
                 return self._call.failure(error)
             return self._call.result(self._shown(ended, history))
@@ -211,7 +218,7 @@ class _Answer:
 
     async def _frames(self, task: Task, cursor: EventId) -> AsyncGenerator[bytes]:
         yield self._frame(self._shown(task))
-        if task.state not in (State.SUBMITTED, State.WORKING):
+        if task.state not in (TaskState.SUBMITTED, TaskState.WORKING):
             return
         try:
             # Where the answer is collected, nobody reads what is said before it has been said.
@@ -224,7 +231,7 @@ class _Answer:
             return
         except StreamCut:
             if self._collected or not self._agent.services.runtime.draining:
-                yield self._frame(replace(task, state=State.WORKING).update(self._version))
+                yield self._frame(replace(task, state=TaskState.WORKING).update(self._version))
                 return  # its time is up: whoever wants more subscribes to the task
             raise  # aborted, as an end would look like that of the task
         for made in ended.artifact_updates(self._version):

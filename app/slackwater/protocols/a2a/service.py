@@ -28,7 +28,7 @@ from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.protocols.a2a import queries, tasks
 from slackwater.protocols.a2a.card import card_of
-from slackwater.protocols.a2a.models import GivenMessage, ListTasks, Message, SendMessage, State, Task
+from slackwater.protocols.a2a.models import GivenMessage, ListTasks, Message, SendMessage, Task, TaskState
 from slackwater.protocols.jsonrpc import INVALID_PARAMS, RpcError
 from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
@@ -123,7 +123,7 @@ def _context(message: GivenMessage, asked: Task | None) -> UUID:
         return uuid7() if message.contextId is None else parse_uuid(message.contextId, "context")
     if message.contextId is not None and message.contextId != asked.context_id:
         raise RpcError(INVALID_PARAMS, "message.contextId: must be that of the task")
-    if asked.state is not State.INPUT_REQUIRED:
+    if asked.state is not TaskState.INPUT_REQUIRED:
         raise RpcError(
             UNSUPPORTED,
             f"The task is {asked.state.value} and does not wait for an answer: leave out taskId to start a new task",
@@ -221,7 +221,7 @@ async def cancel(agent: Agent, task_id: str) -> Task:
     """Stop a task, wherever it runs; it is `canceled` when its run has stopped, which takes a second. Raises RpcError."""
     task = await find(agent, task_id)
     late = RpcError(NOT_CANCELABLE, f"The task is {task.state.value}: nothing is running")
-    if task.state not in (State.SUBMITTED, State.WORKING):
+    if task.state not in (TaskState.SUBMITTED, TaskState.WORKING):
         raise late
     try:
         await runs.cancel(
@@ -239,7 +239,7 @@ def not_found(task_id: str) -> RpcError:
 
 
 async def _tasks(agent: Agent, rows: list[queries.Row]) -> list[Task]:
-    superseded = [row["run_id"] for row in rows if row["values"] is None and State(row["state"]).over]
+    superseded = [row["run_id"] for row in rows if row["values"] is None and TaskState(row["state"]).over]
     told = await queries.last_values(agent.services.database, superseded)
     found = []
     for row in rows:
@@ -269,9 +269,9 @@ def _state(text: str | None) -> str | None:
     if text in (None, "", "TASK_STATE_UNSPECIFIED"):
         return None
     try:
-        return State.named(str(text)).value
+        return TaskState.named(str(text)).value
     except ValueError:
-        raise Invalid(f"status: {text!r} is not one of {', '.join(s.value for s in State)}") from None
+        raise Invalid(f"status: {text!r} is not one of {', '.join(s.value for s in TaskState)}") from None
 
 
 def _moment(text: Any) -> datetime | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from slackwater.errors import Invalid
 from slackwater.kit import wire
-from slackwater.protocols.a2a.models import Artifact, GivenMessage, Message, Part, State, Task
+from slackwater.protocols.a2a.models import Artifact, GivenMessage, Message, Part, Task, TaskState
 from slackwater.protocols.a2a.queries import TASK
 
 MESSAGES = "messages"
@@ -23,11 +23,11 @@ def task_id(thread_id: UUID, run_id: UUID | str) -> str:
 
 def task_of(row: Mapping[str, Any], values: Any) -> Task:
     """The task whose newest run the row is; `values` are what that run has come to, as far as is known."""
-    state = State(row["state"])
+    state = TaskState(row["state"])
     thread_id, run_id = row["thread_id"], row["run_id"]
     said = _said(row, state)
     artifacts = []
-    if state is State.COMPLETED and (parts := _made(values)):
+    if state is TaskState.COMPLETED and (parts := _made(values)):
         artifacts = [Artifact(str(run_id), parts)]
     return Task(
         context_id=str(thread_id),
@@ -48,7 +48,7 @@ def begun(row: Mapping[str, Any]) -> Task:
         context_id=str(row["thread_id"]),
         task_id=task_id(row["thread_id"], first),
         run_id=row["run_id"],
-        state=State.SUBMITTED,
+        state=TaskState.SUBMITTED,
         timestamp=wire.timestamp(row["updated_at"]),
         history=history_of(row["kwargs"].get("input")),
     )
@@ -119,13 +119,13 @@ def _made(values: Any) -> list[Part]:
     return [] if values is None else [Part(data=values)]
 
 
-def _said(row: Mapping[str, Any], state: State) -> list[Part]:
-    if state is State.INPUT_REQUIRED:
+def _said(row: Mapping[str, Any], state: TaskState) -> list[Part]:
+    if state is TaskState.INPUT_REQUIRED:
         questions = [asked for of_task in (row["interrupts"] or {}).values() for asked in of_task]
         if len(questions) == 1 and isinstance(question := questions[0].get("value"), str):
             return [Part(text=question)]
         return [Part(data={"id": asked.get("id"), "value": asked.get("value")}) for asked in questions]
-    if state is State.FAILED:
+    if state is TaskState.FAILED:
         error = row["error"] or {}
         text = f"{error.get('error')}: {error.get('message')}" if error else _SAYS.get(row["status"], "")
         return [Part(text=text)] if text else []

@@ -30,7 +30,7 @@ class _Block:
 
 
 @dataclass(slots=True)
-class Message:
+class StreamedMessage:
     """A message that a model is saying."""
 
     id: str
@@ -77,7 +77,7 @@ class Message:
 
 def whole(message: Mapping[str, Any], message_id: str) -> list[Said]:
     """A message that comes in one piece."""
-    saying = Message(message_id, None, "")
+    saying = StreamedMessage(message_id, None, "")
     return [*saying.add(message), *saying.finish()]
 
 

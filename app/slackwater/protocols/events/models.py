@@ -60,7 +60,7 @@ class RunStart(Parameters):
 ANSWERS_MAX = 1000
 
 
-class Answer(BaseModel):
+class InputResponse(BaseModel):
     """The answer to one question."""
 
     interrupt_id: StrictStr
@@ -74,9 +74,9 @@ class InputRespond(Parameters):
     interrupt_id: StrictStr | None = None
     response: Any = None
     namespace: Annotated[list[StrictStr], MANY] = []
-    responses: Annotated[list[Answer], Field(min_length=1, max_length=ANSWERS_MAX, fail_fast=True)] | None = (
-        None
-    )
+    responses: (
+        Annotated[list[InputResponse], Field(min_length=1, max_length=ANSWERS_MAX, fail_fast=True)] | None
+    ) = None
     update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
     goto: Any = None
 

@@ -46,7 +46,7 @@ class ProtocolAnswer(Shape):
 Channel = Annotated[str, Field(pattern=f"^({'|'.join(CHANNELS)}|custom:.+)$")]
 
 
-class Subscription(BaseModel):
+class SubscriptionRequest(BaseModel):
     """Which events."""
 
     channels: Annotated[list[Channel], Field(min_length=1, max_length=CHANNELS_MAX)]
@@ -104,7 +104,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/{thread_id}/stream/events": Operation(
         id="stream_events",
-        body=Subscription,
+        body=SubscriptionRequest,
         bodies={"what a chat shows": {"channels": ["values", "messages", "lifecycle", "input"], "since": 17}},
         answers={
             200: Answer(

@@ -52,7 +52,7 @@ select e.first, e.last, r.status not in {ACTIVE} as over
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CommandTarget:
     """Where a thread stands, as far as a command is concerned."""
 
     assistant_id: str | None
@@ -64,12 +64,12 @@ class Standing:
     """Its run has said a question, and is about to stop with it."""
 
 
-async def look(database: Database, owner: str, thread_id: UUID) -> Standing | None:
+async def look(database: Database, owner: str, thread_id: UUID) -> CommandTarget | None:
     """None if there is no such thread."""
     row = await database.fetch_one(_LOOK, {"thread_id": thread_id, "owner": owner, "run_id": None})
     if row is None:
         return None
-    return Standing(row["assistant_id"], frozenset(row["interrupts"]), row["busy"], row["asking"])
+    return CommandTarget(row["assistant_id"], frozenset(row["interrupts"]), row["busy"], row["asking"])
 
 
 def still(

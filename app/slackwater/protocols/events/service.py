@@ -20,7 +20,7 @@ from slackwater.kit.refusal import Refusal
 from slackwater.protocols.events import queries
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.models import InputRespond, RunStart, explain
-from slackwater.protocols.events.queries import Standing
+from slackwater.protocols.events.queries import CommandTarget
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.execution.encoding import PROTOCOL_V2
 from slackwater.runtime.queue.admission import NewRun, Overtaken
@@ -126,17 +126,17 @@ async def start(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
     }
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        standing = await _standing(caller) if wish.input is not None else None
-        resumes = standing is not None and not standing.busy and bool(standing.interrupts)
+        target = await _target(caller) if wish.input is not None else None
+        resumes = target is not None and not target.busy and bool(target.interrupts)
         late = time.monotonic() >= deadline
-        if standing is not None and standing.busy and standing.asking and not late:
+        if target is not None and target.busy and target.asking and not late:
             await asyncio.sleep(SETTLE_POLL_SECONDS)
             continue
         given = {"command": {"resume": wish.input}} if resumes else {"input": wish.input}
         new = await _prepare(caller, {**body, **given, "if_not_exists": "create"})
-        if wish.input is not None and not late and (standing is None or not standing.busy):
+        if wish.input is not None and not late and (target is None or not target.busy):
             # Whether it is an answer is decided with the run's admission, or else again.
-            expected = sorted(standing.interrupts) if standing is not None else []
+            expected = sorted(target.interrupts) if target is not None else []
             still = queries.still(new.owner, new.thread_id, new.run_id, expected)
             new = replace(new, condition=still)
         try:
@@ -160,17 +160,17 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
     command |= {"goto": wish.goto} if wish.goto is not None else {}
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        standing = await _standing(caller)
-        waiting = standing.interrupts if standing is not None and not standing.busy else frozenset[str]()
+        target = await _target(caller)
+        waiting = target.interrupts if target is not None and not target.busy else frozenset[str]()
         if unknown := [text for text in answers if text not in waiting]:
-            if standing is not None and standing.asking and time.monotonic() < deadline:
+            if target is not None and target.asking and time.monotonic() < deadline:
                 await asyncio.sleep(SETTLE_POLL_SECONDS)
                 continue
             raise CommandError("no_such_interrupt", f"Unknown or already-consumed interrupt: {unknown[0]}")
-        if standing is None or standing.assistant_id is None:
+        if target is None or target.assistant_id is None:
             raise CommandError("no_such_run", "No interrupted run is bound to this thread.")
         body = {
-            "assistant_id": standing.assistant_id,
+            "assistant_id": target.assistant_id,
             "command": command,
             "config": wish.config or {},
             "metadata": wish.metadata or {},
@@ -210,7 +210,7 @@ async def _earlier(caller: Caller) -> Mapping[str, Any] | None:
     return await caller.services.runtime.admitted_before(caller.principal.owner, caller.idempotency_key)
 
 
-async def _standing(caller: Caller) -> Standing | None:
+async def _target(caller: Caller) -> CommandTarget | None:
     return await queries.look(caller.services.database, caller.principal.owner, caller.thread_id)
 
 

@@ -13,7 +13,7 @@ from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.subscription import Subscription
 from slackwater.protocols.events.translation import Envelope
 from slackwater.runtime.events.run_reader import StreamCut
-from slackwater.web.streams.bounds import AFTER_FIRST_SECONDS, Bounds, Page, Verdict
+from slackwater.web.streams.bounds import AFTER_FIRST_SECONDS, Bounds, Page, PageFit
 
 PAGE_SECONDS = 4.0
 """The stock Python client gives the headers of an answer five seconds, and a collected one has none before its end."""
@@ -70,9 +70,9 @@ def _fitting(batch: Sequence[Envelope], wanted: Subscription, room: Page) -> tup
         chunk = frame(event)
         size = len(chunk) if room.live else wire.escaped_size(chunk)
         match room.judge(size):
-            case Verdict.NEXT_PAGE:
+            case PageFit.NEXT_PAGE:
                 return chunks, True
-            case Verdict.TOO_LARGE:
+            case PageFit.TOO_LARGE:
                 chunk = _refusal(event, size)
                 size = len(chunk)
         room.named, room.size = True, room.size + size

@@ -16,8 +16,8 @@ import orjson
 from slackwater.kit import wire
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.protocols.events import states
-from slackwater.protocols.events.content import Message, tool_message, whole
-from slackwater.runtime.events.thread_reader import RUN_DONE, Entry
+from slackwater.protocols.events.content import StreamedMessage, tool_message, whole
+from slackwater.runtime.events.thread_reader import RUN_DONE, ThreadEvent
 from slackwater.runtime.execution.encoding import SEPARATOR
 
 SPAN = 1_000_000_000
@@ -104,7 +104,7 @@ class _Run:
     attempt: int = 1
     spaces: dict[Namespace, _Space] = field(default_factory=dict)
     interrupts: set[str] = field(default_factory=set)
-    messages: dict[Namespace, dict[str, Message]] = field(default_factory=dict)
+    messages: dict[Namespace, dict[str, StreamedMessage]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     """Messages that have ended."""
     tool_calls: dict[str, str] = field(default_factory=dict)
@@ -119,11 +119,11 @@ class Translator:
 
     def __init__(self) -> None:
         self._run: _Run | None = None
-        self._entry: Entry | None = None
+        self._entry: ThreadEvent | None = None
         self._from_entry = 0
         self._out: list[Envelope] = []
 
-    def feed(self, entry: Entry) -> list[Envelope]:
+    def feed(self, entry: ThreadEvent) -> list[Envelope]:
         """What the next entry of the log says."""
         self._entry, self._from_entry, self._out = entry, 0, []
         if entry.name == "gap":
@@ -156,7 +156,7 @@ class Translator:
 
     # One entry
 
-    def _translate(self, entry: Entry, run_id: UUID) -> None:
+    def _translate(self, entry: ThreadEvent, run_id: UUID) -> None:
         if self._run is None or self._run.run_id != run_id:
             if entry.name == RUN_DONE and entry.id.seq > 1:
                 return  # all that it has said was trimmed
@@ -259,20 +259,20 @@ class Translator:
             return
         spoken = run.messages.setdefault(ns, {})
         if message_id not in spoken:
-            spoken[message_id] = Message(message_id, node, place.rpartition(":")[2])
+            spoken[message_id] = StreamedMessage(message_id, node, place.rpartition(":")[2])
         speaking = spoken[message_id]
         self._speak(ns, speaking, speaking.add(message))
         if message.get("chunk_position") == "last":
             self._finish(ns, speaking)
 
-    def _speak(self, ns: Namespace, message: Message, said: Iterable[dict[str, Any]]) -> None:
+    def _speak(self, ns: Namespace, message: StreamedMessage, said: Iterable[dict[str, Any]]) -> None:
         for data in said:
             if len(self._known.messages[ns]) > 1 and data["event"] != "message-start":
                 # The two SDKs' ways to tell apart what models say at the same time.
                 data = {**data, "message_id": message.id, "run_id": message.id}
             self._say("messages", ns, data, node=message.node)
 
-    def _finish(self, ns: Namespace, message: Message, error: str | None = None) -> None:
+    def _finish(self, ns: Namespace, message: StreamedMessage, error: str | None = None) -> None:
         end = message.finish() if error is None else [{"event": "error", "message": error}]
         self._speak(ns, message, end)
         del self._known.messages[ns][message.id]
@@ -412,12 +412,12 @@ class Translator:
         return self._run
 
     @property
-    def _now(self) -> Entry:
+    def _now(self) -> ThreadEvent:
         assert self._entry is not None
         return self._entry
 
 
-def translate(entries: Iterable[Entry]) -> Iterator[Envelope]:
+def translate(entries: Iterable[ThreadEvent]) -> Iterator[Envelope]:
     """All that a log says."""
     translator = Translator()
     for entry in entries:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from slackwater.runtime.events.journal import Event, EventId
-    from slackwater.runtime.events.thread_reader import Entry
+    from slackwater.runtime.events.thread_reader import ThreadEvent
 
 PACK = "pack|"
 """Readers of this version never see it, and those of an older one skip it."""
@@ -27,7 +27,7 @@ DELTA = "delta"
 PACK_BYTES = 100_000
 """So much a pack's events have together: what a reader holds at a time."""
 
-E = TypeVar("E", "Event", "Entry")
+E = TypeVar("E", "Event", "ThreadEvent")
 
 
 def packed(events: Iterable[Event]) -> list[Event]:
@@ -55,7 +55,7 @@ def unpacked(row: E, after: EventId) -> Iterator[E]:
             yield row._replace(id=event_id, name=name, data=head + middle + tail)
 
 
-def first_id(row: Event | Entry, after: EventId) -> EventId:
+def first_id(row: Event | ThreadEvent, after: EventId) -> EventId:
     """The id of the first event of a row that comes after that id."""
     if not row.name.startswith(PACK):
         return row.id

@@ -16,7 +16,7 @@ from slackwater.runtime.events.packs import PACK, unpacked
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
-    from slackwater.runtime.events.thread_reader import Entry
+    from slackwater.runtime.events.thread_reader import ThreadEvent
 
 AGAIN_SECONDS = 0.1
 """Between two tries to read, while the database is away."""
@@ -29,7 +29,7 @@ where run_id = %(run_id)s and fence = %(fence)s and seq between %(whole)s and (
     where b.run_id = %(run_id)s and b.fence = %(fence)s and b.seq >= %(base)s)
   and (seq = %(whole)s or (event = any(%(delta)s) and starts_with(data, %(mine)s))) order by seq"""
 
-E = TypeVar("E", Event, "Entry")
+E = TypeVar("E", Event, "ThreadEvent")
 
 
 class Partials:

@@ -35,7 +35,7 @@ RUN_DONE = "run_done"
 and nothing more is ever written under its last fence, so its id is the one after the last event's."""
 
 
-class Entry(NamedTuple):
+class ThreadEvent(NamedTuple):
     """One event of a thread; `data` is JSON, `at` milliseconds since the epoch, on the database's clock."""
 
     id: EventId
@@ -101,7 +101,7 @@ class _Reader:
     cursor: EventId
     patient: bool
     """Waits for a thread that is not there yet, and stays until this process takes no more requests."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ThreadEvent] = field(default_factory=list)
     more: bool = False
     """There are entries after these."""
     born: datetime | None = None
@@ -163,7 +163,7 @@ class ThreadLog:
 
     async def follow(
         self, owner: str, thread_id: UUID, cursor: EventId, *, patient: bool = False
-    ) -> AsyncGenerator[list[Entry]]:
+    ) -> AsyncGenerator[list[ThreadEvent]]:
         """What happens on the thread after `cursor`, in batches, without an end.
 
         Raises StreamCut when this process is leaving, and RunGone when the thread is deleted, or was never there unless
@@ -179,7 +179,7 @@ class ThreadLog:
             if not self._followed[thread_id]:
                 del self._followed[thread_id]
 
-    async def _follow(self, reader: _Reader) -> AsyncGenerator[list[Entry]]:
+    async def _follow(self, reader: _Reader) -> AsyncGenerator[list[ThreadEvent]]:
         partials = Partials(self._runtime.database, lambda: self._has_cut(reader))
         while True:
             reader.answered.clear()
@@ -193,11 +193,11 @@ class ThreadLog:
                 self._readers.pop(reader, None)
             entries, reader.entries = reader.entries, []
             if entries:
-                batch: list[Entry] = []
+                batch: list[ThreadEvent] = []
                 after = reader.cursor
                 for entry in entries:
                     first = first_id(entry, reader.cursor)
-                    batch += [*(Entry(*missing) for missing in gap(reader.cursor, first)), entry]
+                    batch += [*(ThreadEvent(*missing) for missing in gap(reader.cursor, first)), entry]
                     reader.cursor = entry.id
                 if reader.more:
                     self._nudged.set()
@@ -259,7 +259,7 @@ def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> bool:
         reader.gone = row["born"] != reader.born or (reader.born is None and not reader.patient)
         if row["fence"] is not None and not reader.gone:
             reader.entries.append(
-                Entry(
+                ThreadEvent(
                     EventId(row["fence"], row["seq"]),
                     row["event"],
                     row["data"].encode(),

@@ -15,7 +15,7 @@ from slackwater.runtime.execution.confined import Confined
 from slackwater.runtime.execution.puts import checkpoint_put, writes_put
 from slackwater.runtime.execution.serializer import CheckpointSerializer
 from slackwater.runtime.fenced.group import Group
-from slackwater.runtime.fenced.statements import Shape, statement
+from slackwater.runtime.fenced.statements import StatementShape, statement
 
 _MAKE_THREAD = """owned as (
  insert into slackwater.threads (thread_id, owner, metadata, ttl_minutes, ttl_strategy, status, "values", interrupts,
@@ -38,7 +38,7 @@ class DraftSaver(Confined, InMemorySaver):
     async def store(self, thread: Mapping[str, Any]) -> Row | None:
         """The thread's row; None if its id is taken, by whomever."""
         inserts, params = self._group.parameters()
-        shape = Shape(applies_input=False, inserts=inserts, answers=False, base=False, events=False)
+        shape = StatementShape(applies_input=False, inserts=inserts, answers=False, base=False, events=False)
         return await self._database.fetch_one(statement(shape, _MAKE_THREAD, "*"), {**params, **thread})
 
     def put(

@@ -44,7 +44,7 @@ _PRIVATE = frozenset({"langgraph_auth_user", "langgraph_auth_permissions"})
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StreamPart:
     """One event of a run: `values`, `updates|child:<uuid>`, `messages/partial`, … and its data as JSON."""
 
     name: str
@@ -159,7 +159,7 @@ class Encoder:
             self._values_json = dumps(self._values)
         return self._values_json
 
-    def feed(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[Event]:
+    def feed(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[StreamPart]:
         """The events of one chunk of `astream`; `ns` is empty without subgraphs."""
         if not ns:
             self._observe(mode, chunk)
@@ -170,7 +170,7 @@ class Encoder:
             self._resumption = None
         return events
 
-    def feed_event(self, record: Mapping[str, Any]) -> list[Event]:
+    def feed_event(self, record: Mapping[str, Any]) -> list[StreamPart]:
         """The events of one record of `astream_events`: itself, or what the root graph streamed in it."""
         if _HIDDEN in record["tags"]:
             return []
@@ -180,7 +180,7 @@ class Encoder:
             if record["event"] == "on_chain_start" and self._resumed:
                 return []  # the run started in its first attempt
         known = self._spans.admit(record) if self._spans is not None else record
-        return [Event("events", dumps(known))] if self.plan.use_events and known is not None else []
+        return [StreamPart("events", dumps(known))] if self.plan.use_events and known is not None else []
 
     def _observe(self, mode: str, chunk: Any) -> None:
         if mode == "values":
@@ -193,7 +193,7 @@ class Encoder:
         elif mode == "checkpoints":
             self.step = chunk["metadata"]["step"]
 
-    def _encode(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[Event]:
+    def _encode(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[StreamPart]:
         if mode == "messages":
             return self._encode_message(ns, chunk)
         if mode not in self._plain:
@@ -206,33 +206,35 @@ class Encoder:
             data = dumps({**chunk, "payload": _debug_checkpoint(chunk["payload"])})
         else:
             data = dumps(chunk)
-        return [Event(self._name(mode, ns), data)]
+        return [StreamPart(self._name(mode, ns), data)]
 
-    def _encode_values(self, ns: tuple[str, ...], chunk: Any) -> Event:
+    def _encode_values(self, ns: tuple[str, ...], chunk: Any) -> StreamPart:
         name = self._name("values", ns)
         if isinstance(chunk, dict) and INTERRUPT in chunk:
-            return Event(name, dumps(chunk))
+            return StreamPart(name, dumps(chunk))
         data = self.last_values if chunk is self._values and not ns else None
-        return Event(name, dumps(chunk) if data is None else data, name)
+        return StreamPart(name, dumps(chunk) if data is None else data, name)
 
-    def _encode_message(self, ns: tuple[str, ...], chunk: tuple[BaseMessage, dict[str, Any]]) -> list[Event]:
+    def _encode_message(
+        self, ns: tuple[str, ...], chunk: tuple[BaseMessage, dict[str, Any]]
+    ) -> list[StreamPart]:
         if self._tuples:
             said = (_with_blocks(chunk[0]), chunk[1]) if self.plan.blocks else chunk
-            return [Event(self._name("messages", ns), dumps(said))]
+            return [StreamPart(self._name("messages", ns), dumps(said))]
         from langchain_core.messages import BaseMessageChunk, message_chunk_to_message
 
         message, metadata = chunk
         known = self._messages.get(message.id)
         events = []
         if known is None:
-            events.append(Event("messages/metadata", dumps({message.id: {"metadata": metadata}})))
+            events.append(StreamPart("messages/metadata", dumps({message.id: {"metadata": metadata}})))
         if not isinstance(message, BaseMessageChunk):
             self._messages[message.id] = message
-            events.append(Event("messages/complete", dumps([message])))
+            events.append(StreamPart("messages/complete", dumps([message])))
             return events
         whole = known + message if isinstance(known, BaseMessageChunk) else message
         self._messages[message.id] = whole
-        events.append(Event(PARTIAL, dumps([message_chunk_to_message(whole)]), message.id))
+        events.append(StreamPart(PARTIAL, dumps([message_chunk_to_message(whole)]), message.id))
         return events
 
     def _name(self, mode: str, ns: tuple[str, ...]) -> str:

@@ -32,7 +32,7 @@ from slackwater.runtime.execution.bodies import current_bodies
 from slackwater.runtime.execution.callbacks import Last
 from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.execution.control import is_drain
-from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, Event, StreamPlan
+from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPart, StreamPlan
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
 from slackwater.runtime.execution.outcome import CannotBegin
@@ -379,7 +379,7 @@ async def _say_the_rest(
         _publish(attempt.writer, encoder.feed((), "updates", {INTERRUPT: ()}))
 
 
-def _publish(writer: Writer, events: Iterable[Event]) -> None:
+def _publish(writer: Writer, events: Iterable[StreamPart]) -> None:
     for event in events:
         writer.publish(event.name, event.data, event.series)
 

@@ -181,7 +181,7 @@ ORDER = (BLOBS, CHECKPOINTS, UPSERTS, INSERTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class StatementShape:
     """Which parts a statement has; one prepared text per shape."""
 
     applies_input: bool
@@ -209,7 +209,7 @@ where r.thread_id = %(thread)s and r.channel = %(resume)s and i.channel = %(inte
 
 
 @lru_cache
-def statement(shape: Shape, owned: str | None = None, answer: str = "count(*)::int as owned") -> str:
+def statement(shape: StatementShape, owned: str | None = None, answer: str = "count(*)::int as owned") -> str:
     """Everything of one group at once; `owned` in its answer is 0 when the lease is gone, or the server is another one.
 
     Or whatever another CTE `owned` has as its condition, and as its answer.

@@ -17,7 +17,7 @@ from slackwater.runtime.events.journal import Event, Journal
 from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.group import NULL_TASK_ID, RESUME, CheckpointPut, Group, WritesPut
-from slackwater.runtime.fenced.statements import Shape, event_columns, statement
+from slackwater.runtime.fenced.statements import StatementShape, event_columns, statement
 from slackwater.runtime.fenced.stores import STORE, Store
 from slackwater.runtime.queue.lease import Lease
 
@@ -386,7 +386,7 @@ class Writer:
         while not await self.patiently(send):
             pass
 
-    def _parameters(self, group: Group, events: list[Event]) -> tuple[Shape, dict[str, Any]]:
+    def _parameters(self, group: Group, events: list[Event]) -> tuple[StatementShape, dict[str, Any]]:
         lease = self.lease
         inserts, params = group.parameters()
         params |= lease.key
@@ -403,7 +403,7 @@ class Writer:
         if events:
             params["thread_id"] = lease.thread_id
             params |= event_columns(events)
-        return Shape(applies, inserts, answers, bool(touched), bool(events)), params
+        return StatementShape(applies, inserts, answers, bool(touched), bool(events)), params
 
     def _applies_input(self, group: Group) -> bool:
         if self.input_applied:

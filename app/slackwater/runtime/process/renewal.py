@@ -57,7 +57,7 @@ LOCK_SECONDS = 1.0
 """How long a renewal may wait for a lock on the whole table; the answer then says that the database is alive."""
 
 
-class Verdict(Enum):
+class LeaseStatus(Enum):
     """What a renewal has found out about one lease."""
 
     KEPT = "kept"
@@ -68,11 +68,11 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LeaseReport:
     """What the database says of one lease, and whether somebody wants its run cancelled."""
 
     lease: Lease
-    verdict: Verdict
+    status: LeaseStatus
     wish: CancelWish | None = None
 
 
@@ -105,7 +105,7 @@ class Renewal:
         name: str,
         leases: Callable[[], Sequence[Lease]],
         lease_seconds: Callable[[], float],
-        answered: Callable[[Sequence[Answer]], None],
+        answered: Callable[[Sequence[LeaseReport]], None],
     ) -> None:
         self._conninfo = conninfo
         self._known = for_writing(conninfo) if isinstance(conninfo, str) else None
@@ -194,7 +194,7 @@ class Renewal:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
 
-    def _deliver(self, answers: Sequence[Answer]) -> None:
+    def _deliver(self, answers: Sequence[LeaseReport]) -> None:
         waiting, self._waiting = self._waiting, []
         try:
             self._answered(answers)
@@ -266,7 +266,7 @@ class Renewal:
         try:
             rows = self._fetch(leases, seconds)
         except errors.LockNotAvailable:
-            answers = [Answer(lease, Verdict.LOCKED) for lease in leases]
+            answers = [LeaseReport(lease, LeaseStatus.LOCKED) for lease in leases]
         except (psycopg.Error, OSError, TimeoutError) as problem:
             log.warning("leases not renewed: %s", problem, extra={"event": "worker.renew.trouble"})
             self._drop()
@@ -277,10 +277,10 @@ class Renewal:
         else:
             answers = [_answer(lease, rows.get((lease.run_id, lease.fence))) for lease in leases]
         for answer in answers:
-            if answer.verdict is Verdict.KEPT:
+            if answer.status is LeaseStatus.KEPT:
                 answer.lease.deadline = sent + seconds
         self._since = None
-        locked = any(answer.verdict is Verdict.LOCKED for answer in answers)
+        locked = any(answer.status is LeaseStatus.LOCKED for answer in answers)
         self._due = (time.monotonic() + self._again) if locked else (sent + self._pause)
         self._watch.tell(self._deliver, answers)
 
@@ -346,9 +346,9 @@ class Renewal:
         return min(AGAIN_SECONDS, self._lease_seconds() / 20)
 
 
-def _answer(lease: Lease, row: DictRow | None) -> Answer:
+def _answer(lease: Lease, row: DictRow | None) -> LeaseReport:
     if row is None:
-        return Answer(lease, Verdict.GONE)
+        return LeaseReport(lease, LeaseStatus.GONE)
     if not row["kept"]:
-        return Answer(lease, Verdict.LOCKED)
-    return Answer(lease, Verdict.KEPT, CancelWish.of(row) if row["cancel_action"] else None)
+        return LeaseReport(lease, LeaseStatus.LOCKED)
+    return LeaseReport(lease, LeaseStatus.KEPT, CancelWish.of(row) if row["cancel_action"] else None)

@@ -26,7 +26,7 @@ from slackwater.runtime.execution.bodies import Bodies
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.process.ending import Endings
 from slackwater.runtime.process.lost_claims import LostClaims
-from slackwater.runtime.process.renewal import Answer, Renewal, Verdict
+from slackwater.runtime.process.renewal import LeaseReport, LeaseStatus, Renewal
 from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.cancel import CancelAction, CancelWish
 from slackwater.runtime.queue.claims import ClaimedRun
@@ -412,7 +412,7 @@ class Worker:
         """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
         await self.renewal.now()
 
-    def _renewed(self, answers: Sequence[Answer]) -> None:
+    def _renewed(self, answers: Sequence[LeaseReport]) -> None:
         attempts = {id(attempt.lease): attempt for attempt in self.attempts}
         for answer in answers:
             attempt = attempts.get(id(answer.lease))
@@ -420,7 +420,7 @@ class Worker:
                 continue
             if answer.wish is not None:
                 attempt.stop(StopWish.CANCEL, answer.wish)
-            elif answer.verdict is Verdict.GONE:
+            elif answer.status is LeaseStatus.GONE:
                 if attempt.outcome is None:
                     attempt.stop(StopWish.LEASE_LOST)
                 elif attempt.settled is None:

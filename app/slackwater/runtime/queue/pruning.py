@@ -19,7 +19,7 @@ from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.states import ACTIVE
 
 if TYPE_CHECKING:
-    from slackwater.project.ttl import ThreadTtl
+    from slackwater.project.ttl import TtlPolicy
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ async def keep_latest(database: Database, owner: str, threads: Collection[UUID])
     return Kept(0, busy[0]["thread_id"]) if busy else Kept(len(found), None)
 
 
-async def expire(database: Database, ttl: ThreadTtl, batch: Batch | None = None) -> int:
+async def expire(database: Database, ttl: TtlPolicy, batch: Batch | None = None) -> int:
     """One round over the threads whose time is over; how many there were.
 
     Of all processes one does it, once in each interval. Two at the same time would do no harm.

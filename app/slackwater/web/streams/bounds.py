@@ -65,7 +65,7 @@ async def current_bounds(request: Request) -> Bounds | None:
 CurrentBounds = Annotated["Bounds | None", Depends(current_bounds)]
 
 
-class Verdict(Enum):
+class PageFit(Enum):
     """What becomes of the next event of a stream."""
 
     FITS = "fits"
@@ -86,12 +86,12 @@ class Page:
     named: bool = False
     """Whether it holds an event. An answer without one counts as a failed try of the client."""
 
-    def judge(self, size: int) -> Verdict:
+    def judge(self, size: int) -> PageFit:
         if not self.live and size > ANSWER_BYTES:
-            return Verdict.TOO_LARGE
+            return PageFit.TOO_LARGE
         if self.named and self.size + size > self._most:
-            return Verdict.NEXT_PAGE
-        return Verdict.FITS
+            return PageFit.NEXT_PAGE
+        return PageFit.FITS
 
     def add(self, size: int, now: float) -> None:
         """An event that fits."""
