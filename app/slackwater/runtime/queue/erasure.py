@@ -31,24 +31,24 @@ class Table:
 
     name: str
     lifetime: Lifetime
-    thread_id: Literal["uuid", "text"] | None
-    """The type of this column. None: there is only `run_id`."""
+    thread_id: Literal["uuid", "text"] | None = None
+    """The type of this column, by which rows are found. None: they are found by their run, there is no index for threads."""
 
 
 TABLES = (
     # A hold of a thread that is no run leaves events, too, which are the thread's.
     Table("slackwater.run_events", Lifetime.RUN, "uuid"),
-    Table("slackwater.base_writes", Lifetime.RUN, "text"),
+    Table("slackwater.base_writes", Lifetime.RUN),
     # A reader who is sent away just now may leave one behind: it is forgotten with the next one who is.
-    Table("slackwater.cut_readers", Lifetime.RUN, None),
+    Table("slackwater.cut_readers", Lifetime.RUN),
     # A second delivery must not start what has run and is gone. Only whoever deletes a whole thread means that, too.
-    Table("slackwater.idempotency_keys", Lifetime.THREAD, None),
+    Table("slackwater.idempotency_keys", Lifetime.THREAD),
     # A rollback, or the deletion of a run, takes the run's own out of them (`cancel`).
     Table("checkpoints", Lifetime.THREAD, "text"),
     Table("checkpoint_blobs", Lifetime.THREAD, "text"),
     Table("checkpoint_writes", Lifetime.THREAD, "text"),
     # What is to be told of a run is told of one that is gone, too. It goes when it is delivered, or given up for long.
-    Table("slackwater.webhooks", Lifetime.OWN, "uuid"),
+    Table("slackwater.webhooks", Lifetime.OWN),
 )
 
 
@@ -79,16 +79,16 @@ def threads(which: str) -> list[str]:
     Each of them selects again, under the locks of the threads' rows; the last one returns the ids.
     """
     return [
-        # While it is known which runs are the threads'.
+        # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
+        # wrote is seen by the statements below. A later one finds its fence gone.
+        f"""with gone as (delete from slackwater.runs where thread_id = any(array({which})) returning run_id)
+            select set_config('slackwater.erased', coalesce(array_agg(run_id), '{{}}')::text, true) from gone""",
         *(
-            f"""delete from {table.name} o using slackwater.runs r
-                 where r.thread_id = any(array({which})) and o.run_id = r.run_id"""
+            f"""delete from {table.name} o using unnest(current_setting('slackwater.erased')::uuid[]) as gone (run_id)
+                 where o.run_id = gone.run_id"""
             for table in TABLES
             if table.thread_id is None and table.lifetime is not Lifetime.OWN
         ),
-        # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
-        # wrote is seen by the statements below. A later one finds its fence gone.
-        f"delete from slackwater.runs where thread_id = any(array({which}))",
         *_of_threads(which),
         f"delete from slackwater.threads where thread_id = any(array({which})) returning thread_id",
     ]
