@@ -18,8 +18,8 @@ HANGING = Path(__file__).parent / "hanging"
 SLOW_IMPORT = Path(__file__).parent / "slow_import"
 
 GRACE_SECONDS = float(SHORT["SLACKWATER_GRACE_SECONDS"])
-GONE_SECONDS = GRACE_SECONDS + 0.5
-"""By then whoever has sent SIGTERM may send SIGKILL: the process itself needs no more than a tenth of a second."""
+GONE_SECONDS = GRACE_SECONDS + 1.5
+"""By then whoever has sent SIGTERM may send SIGKILL. The process needs a tenth of a second of it; the rest is the machine's."""
 
 servers = pytest.mark.parametrize("uvicorn", [False, True], ids=["serve", "uvicorn"])
 
@@ -86,6 +86,7 @@ async def test_sigterm_during_a_start_ends_it(drill: Drill, tmp_path: Path, uvic
 
 
 @servers
+@pytest.mark.prompt
 @pytest.mark.parametrize("how", ["silent", "away"])
 async def test_a_database_that_is_away_while_a_node_ends_keeps_nobody(
     drill: Drill, uvicorn: bool, how: str
