@@ -17,7 +17,7 @@ from slackwater.aws.secrets import with_secret_keys
 from slackwater.aws.wakeups import waker_of
 from slackwater.errors import SchemaError, StartError
 from slackwater.graphs.registry import Graphs
-from slackwater.kit.imports import in_turn, late
+from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.signals import StopSignals
@@ -48,7 +48,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         with StopSignals() as signals:
             async with open_services(settings) as services, front.opened(app, services) as opened:
                 # Not before: what the project's own application sets up is there when its graphs run.
-                if not late():
+                if not imports_are_lazy():
                     await services.graphs.warm()
                 # From here on there may be runs to drain: nothing is awaited until it is known how to stop.
                 await services.runtime.start()
@@ -76,7 +76,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         settings = await with_secret_keys(settings)
         settings.check_lambda()
-        graphs = await in_turn(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
+        graphs = await run_in_import_thread(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
         webhooks = Policy.of(graphs.webhooks)
         webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
         index = graphs.store_spec.index

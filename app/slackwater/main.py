@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slackwater import __version__
-from slackwater.kit.imports import late
+from slackwater.kit.imports import imports_are_lazy
 from slackwater.lifespan import lifespan
 from slackwater.settings import Settings
 from slackwater.web.application import Application
@@ -24,7 +24,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app.state.stopping = app.state.start_error = None
     app.user_middleware += plain()
     install_error_handlers(app, app.methods_of)
-    if not late():
+    if not imports_are_lazy():
         app.build_all()
     return app
 

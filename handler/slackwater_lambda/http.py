@@ -11,7 +11,7 @@ from mangum.protocols.http import HTTPCycle
 from mangum.types import Response, Scope
 
 from slackwater.errors import AnswerTooLarge, ApiError, StartError
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal
 from slackwater.web.delivery import SCOPE_KEY, Delivery
 from slackwater_lambda.environment import RESPONSE_SECONDS
@@ -64,8 +64,8 @@ class HttpAdapter(Mangum):
         size = _size(result)
         return (
             result
-            if size <= wire.ANSWER_BYTES
-            else handler(response_of(AnswerTooLarge(size, wire.ANSWER_BYTES)))
+            if size <= json_format.RESPONSE_BYTES
+            else handler(response_of(AnswerTooLarge(size, json_format.RESPONSE_BYTES)))
         )
 
     def scope_of(self, scope: Scope, invocation: Invocation, *, live: bool) -> Scope:
@@ -85,9 +85,9 @@ class HttpAdapter(Mangum):
 def _size(response: Mapping[str, Any]) -> int:
     """Bytes of the body as Lambda counts them: inside JSON, where a quote or an umlaut takes more than in UTF-8."""
     body = response.get("body") or ""
-    if response.get("isBase64Encoded") or len(body) * LONGEST_ESCAPE <= wire.ANSWER_BYTES:
+    if response.get("isBase64Encoded") or len(body) * LONGEST_ESCAPE <= json_format.RESPONSE_BYTES:
         return len(body)
-    return wire.escaped_size(body.encode())
+    return json_format.escaped_size(body.encode())
 
 
 async def tracked(request: Coroutine[Any, Any, None], invocation: Invocation) -> None:

@@ -113,7 +113,7 @@ def test_nobody_reaches_through_the_runtime() -> None:
         ("slackwater.cli", ("fastapi", "langchain_core", "langgraph", "psycopg", "pydantic", "uvicorn")),
         ("slackwater.settings", ("fastapi", "langchain_core", "langgraph", "psycopg", "uvicorn")),
         (
-            "slackwater.errors, slackwater.kit.budget, slackwater.kit.wire, slackwater.kit.ids",
+            "slackwater.errors, slackwater.kit.budget, slackwater.kit.json_format, slackwater.kit.ids",
             ("fastapi", "langchain_core", "langgraph", "psycopg"),
         ),
         ("slackwater.main", ("slackwater.web.openapi", "boto3", "botocore", "mangum")),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from slackwater.aws import clients
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 from slackwater.runtime.queue.hints import WakeError, Waker
 from slackwater.settings import Settings
 
@@ -45,7 +45,7 @@ class QueueWaker:
 
     async def prepare(self) -> None:
         """Import boto3 and make the client: 0.3 s, and several times that in a small environment."""
-        await in_turn(lambda: _client("sqs", self._region))
+        await run_in_import_thread(lambda: _client("sqs", self._region))
 
     async def wake(self, count: int) -> None:
         """Send `count` messages. Raises WakeError."""
@@ -72,7 +72,7 @@ class FunctionWaker:
 
     async def prepare(self) -> None:
         """Import boto3 and make the client: 0.3 s, and several times that in a small environment."""
-        await in_turn(lambda: _client("lambda", clients.region_of(self.function)))
+        await run_in_import_thread(lambda: _client("lambda", clients.region_of(self.function)))
 
     async def wake(self, count: int) -> None:
         """Invoke it `count` times. Raises WakeError."""

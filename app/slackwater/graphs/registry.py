@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from slackwater.errors import GraphBroken, GraphImportError, NotFound
 from slackwater.graphs.importer import Imported, import_app, import_embedding, import_graph
 from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, Opened
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.project import Project
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Graphs:
 
     async def _import_in_turn(self, graph_id: str) -> Imported:
         try:
-            imported = await in_turn(lambda: self._import(graph_id))
+            imported = await run_in_import_thread(lambda: self._import(graph_id))
         except GraphImportError as error:
             # Clients get no more than that: what a module raises while it is imported may quote a key.
             log.error(

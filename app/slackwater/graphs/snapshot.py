@@ -21,7 +21,7 @@ FIELDS = (
     "checkpoint_id",
     "parent_checkpoint_id",
 )
-"""What a thread's state consists of on the wire."""
+"""The keys of a thread's state in a response."""
 
 EMPTY: Mapping[str, Any] = dict.fromkeys(FIELDS) | {
     "values": {},
@@ -35,7 +35,7 @@ _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_m
 
 
 def thread_state(snapshot: StateSnapshot) -> dict[str, Any]:
-    """The `ThreadState` of a snapshot, for `slackwater.kit.wire.dumps`; subgraphs' snapshots are inside their tasks."""
+    """The `ThreadState` of a snapshot, for `slackwater.kit.json_format.dumps`; subgraphs' snapshots are inside their tasks."""
     checkpoint = _checkpoint(snapshot.config)
     parent = _checkpoint(snapshot.parent_config)
     return {

@@ -1,23 +1,22 @@
-"""The garbage collector of a process that serves: what it looks through, and how often."""
+"""The garbage collector of a serving process: what it traverses, and how often."""
 
 from __future__ import annotations
 
 import gc
 
 YOUNG = 10_000
-"""The youngest objects are looked through when there are so many more of them than before. A run keeps hundreds until it
-ends: with the interpreter's 700 those of sixteen runs side by side were looked through time and again, for nothing,
-which was 6 % of the server's CPU time."""
+"""Threshold of the youngest generation, in objects. A run keeps hundreds until it ends: with the default of 700, those of sixteen
+concurrent runs were traversed again and again, for nothing, which took 6 % of the server's CPU time."""
 
 MIDDLE, OLD = 2, 2
-"""So many times the younger ones are looked through before the older ones are, too. What runs leave in cycles has grown old
-with many others beside them: with the interpreter's 10 and 10 that of more than a million objects stayed, of several bursts
-of runs. All of it is looked through no sooner than there is a quarter more of it, whatever is said here."""
+"""Thresholds of the older generations, in collections of the next younger one. Cyclic garbage of runs has grown old by the time they
+end: with the defaults of 10 and 10, over a million objects of several bursts of runs stayed. Whatever is set here, the
+interpreter collects the oldest generation only when it has grown by a quarter."""
 
 
-def settle() -> None:
-    """What is there now stays for as long as the process: it is not looked through any more."""
+def freeze() -> None:
+    """Exclude everything that exists now from collection: it lives as long as the process."""
     gc.collect()
     gc.freeze()
-    gc.collect()  # of nothing: else a quarter of what is kept would have to come before all is looked through
+    gc.collect()  # resets the count behind that quarter, which would otherwise include what has just been frozen
     gc.set_threshold(YOUNG, MIDDLE, OLD)

@@ -1,6 +1,6 @@
-"""Imports that take long: when, and how.
+"""Slow imports: when they happen, and where.
 
-They come one after the other, in a thread of their own, so that the event loop goes on.
+They run one at a time in a thread of their own, so that the event loop is not blocked.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# A single thread: two that import modules which import one another are handed half of them by Python.
+# A single thread: with two, circular imports can hand out modules that are only half initialised.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="import")
 
 
-def late() -> bool:
-    """Whether they wait until something needs them, because somebody waits for this start.
+def imports_are_lazy() -> bool:
+    """Whether slow imports wait until something needs them, because a caller is waiting for this start.
 
-    So it is on AWS Lambda, but for environments that are initialised long before their first invocation.
+    True on AWS Lambda, except in environments that are initialised long before their first invocation.
     """
     return (
         "AWS_LAMBDA_RUNTIME_API" in os.environ
@@ -28,6 +28,6 @@ def late() -> bool:
     )
 
 
-async def in_turn(work: Callable[[], T]) -> T:
-    """What `work` returns. It goes on when its caller is cancelled: an import cannot be stopped in the middle."""
+async def run_in_import_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns. It continues if the caller is cancelled: an import cannot be interrupted."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.types import Receive, Scope, Send
 
 from slackwater.errors import ApiError, NotFound
-from slackwater.kit import wire
+from slackwater.kit import json_format
 
 REFUSED = 4000
 """Plus the status that the answer to a request would have: the close codes that the SDKs know."""
@@ -37,7 +37,7 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        return wire.dumps({"detail": self.message})
+        return json_format.dumps({"detail": self.message})
 
     @property
     def raw_headers(self) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from slackwater.errors import ApiError
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -100,4 +100,4 @@ async def read(request: Request) -> Call:
 
 def frame(answer: object, event_id: str | None = None) -> bytes:
     """An answer as a server-sent event."""
-    return wire.sse_frame("message", wire.dumps(answer), event_id)
+    return sse.frame("message", json_format.dumps(answer), event_id)

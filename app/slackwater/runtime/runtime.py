@@ -20,9 +20,9 @@ from psycopg.types.json import Jsonb
 from slackwater.errors import Draining
 from slackwater.graphs.config import config_of, of_a_thread
 from slackwater.graphs.snapshot import thread_facts
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.budget import Budget
-from slackwater.kit.imports import late
+from slackwater.kit.imports import imports_are_lazy
 from slackwater.postgres.group_commit import IN_FLIGHT, GroupCommit
 from slackwater.postgres.lanes import lanes_of
 from slackwater.postgres.pool import Database
@@ -120,7 +120,7 @@ class Runtime:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
         bodies.watch(asyncio.get_running_loop())
-        if not late():
+        if not imports_are_lazy():
             await engine.load()
             if self.graphs.store_spec.index:
                 self._store = self.store  # what is wrong with its embedding is said at the start
@@ -431,7 +431,7 @@ class Runtime:
                     "the state of a thread cannot be read",
                     extra={"event": "thread.unreadable", "thread_id": str(thread_id)},
                 )
-                facts = ThreadFacts("error", None, {}, wire.error_object(problem))
+                facts = ThreadFacts("error", None, {}, json_format.error_object(problem))
         params = {
             "thread_id": thread_id,
             "owner": row["owner"],
@@ -468,7 +468,7 @@ class Runtime:
             except Exception as problem:
                 raise _NotOpened from problem
             status, values, interrupts = thread_facts(await graph.aget_state(config))
-        return ThreadFacts(status, wire.dumps(values) if values is not None else None, interrupts)
+        return ThreadFacts(status, json_format.dumps(values) if values is not None else None, interrupts)
 
     # The sweep
 

@@ -23,7 +23,7 @@ from slackwater.errors import (
     Invalid,
     Unexpected,
 )
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.web.arguments import Arguments
@@ -49,7 +49,7 @@ MAX_DEPTH = 200
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as compact JSON."""
-    return _json(wire.dumps(value), status, headers)
+    return _json(json_format.dumps(value), status, headers)
 
 
 def _json(body: bytes, status: int, headers: Mapping[str, str] | None) -> Response:

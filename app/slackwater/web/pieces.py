@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from slackwater.errors import PageTooLarge
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.postgres.pool import PAGE_BYTES
 
 FIRST = 8
@@ -30,10 +30,10 @@ class Pieces:
 
     def add(self, value: object, read: object = None) -> None:
         """One of them; `read`: what it was made from, where that is more. Raises PageTooLarge."""
-        piece = wire.dumps(value)
+        piece = json_format.dumps(value)
         self._size += len(piece)
         if self.found and self._size > PAGE_BYTES:
             raise PageTooLarge
         self.found.append(orjson.Fragment(piece))
-        size = len(piece) if read is None else len(wire.dumps(read))
+        size = len(piece) if read is None else len(json_format.dumps(read))
         self._next = max(1, min(READ_BYTES // max(size, 1), MOST))

@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        garbage.settle()
+        garbage.freeze()
         for server in self.servers:
             for listener in server.sockets:
                 host, port = listener.getsockname()[:2]

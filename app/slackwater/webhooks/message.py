@@ -8,7 +8,7 @@ from typing import Any
 
 from slackwater import __version__
 from slackwater.api.runs.models import shown
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import signature
 
@@ -24,13 +24,13 @@ def body_of(row: Mapping[str, Any], policy: Policy) -> bytes:
         body["status"] = "rollback"
     body["run_started_at"] = _text(times["started_at"])
     body["run_ended_at"] = _text(times["ended_at"])
-    body["webhook_sent_at"] = wire.timestamp(datetime.now(UTC))
+    body["webhook_sent_at"] = json_format.timestamp(datetime.now(UTC))
     body["values"] = row["values"]
     if run["error"]:
         body["error"] = run["error"]
     if policy.allowed_fields:
         body = {name: value for name, value in body.items() if name in policy.allowed_fields}
-    return wire.dumps(body)
+    return json_format.dumps(body)
 
 
 def headers_of(
@@ -54,4 +54,4 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else wire.timestamp(moment)
+    return None if moment is None else json_format.timestamp(moment)

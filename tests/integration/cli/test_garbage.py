@@ -47,7 +47,7 @@ BURSTS, RUNS, OBJECTS = 6, 200, 1000
 CROWD = f"""
 import gc
 from slackwater.kit import garbage
-garbage.settle()
+garbage.freeze()
 most = 0
 for _ in range({BURSTS}):
     runs = []

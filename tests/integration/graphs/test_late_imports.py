@@ -14,7 +14,7 @@ import pytest
 
 from slackwater.errors import GraphBroken, SettingsError
 from slackwater.graphs.registry import Graphs
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 
 GRAPH = """
 import time
@@ -50,7 +50,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     yield load
     # An import that nobody waits for any more goes on, and would write into the next test's diary.
-    asyncio.run(in_turn(lambda: None))
+    asyncio.run(run_in_import_thread(lambda: None))
 
 
 def lines() -> list[str]:

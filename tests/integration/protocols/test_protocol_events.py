@@ -14,7 +14,7 @@ import orjson
 import pytest
 from support.api import Api
 
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.ids import uuid7
 from slackwater.protocols.events import streaming
 from slackwater.protocols.events.feed import Feed
@@ -328,8 +328,8 @@ async def test_an_event_that_no_answer_can_hold_is_named_in_its_place(
 ) -> None:
     thread = str(uuid4())
     await run(http, thread, "echo", {"text": "x" * 20_000})
-    monkeypatch.setattr(limits, "ANSWER_BYTES", 10_000)
-    monkeypatch.setattr(wire, "ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(limits, "RESPONSE_BYTES", 10_000)
+    monkeypatch.setattr(json_format, "RESPONSE_BYTES", 10_000)
     told = await collect(streaming.page(feed_of(api, thread), ALL, limited(False, 5)))
     whole = await everything(api, thread)
     assert [one["seq"] for one in told] == [one["seq"] for one in whole]

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from slackwater.kit.wire import ANSWER_BYTES, escaped_size
+from slackwater.kit.json_format import RESPONSE_BYTES, escaped_size
 from slackwater.services import Services
 from slackwater.web.delivery import SCOPE_KEY, Delivery
 
@@ -158,7 +158,7 @@ class Gateway:
         async with asyncio.timeout(self.seconds):
             await environment.app(scope, _deaf(receive), self._noting(answer, None))
         assert answer.complete, "nobody can abort an answer that is collected"
-        assert escaped_size(answer.body) <= ANSWER_BYTES
+        assert escaped_size(answer.body) <= RESPONSE_BYTES
         if self.on_answer is not None:
             await self.on_answer(answer)
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]

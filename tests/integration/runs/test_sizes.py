@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from gateway import Environment, Gateway, read, without_fillers
 
-from slackwater.kit.wire import ANSWER_BYTES, escaped_size
+from slackwater.kit.json_format import RESPONSE_BYTES, escaped_size
 from slackwater.web.streams.bounds import PAGE_BYTES
 
 
@@ -41,7 +41,11 @@ async def test_an_event_that_no_answer_can_hold_is_an_error_with_its_id_after_wh
         assert [part.event for part in parts] == ["metadata", "updates", "error"]
         error: Any = parts[-1].data
         assert error["error"] == "EventTooLarge"
-        assert (error["event"], error["event_id"], error["limit"]) == ("updates", parts[-1].id, ANSWER_BYTES)
+        assert (error["event"], error["event_id"], error["limit"]) == (
+            "updates",
+            parts[-1].id,
+            RESPONSE_BYTES,
+        )
         assert error["bytes"] > 6_300_000
         assert str(error["bytes"]) in error["message"]
         # AND a client that wants to goes on after it

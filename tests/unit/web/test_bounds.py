@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.kit.wire import ANSWER_BYTES
+from slackwater.kit.json_format import RESPONSE_BYTES
 from slackwater.settings import Settings
 from slackwater.web.delivery import Delivery
 from slackwater.web.streams.bounds import (
@@ -70,10 +70,10 @@ def test_the_first_event_never_makes_a_page_longer() -> None:
         (False, 0, PAGE_BYTES + 1, PageFit.FITS),
         (False, 1, PAGE_BYTES - 1, PageFit.FITS),
         (False, 1, PAGE_BYTES, PageFit.NEXT_PAGE),
-        (False, 0, ANSWER_BYTES, PageFit.FITS),
-        (False, 0, ANSWER_BYTES + 1, PageFit.TOO_LARGE),
-        (False, 1, ANSWER_BYTES + 1, PageFit.TOO_LARGE),
-        (True, 0, ANSWER_BYTES + 1, PageFit.FITS),
+        (False, 0, RESPONSE_BYTES, PageFit.FITS),
+        (False, 0, RESPONSE_BYTES + 1, PageFit.TOO_LARGE),
+        (False, 1, RESPONSE_BYTES + 1, PageFit.TOO_LARGE),
+        (True, 0, RESPONSE_BYTES + 1, PageFit.FITS),
         (True, 1, LIVE_BYTES, PageFit.NEXT_PAGE),
     ],
 )

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, WithJsonSchema
 
-from slackwater.kit.numbers import MANY, OFFSET_MAX, WHOLE, Integer
+from slackwater.kit.fields import BOUNDED_LIST, INTEGRAL, OFFSET_MAX, Integer
 from slackwater.kit.reserved import clean_config, clean_configurable, clean_metadata
 
 
 class _Config(BaseModel, extra="allow"):
-    tags: Annotated[list[str], MANY] = []
+    tags: Annotated[list[str], BOUNDED_LIST] = []
     recursion_limit: StrictInt = 25
     configurable: dict[str, Any] = {}
 
@@ -87,7 +87,7 @@ class VersionSearch(BaseModel):
 class Latest(BaseModel):
     """The version that runs use from now on."""
 
-    version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31), WHOLE] | None = None
+    version: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31), INTEGRAL] | None = None
 
 
 class AssistantFilter(BaseModel):
@@ -103,4 +103,4 @@ class AssistantSearch(AssistantFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: Annotated[list[Field_], MANY] | None = None
+    select: Annotated[list[Field_], BOUNDED_LIST] | None = None

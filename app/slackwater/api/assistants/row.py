@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from slackwater.kit.wire import timestamp
+from slackwater.kit.json_format import timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from pydantic import (
 
 from slackwater.api.crons.schedule import MAX_LENGTH
 from slackwater.identity.principal import LOCAL_OWNER
-from slackwater.kit.numbers import MANY, OFFSET_MAX, Integer
+from slackwater.kit.fields import BOUNDED_LIST, OFFSET_MAX, Integer
+from slackwater.kit.json_format import timestamp
 from slackwater.kit.reserved import clean_config, clean_configurable, clean_metadata
-from slackwater.kit.wire import timestamp
 
 CronField = Literal[
     "cron_id",
@@ -126,7 +126,7 @@ class CronSearch(CronFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: Annotated[list[CronField], MANY] | None = None
+    select: Annotated[list[CronField], BOUNDED_LIST] | None = None
 
 
 def view(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from slackwater.api.threads.models import Checkpoint, CheckpointId, Uuid
-from slackwater.kit import wire
-from slackwater.kit.numbers import MANY, WHOLE, Integer
+from slackwater.kit import json_format
+from slackwater.kit.fields import BOUNDED_LIST, INTEGRAL, Integer
 from slackwater.kit.reserved import clean_configurable, clean_metadata
 from slackwater.runtime.queue.states import RunStatus
 
@@ -28,7 +28,7 @@ StreamMode = Literal[
 READABLE = frozenset(get_args(StreamMode)) | {"metadata", "error", "lifecycle", "tools"}
 """What a reader may ask for. `tools` only runs of protocol v2 publish, and `lifecycle`, a name of the SDKs', none."""
 STREAM_MODES_MAX = 100
-Breakpoints = Literal["*"] | Annotated[list[str], MANY]
+Breakpoints = Literal["*"] | Annotated[list[str], BOUNDED_LIST]
 Configurable = Annotated[dict[str, Any], AfterValidator(clean_configurable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 
@@ -36,9 +36,9 @@ Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
 class RunConfig(BaseModel):
     """The part of a `RunnableConfig` that a request may set; the rest is ignored."""
 
-    tags: Annotated[list[str], MANY] | None = None
+    tags: Annotated[list[str], BOUNDED_LIST] | None = None
     recursion_limit: Integer | None = None
-    max_concurrency: Annotated[StrictInt, Field(ge=1), WHOLE] | None = None
+    max_concurrency: Annotated[StrictInt, Field(ge=1), INTEGRAL] | None = None
     configurable: Configurable | None = None
     metadata: Metadata | None = None
 
@@ -54,8 +54,8 @@ class Command(BaseModel):
     """What to do with a thread that has stopped; LangGraph's `Command` as JSON."""
 
     resume: Any = None
-    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
-    goto: str | SendTo | Annotated[list[str | SendTo], MANY] | None = None
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], BOUNDED_LIST] | None = None
+    goto: str | SendTo | Annotated[list[str | SendTo], BOUNDED_LIST] | None = None
 
 
 class RunCreate(BaseModel):
@@ -87,7 +87,7 @@ class RunCreate(BaseModel):
     checkpoint_during: StrictBool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
     """The URL that is told of the run's end."""
-    feedback_keys: Annotated[list[str], MANY] | None = None
+    feedback_keys: Annotated[list[str], BOUNDED_LIST] | None = None
 
     @property
     def stream_modes(self) -> list[str]:
@@ -168,7 +168,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "status": RunStatus(row.get("shown_status", row["status"])).value,
         "kwargs": {name: row["kwargs"][name] for name in _SHOWN_KWARGS if name in row["kwargs"]},
         "multitask_strategy": row["multitask_strategy"],
-        "created_at": wire.timestamp(row["created_at"]),
-        "updated_at": wire.timestamp(row["updated_at"]),
+        "created_at": json_format.timestamp(row["created_at"]),
+        "updated_at": json_format.timestamp(row["updated_at"]),
         "langsmith_session_name": None,
     }

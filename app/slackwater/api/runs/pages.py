@@ -16,7 +16,7 @@ from uuid import UUID
 
 from slackwater.api.runs import service
 from slackwater.errors import EventTooLarge
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
@@ -74,7 +74,7 @@ class PagedStream:
         """The page. Raises DATABASE_TROUBLE when nobody could be told that the reader is to come back."""
         if self._page.live:
             # Who is cut off before his first event has to know where to come back to.
-            yield wire.sse_id(str(self._cursor))
+            yield sse.id_only(str(self._cursor))
         try:
             async with aclosing(self._read()) as chunks:
                 async for chunk in chunks:
@@ -82,7 +82,7 @@ class PagedStream:
         except (StreamCut, *DATABASE_TROUBLE):
             self._cut = True
         except RunGone:
-            yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+            yield sse.frame("error", json_format.dumps(service.NOT_FOUND), None)
             return
         if not self._cut:
             if not self._page.named:
@@ -91,8 +91,8 @@ class PagedStream:
         attempt = await self._leave()
         if not self._page.named:
             # Five answers without an event, and the client gives up. This one keeps its cursor where it is.
-            filler = wire.dumps({"run_id": str(self._run_id), "attempt": attempt})
-            yield wire.sse_frame("metadata", filler, str(self._cursor))
+            filler = json_format.dumps({"run_id": str(self._run_id), "attempt": attempt})
+            yield sse.frame("metadata", filler, str(self._cursor))
 
     async def _leave(self) -> int:
         metrics.count(Metric.STREAM_PAGES)
@@ -132,8 +132,8 @@ class PagedStream:
         frames: list[bytes] = []
         for event in batch:
             if matches(event.name, self._modes):
-                frame = wire.sse_frame(event.name, event.data, str(event.id))
-                size = len(frame) if self._page.live else wire.escaped_size(frame)
+                frame = sse.frame(event.name, event.data, str(event.id))
+                size = len(frame) if self._page.live else json_format.escaped_size(frame)
                 match self._page.judge(size):
                     case PageFit.NEXT_PAGE:
                         self._cut = True
@@ -167,5 +167,10 @@ class PagedStream:
 def _refusal(event: Event, size: int) -> bytes:
     """The event's place in the stream is taken by an error that has its id: whoever wants to go on after it can."""
     error = EventTooLarge(event.name, str(event.id), size)
-    facts = {"event_id": str(event.id), "event": event.name, "bytes": size, "limit": wire.ANSWER_BYTES}
-    return wire.sse_frame("error", wire.dumps({**wire.error_object(error), **facts}), str(event.id))
+    facts = {
+        "event_id": str(event.id),
+        "event": event.name,
+        "bytes": size,
+        "limit": json_format.RESPONSE_BYTES,
+    }
+    return sse.frame("error", json_format.dumps({**json_format.error_object(error), **facts}), str(event.id))

@@ -17,9 +17,9 @@ from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, R
 from slackwater.api.runs.pages import PagedStream
 from slackwater.errors import ApiError, Invalid, JoinAgain, StillRunning
 from slackwater.identity.principal import CurrentPrincipal, Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
+from slackwater.kit.fields import OFFSET_MAX
 from slackwater.kit.ids import parse_uuid
-from slackwater.kit.numbers import OFFSET_MAX
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
@@ -255,7 +255,7 @@ async def join_run_stream(
     row = await service.find(services, principal, thread, run)
     if row is None:
         return Response(
-            wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None),
+            sse.frame("error", json_format.dumps(service.NOT_FOUND), None),
             headers=_SSE_HEADERS,
             media_type="text/event-stream",
         )
@@ -370,7 +370,7 @@ async def _events(
         stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
         media_type="text/event-stream",
         headers=headers,
-        heartbeat=wire.HEARTBEAT,
+        heartbeat=sse.HEARTBEAT,
         seconds=services.settings.heartbeat_seconds,
         left=left,
     )
@@ -384,19 +384,19 @@ async def _frames(
     # moves its cursor and is no event.
     if not services.runtime.works_on(run_id):
         told = True
-        yield wire.sse_id(str(cursor))
+        yield sse.id_only(str(cursor))
     try:
         async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
             async for batch in batches:
                 wanted = [event for event in batch if matches(event.name, modes)]
                 if wanted:
                     told = True
-                    yield b"".join(wire.sse_frame(e.name, e.data, str(e.id)) for e in wanted)
+                    yield b"".join(sse.frame(e.name, e.data, str(e.id)) for e in wanted)
     except RunGone:
-        yield wire.sse_frame("error", wire.dumps(service.NOT_FOUND), None)
+        yield sse.frame("error", json_format.dumps(service.NOT_FOUND), None)
     except StreamCut:
         if not told:
-            yield wire.sse_id(str(cursor))
+            yield sse.id_only(str(cursor))
         raise
 
 

@@ -19,7 +19,7 @@ from slackwater.api.threads.models import Checkpoint
 from slackwater.errors import ApiError, BadRequest, Invalid, NotFound, RunsDisabled
 from slackwater.graphs.config import unreserved
 from slackwater.identity.principal import Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.kit.reserved import RUN_KEYS
 from slackwater.project.http import Group
@@ -317,7 +317,7 @@ async def _body(services: Services, principal: Principal, thread_id: UUID, run_i
                         collector.feed(event.name, event.data)
         except RunGone:
             if collector.silent:
-                return wire.dumps({"__error__": NOT_FOUND})
+                return json_format.dumps({"__error__": NOT_FOUND})
     face = await queries.face(services.database, principal.owner, thread_id) if collector.silent else None
     return collector.body(face)
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from slackwater.errors import BadRequest, Invalid
-from slackwater.kit.numbers import MANY, OFFSET_MAX, WHOLE
+from slackwater.kit.fields import BOUNDED_LIST, INTEGRAL, OFFSET_MAX
 
 MAX_LIMIT = 10_000
 MAX_PLACE_BYTES = 2000
@@ -69,10 +69,10 @@ def _no_number(value: Any) -> Any:
 
 
 Label = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[^.\u0000]+$"})]
-Labels = Annotated[list[Label], MANY, AfterValidator(check_labels)]
+Labels = Annotated[list[Label], BOUNDED_LIST, AfterValidator(check_labels)]
 Namespace = Annotated[
     list[str],
-    MANY,
+    BOUNDED_LIST,
     AfterValidator(check_labels),
     WithJsonSchema(
         {"type": "array", "items": {"type": "string", "pattern": r"^[^.\u0000]+$"}, "minItems": 1}
@@ -80,8 +80,8 @@ Namespace = Annotated[
 ]
 """One that an item can be in. That it is not empty is checked later."""
 Key = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
-Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT), WHOLE]
-Offset = Annotated[StrictInt, Field(ge=0, le=OFFSET_MAX), WHOLE, _or(0), _number_or_null(OFFSET_MAX)]
+Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT), INTEGRAL]
+Offset = Annotated[StrictInt, Field(ge=0, le=OFFSET_MAX), INTEGRAL, _or(0), _number_or_null(OFFSET_MAX)]
 NoIndex = Annotated[Literal[False], BeforeValidator(_no_number)]
 
 
@@ -122,6 +122,6 @@ class NamespaceList(BaseModel):
 
     prefix: Labels | None = None
     suffix: Labels | None = None
-    max_depth: Annotated[StrictInt, Field(ge=1, le=1000), WHOLE] | None = None
+    max_depth: Annotated[StrictInt, Field(ge=1, le=1000), INTEGRAL] | None = None
     limit: Annotated[Limit, _or(100), _number_or_null(MAX_LIMIT)] = 100
     offset: Offset = 0

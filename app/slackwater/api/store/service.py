@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slackwater.api.store.models import ItemDelete, ItemPut, ItemSearch, NamespaceList, check_key
 from slackwater.errors import BadRequest, Draining
 from slackwater.identity.principal import Principal
-from slackwater.kit.wire import timestamp
+from slackwater.kit.json_format import timestamp
 from slackwater.runtime.execution import engine
 
 if TYPE_CHECKING:

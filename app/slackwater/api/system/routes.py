@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from slackwater import __version__
 from slackwater.api.system import queries
 from slackwater.errors import NotFound
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 from slackwater.runtime.queue.states import Phase
 from slackwater.web.http import CurrentServices, json_response
 
@@ -85,7 +85,7 @@ async def metrics(request: Request, services: CurrentServices) -> Response:
     """The metrics of this process in Prometheus format. On AWS Lambda they are in CloudWatch instead."""
     if services.settings.on_lambda:
         raise NotFound("On AWS Lambda, metrics are in CloudWatch.")
-    text, media_type = await in_turn(partial(_exposition, request.headers.get("accept", "")))
+    text, media_type = await run_in_import_thread(partial(_exposition, request.headers.get("accept", "")))
     return Response(text, media_type=media_type)
 
 

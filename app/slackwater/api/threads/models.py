@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, WithJsonSchema
 
 from slackwater.graphs.snapshot import FIELDS
+from slackwater.kit.fields import BOUNDED_LIST, INTEGRAL, OFFSET_MAX, Integer
 from slackwater.kit.ids import parse_uuid
-from slackwater.kit.numbers import MANY, OFFSET_MAX, WHOLE, Integer
+from slackwater.kit.json_format import timestamp
 from slackwater.kit.reserved import clean_metadata
-from slackwater.kit.wire import timestamp
 from slackwater.project.ttl import MAX_MINUTES
 
 Metadata = Annotated[dict[str, Any], AfterValidator(clean_metadata)]
@@ -50,7 +50,7 @@ StateField = Annotated[
 Uuid = WithJsonSchema({"type": "string", "format": "uuid"})
 """What the document says of a text that `parse_uuid` reads."""
 CheckpointId = Annotated[str, AfterValidator(_checkpoint_id), Uuid]
-HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000), WHOLE]
+HistoryLimit = Annotated[StrictInt, Field(ge=1, le=1000), INTEGRAL]
 
 
 EXTRACT_ROOTS = ("config", "interrupts", "metadata", "values")
@@ -114,9 +114,9 @@ class Ttl(BaseModel):
 class StepCommand(BaseModel):
     """LangGraph's `Command`, as far as it applies to a state update."""
 
-    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], BOUNDED_LIST] | None = None
     resume: Any = None
-    goto: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], MANY] | None = None
+    goto: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], BOUNDED_LIST] | None = None
 
 
 class StepUpdate(BaseModel):
@@ -138,7 +138,7 @@ class ThreadCreate(BaseModel):
     metadata: Metadata = {}
     if_exists: Literal["raise", "do_nothing"] = "raise"
     ttl: Minutes | Ttl | None = None
-    supersteps: Annotated[list[Superstep], MANY] | None = None
+    supersteps: Annotated[list[Superstep], BOUNDED_LIST] | None = None
 
 
 class ThreadPatch(BaseModel):
@@ -151,14 +151,14 @@ class ThreadPatch(BaseModel):
 class Prune(BaseModel):
     """Delete threads, or everything but their newest state."""
 
-    thread_ids: Annotated[list[Annotated[str, Uuid]], MANY]
+    thread_ids: Annotated[list[Annotated[str, Uuid]], BOUNDED_LIST]
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class ThreadFilter(BaseModel):
     """Which threads: `metadata` and `values` by containment."""
 
-    ids: Annotated[list[Annotated[str, Uuid]], MANY] = []
+    ids: Annotated[list[Annotated[str, Uuid]], BOUNDED_LIST] = []
     metadata: dict[str, Any] = {}
     values: dict[str, Any] = {}
     status: Status | None = None
@@ -169,7 +169,7 @@ class ThreadSearch(ThreadFilter):
     offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
-    select: Annotated[list[ThreadField], MANY] | None = None
+    select: Annotated[list[ThreadField], BOUNDED_LIST] | None = None
     extract: Extract | None = None
 
 
@@ -190,7 +190,7 @@ class CheckpointConfig(BaseModel):
 class StateAt(BaseModel):
     checkpoint: Checkpoint
     subgraphs: StrictBool = False
-    select: Annotated[list[StateField], MANY] = []
+    select: Annotated[list[StateField], BOUNDED_LIST] = []
 
 
 class StateUpdate(BaseModel):
@@ -209,7 +209,7 @@ class HistorySearch(BaseModel):
     before: CheckpointId | CheckpointConfig | Checkpoint | None = None
     metadata: dict[str, Any] | None = None
     checkpoint: Checkpoint | None = None
-    select: Annotated[list[StateField], MANY] = []
+    select: Annotated[list[StateField], BOUNDED_LIST] = []
 
     @property
     def before_id(self) -> str | None:

@@ -24,7 +24,7 @@ from slackwater.errors import BadRequest, Draining, Invalid, LeaseLost, WriteFor
 from slackwater.graphs import snapshot
 from slackwater.graphs.config import config_of, of_a_thread
 from slackwater.identity.principal import Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.runtime.execution import engine
 from slackwater.runtime.fenced.writer import Forgotten
 from slackwater.runtime.process.hold import ThreadHeld
@@ -138,7 +138,7 @@ async def update(
         async with hold as held, _open(services, thread, held.saver, "threads.update") as graph:
             written = await _apply(graph, thread.config(at), body)
             state = snapshot.thread_state(await graph.aget_state(thread.config()))
-            told = wire.dumps({"state": state, "thread_id": str(thread_id)})
+            told = json_format.dumps({"state": state, "thread_id": str(thread_id)})
             held.writer.publish("state_update", told)  # for the readers of the thread's stream
             await held.writer.flush()
     except LeaseLost:
@@ -181,7 +181,7 @@ async def draft(
         body.metadata,
         ttl,
         status=status,
-        values=wire.dumps(values) if values is not None else None,
+        values=json_format.dumps(values) if values is not None else None,
         interrupts=interrupts,
     )
 

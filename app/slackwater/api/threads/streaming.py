@@ -12,7 +12,7 @@ from uuid import UUID
 
 from slackwater.errors import EventTooLarge, Invalid
 from slackwater.identity.principal import Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.events.thread_reader import RUN_DONE, ThreadEvent
@@ -52,14 +52,14 @@ def frame_of(event: ThreadEvent, modes: Collection[str]) -> bytes | None:
     """The event as a reader of these modes gets it; None if he does not want it."""
     name, data = event.name, event.data
     if name == RUN_DONE:
-        name, data = "metadata", wire.dumps({"status": RUN_DONE, "run_id": data.decode()})
+        name, data = "metadata", json_format.dumps({"status": RUN_DONE, "run_id": data.decode()})
     wanted = (
         name == "gap"
         or (name == "state_update" and "state_update" in modes)
         or (name == "metadata" and "lifecycle" in modes)
         or (name != "state_update" and "run_modes" in modes)
     )
-    return wire.sse_frame(name, data, str(event.id)) if wanted else None
+    return sse.frame(name, data, str(event.id)) if wanted else None
 
 
 async def frames(
@@ -67,14 +67,14 @@ async def frames(
 ) -> AsyncGenerator[bytes]:
     """The stream. It ends with the thread; raises StreamCut when this process leaves."""
     # Who is cut off before his first event has to know where to come back to.
-    yield wire.sse_id(str(cursor))
+    yield sse.id_only(str(cursor))
     log = services.runtime.thread_log
     try:
         async with aclosing(log.follow(principal.owner, thread_id, cursor)) as batches:
             async for batch in batches:
                 wanted = [frame for event in batch if (frame := frame_of(event, modes)) is not None]
                 # What he does not get moves his cursor, too: he need not be sent through it again.
-                yield b"".join(wanted) or wire.sse_id(str(batch[-1].id))
+                yield b"".join(wanted) or sse.id_only(str(batch[-1].id))
     except RunGone:
         return
 
@@ -88,7 +88,7 @@ async def page(
     bounds: Bounds,
 ) -> AsyncGenerator[bytes]:
     """As much of the stream as fits into one answer. A live one is then cut, so that its reader comes back."""
-    yield wire.sse_id(str(cursor))
+    yield sse.id_only(str(cursor))
     room = Page(bounds.live, bounds.page_until)
     log = services.runtime.thread_log
     try:
@@ -99,16 +99,16 @@ async def page(
                 for event in batch:
                     frame = frame_of(event, modes)
                     if frame is None:
-                        yield wire.sse_id(str(event.id))
+                        yield sse.id_only(str(event.id))
                         continue
-                    size = len(frame) if room.live else wire.escaped_size(frame)
+                    size = len(frame) if room.live else json_format.escaped_size(frame)
                     match room.judge(size):
                         case PageFit.NEXT_PAGE:
                             raise TimeoutError
                         case PageFit.TOO_LARGE:
                             error = EventTooLarge(event.name, str(event.id), size)
-                            frame = wire.sse_frame(
-                                "error", wire.dumps(wire.error_object(error)), str(event.id)
+                            frame = sse.frame(
+                                "error", json_format.dumps(json_format.error_object(error)), str(event.id)
                             )
                             size = len(frame)
                     room.add(size, time.monotonic())

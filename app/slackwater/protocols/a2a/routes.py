@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from slackwater.errors import ApiError, BadRequest, Draining, Invalid, TooManyRuns
 from slackwater.identity.principal import CurrentPrincipal
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 from slackwater.protocols import jsonrpc
 from slackwater.protocols.a2a import service
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
@@ -198,7 +198,7 @@ class _Answer:
 
         async def whole() -> AsyncGenerator[bytes]:
             yield b"\n"  # at once, as heartbeats: JSON may begin with them
-            yield wire.dumps(await last())
+            yield json_format.dumps(await last())
 
         return self._open(whole(), "application/json", b"\n")
 
@@ -214,7 +214,7 @@ class _Answer:
         frames = self._frames(task, cursor)
         if self._collected:
             return Response(b"".join([f async for f in frames]), headers=_SSE_HEADERS, media_type=_SSE)
-        return self._open(frames, _SSE, wire.HEARTBEAT)
+        return self._open(frames, _SSE, sse.HEARTBEAT)
 
     async def _frames(self, task: Task, cursor: EventId) -> AsyncGenerator[bytes]:
         yield self._frame(self._shown(task))

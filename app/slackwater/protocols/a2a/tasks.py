@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from slackwater.errors import Invalid
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.protocols.a2a.models import Artifact, GivenMessage, Message, Part, Task, TaskState
 from slackwater.protocols.a2a.queries import TASK
 
@@ -34,7 +34,7 @@ def task_of(row: Mapping[str, Any], values: Any) -> Task:
         task_id=task_id(thread_id, row["first_run_id"]),
         run_id=run_id,
         state=state,
-        timestamp=wire.timestamp(row["updated_at"]),
+        timestamp=json_format.timestamp(row["updated_at"]),
         said=Message(f"{run_id}-status", "agent", said) if said else None,
         history=history_of(values) or history_of(row["kwargs"].get("input")),
         artifacts=artifacts,
@@ -49,7 +49,7 @@ def begun(row: Mapping[str, Any]) -> Task:
         task_id=task_id(row["thread_id"], first),
         run_id=row["run_id"],
         state=TaskState.SUBMITTED,
-        timestamp=wire.timestamp(row["updated_at"]),
+        timestamp=json_format.timestamp(row["updated_at"]),
         history=history_of(row["kwargs"].get("input")),
     )
 

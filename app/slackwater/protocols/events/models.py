@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, StrictStr, ValidationError, field_validator, model_validator
 
-from slackwater.kit.numbers import MANY
+from slackwater.kit.fields import BOUNDED_LIST
 
 STRATEGIES = ("reject", "rollback", "interrupt", "enqueue")
 
@@ -65,7 +65,7 @@ class InputResponse(BaseModel):
 
     interrupt_id: StrictStr
     response: Any = None
-    namespace: Annotated[list[StrictStr], MANY] = []
+    namespace: Annotated[list[StrictStr], BOUNDED_LIST] = []
 
 
 class InputRespond(Parameters):
@@ -73,11 +73,11 @@ class InputRespond(Parameters):
 
     interrupt_id: StrictStr | None = None
     response: Any = None
-    namespace: Annotated[list[StrictStr], MANY] = []
+    namespace: Annotated[list[StrictStr], BOUNDED_LIST] = []
     responses: (
         Annotated[list[InputResponse], Field(min_length=1, max_length=ANSWERS_MAX, fail_fast=True)] | None
     ) = None
-    update: dict[str, Any] | Annotated[list[tuple[str, Any]], MANY] | None = None
+    update: dict[str, Any] | Annotated[list[tuple[str, Any]], BOUNDED_LIST] | None = None
     goto: Any = None
 
     @model_validator(mode="after")

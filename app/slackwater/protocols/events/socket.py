@@ -18,7 +18,7 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from slackwater.errors import ApiError, DatabaseSilent
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.protocols.events import service
 from slackwater.protocols.events.feed import Feed
@@ -205,4 +205,4 @@ class Socket:
             await self._websocket.send_text(event.dumps().decode())
 
     async def _send(self, message: Mapping[str, Any]) -> None:
-        await self._websocket.send_text(wire.dumps(message).decode())
+        await self._websocket.send_text(json_format.dumps(message).decode())

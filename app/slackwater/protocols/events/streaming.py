@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from slackwater.errors import EventTooLarge
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.subscription import Subscription
 from slackwater.protocols.events.translation import Envelope
@@ -53,12 +53,12 @@ async def page(feed: Feed, wanted: Subscription, bounds: Bounds) -> AsyncGenerat
 
 def frame(event: Envelope) -> bytes:
     """The event as it is sent."""
-    return wire.sse_frame(event.method, event.dumps(), str(event.seq))
+    return sse.frame(event.method, event.dumps(), str(event.seq))
 
 
 def _gap(feed: Feed) -> list[bytes]:
     missing, feed.missing = feed.missing, None
-    return [wire.sse_frame("error", wire.dumps(missing.notice()), None)] if missing else []
+    return [sse.frame("error", json_format.dumps(missing.notice()), None)] if missing else []
 
 
 def _fitting(batch: Sequence[Envelope], wanted: Subscription, room: Page) -> tuple[list[bytes], bool]:
@@ -68,7 +68,7 @@ def _fitting(batch: Sequence[Envelope], wanted: Subscription, room: Page) -> tup
         if not wanted.wants(event):
             continue
         chunk = frame(event)
-        size = len(chunk) if room.live else wire.escaped_size(chunk)
+        size = len(chunk) if room.live else json_format.escaped_size(chunk)
         match room.judge(size):
             case PageFit.NEXT_PAGE:
                 return chunks, True
@@ -89,6 +89,6 @@ def _refusal(event: Envelope, size: int) -> bytes:
         "message": str(EventTooLarge(event.method, event.event_id, size)),
         "seq": event.seq,
         "event_id": event.event_id,
-        "limit": wire.ANSWER_BYTES,
+        "limit": json_format.RESPONSE_BYTES,
     }
-    return wire.sse_frame("error", wire.dumps(notice), str(event.seq))
+    return sse.frame("error", json_format.dumps(notice), str(event.seq))

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.protocols.events import states
 from slackwater.protocols.events.content import StreamedMessage, tool_message, whole
@@ -65,7 +65,7 @@ class Envelope:
         params: dict[str, Any] = {"namespace": self.namespace, "timestamp": self.at, "data": data}
         if self.node is not None:
             params["node"] = self.node
-        return wire.dumps(
+        return json_format.dumps(
             {
                 "type": "event",
                 "event_id": self.event_id,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from slackwater.errors import ApiError, BadRequest, Draining, NotFound, TooManyRuns
 from slackwater.identity.principal import CurrentPrincipal, Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 from slackwater.protocols import jsonrpc
 from slackwater.protocols.jsonrpc import Call, RpcError
 from slackwater.protocols.mcp import service
@@ -152,7 +152,7 @@ async def _answer(
 
     async def whole() -> AsyncGenerator[bytes]:
         yield b"\n"  # at once, as heartbeats: JSON may begin with them
-        yield wire.dumps(call.result(await service.result(services, principal, called, until=until)))
+        yield json_format.dumps(call.result(await service.result(services, principal, called, until=until)))
 
     if bounds is not None and not bounds.live:
         if resumable:
@@ -167,7 +167,7 @@ async def _answer(
         events() if resumable else whole(),
         media_type=_SSE if resumable else "application/json",
         headers=_SSE_HEADERS,
-        heartbeat=wire.HEARTBEAT if resumable else b"\n",
+        heartbeat=sse.HEARTBEAT if resumable else b"\n",
         seconds=services.settings.heartbeat_seconds,
         left=_goes_on,
     )

@@ -22,7 +22,7 @@ from slackwater.api.runs.models import RunCreate
 from slackwater.errors import GraphBroken
 from slackwater.graphs import topology
 from slackwater.identity.principal import Principal
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.protocols.jsonrpc import INVALID_PARAMS, RpcError
 from slackwater.protocols.mcp import tools
 from slackwater.protocols.mcp.models import VERSIONS, CallTool
@@ -67,7 +67,7 @@ async def list_tools(services: Services, principal: Principal, cursor: str | Non
     page = []
     schemas: dict[tuple[str, bytes], dict[str, Any] | None] = {}
     for name, assistant in named[begin : begin + PAGE]:
-        of_graph = (assistant.graph_id, wire.dumps(assistant.config))
+        of_graph = (assistant.graph_id, json_format.dumps(assistant.config))
         if of_graph not in schemas:
             try:
                 schemas[of_graph] = await input_schema(services, principal, assistant)

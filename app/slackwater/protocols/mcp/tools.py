@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from slackwater.api.assistants.row import AssistantRow
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.runtime.queue.states import RunStatus
 
 MAX_NAME = 64
@@ -112,7 +112,7 @@ def result(values: Any, status: str | None) -> dict[str, Any]:
         return failed(f"{error.get('error')}: {error.get('message')}")
     if status in _SAYS:
         return failed(_SAYS[RunStatus(status)])
-    answer: dict[str, Any] = {"content": [_text(wire.dumps(values).decode())], "isError": False}
+    answer: dict[str, Any] = {"content": [_text(json_format.dumps(values).decode())], "isError": False}
     if isinstance(values, dict):
         answer["structuredContent"] = values
     return answer
@@ -128,4 +128,4 @@ def _text(text: str) -> dict[str, str]:
 
 
 def _refers(value: Any) -> bool:
-    return b'"$ref"' in wire.dumps(value)
+    return b'"$ref"' in json_format.dumps(value)

@@ -23,8 +23,8 @@ from typing import Any
 
 import orjson
 
+from slackwater.kit.json_format import dumps
 from slackwater.kit.reserved import INTERRUPT
-from slackwater.kit.wire import dumps
 
 Said = tuple[tuple[str, ...], str, Any]
 """Namespace, mode and payload, as `astream` yields them."""

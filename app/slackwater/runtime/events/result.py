@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from slackwater.kit.json_format import dumps, plain_error
 from slackwater.kit.reserved import INTERRUPT
-from slackwater.kit.wire import dumps, plain_error
 
 _INTERRUPT_KEY = f'"{INTERRUPT}"'.encode()
 

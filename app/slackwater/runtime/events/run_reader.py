@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.postgres.pool import Row
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId, event_of
@@ -240,7 +240,7 @@ class Follower:
                 and last > reader.cursor
             ):
                 # Everything after the cursor has been trimmed.
-                yield [Event(last, "gap", wire.dumps({"first_available_id": None}))], True
+                yield [Event(last, "gap", json_format.dumps({"first_available_id": None}))], True
             else:
                 yield [], over
             if over:
@@ -313,4 +313,8 @@ def gap(cursor: EventId, first: EventId) -> list[Event]:
     expected = cursor.seq + 1 if cursor.fence == first.fence else 1
     if first.seq == expected:
         return []
-    return [Event(EventId(first.fence, first.seq - 1), "gap", wire.dumps({"first_available_id": str(first)}))]
+    return [
+        Event(
+            EventId(first.fence, first.seq - 1), "gap", json_format.dumps({"first_available_id": str(first)})
+        )
+    ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slackwater.errors import Invalid
+from slackwater.kit.json_format import dumps
 from slackwater.kit.reserved import INTERRUPT
-from slackwater.kit.wire import dumps
 from slackwater.runtime.events.deltas import PARTIAL
 from slackwater.runtime.events.replay import Published, Resumption
 

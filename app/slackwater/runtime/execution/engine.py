@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 
 if TYPE_CHECKING:
     from slackwater.runtime.execution.loaded import *  # noqa: F403
@@ -35,7 +35,7 @@ def loaded() -> bool:
 async def load() -> None:
     """Import it, once, in a thread; concurrent calls wait for the same import."""
     if not _loaded:
-        await in_turn(_import)
+        await run_in_import_thread(_import)
 
 
 def _import() -> Any:

@@ -19,7 +19,7 @@ from langgraph.types import Command, StateSnapshot
 from slackwater.errors import LeaseLost
 from slackwater.graphs.context import fitted, ids_of
 from slackwater.graphs.topology import subgraph_at
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.runtime.events.deltas import DELTA_OF, PARTIAL
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, event_of
@@ -90,7 +90,7 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
                 encoder = await _encoder(attempt, shop, opening)
                 if (run.attempt == 1 and run.stopped is None) or run.repeats:
                     attempt.writer.publish(
-                        "metadata", wire.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
+                        "metadata", json_format.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
                     )
                 if isinstance(opening, Begin):
                     current_bodies.set(attempt.bodies)

@@ -16,7 +16,7 @@ from langgraph.pregel import Pregel
 from slackwater.errors import LeaseLost
 from slackwater.graphs.context import ContextMismatch
 from slackwater.graphs.snapshot import thread_facts
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.execution import start
@@ -40,7 +40,7 @@ SETTLE_RETRY_SECONDS = 0.1
 
 
 class CannotBegin(Exception):
-    """A run that cannot begin; carries the wire's error object."""
+    """A run that cannot begin; carries the error object that clients get."""
 
     def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ async def facts_of(
     status, values, interrupts = thread_facts(state)
     return ThreadFacts(
         "error" if failed else status,
-        wire.dumps(values) if state.created_at is not None else None,
+        json_format.dumps(values) if state.created_at is not None else None,
         interrupts,
         _error_object(attempt, error),
     )
@@ -86,7 +86,7 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
         if isinstance(error, ContextMismatch):
             return {"error": error.error, "message": str(error)}
         node = _node_of(attempt, error)
-        return wire.error_object(error) | ({"node": node} if node else {})
+        return json_format.error_object(error) | ({"node": node} if node else {})
     return None
 
 
@@ -121,7 +121,7 @@ async def conclude(
             facts = ThreadFacts("error", None, {}, error_object)
         elif facts.error is not None:
             facts = replace(facts, error=error_object)
-        attempt.writer.publish("error", wire.dumps(wire.plain_error(error_object)))
+        attempt.writer.publish("error", json_format.dumps(json_format.plain_error(error_object)))
         log.warning(
             "run failed",
             exc_info=error if not isinstance(error, CannotBegin) else None,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from slackwater.kit import wire
+from slackwater.kit import json_format
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
@@ -306,6 +306,6 @@ async def hand_over(
     ready = order.is_due(promoted) if now else await _ready(database, params)
     if error:
         count_end(RunStatus.ERROR)
-        return Settled(True, ready, RunStatus.ERROR.value, wire.dumps(error))
+        return Settled(True, ready, RunStatus.ERROR.value, json_format.dumps(error))
     count_hand_over(how["stopped"])
     return Settled(True, ready, RunStatus.PENDING.value)

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from slackwater.errors import GraphImportError
 from slackwater.identity.loopback import Guard
 from slackwater.identity.middleware import Door
-from slackwater.kit.imports import in_turn
+from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.http import HttpSpec
 from slackwater.web.front import cors
 
@@ -122,7 +122,7 @@ async def opened(app: Application, services: Services) -> AsyncIterator[Front]:
     front = Front()
     own = None
     if spec.app is not None:
-        custom = await in_turn(lambda: own_app(services.graphs))
+        custom = await run_in_import_thread(lambda: own_app(services.graphs))
         assert custom is not None
         lifespan = CustomLifespan(custom, spec.app.source)
         own = Own(custom, await lifespan.enter())

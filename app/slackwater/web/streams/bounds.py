@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from slackwater.kit.wire import ANSWER_BYTES
+from slackwater.kit.json_format import RESPONSE_BYTES
 from slackwater.web.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Page:
     """Whether it holds an event. An answer without one counts as a failed try of the client."""
 
     def judge(self, size: int) -> PageFit:
-        if not self.live and size > ANSWER_BYTES:
+        if not self.live and size > RESPONSE_BYTES:
             return PageFit.TOO_LARGE
         if self.named and self.size + size > self._most:
             return PageFit.NEXT_PAGE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from slackwater.kit import wire
+from slackwater.kit import sse
 from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.run_reader import StreamCut
 
@@ -123,7 +123,7 @@ async def thread_answer(
         chunks,
         media_type="text/event-stream",
         headers=headers,
-        heartbeat=wire.HEARTBEAT,
+        heartbeat=sse.HEARTBEAT,
         seconds=settings.heartbeat_seconds,
         left=_nothing_depends_on_it,
     )

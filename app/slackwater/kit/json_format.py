@@ -1,6 +1,6 @@
-"""What leaves the process: JSON, times, error objects and server-sent events.
+"""JSON as the API sends it: values, timestamps and error objects.
 
-`dumps` accepts whatever a graph puts into its state; what has no JSON form is `null`.
+`dumps` accepts whatever a graph puts into its state; a value without a JSON form becomes `null`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ import orjson
 
 from slackwater.errors import SlackwaterError
 
-HEARTBEAT = b": heartbeat\r\n\r\n"
-
-ANSWER_BYTES = 6_291_556 - 65_536
-"""The largest body, in `escaped_size`, of an answer that AWS Lambda collects; the rest is for its headers."""
+RESPONSE_BYTES = 6_291_556 - 65_536
+"""The largest body, by `escaped_size`, of a buffered AWS Lambda response. The rest of the limit is for headers."""
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
@@ -63,8 +61,8 @@ _SHOWN_NAMES = frozenset(
 def dumps(value: object) -> bytes:
     """`value` as one line of compact JSON: UTF-8, no NUL (U+FFFD instead), no lone surrogate (`?` instead).
 
-    Models, named tuples, dataclasses and `Send` become objects, sets lists, bytes base64, decimals numbers,
-    exceptions `error_object`s, anything unknown null.
+    Models, named tuples, dataclasses and `Send` become objects; sets lists; bytes base64; decimals numbers; exceptions
+    `error_object`s; anything unknown null.
     """
     try:
         data = orjson.dumps(value, default=_default, option=_OPTIONS)
@@ -83,7 +81,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def error_object(exc: BaseException) -> dict[str, str]:
-    """`{"error": class name, "message": text}`; the text only of classes that are known to hold no secrets.
+    """`{"error": class name, "message": string}`; the message only of classes that are known to hold no secrets.
 
     A driver's or provider's error may quote a connection string or a key, and this object reaches clients.
     """
@@ -94,25 +92,12 @@ def error_object(exc: BaseException) -> dict[str, str]:
 
 
 def plain_error(error: Mapping[str, Any]) -> dict[str, Any]:
-    """`error` as streams and `/wait` have it, exactly as officially: without the node, which the thread and the run name."""
+    """`error` as streams and `/wait` return it, like the official server: without the node, which the thread and the run name."""
     return {key: error[key] for key in ("error", "message") if key in error}
 
 
-def sse_frame(event: str, data: bytes | str, event_id: str | None) -> bytes:
-    """One server-sent event; `data` is one line."""
-    payload = data if isinstance(data, bytes) else data.encode()
-    if event_id is None:
-        return b"event: %b\r\ndata: %b\r\n\r\n" % (event.encode(), payload)
-    return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (event.encode(), payload, event_id.encode())
-
-
-def sse_id(event_id: str) -> bytes:
-    """Moves a reader's `Last-Event-ID`, and is no event."""
-    return b"id: %b\r\n\r\n" % event_id.encode()
-
-
 def escaped_size(body: bytes) -> int:
-    """Bytes of a text as a JSON string in ASCII: so AWS Lambda takes a body, and so it counts it against its limit."""
+    """Bytes of `body` as a JSON string in ASCII, which is how AWS Lambda transfers it and applies its limit."""
     return len(encode_basestring_ascii(body.decode("utf-8", "replace")))
 
 
@@ -152,7 +137,7 @@ def _default(value: Any) -> Any:
 
 
 def _in_order(values: Set[Any]) -> list[Any]:
-    """Sorted where it can be: every process hashes texts differently, and equal states should read the same."""
+    """Sorted if possible: each process hashes strings differently, and equal states should look the same."""
     try:
         return sorted(values)
     except TypeError:

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from slackwater.errors import Draining
-from slackwater.kit import wire
+from slackwater.kit import json_format, sse
 
 Pair = namedtuple("Pair", "x y")
 
@@ -57,7 +57,7 @@ class ProviderError(Exception):
 
 
 def through(value: Any) -> Any:
-    return json.loads(wire.dumps(value))
+    return json.loads(json_format.dumps(value))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_messages_have_exactly_the_fields_that_the_sdks_know() -> None:
 
 def test_nul_becomes_the_replacement_character_and_its_escape_as_text_stays() -> None:
     value = {"nul": "a\0b\0\0", "text": "a\\u0000b", "both": "\\\0", "key\0": 1}
-    data = wire.dumps(value)
+    data = json_format.dumps(value)
     assert b"\\u0000b" in data
     assert json.loads(data) == {"nul": "a�b��", "text": "a\\u0000b", "both": "\\�", "key�": 1}
 
@@ -150,21 +150,22 @@ def test_deeply_nested_values_are_written() -> None:
     value: Any = 1
     for _ in range(300):
         value = Pair(value, None)
-    assert wire.dumps(value).startswith(b'{"x":{"x":')
+    assert json_format.dumps(value).startswith(b'{"x":{"x":')
 
 
 def test_fragments_keep_their_bytes() -> None:
-    assert wire.dumps({"f": orjson.Fragment(b'{"a": 1}')}) == b'{"f":{"a": 1}}'
+    assert json_format.dumps({"f": orjson.Fragment(b'{"a": 1}')}) == b'{"f":{"a": 1}}'
     assert through({"f": orjson.Fragment(b'{"a": 1}'), "s": "\ud800"}) == {"f": {"a": 1}, "s": "?"}
 
 
 def test_times_have_six_digits_and_an_offset() -> None:
     assert (
-        wire.timestamp(datetime(2026, 11, 23, 20, 58, 40, tzinfo=UTC)) == "2026-11-23T20:58:40.000000+00:00"
+        json_format.timestamp(datetime(2026, 11, 23, 20, 58, 40, tzinfo=UTC))
+        == "2026-11-23T20:58:40.000000+00:00"
     )
     east = timezone(timedelta(hours=2))
-    assert wire.timestamp(datetime(2026, 1, 1, 1, tzinfo=east)) == "2025-12-31T23:00:00.000000+00:00"
-    assert wire.timestamp(datetime(2026, 1, 1)) == "2026-01-01T00:00:00.000000+00:00"  # noqa: DTZ001
+    assert json_format.timestamp(datetime(2026, 1, 1, 1, tzinfo=east)) == "2025-12-31T23:00:00.000000+00:00"
+    assert json_format.timestamp(datetime(2026, 1, 1)) == "2026-01-01T00:00:00.000000+00:00"  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_times_have_six_digits_and_an_offset() -> None:
     ],
 )
 def test_errors_of_the_known_classes_keep_their_message(error: Exception, name: str, message: str) -> None:
-    assert wire.error_object(error) == {"error": name, "message": message}
+    assert json_format.error_object(error) == {"error": name, "message": message}
 
 
 @pytest.mark.parametrize(
@@ -189,20 +190,17 @@ def test_errors_of_the_known_classes_keep_their_message(error: Exception, name: 
 )
 def test_errors_of_any_other_class_are_masked(error: Exception) -> None:
     masked = {"error": type(error).__name__, "message": "An internal error occurred"}
-    assert wire.error_object(error) == masked
+    assert json_format.error_object(error) == masked
     assert through({"error": error}) == {"error": masked}
 
 
 def test_a_frame_is_event_data_id_with_crlf() -> None:
-    assert wire.sse_frame("values", b"{}", "3-1") == b"event: values\r\ndata: {}\r\nid: 3-1\r\n\r\n"
-    assert (
-        wire.sse_frame("updates|child:1", '"ü"', None)
-        == 'event: updates|child:1\r\ndata: "ü"\r\n\r\n'.encode()
-    )
-    assert wire.sse_id("3-1") == b"id: 3-1\r\n\r\n"
-    assert wire.HEARTBEAT == b": heartbeat\r\n\r\n"
+    assert sse.frame("values", b"{}", "3-1") == b"event: values\r\ndata: {}\r\nid: 3-1\r\n\r\n"
+    assert sse.frame("updates|child:1", '"ü"', None) == 'event: updates|child:1\r\ndata: "ü"\r\n\r\n'.encode()
+    assert sse.id_only("3-1") == b"id: 3-1\r\n\r\n"
+    assert sse.HEARTBEAT == b": heartbeat\r\n\r\n"
 
 
 def test_importing_it_does_not_import_langgraph() -> None:
-    code = "import sys, slackwater.kit.wire, slackwater.runtime.execution.encoding; sys.exit('langgraph' in sys.modules or 'langchain_core' in sys.modules)"
+    code = "import sys, slackwater.kit.json_format, slackwater.runtime.execution.encoding; sys.exit('langgraph' in sys.modules or 'langchain_core' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
