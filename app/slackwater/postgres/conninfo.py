@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, Connection, OperationalError, ProgrammingEr
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
-from slackwater.postgres.trouble import refused_as_read_only
+from slackwater.postgres.connection_errors import refused_as_read_only
 
 C = TypeVar("C", bound=AsyncConnection[Any])
 B = TypeVar("B", bound=Connection[Any])

@@ -14,9 +14,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.prepared import HotStatement
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 
 Item = TypeVar("Item")
 
@@ -193,7 +193,7 @@ class GroupCommit:
                 rows |= {who: row for row in answer if (who := of[row["n"] - 1][1]) is not None}
         except asyncio.CancelledError:
             self._close()  # the gate is shut, or this is the end: nobody writes here any more
-        except DATABASE_TROUBLE:
+        except DATABASE_UNAVAILABLE:
             pass  # those who say it again alone know what to do
         except Exception as error:
             log.info(

@@ -25,6 +25,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from slackwater.errors import PageTooLarge
 from slackwater.postgres import jsonb
+from slackwater.postgres.connection_errors import (
+    ConnectionFault,
+    LimitExceeded,
+    UnusableConnection,
+    exceeds_a_limit,
+    fault_of,
+    refused_as_read_only,
+)
 from slackwater.postgres.conninfo import (
     IS_READ_ONLY,
     Conninfo,
@@ -37,14 +45,6 @@ from slackwater.postgres.gate import Gate
 from slackwater.postgres.lanes import Prepare, lanes_of, set_up
 from slackwater.postgres.prepared import HotStatement, Prepared, carry_out, encoded
 from slackwater.postgres.rows import rows_of, succeeded
-from slackwater.postgres.trouble import (
-    LimitExceeded,
-    Trouble,
-    Unfit,
-    exceeds_a_limit,
-    refused_as_read_only,
-    trouble_of,
-)
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 
@@ -89,7 +89,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
     """
 
     statement_seconds: float = 30.0
-    trouble: Trouble | None = None
+    fault: ConnectionFault | None = None
     """What it has met. The pool does not take such a connection back."""
     prepared: Prepared | None = None
     """What is prepared in its session; None where nothing may be."""
@@ -135,14 +135,14 @@ class BoundedConnection(AsyncConnection[DictRow]):
             await self._abandon(gen)
             raise
         except Error as error:
-            found = trouble_of(error, broken=self.pgconn.status == ConnStatus.BAD)
-            self.trouble = self.trouble or found
+            found = fault_of(error, broken=self.pgconn.status == ConnStatus.BAD)
+            self.fault = self.fault or found
             if exceeds_a_limit(error):
                 raise LimitExceeded(error) from None
             if found is None or isinstance(error, OperationalError):
                 raise
-            # What callers catch as trouble of the database: no caller can forget it, LangGraph's savers included.
-            raise Unfit(error, found) from None
+            # Callers catch it as an unavailable database: none can forget it, LangGraph's savers included.
+            raise UnusableConnection(error, found) from None
 
     async def batch(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """All statements in one network flush and one transaction; the rows of each.
@@ -199,7 +199,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
             # A second cancel, or no answer: nothing is known about this connection any more.
             if not isinstance(error, Exception):
                 raise
-            self.trouble = Trouble.LOST
+            self.fault = ConnectionFault.LOST
 
 
 class PostgresServer:
@@ -207,19 +207,19 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self.pools: list[Pool] = []
-        self.trouble: Trouble | None = None
+        self.fault: ConnectionFault | None = None
         """What was learned last; None while it takes connections and writes."""
 
-    def learn(self, trouble: Trouble) -> None:
+    def learn(self, fault: ConnectionFault) -> None:
         """It is of no use now."""
-        if self.trouble is not trouble:
+        if self.fault is not fault:
             logger.warning(
                 "the database accepts no writes"
-                if trouble is Trouble.READ_ONLY
+                if fault is ConnectionFault.READ_ONLY
                 else "the database cannot be reached",
-                extra={"event": f"database.{trouble.value}"},
+                extra={"event": f"database.{fault.value}"},
             )
-        self.trouble = trouble
+        self.fault = fault
 
     async def leave(self) -> None:
         """Make new connections, and use none of the old ones, in whichever pool they are."""
@@ -254,15 +254,15 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
             await self.putconn(connection)  # which replaces it
 
     async def putconn(self, connection: BoundedConnection) -> None:
-        met, newest = connection.trouble, connection._created_at > self._drained_at
+        met, newest = connection.fault, connection._created_at > self._drained_at
         if met is not None:
             await connection.close()
-        if met is Trouble.READ_ONLY and newest:
+        if met is ConnectionFault.READ_ONLY and newest:
             self.server.learn(met)
         elif newest and not connection.closed:
-            self.server.trouble = None
+            self.server.fault = None
         await super().putconn(connection)
-        if met in (Trouble.LOST, Trouble.READ_ONLY) and newest:
+        if met in (ConnectionFault.LOST, ConnectionFault.READ_ONLY) and newest:
             await self.server.leave()
 
     def made_anew_since(self, moment: float) -> bool:
@@ -287,17 +287,17 @@ class Pool(AsyncConnectionPool[BoundedConnection]):
         return await resolve(cast("Conninfo", self.conninfo))
 
     async def _connect(self, timeout: float | None = None) -> BoundedConnection:
-        before = self.server.trouble
+        before = self.server.fault
         try:
             connection = await self._admitted(timeout)
             # A pooler in between may not know better. Where writes were refused just now nobody is believed.
-            if before is Trouble.READ_ONLY and not await connection.is_for_writing():
+            if before is ConnectionFault.READ_ONLY and not await connection.is_for_writing():
                 raise OperationalError("session is read-only")
         except (OperationalError, TimeoutError) as error:
             read_only = isinstance(error, OperationalError) and refused_as_read_only(error)
-            self.server.learn(Trouble.READ_ONLY if read_only else before or Trouble.LOST)
+            self.server.learn(ConnectionFault.READ_ONLY if read_only else before or ConnectionFault.LOST)
             raise
-        self.server.trouble = None
+        self.server.fault = None
         return connection
 
     async def _admitted(self, timeout: float | None) -> BoundedConnection:
@@ -408,9 +408,9 @@ class Database:
         return self.pool.connection()
 
     @property
-    def trouble(self) -> Trouble | None:
+    def fault(self) -> ConnectionFault | None:
         """What was learned last of the server; None while it takes connections and writes. Asks nobody."""
-        return self._server.trouble
+        return self._server.fault
 
     def made_anew_since(self, moment: float) -> bool:
         """Whether connections that were made before `moment` (monotonic seconds) are used no more."""
@@ -479,7 +479,9 @@ class Database:
                 try:
                     return await send(connection)
                 except OperationalError as error:
-                    refused = isinstance(error, Unfit) and error.trouble is Trouble.READ_ONLY  # as a whole
+                    refused = (
+                        isinstance(error, UnusableConnection) and error.fault is ConnectionFault.READ_ONLY
+                    )  # as a whole
                     if again or not (refused or (only_reads and _lost(connection, error))):
                         raise
                 finally:
@@ -522,7 +524,7 @@ def _dropped(connection: AsyncConnection[Any]) -> bool:
 
 def _lost(connection: BoundedConnection, error: OperationalError) -> bool:
     """True if the statement failed because the session has ended. A late answer is not that."""
-    return connection.trouble is not None and not isinstance(error, StatementTimeout)
+    return connection.fault is not None and not isinstance(error, StatementTimeout)
 
 
 async def read_page(cursor: AsyncCursor[Row], sql: QueryNoTemplate, params: Params, limit: int) -> list[Row]:

@@ -22,7 +22,7 @@ from slackwater.errors import SchemaError
 from slackwater.postgres import vectors
 from slackwater.postgres.conninfo import Conninfo, connect, resolve
 from slackwater.postgres.lanes import session_of
-from slackwater.postgres.library import last_migrations
+from slackwater.postgres.langgraph_migrations import last_migrations
 from slackwater.postgres.pool import CONNECT_SECONDS, BoundedConnection, Database
 
 logger = logging.getLogger(__name__)

@@ -23,10 +23,10 @@ from slackwater.graphs.snapshot import thread_facts
 from slackwater.kit import json_format
 from slackwater.kit.budget import Budget
 from slackwater.kit.imports import imports_are_lazy
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.group_commit import IN_FLIGHT, GroupCommit
 from slackwater.postgres.lanes import lanes_of
 from slackwater.postgres.pool import Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import BEGINNING, Event, EventId
 from slackwater.runtime.events.run_reader import Follower
 from slackwater.runtime.events.thread_reader import ThreadLog
@@ -58,7 +58,7 @@ OUTBOX_SECONDS = 1.0
 
 
 class _NotOpened(Exception):
-    """A graph cannot be opened. Its cause may look like trouble of the database, and is its factory's."""
+    """A graph cannot be opened. Its cause may look like an unavailable database, but is its factory's."""
 
 
 class Runtime:
@@ -423,7 +423,7 @@ class Runtime:
         if not known and row["graph_id"] in self.graphs.ids:
             try:
                 facts, known = await self._read_thread(thread_id, row), True
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 raise
             except Exception as failure:  # its graph's factory, or a class that is no longer there
                 problem = (isinstance(failure, _NotOpened) and failure.__cause__) or failure

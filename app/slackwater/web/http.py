@@ -25,7 +25,7 @@ from slackwater.errors import (
 )
 from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal, refuse
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.arguments import Arguments
 from slackwater.web.bodies import (
     ANSWER_SECONDS,
@@ -236,7 +236,7 @@ def install_error_handlers(
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, failed)
-    for kind in DATABASE_TROUBLE:
+    for kind in DATABASE_UNAVAILABLE:
         app.add_exception_handler(kind, database_gone)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slackwater.errors import Invalid
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
 from slackwater.postgres.shares import Shares
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.webhooks import address, queries
 from slackwater.webhooks.policy import Policy
 
@@ -123,7 +123,7 @@ class Deliveries:
                 # As the claim saw it: some of them may be done by now.
                 owners = Counter([*in_hand, *(row["owner"] for row in rows)])
                 self._held_back = max(owners.values(), default=0) >= OF_ONE_OWNER
-        except DATABASE_TROUBLE as problem:
+        except DATABASE_UNAVAILABLE as problem:
             log.warning(
                 "webhooks: %s; the next sweep sends them", problem, extra={"event": "webhook.trouble"}
             )
@@ -155,7 +155,7 @@ class Deliveries:
         except asyncio.CancelledError:
             await self._let_go(row)
             raise
-        except DATABASE_TROUBLE as problem:
+        except DATABASE_UNAVAILABLE as problem:
             log.warning(
                 "webhook outcome not recorded: %s; it is sent again",
                 problem,
@@ -166,7 +166,7 @@ class Deliveries:
         try:
             async with asyncio.timeout(LET_GO_SECONDS):
                 await queries.let_go(self._database, row["run_id"], row["fence"])
-        except DATABASE_TROUBLE as problem:
+        except DATABASE_UNAVAILABLE as problem:
             log.warning(
                 "webhook not released: %s; its lease expires",
                 problem,

@@ -20,8 +20,8 @@ from slackwater.api.assistants.service import system_id
 from slackwater.api.crons import fire
 from slackwater.api.crons.fire import fire_due
 from slackwater.api.crons.queries import ABANDONED_SECONDS
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater_lambda.tasks import Sweep, begin
 from tests.integration.runtime.rig import Link
 
@@ -349,7 +349,7 @@ async def test_a_process_that_is_cut_off_at_any_message_costs_no_run_and_makes_n
                 await pass_time(database)
                 # WHEN it is cut off at its first, second, … message
                 link.cut_at(number, executed=executed)
-                with suppress(*DATABASE_TROUBLE):
+                with suppress(*DATABASE_UNAVAILABLE):
                     async with asyncio.timeout(0.5):
                         await fire_due(cut.services)
                 # THEN, whoever looks next, there is one run

@@ -17,9 +17,9 @@ from support.impatience import impatient
 
 from slackwater.errors import SchemaError
 from slackwater.postgres import schema
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE, ConnectionFault
 from slackwater.postgres.conninfo import Conninfo, connect, connect_blocking, for_writing
 from slackwater.postgres.pool import BoundedConnection, Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble
 from tests.support.proxy import proxied
 from tests.support.replication import Replication, Server, replicated
 
@@ -112,7 +112,7 @@ async def test_a_promotion_moves_the_pool_to_the_other_server(pair: Replication)
         # THEN who was waiting for a connection gets one to the new primary
         assert await writing == 1
         await asyncio.gather(*(write(database, 3) for _ in range(8)))
-        assert database.trouble is None
+        assert database.fault is None
     assert numbers(pair.primary) == [1, 2] + [3] * 8
 
 
@@ -144,12 +144,12 @@ async def test_writes_wait_while_the_server_takes_none_and_are_carried_out_once(
         await fill(database)
         pair.primary.set_read_only(True)
         writing = [asyncio.create_task(write(database, n)) for n in range(many)]
-        await until(lambda: database.trouble is Trouble.READ_ONLY, "what the pool has learned")
+        await until(lambda: database.fault is ConnectionFault.READ_ONLY, "what the pool has learned")
         await asyncio.sleep(1.0)
         assert not any(task.done() for task in writing)
         pair.primary.set_read_only(False)
         assert await asyncio.gather(*writing) == [1] * many
-        assert database.trouble is None
+        assert database.fault is None
     assert numbers(pair.primary) == list(range(many))
     # THEN the pool was made anew once, and not once for each of them
     assert len([r for r in caplog.records if getattr(r, "event", "") == "database.read_only"]) == 1
@@ -188,7 +188,7 @@ async def test_an_address_that_still_leads_to_the_old_server_costs_time_and_noth
     with proxied(pair.standby.uri()) as address:
         async with opened(address.uri) as database:
             writing = asyncio.create_task(write(database, 1))
-            await until(lambda: database.trouble is Trouble.READ_ONLY, "what the pool has learned")
+            await until(lambda: database.fault is ConnectionFault.READ_ONLY, "what the pool has learned")
             assert not writing.done()
             # WHEN it has THEN the write is carried out
             address.target = pair.primary.uri()
@@ -211,7 +211,7 @@ async def test_langgraphs_own_statements_meet_trouble_of_the_database_and_nothin
                 pair.primary.set_read_only(True)
                 with pytest.raises(psycopg.OperationalError, match="read-only"):
                     await statement()
-                assert database.trouble is Trouble.READ_ONLY
+                assert database.fault is ConnectionFault.READ_ONLY
                 pair.primary.set_read_only(False)
         finally:
             task = store._task
@@ -227,7 +227,7 @@ async def test_a_silent_server_costs_one_statement_and_not_one_for_each_connecti
         async with opened(address.uri) as database:
             await fill(database)
             address.forget()
-            with impatient(database, 0.5), pytest.raises(DATABASE_TROUBLE):
+            with impatient(database, 0.5), pytest.raises(DATABASE_UNAVAILABLE):
                 await write(database, 1)
             # THEN none of the others, from which nothing will ever come, is handed out
             assert await asyncio.gather(*(write(database, 2) for _ in range(8))) == [1] * 8
@@ -263,7 +263,7 @@ async def test_a_pooler_that_knows_nothing_of_the_promotion_keeps_nobody_out(
         # WHEN the server behind it takes no writes for a while THEN they wait, as without it
         pair.primary.set_read_only(True)
         writing = asyncio.create_task(write(database, 2))
-        await until(lambda: database.trouble is Trouble.READ_ONLY, "what the pool has learned")
+        await until(lambda: database.fault is ConnectionFault.READ_ONLY, "what the pool has learned")
         pair.primary.set_read_only(False)
         assert await writing == 1
     assert numbers(pair.primary) == [1, 2]
@@ -278,10 +278,10 @@ async def test_a_pooler_that_knows_nothing_of_a_server_that_takes_no_writes_is_n
         await fill(database)
         pair.primary.set_read_only(True)
         writing = asyncio.create_task(write(database, 1))
-        await until(lambda: database.trouble is Trouble.READ_ONLY, "what the pool has learned")
+        await until(lambda: database.fault is ConnectionFault.READ_ONLY, "what the pool has learned")
         # THEN nobody gets a connection with which he could not write
         await asyncio.sleep(1.5)
         assert not writing.done()
-        assert database.trouble is Trouble.READ_ONLY
+        assert database.fault is ConnectionFault.READ_ONLY
         pair.primary.set_read_only(False)
         assert await writing == 1

@@ -22,10 +22,10 @@ from psycopg_pool import PoolClosed
 from support.impatience import impatient
 
 from slackwater.postgres.arrays import LongArray, TextArray, UuidArray
+from slackwater.postgres.connection_errors import ConnectionFault
 from slackwater.postgres.lanes import Prepare, lanes_of
 from slackwater.postgres.pool import Database, StatementTimeout
 from slackwater.postgres.prepared import MAX_PREPARED
-from slackwater.postgres.trouble import Trouble
 
 COUNT = "select count(*)::int as n from pg_prepared_statements"
 
@@ -404,13 +404,13 @@ async def test_what_a_lane_meets_concerns_all_connections(database: Database, se
     with takes_no_writes(server_uri, database):
         await tell_each(database, "set default_transaction_read_only = on")
         writing = asyncio.create_task(database.write((insert, {"n": 1})))
-        while database.trouble is not Trouble.READ_ONLY:
+        while database.fault is not ConnectionFault.READ_ONLY:
             await asyncio.sleep(0.01)
         reading = asyncio.create_task(database.fetch("select 1 as a"))
     # THEN what was to be written is written, once; and readers, too, have other connections
     await writing
     assert await reading == [{"a": 1}]
-    assert database.trouble is None
+    assert database.fault is None
     assert await database.fetch("select n from t where n = 1") == [{"n": 1}]
     await ended(server_uri, database, before)
 

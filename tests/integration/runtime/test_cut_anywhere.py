@@ -17,7 +17,7 @@ from helm import Helm
 from rig import Fleet, Process, Told
 
 from slackwater.kit.ids import uuid7
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 
 CUTS = int(os.environ.get("SLACKWATER_CUTS", "1"))
 """At how many points, of all where a process says something to its database, each run is stopped; 0: at all."""
@@ -169,7 +169,7 @@ async def killed(trial: Trial, point: int, heard: bool) -> None:
     process = await fleet.start(linked=True, statement_seconds=0.3)
     assert process.link is not None
     process.link.cut_at(point, executed=heard)
-    with suppress(*DATABASE_TROUBLE):
+    with suppress(*DATABASE_UNAVAILABLE):
         await trial.begin(process, thread_id, run_id)
     while not process.link.is_cut and not await rests(fleet, run_id):
         await asyncio.sleep(0.005)

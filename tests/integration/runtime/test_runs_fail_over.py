@@ -12,7 +12,7 @@ import pytest
 from helm import Helm
 from rig import BRISK, OWNER, Fleet, Process, new_run
 
-from slackwater.postgres.trouble import DATABASE_TROUBLE, Trouble
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE, ConnectionFault
 from slackwater.runtime.queue import listening
 from slackwater.runtime.queue.admission import Overtaken
 from tests.support.proxy import Proxy, proxied
@@ -56,7 +56,7 @@ async def test_connections_to_a_server_that_takes_no_writes_end_no_run(
         assert (row["status"], row["attempt"], row["error"]) == ("success", 1, None)
         assert helm.done_by(run) == ["a", "b", "c", "d"]
         assert "error" not in {event.name for event in await reader}
-    assert process.database.trouble is None
+    assert process.database.fault is None
 
 
 async def test_a_database_that_takes_no_writes_for_a_moment_costs_a_run_that_moment(
@@ -73,7 +73,7 @@ async def test_a_database_that_takes_no_writes_for_a_moment_costs_a_run_that_mom
     waiting = asyncio.create_task(process.admit("line"))
 
     async def knows() -> bool:
-        return process.database.trouble is Trouble.READ_ONLY
+        return process.database.fault is ConnectionFault.READ_ONLY
 
     await fleet.until(knows, what="it is known")
     await asyncio.sleep(0.5)
@@ -197,20 +197,20 @@ async def test_an_admission_is_given_up_when_the_database_stays_away(database_ur
         process = await through(fleet, proxy, statement_seconds=0.5)
         proxy.away()
         started = time.monotonic()
-        with pytest.raises(DATABASE_TROUBLE):
+        with pytest.raises(DATABASE_UNAVAILABLE):
             await process.admit("line")
         assert time.monotonic() - started < 4
-        assert process.database.trouble is Trouble.LOST
+        assert process.database.fault is ConnectionFault.LOST
         proxy.back()
 
         async def answers() -> bool:
-            with suppress(*DATABASE_TROUBLE):
+            with suppress(*DATABASE_UNAVAILABLE):
                 return bool(await process.database.fetch("select 1"))
             return False
 
         await fleet.until(answers)  # the pool connects again once a second
         assert (await fleet.ended((await process.admit("line")).row["run_id"]))["status"] == "success"
-        assert process.database.trouble is None
+        assert process.database.fault is None
         await fleet.close()
 
 
@@ -243,7 +243,7 @@ async def test_the_store_gives_up_on_a_database_that_stays_away(database_uri: st
     with proxied(database_uri) as proxy:
         process = await through(fleet, proxy, statement_seconds=0.5)
         proxy.away()
-        with pytest.raises(DATABASE_TROUBLE):
+        with pytest.raises(DATABASE_UNAVAILABLE):
             await process.runtime.store_of(OWNER).aget(("notes",), "key")
         proxy.back()
         await fleet.close()

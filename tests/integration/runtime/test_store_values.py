@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig import Fleet
 
-from slackwater.postgres.trouble import LimitExceeded
+from slackwater.postgres.connection_errors import LimitExceeded
 
 
 @pytest.mark.parametrize("value", ["a string", 7, ["a"], True])

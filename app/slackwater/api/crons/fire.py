@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from slackwater.api.crons import queries
 from slackwater.errors import ApiError, Draining, Invalid, NotFound
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.shares import Shares
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.project.http import Group
 from slackwater.runtime.queue.admission import Overtaken
 
@@ -29,7 +29,7 @@ ROUNDS = 20
 
 
 async def fire_due(services: Services) -> int:
-    """Start what is due now; how many runs. Safe to do in any number of processes at once. Raises DATABASE_TROUBLE.
+    """Start what is due now; how many runs. Safe to do in any number of processes at once. Raises DATABASE_UNAVAILABLE.
 
     Where runs are switched off nothing is: what is due stays due, for a process that does start runs.
     """
@@ -76,7 +76,7 @@ async def _fire(services: Services, cron: Mapping[str, Any]) -> bool:
         admitted = await services.runtime.admit(replace(new, condition=queries.step(cron, following)))
     except Overtaken:
         return False
-    except (Draining, *DATABASE_TROUBLE):
+    except (Draining, *DATABASE_UNAVAILABLE):
         raise
     except ApiError as problem:
         log.warning(

@@ -17,7 +17,7 @@ from uuid import UUID
 from slackwater.api.runs import service
 from slackwater.errors import EventTooLarge
 from slackwater.kit import json_format, sse
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.execution.encoding import matches
@@ -71,7 +71,7 @@ class PagedStream:
         return not self._cut and not self._refused
 
     async def frames(self) -> AsyncGenerator[bytes]:
-        """The page. Raises DATABASE_TROUBLE when nobody could be told that the reader is to come back."""
+        """The page. Raises DATABASE_UNAVAILABLE when nobody could be told that the reader is to come back."""
         if self._page.live:
             # Who is cut off before his first event has to know where to come back to.
             yield sse.id_only(str(self._cursor))
@@ -79,7 +79,7 @@ class PagedStream:
             async with aclosing(self._read()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-        except (StreamCut, *DATABASE_TROUBLE):
+        except (StreamCut, *DATABASE_UNAVAILABLE):
             self._cut = True
         except RunGone:
             yield sse.frame("error", json_format.dumps(service.NOT_FOUND), None)
@@ -99,7 +99,7 @@ class PagedStream:
         try:
             async with asyncio.timeout(self._until - SEND_SECONDS - time.monotonic()):
                 return await service.reader_leaves(self._services, self._run_id, self._reader)
-        except DATABASE_TROUBLE:
+        except DATABASE_UNAVAILABLE:
             if self.live or not self._starts:
                 raise
             # The client asks what has become of the run, and as long as we cannot answer that either, it comes back.
@@ -112,7 +112,7 @@ class PagedStream:
         It is shown as running while another reader is between two pages. This one's client would come back again and
         again for nothing, and give up.
         """
-        with suppress(*DATABASE_TROUBLE):
+        with suppress(*DATABASE_UNAVAILABLE):
             while time.monotonic() < self._page.until:
                 if not await service.readers_are_away(self._services, self._run_id):
                     return

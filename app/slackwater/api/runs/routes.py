@@ -20,7 +20,7 @@ from slackwater.identity.principal import CurrentPrincipal, Principal
 from slackwater.kit import json_format, sse
 from slackwater.kit.fields import OFFSET_MAX
 from slackwater.kit.ids import parse_uuid
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.execution.encoding import matches
@@ -416,7 +416,7 @@ async def _body(
         # Not begun before its end: what is sent is collected, and only the end tells which status it has.
         try:
             body = await service.body(services, principal, thread_id, run_id, until=bounds.wait_until)
-        except (StreamCut, *DATABASE_TROUBLE):
+        except (StreamCut, *DATABASE_UNAVAILABLE):
             if cancels:
                 await _cut(services, run_id)
             raise late from None
@@ -440,7 +440,7 @@ async def _body(
 
 async def _cut(services: Services, run_id: UUID) -> None:
     # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
-    with suppress(*DATABASE_TROUBLE):
+    with suppress(*DATABASE_UNAVAILABLE):
         await service.reader_cut(services, run_id)
 
 

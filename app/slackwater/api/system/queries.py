@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 
 
 async def answers(database: Database) -> bool:
     """Whether the database answers."""
     try:
         await database.fetch("select 1")
-    except DATABASE_TROUBLE:
+    except DATABASE_UNAVAILABLE:
         return False
     return True

@@ -73,7 +73,7 @@ async def ready(services: CurrentServices) -> Response:
     It reports the last known state of the database: a probe executes no statement.
     """
     phase = services.runtime.phase
-    if phase is Phase.READY and services.database.trouble is not None:
+    if phase is Phase.READY and services.database.fault is not None:
         waiting = {"status": Phase.STARTING.value, "services": {"database": "unhealthy"}}
         return json_response(waiting, 503)
     status = Phase.DRAINING if phase is Phase.CLOSED else phase

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from slackwater.errors import ApiError, DatabaseSilent
 from slackwater.kit import json_format
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.protocols.events import service
 from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.service import Caller, CommandError
@@ -112,7 +112,7 @@ class Socket:
             return service.failure(command["id"], error.code, error.message)
         except ApiError as error:  # another process takes it
             return service.refused(command["id"], error)
-        except DATABASE_TROUBLE:
+        except DATABASE_UNAVAILABLE:
             return service.refused(command["id"], DatabaseSilent())
 
     # Subscriptions

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.deltas import LEAST_BYTES, PARTIAL, Said, Series, applied, is_state, name_of
 from slackwater.runtime.events.journal import Event, EventId, event_of
 from slackwater.runtime.events.packs import PACK, unpacked
@@ -103,7 +103,7 @@ class Partials:
         while rows is None:
             try:
                 rows = await self._database.fetch(_SINCE_WHOLE, wanted)
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 if self._is_over():
                     raise
                 await asyncio.sleep(AGAIN_SECONDS)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from slackwater.kit import json_format
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Row
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, Ending, Event, EventId, event_of
 from slackwater.runtime.events.packs import first_id
 from slackwater.runtime.events.partials import Partials
@@ -274,7 +274,7 @@ class Follower:
                     if row["reader_left_at"] is not None and row["run_id"] in self.following:
                         here = {"run_id": row["run_id"], "left_at": row["reader_left_at"]}
                         await self._runtime.database.execute(_STILL_HERE, here)
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 pass  # the readers wait; their connections have heartbeats
             except Exception:
                 log.exception("events not read; the query is repeated", extra={"event": "follow.failed"})

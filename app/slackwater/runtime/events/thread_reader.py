@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, EventId
 from slackwater.runtime.events.packs import first_id
 from slackwater.runtime.events.partials import Partials
@@ -235,7 +235,7 @@ class ThreadLog:
                         "seqs": [reader.cursor.seq for reader in readers],
                     },
                 )
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 pass  # the readers wait; their connections have heartbeats
             except Exception:
                 log.exception("events not read; the query is repeated", extra={"event": "follow.failed"})

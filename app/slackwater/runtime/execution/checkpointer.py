@@ -191,7 +191,7 @@ class RunSaver(Confined, PooledSaver):
         if self._fresh and namespace not in self._put and not get_checkpoint_id(config):
             return None
         await self.writer.written()
-        found = await self.writer.patiently(lambda: super(RunSaver, self).aget_tuple(config))
+        found = await self.writer.retrying(lambda: super(RunSaver, self).aget_tuple(config))
         if found is not None:
             foreign = self._keep_base and str(found.metadata.get("run_id")) != str(self.writer.lease.run_id)
             if self.continues and _remembers(namespace) and not _of_this_superstep(found, config):
@@ -294,7 +294,7 @@ class RunSaver(Confined, PooledSaver):
     ) -> Mapping[str, DeltaChannelHistory]:
         self._check(config)
         await self.writer.written()
-        return await self.writer.patiently(
+        return await self.writer.retrying(
             lambda: super(RunSaver, self).aget_delta_channel_history(config=config, channels=channels)
         )
 
@@ -320,7 +320,7 @@ class RunSaver(Confined, PooledSaver):
             "resume": RESUME,
             "interrupt": INTERRUPT,
         }
-        rows = await self.writer.patiently(lambda: self.database.fetch(ANSWERED_BY_RUN, params))
+        rows = await self.writer.retrying(lambda: self.database.fetch(ANSWERED_BY_RUN, params))
         found = [self.serde.loads_typed((row["type"], row["blob"])) for row in rows]
         return {
             interrupt.id

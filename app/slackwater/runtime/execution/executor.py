@@ -244,7 +244,7 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     if resumed:
         # What LangGraph says again was heard already, but for what a crash has left unsaid.
         told_of = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
-        told = await attempt.writer.patiently(lambda: _told(shop.database, run.run_id, told_of))
+        told = await attempt.writer.retrying(lambda: _told(shop.database, run.run_id, told_of))
         published = Published.of(told, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 

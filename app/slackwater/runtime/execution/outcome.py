@@ -17,7 +17,7 @@ from slackwater.errors import LeaseLost
 from slackwater.graphs.context import ContextMismatch
 from slackwater.graphs.snapshot import thread_facts
 from slackwater.kit import json_format
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.execution import start
 from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
@@ -211,7 +211,7 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
         except asyncio.CancelledError:
             attempt.journal.close(Ending.GONE_ON)
             raise
-        except DATABASE_TROUBLE as problem:
+        except DATABASE_UNAVAILABLE as problem:
             # A lost connection, or a restarting database. Repeating is safe: the statement is a compare-and-set.
             # A run that is not ours any more may have been settled by us, and only the answer was lost: asked once more.
             if not await lease.holds() and (asked or not lease.lost):
@@ -246,7 +246,7 @@ async def _settled(attempt: Attempt, shop: Shop, facts: ThreadFacts, settled: Se
 async def _refresh(attempt: Attempt, shop: Shop) -> None:
     try:
         await shop.refresh_thread(attempt.run.thread_id)
-    except DATABASE_TROUBLE as problem:
+    except DATABASE_UNAVAILABLE as problem:
         log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
 
 

@@ -36,8 +36,8 @@ from psycopg.errors import DivisionByZero, PipelineAborted
 from psycopg.rows import DictRow
 
 from slackwater.errors import GraphImportError, RunOver
-from slackwater.postgres.patience import patiently
 from slackwater.postgres.pool import Database, read_page
+from slackwater.postgres.retry import retrying
 from slackwater.project.store import IndexSpec, StoreSpec
 from slackwater.runtime.execution.owning_loop import OwningLoop, from_any_loop
 from slackwater.runtime.fenced import epochs
@@ -123,7 +123,7 @@ class GatedStore(AsyncPostgresStore):
 
     async def _standing(self, lease: Lease) -> Standing:
         until = time.monotonic() + self._patience_seconds
-        return await patiently(lambda: epochs.look(self._database, lease), until=until)
+        return await retrying(lambda: epochs.look(self._database, lease), until=until)
 
     @from_any_loop
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -145,7 +145,7 @@ class GatedStore(AsyncPostgresStore):
         An operation that was carried out and whose answer was lost is one that may be carried out again.
         """
         until = time.monotonic() + self._patience_seconds
-        return await patiently(lambda: super(GatedStore, self).abatch(given), until=until)
+        return await retrying(lambda: super(GatedStore, self).abatch(given), until=until)
 
     async def _batch_search_ops(
         self, search_ops: Sequence[tuple[int, SearchOp]], results: list[Result], cur: Any

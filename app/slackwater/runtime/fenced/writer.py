@@ -10,9 +10,9 @@ from typing import Any, TypeVar, cast
 
 from slackwater.errors import LeaseLost, RunOver
 from slackwater.postgres.arrays import TextArray
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Event, Journal
 from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
@@ -221,13 +221,13 @@ class Writer:
             self._flush = None
         return self.journal.take()
 
-    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` answers, which may be carried out twice; while the database is away, for as long as the lease is ours."""
         pause = RETRY_SECONDS[0]
         while True:
             try:
                 return await ask()
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 if not await self.lease.holds():
                     raise self._lost() from None
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -383,7 +383,7 @@ class Writer:
             return stored
 
         # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
-        while not await self.patiently(send):
+        while not await self.retrying(send):
             pass
 
     def _parameters(self, group: Group, events: list[Event]) -> tuple[StatementShape, dict[str, Any]]:

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from slackwater.errors import Conflict, Draining, NotFound
 from slackwater.kit.ids import uuid7
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.group_commit import GroupCommit
-from slackwater.postgres.patience import patiently
 from slackwater.postgres.pool import Database, Row
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.retry import retrying
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
 from slackwater.runtime.fenced.writer import Writer
@@ -124,9 +124,9 @@ async def hold(
 async def _take(database: Database, params: dict[str, Any]) -> Row:
     try:
         found, taken, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
-    except DATABASE_TROUBLE:
+    except DATABASE_UNAVAILABLE:
         # Perhaps only the answer was lost: then nobody else could write until the lease expires.
-        row = await patiently(lambda: database.fetch_one(_HELD, params), until=time.monotonic() + TRY_SECONDS)
+        row = await retrying(lambda: database.fetch_one(_HELD, params), until=time.monotonic() + TRY_SECONDS)
         if row is None:
             raise
         return row
@@ -140,7 +140,7 @@ async def _take(database: Database, params: dict[str, Any]) -> Row:
 async def _release(database: Database, params: dict[str, Any]) -> bool:
     """Whether a run has come meanwhile that can begin now. What was written stands, whether or not this succeeds."""
     try:
-        _, _, promoted, _ = await patiently(
+        _, _, promoted, _ = await retrying(
             lambda: database.pipeline(
                 (order.LOCK, params),
                 (_RELEASE, params),
@@ -149,7 +149,7 @@ async def _release(database: Database, params: dict[str, Any]) -> bool:
             ),
             until=time.monotonic() + TRY_SECONDS,
         )
-    except DATABASE_TROUBLE as problem:
+    except DATABASE_UNAVAILABLE as problem:
         log.warning(
             "thread not released: %s; its lease will expire",
             problem,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 
 Claim = tuple[UUID, int]
 """A run, and the fence that was taken with it: no other claim has both."""
@@ -38,7 +38,7 @@ class LostClaims:
         self._in_flight.add(token)
         try:
             yield
-        except DATABASE_TROUBLE:
+        except DATABASE_UNAVAILABLE:
             self.suspected = True
             raise
         finally:

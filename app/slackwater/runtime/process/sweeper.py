@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from slackwater.kit.bounded import bounded
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.process import takeover
 from slackwater.runtime.queue import pruning, retention
 from slackwater.runtime.queue.batch import Batch
@@ -221,7 +221,7 @@ class Sweeper:
         return None
 
     def _report(self, name: str, problem: BaseException) -> None:
-        trouble = isinstance(problem, DATABASE_TROUBLE)
+        trouble = isinstance(problem, DATABASE_UNAVAILABLE)
         log.log(
             logging.WARNING if trouble else logging.ERROR,
             "%s: %s; the next sweep tries again",
@@ -246,7 +246,7 @@ class Sweeper:
             )
             try:
                 await bounded(cancel, takeover.READ_SECONDS, None)
-            except DATABASE_TROUBLE as problem:
+            except DATABASE_UNAVAILABLE as problem:
                 self._report("readers", problem)
 
     async def _threads(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from slackwater.kit.bounded import bounded
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Row
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.execution import engine
 from slackwater.runtime.fenced import settlement
 from slackwater.runtime.fenced.settlement import ThreadFacts
@@ -138,7 +138,7 @@ async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
     """Requeue one run, or end it as somebody wished. What goes wrong with it keeps nobody from the next one."""
     try:
         return await _settle(runtime, row, stale)
-    except DATABASE_TROUBLE:
+    except DATABASE_UNAVAILABLE:
         raise
     except Exception:
         log.exception(
@@ -237,7 +237,7 @@ async def read_again(runtime: Runtime, thread_id: UUID) -> None:
     """Let the thread show its state. If that hangs or fails, it concerns this thread alone."""
     try:
         await bounded(runtime.refresh_thread(thread_id), READ_SECONDS, None)
-    except DATABASE_TROUBLE as problem:
+    except DATABASE_UNAVAILABLE as problem:
         log.warning(
             "thread not read again: %s; the next sweep does",
             problem,
@@ -251,7 +251,7 @@ async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
         head = await engine.PooledSaver(runtime.database).aget_tuple(
             {"configurable": {"thread_id": str(thread_id)}}
         )
-    except DATABASE_TROUBLE:
+    except DATABASE_UNAVAILABLE:
         raise
     except Exception:  # a class that is no longer there: it keeps nobody from ending the run
         log.exception(

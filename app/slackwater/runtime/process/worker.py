@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.shares import Shares
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
@@ -190,7 +190,7 @@ class Worker:
             try:
                 await loop()
                 return
-            except DATABASE_TROUBLE as problem:
+            except DATABASE_UNAVAILABLE as problem:
                 log.warning("worker %s: %s", name, problem, extra={"event": f"worker.{name}.trouble"})
             except Exception:
                 log.exception(
@@ -323,7 +323,7 @@ class Worker:
             self._check_claims.clear()
             try:
                 await self.take_up_lost()
-            except DATABASE_TROUBLE:
+            except DATABASE_UNAVAILABLE:
                 self._check_claims.set()
                 raise
 

@@ -17,9 +17,9 @@ from psycopg.errors import CheckViolation, DivisionByZero, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from slackwater.errors import Conflict, NotFound, ThreadBusy, TooManyRuns
-from slackwater.postgres.patience import patiently
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database, Row, Statement
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.retry import retrying
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
@@ -319,7 +319,7 @@ class _Sending:
     async def answers(self) -> list[list[Row]]:
         """What the statements answer; nothing if `rows` are there instead."""
         until = time.monotonic() + self.database.statement_seconds
-        return await patiently(self._send, until=until)
+        return await retrying(self._send, until=until)
 
     async def _send(self) -> list[list[Row]]:
         # Not before it was sent at all: what is there already refuses it, and seldom is.
@@ -328,7 +328,7 @@ class _Sending:
         self.at = time.monotonic()
         try:
             return await self.database.pipeline(*self.statements)
-        except DATABASE_TROUBLE:
+        except DATABASE_UNAVAILABLE:
             self.unsure = True
             raise
         except UniqueViolation:
@@ -364,7 +364,7 @@ async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     params = {"owner": owner, "key": key}
     statements = ((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
     until = time.monotonic() + database.statement_seconds
-    _, known, found = await patiently(lambda: database.pipeline(*statements), until=until)
+    _, known, found = await retrying(lambda: database.pipeline(*statements), until=until)
     if known and not found:
         raise RunForgotten
     if not found:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from typing import Protocol
 
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
-from slackwater.postgres.trouble import DATABASE_TROUBLE
 from slackwater.runtime.queue import order
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Hints:
             return
         try:
             await self._database.execute(order.NOTIFY, {"hint": order.HINT_WORK})
-        except DATABASE_TROUBLE as problem:
+        except DATABASE_UNAVAILABLE as problem:
             log.debug("hint lost: %s", problem, extra={"event": "hint.lost"})
 
     async def _wake(self, runs: int) -> None:

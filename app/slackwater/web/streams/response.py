@@ -16,7 +16,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from slackwater.kit import sse
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.run_reader import StreamCut
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class OpenResponse(Response):
                     self._sending = True
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     self._sending = False
-        except (StreamCut, *DATABASE_TROUBLE):
+        except (StreamCut, *DATABASE_UNAVAILABLE):
             return Left.CUT
         self._sending = True
         await self._left(Left.ENDED)

@@ -6,15 +6,18 @@ from importlib.metadata import version
 
 import pytest
 
-from slackwater.postgres import library
+from slackwater.postgres import langgraph_migrations
 
 
 def test_what_is_known_of_the_installed_version_is_what_it_says_itself() -> None:
     """A new version goes into `KNOWN`, in place of the old one: without it every cold start imports LangGraph."""
-    assert library.KNOWN[version(library.PACKAGE)] == library.ask_langgraph()
+    assert (
+        langgraph_migrations.KNOWN[version(langgraph_migrations.PACKAGE)]
+        == langgraph_migrations.ask_langgraph()
+    )
 
 
 def test_a_version_that_is_not_known_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "KNOWN", {})
+    monkeypatch.setattr(langgraph_migrations, "KNOWN", {})
 
-    assert library.last_migrations() == library.ask_langgraph()
+    assert langgraph_migrations.last_migrations() == langgraph_migrations.ask_langgraph()

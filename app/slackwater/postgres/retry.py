@@ -1,4 +1,4 @@
-"""Trying again while the database is away, or hands over to another server."""
+"""Retries while the database is unreachable or fails over."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import TypeVar
 
 from psycopg_pool import PoolClosed
 
-from slackwater.postgres.trouble import DATABASE_TROUBLE
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 
 T = TypeVar("T")
 
 PAUSE_SECONDS = (0.05, 1.0)
-"""First and longest pause before the next try."""
+"""The first and the longest pause between attempts."""
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], *, until: float) -> T:
-    """What `attempt` answers, which may be carried out twice; tried until `until` (monotonic). Raises DATABASE_TROUBLE."""
+async def retrying(attempt: Callable[[], Awaitable[T]], *, until: float) -> T:
+    """Return what `attempt` returns, retrying it until `until` (monotonic). It may take effect twice. Raises DATABASE_UNAVAILABLE."""
     pause = PAUSE_SECONDS[0]
     while True:
         try:
             return await attempt()
         except PoolClosed:
-            raise  # this process is leaving
-        except DATABASE_TROUBLE:
+            raise  # this process is shutting down
+        except DATABASE_UNAVAILABLE:
             if time.monotonic() + pause > until:
                 raise
         await asyncio.sleep(pause * random.uniform(0.5, 1))

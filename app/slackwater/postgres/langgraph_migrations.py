@@ -7,9 +7,9 @@ from importlib.metadata import version
 PACKAGE = "langgraph-checkpoint-postgres"
 
 KNOWN = {"3.2.0": (9, 3)}
-"""The numbers of the last migrations (checkpoints, store) of the versions that this release was built with.
+"""The numbers of the last migrations (checkpoints, store) in the versions that this release was built with.
 
-Only to save time: to ask LangGraph itself is to import it, which takes longer than all the rest of a start on Lambda.
+Only to save time: asking LangGraph means importing it, which takes longer than the rest of a start on Lambda.
 """
 
 
@@ -19,7 +19,7 @@ def last_migrations() -> tuple[int, int]:
 
 
 def ask_langgraph() -> tuple[int, int]:
-    """The same, from LangGraph."""
+    """The same, read from LangGraph itself."""
     from langgraph.checkpoint.postgres.base import MIGRATIONS as CHECKPOINT_MIGRATIONS
     from langgraph.store.postgres.base import MIGRATIONS as STORE_MIGRATIONS
 
