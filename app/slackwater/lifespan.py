@@ -27,7 +27,7 @@ from slackwater.services import Services
 from slackwater.settings import Settings
 from slackwater.web.application import Application
 from slackwater.web.bodies import ANSWERS_BYTES, Room, room_for_bodies
-from slackwater.web.front import front
+from slackwater.web.middleware import setup
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
@@ -46,7 +46,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         settings = app.state.settings or Settings.load()
         telemetry.configure(settings)
         with StopSignals() as signals:
-            async with open_services(settings) as services, front.opened(app, services) as opened:
+            async with open_services(settings) as services, setup.installed(app, services) as custom_app:
                 # Not before: what the project's own application sets up is there when its graphs run.
                 if not imports_are_lazy():
                     await services.graphs.warm()
@@ -57,13 +57,13 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                 async def stop(reason: str) -> None:
                     services.stopping.leaves = True
                     await services.stopping.stop(reason)
-                    opened.dismiss()
+                    custom_app.abort_soon()
 
                 signals.started(stop)
                 try:
                     yield {"services": services}
                 finally:
-                    await services.stopping.finish(opened.leave)
+                    await services.stopping.finish(custom_app.shutdown)
     except StartError as error:
         app.state.start_error = error  # the server only knows that the start has failed
         telemetry.start_failed(error, log_it=app.state.settings is None)

@@ -7,8 +7,8 @@ from slackwater.kit.imports import imports_are_lazy
 from slackwater.lifespan import lifespan
 from slackwater.settings import Settings
 from slackwater.web.application import Application
-from slackwater.web.front.front import plain
 from slackwater.web.http import install_error_handlers
+from slackwater.web.middleware.setup import default_stack
 
 
 def create_app(settings: Settings | None = None) -> Application:
@@ -22,7 +22,7 @@ def create_app(settings: Settings | None = None) -> Application:
     )
     app.state.settings = settings
     app.state.stopping = app.state.start_error = None
-    app.user_middleware += plain()
+    app.user_middleware += default_stack()
     install_error_handlers(app, app.methods_of)
     if not imports_are_lazy():
         app.build_all()

@@ -22,7 +22,7 @@ HEAVY = (
     "rich",
     "uvicorn",
     "slackwater_lambda",
-    "slackwater.web.front.custom",
+    "slackwater.web.middleware.custom_app",
     "slackwater.postgres.embedded",
     "slackwater.runtime.execution.loaded",
 )

@@ -152,20 +152,20 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         Level.OK, "graphs", f"{', '.join(graphs.ids)} in {settings.project.resolve()} can be imported."
     )
-    yield from _front(settings, graphs)
+    yield from _http(settings, graphs)
 
 
-def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
+def _http(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     """What `http` of langgraph.json arranges."""
     from slackwater.project.http import HttpSpec
-    from slackwater.web.front import cors, custom
-    from slackwater.web.front.front import effective, own_app
+    from slackwater.web.middleware import cors, custom_app
+    from slackwater.web.middleware.setup import custom_app_of, effective_spec
 
-    spec = effective(graphs.http, settings)
+    spec = effective_spec(graphs.http, settings)
     if spec == HttpSpec():
         return
     try:
-        own = own_app(graphs)
+        own = custom_app_of(graphs)
     except StartError as error:
         yield Finding.failed("http", error, _trace(error))
         return
@@ -175,7 +175,7 @@ def _front(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     if parts:
         yield Finding(Level.OK, "http", f"{'; '.join(parts)}.")
     if own is not None:
-        for warning in custom.warnings(own, ours=spec.cors is not None):
+        for warning in custom_app.warnings(own, ours=spec.cors is not None):
             yield Finding(Level.WARNING, "http", warning)
     if spec.cors is not None and cors.hides_runs(spec.cors):
         yield Finding(

@@ -1,8 +1,7 @@
-"""The guard of a server without keys: it stands before everything, and lets in only what this machine itself sends.
+"""A server without keys serves only requests from its own machine.
 
-Whoever reaches the port of such a server is its owner. So it has to be sure that nobody speaks for somebody else: a page of
-another site in a browser here (`Origin`), one whose name was rebound to this machine (`Host`), a proxy that passes on
-what others send.
+Whoever reaches the port of such a server is its owner. So nobody else may get a request through: not a page of another
+site in a local browser (`Origin`), not a name that was rebound to this machine (`Host`), not the client of a proxy.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ FORWARDED = frozenset(
         "x-real-ip",
     }
 )
-"""What proxies add to a request, besides everything that begins with `x-forwarded`. None of it is believed, as anybody can
-send it: that it is there says that the socket's peer is not the caller."""
+"""Headers that proxies add, besides those that begin with `x-forwarded`. Their values are not trusted, as anybody can send them: their
+presence shows that the socket's peer is not the caller."""
 
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:@/]+)(?::\d{1,5})?")
 _ORIGIN = re.compile(r"https?://(.+)")
 
 
-class Guard:
-    """Lets everything through where keys or an authorizer decide, and else only what `refusal` does not refuse."""
+class LoopbackOnly:
+    """Without keys or an authorizer, passes only requests that `refusal` does not refuse."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,13 +49,13 @@ class Guard:
 
 
 def _is_guarded(scope: Scope) -> bool:
-    # There are no services, and no keys, where the server leaves out the lifespan.
+    # A server that skips the lifespan leaves us without services, so without keys.
     services = scope.get("state", {}).get("services")
     return services is None or services.settings.loopback_only
 
 
 def refusal(scope: Scope) -> Forbidden | None:
-    """Why a request may come from elsewhere than this machine; None if it cannot."""
+    """The reason why a request may come from another machine; None if it cannot."""
     names = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     for name, _ in names:
         if name in FORWARDED or name.startswith("x-forwarded"):
@@ -64,7 +63,7 @@ def refusal(scope: Scope) -> Forbidden | None:
                 f"There is a proxy in front of this server ({name}), so anyone could be calling: configure an API key, see "
                 "`slackwater keys new`."
             )
-    # uvicorn takes the peer from X-Forwarded-For where it trusts the proxy; that header was refused above.
+    # uvicorn takes the peer from X-Forwarded-For if it trusts the proxy; requests with that header were refused above.
     peer = scope.get("client")
     if not peer or not _is_loopback(peer[0]):
         return Forbidden("Without an API key, only loopback is served: see `slackwater keys new`.")
@@ -79,7 +78,7 @@ def refusal(scope: Scope) -> Forbidden | None:
 
 
 def is_loopback_origin(origin: str) -> bool:
-    """Whether a page of this origin comes from this machine. `null` may be any page."""
+    """Whether an origin is this machine. `null` may be any page."""
     match = _ORIGIN.fullmatch(origin)
     return match is not None and _names_loopback(match[1])
 
@@ -99,5 +98,5 @@ def _is_loopback(address: str) -> bool:
         parsed = ip_address(address)
     except ValueError:
         return False
-    # A listener for both families sees `::ffff:127.0.0.1`.
+    # A dual-stack listener sees `::ffff:127.0.0.1`.
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback

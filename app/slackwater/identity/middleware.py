@@ -1,4 +1,4 @@
-"""The door: who may come in, and what a stopping process answers."""
+"""Authentication of requests; a draining process refuses them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.kit.refusal import refuse
 from slackwater.kit.reserved import clean_headers
 from slackwater.settings import Settings
-from slackwater.web.route_table import PUBLIC, TO_THE_END
+from slackwater.web.route_table import PUBLIC, WHILE_DRAINING
 from slackwater.web.scope import path_of, services_of
 
 
 def is_public(scope: Scope) -> bool:
-    """Whether anybody is answered."""
+    """Whether the path needs no authentication."""
     return path_of(scope) in PUBLIC
 
 
-class Door:
+class Authentication:
     """Puts the `Principal` into the scope, or answers 401, 403 or 503 instead of the app."""
 
     def __init__(
-        self, app: ASGIApp, open_to: Callable[[Scope], bool] = is_public, introduces: bool = False
+        self, app: ASGIApp, public: Callable[[Scope], bool] = is_public, set_user: bool = False
     ) -> None:
-        """`open_to`: which requests need no caller; `introduces`: the caller is `request.user`, too."""
+        """`public`: whether a request needs no authentication; `set_user`: also set `request.user` and `request.auth`."""
         self.app = app
-        self._open_to = open_to
-        self._introduces = introduces
+        self._public = public
+        self._set_user = set_user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and not self._open_to(scope):
+        if scope["type"] != "lifespan" and not self._public(scope):
             try:
-                principal = scope["principal"] = admit(scope)
-                if self._introduces:
+                principal = scope["principal"] = authenticate(scope)
+                if self._set_user:
                     scope["user"], scope["auth"] = principal, AuthCredentials(["authenticated"])
             except ApiError as error:
                 await refuse(error, scope, receive, send)
@@ -48,10 +48,10 @@ class Door:
         await self.app(scope, receive, send)
 
 
-def admit(scope: Scope) -> Principal:
+def authenticate(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
     services = services_of(scope)
-    if services.runtime.closed and path_of(scope) not in TO_THE_END:
+    if services.runtime.closed and path_of(scope) not in WHILE_DRAINING:
         raise Draining
     principal = _caller(scope, services.settings)
     wanted = services.graphs.http.configurable_headers
@@ -60,7 +60,9 @@ def admit(scope: Scope) -> Principal:
 
 def _caller(scope: Scope, settings: Settings) -> Principal:
     headers = Headers(scope=scope)
-    authorizer = settings.authorizer if settings.on_lambda else None  # nobody stands in front of a container
+    authorizer = (
+        settings.authorizer if settings.on_lambda else None
+    )  # in a container there is no authorizer in front
     if settings.api_keys and (authorizer is None or "x-api-key" in headers):
         return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())
     if authorizer is not None:
@@ -69,8 +71,8 @@ def _caller(scope: Scope, settings: Settings) -> Principal:
             Unauthorized("The authorizer in front of this server does not identify the caller."),
         )
     if settings.on_lambda:
-        raise Unauthorized  # behind a gateway nobody is this machine
-    # Without keys everybody whom the guard in front has let in is this machine.
+        raise Unauthorized  # behind a gateway, no caller is on this machine
+    # Without keys, LoopbackOnly has made sure that the caller is this machine.
     return Principal(LOCAL_OWNER)
 
 

@@ -1,3 +1,3 @@
-"""Everything of HTTP before there is a resource: the application, requests, what stands in front, the OpenAPI document."""
+"""HTTP before any resource: the application, requests, middleware, the OpenAPI document."""
 
 from __future__ import annotations

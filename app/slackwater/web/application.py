@@ -1,4 +1,4 @@
-"""The application object: FastAPI whose routes are built when they are first asked for."""
+"""The application: FastAPI whose routes are built on first use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _headers_only(send: Send) -> Send:
-    """For HEAD: FastAPI's GET routes, unlike Starlette's, refuse it; monitors and proxies ask so."""
+    """For HEAD, which monitors and proxies send: FastAPI's GET routes, unlike Starlette's, refuse it."""
 
     async def send_headers(message: Message) -> None:
         if message["type"] == "http.response.body":
@@ -31,19 +31,19 @@ def _headers_only(send: Send) -> Send:
 
 
 class Application(FastAPI):
-    """Builds routes with the first request for their resource.
+    """Builds the routes of a resource with the first request for it.
 
-    FastAPI makes a model of every parameter: all of them take a third as long as importing FastAPI, and most environments
-    of AWS Lambda are asked for one resource.
+    FastAPI builds a model of every parameter. All of them together take a third as long as importing FastAPI, and most AWS
+    Lambda environments serve a single resource.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._built: set[str] = set()
         self.disabled: frozenset[Group] = frozenset()
-        """Groups of routes that are switched off."""
-        self.own: Starlette | None = None
-        """The project's own application."""
+        """Groups of routes that are disabled."""
+        self.custom_app: Starlette | None = None
+        """The project's custom app."""
         self._documents: dict[frozenset[Group], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,19 +59,19 @@ class Application(FastAPI):
             self.build_all()
             self._documents[self.disabled] = self._complete(super().openapi())
         document = self._documents[self.disabled]
-        if not isinstance(self.own, FastAPI):
+        if not isinstance(self.custom_app, FastAPI):
             return document
-        from slackwater.web.front.describe import with_own
+        from slackwater.web.openapi.merge import merge
 
-        return with_own(document, self.own.openapi())
+        return merge(document, self.custom_app.openapi())
 
     @staticmethod
     def resources() -> dict[str, str]:
-        """The modules that describe routes, by their resources."""
+        """The modules that describe the routes of each resource, by its name."""
         return {name: f"{module.rpartition('.')[0]}.openapi" for name, module in MODULES.items()}
 
     def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
-        """FastAPI's document with what each resource says of its routes, without those that are switched off."""
+        """FastAPI's document, completed by the description of each resource, without disabled routes."""
         from slackwater.web.openapi.document import complete
 
         if self.disabled:
@@ -87,7 +87,7 @@ class Application(FastAPI):
         )
 
     def methods_of(self, path: str) -> list[str]:
-        """The methods that there are for a path: those of `/threads/search`, not those of `/threads/{thread_id}`."""
+        """The methods allowed for a path: for `/threads/search` not those of `/threads/{thread_id}`."""
         found = [
             route
             for module in self._built

@@ -1,4 +1,4 @@
-"""What the function of a route is given, worked out once per route instead of once per request."""
+"""The arguments of a route's function, analysed once per route instead of once per request."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ _STRINGS = (str, str | None)
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One in the query or the headers."""
+    """A parameter in the query or the headers."""
 
     name: str
     alias: str
     """Its name in the request."""
     is_string: bool
-    """Any value is valid, and passed on as it came."""
+    """Any value is valid and passed unchanged."""
     required: bool
     default: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What is found in a request that nothing is wrong with: its strings, its body, and what dependencies make of it.
+    """Extracts the arguments of a valid request: strings, the body, and the results of dependencies.
 
-    All else is left to FastAPI's own handler, which therefore says of a wrong request what it always says.
-    `dependency_overrides` are not looked at.
+    Everything else is left to FastAPI's own handler, so that invalid requests get FastAPI's usual errors.
+    `dependency_overrides` are ignored.
     """
 
     path: tuple[tuple[str, str], ...]
-    """Names, and names in the path."""
+    """Pairs of a parameter's name and its name in the path."""
     query: tuple[Parameter, ...]
     headers: tuple[Parameter, ...]
     body: Any | None
     """FastAPI's field, which validates it."""
     dependencies: tuple[tuple[str, Dependency], ...]
     request: str | None
-    """The parameter that takes the request itself."""
+    """The parameter that receives the request itself."""
 
     @classmethod
     def of(cls, route: APIRoute) -> Arguments | None:
-        """None for a route that needs more of FastAPI than is done here."""
+        """None for a route that needs FastAPI features not implemented here."""
         wanted = route.dependant
         own = [*wanted.path_params, *wanted.query_params, *wanted.header_params, *wanted.body_params]
         given = {field.name for field in own} | {needed.name for needed in wanted.dependencies}
@@ -84,7 +84,7 @@ class Arguments:
         )
 
     async def found_in(self, request: Request) -> dict[str, Any] | None:
-        """By name; None if FastAPI has to look at the request. Raises ApiError for a body that is refused."""
+        """Arguments by name; None if FastAPI has to handle the request. Raises ApiError for a body that is refused."""
         values: dict[str, Any] = {name: request.path_params[key] for name, key in self.path}
         query = request.query_params if request.scope["query_string"] else {}
         for parameters, received in ((self.query, query), (self.headers, request.headers)):
@@ -101,7 +101,7 @@ class Arguments:
                 sent = await request.json() if await request.body() else None
             except ApiError:
                 raise
-            except Exception:  # no JSON, or nobody who would send it
+            except Exception:  # invalid JSON, or the client has gone
                 return None
             if sent is None:
                 return None
@@ -140,7 +140,7 @@ def _takes_the_request(needed: Any) -> bool:
 
 
 def _is_whole_body(route: APIRoute) -> bool:
-    """Not one of several parts, and no form."""
+    """Whether the body is neither a form nor one of several parts."""
     field = route.dependant.body_params[0]
     return (
         len(route.dependant.body_params) == 1

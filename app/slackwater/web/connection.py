@@ -1,7 +1,7 @@
-"""uvicorn's HTTP connection, with bounds on what comes before anybody is known: the head of a request.
+"""uvicorn's HTTP connection, with limits on what precedes authentication: the head of a request.
 
-Its parser keeps a header until it is complete, however long it is and however slowly it comes. `slackwater serve` has it;
-plain uvicorn takes it by `--http slackwater.web.connection:Connection`.
+uvicorn's parser buffers a header until it is complete, however long it is and however slowly it arrives. `slackwater serve` uses
+this class; for plain uvicorn pass `--http slackwater.web.connection:Connection`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES = 65_536
 HEAD_SECONDS = 10.0
-"""From the first byte of a request, or the beginning of the connection, to the end of its headers."""
+"""From the first byte of a request, or the start of the connection, to the end of the headers."""
 
 LOOK_SECONDS = 0.5
-"""After that it is looked once more: what had come while the event loop was blocked is read only now."""
+"""Added before the timeout takes effect: what arrived while the event loop was blocked is read only now."""
 
 
 TOO_LARGE = b"431 Request Header Fields Too Large"
@@ -28,25 +28,25 @@ class HeadTooLarge(ValueError):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. A head that is too large gets 431, one that is late 408, and the connection ends."""
+    """One connection. A head that is too large gets 431, one that is too slow 408, and the connection is closed."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = False
         self._parsed = 0
-        """Bytes of the complete parts of the head."""
+        """Bytes of the head that have been parsed."""
         self._unparsed = 0
-        """Bytes that came after its beginning, complete or not."""
-        self._patience: asyncio.TimerHandle | None = None
+        """Bytes received after the start of the head, parsed or not."""
+        self._head_timer: asyncio.TimerHandle | None = None
 
     # The transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._await_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._be_patient()
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -57,10 +57,10 @@ class Connection(HttpToolsProtocol):
         if begun and self._in_head:
             self._unparsed += len(data)
             if self._unparsed > HEAD_BYTES:
-                self._end(TOO_LARGE)
+                self._refuse(TOO_LARGE)
                 return
-        if not self._is_answering():
-            self._await_head()  # also for line ends before a request, which are none
+        if not self._is_responding():
+            self._start_timer()  # also for blank lines before a request
 
     # The parser
 
@@ -79,48 +79,48 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._be_patient()
+        self._cancel_timer()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         if max(self._parsed, self._unparsed) <= HEAD_BYTES:
             super().send_400_response(msg)
         else:
-            self._end(TOO_LARGE)
+            self._refuse(TOO_LARGE)
 
     def _grow(self, size: int) -> None:
         self._parsed += size
         if self._parsed > HEAD_BYTES:
-            raise HeadTooLarge  # which the parser makes an invalid request of
+            raise HeadTooLarge  # which the parser reports as an invalid request
 
     # Time
 
-    def _await_head(self) -> None:
-        if self._patience is None:
-            self._patience = self.loop.call_later(HEAD_SECONDS, self._look)
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._last_look)
 
-    def _be_patient(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _look(self) -> None:
-        self._patience = self.loop.call_later(LOOK_SECONDS, self._is_late)
+    def _last_look(self) -> None:
+        self._head_timer = self.loop.call_later(LOOK_SECONDS, self._timed_out)
 
-    def _is_late(self) -> None:
-        self._patience = None
-        if self._is_answering():
-            return  # the next request has time until this one is answered
+    def _timed_out(self) -> None:
+        self._head_timer = None
+        if self._is_responding():
+            return  # the next request need not begin before this response ends
         if self._in_head:
-            self._end(TOO_LATE)
+            self._refuse(TOO_LATE)
         else:
             self.transport.close()
 
-    def _is_answering(self) -> bool:
+    def _is_responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _end(self, status: bytes) -> None:
-        if not self._is_answering():  # or it would be in the middle of that answer
+    def _refuse(self, status: bytes) -> None:
+        if not self._is_responding():  # or it would end up in the middle of that response
             self.transport.write(
                 b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             )

@@ -1,4 +1,4 @@
-"""How an answer reaches its client where a server in front takes it from us whole, or for a limited time only."""
+"""How a response reaches its client, when the host in front buffers it or limits its duration."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ SCOPE_KEY = "slackwater.delivery"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the host of this request can do. There is none in a container, where a socket stays open at will."""
+    """What the host of this request supports. Absent in a container, where a connection may stay open."""
 
     until: float
-    """The monotonic second at which the whole answer has to be given back."""
+    """When the response must be complete, in seconds on the monotonic clock."""
     live: bool
-    """Chunks reach the client as they are sent. If not, they are collected, and sent when the answer ends."""
+    """Chunks reach the client as they are sent. Otherwise they are buffered until the response ends."""
 
     @staticmethod
     def of(scope: Scope) -> Delivery | None:
-        """The request's, if its host has said one."""
+        """The delivery of a request, if its host has set one."""
         delivery: Delivery | None = scope.get(SCOPE_KEY)
         return delivery

@@ -1,6 +1,6 @@
-"""What is known of the API's routes before they are built: where they are, what they belong to, whom they answer.
+"""What is known of the API's routes before they are built: path, resource, group, and whether they need authentication.
 
-Routes are made with the first request for their module. Who stands in front of them decides by this table.
+Routes are built with the first request for their module. Middleware in front of them decides by this table.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ MODULES = {
     "protocol": "slackwater.protocols.events.routes",
     "system": "slackwater.api.system.routes",
 }
-"""The modules with the routes of a resource. What is in no other, FastAPI's own document included, is the system's."""
+"""The module with the routes of each resource. Whatever has no module, including FastAPI's own document, belongs to `system`."""
 
 FIRST = ("runs", "threads")
-"""What is asked for most: a router tries its routes in their order."""
+"""The most requested resources: a router tries its routes in order."""
 
 FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
-"""Ends of paths that are no ids, although there are routes with an id in their place."""
+"""Last segments of paths that are not ids, although there are routes with an id in that place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The routes of some paths."""
+    """The routes of a set of paths."""
 
     path: str
-    """`*` stands for one part of it; `/**` at its end for any number of parts, and for none."""
+    """`*` matches one segment; a final `/**` any number of segments, including none."""
     resource: str = "system"
     group: Group | None = None
-    """They are switched off with it. None: they cannot be."""
+    """The group that they can be disabled with; None if they cannot."""
     public: bool = False
-    """Answered to anybody: they say nothing about anyone's data."""
+    """Served without authentication: they reveal nothing about anyone's data."""
     probe: bool = False
-    """A platform decides by it whether the process lives: no project has a route in its place."""
+    """A liveness or readiness probe: a custom app cannot override it."""
     reserved: bool = False
-    """No project has a route in its place, unless the group is switched off."""
+    """A custom app cannot override it, unless its group is disabled."""
     at_the_root: bool = False
-    """Answered without the mount prefix, too: load balancers and platforms look there."""
-    to_the_end: bool = False
-    """Answered also while states are written: what a stop did is in it."""
+    """Also served without the mount prefix, where load balancers and platforms expect it."""
+    while_draining: bool = False
+    """Served even while runs are settled: it reports what a stop did."""
     _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _open: bool = field(init=False, repr=False, compare=False)
 
@@ -59,11 +59,11 @@ class Entry:
 
     @property
     def first(self) -> str:
-        """The part of the path by which it is found."""
+        """The first segment, by which it is looked up."""
         return self._parts[0]
 
     def covers(self, parts: Sequence[str]) -> bool:
-        """Whether a path is one of its own."""
+        """Whether it matches a path."""
         own = self._parts
         if len(parts) < len(own) or (len(parts) > len(own) and not self._open):
             return False
@@ -80,7 +80,7 @@ TABLE = (
     Entry("/docs", group=Group.META, public=True, reserved=True),
     Entry("/docs/oauth2-redirect", group=Group.META),
     Entry("/openapi.json", group=Group.META, public=True, reserved=True),
-    Entry("/metrics", group=Group.META, reserved=True, at_the_root=True, to_the_end=True),
+    Entry("/metrics", group=Group.META, reserved=True, at_the_root=True, while_draining=True),
     Entry("/assistants/**", "assistants", Group.ASSISTANTS),
     Entry("/threads/*/commands", "protocol", Group.EVENT_STREAMING),
     Entry("/threads/*/stream/events", "protocol", Group.EVENT_STREAMING),
@@ -96,13 +96,13 @@ TABLE = (
     Entry("/.well-known/agent.json", "a2a", Group.A2A),
     Entry("/ui/**", group=Group.UI),
 )
-"""The first that covers a path is its entry."""
+"""The first entry that matches a path applies."""
 
 PUBLIC = frozenset(entry.path for entry in TABLE if entry.public)
 PROBES = frozenset(entry.path for entry in TABLE if entry.probe)
 RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)
-TO_THE_END = frozenset(entry.path for entry in TABLE if entry.to_the_end)
+WHILE_DRAINING = frozenset(entry.path for entry in TABLE if entry.while_draining)
 
 _BY_FIRST = {
     first: tuple(entry for entry in TABLE if entry.first == first)
@@ -112,26 +112,26 @@ _SYSTEM = frozenset({MODULES["system"]})
 
 
 def entry_of(path: str) -> Entry | None:
-    """The entry of a path below every prefix; None: there is no such route."""
+    """The entry for a path without prefixes; None if there is no such route."""
     return _find(path.strip("/").split("/"))
 
 
 def group_of(path: str) -> Group | None:
-    """The group of a route, by its path. None: it cannot be switched off."""
+    """The group of a route, by its path; None if it cannot be disabled."""
     entry = entry_of(path)
     return entry.group if entry is not None else None
 
 
 def modules_for(path: str) -> frozenset[str]:
-    """The modules that hold the route of a path, if there is one."""
+    """The modules that may contain the route of a path."""
     parts = path.split("/")
     found: set[str] = set()
-    # From any part on, as a proxy's prefix may come first. Too many modules cost time, and nothing else.
+    # From any segment on, as a proxy's prefix may come first. Too many modules only cost time.
     for at, part in enumerate(parts):
         if part in _BY_FIRST and (entry := _find(parts[at:])) is not None and entry.resource != "system":
             found.add(MODULES[entry.resource])
             if entry.resource == "crons":
-                found.add(MODULES["runs"])  # whose ids may be called anything
+                found.add(MODULES["runs"])  # whose ids may have any form
     return frozenset(found) or _SYSTEM
 
 

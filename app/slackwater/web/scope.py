@@ -1,4 +1,4 @@
-"""What is asked of the ASGI scope of a request, whatever stands in front."""
+"""Values from the ASGI scope of a request, whichever middleware it has passed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from slackwater.services import Services
 
 OUTER = "slackwater.outer"
-"""Inside a project's own application: the scope as it came, since there `state` is that application's."""
+"""Inside a custom app: the original scope. The custom app has a `state` of its own."""
 
 
 def path_of(scope: MutableMapping[str, Any]) -> str:
-    """The path below the prefix: in ASGI `path` begins with `root_path`, if there is one."""
+    """The path below the mount prefix. In ASGI, `path` includes `root_path`."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     if root and (path == root or path.startswith(root + "/")):

@@ -254,9 +254,9 @@ app = Starlette(lifespan=lifespan)
         {"app": "./web.py:app"}, app, grace_seconds=3.4, drain_reserve_seconds=1.8, hard_reserve_seconds=1.7
     ) as api:
         stopping = api.services.stopping
-    assert [record.event for record in caplog.records if record.name == "slackwater.web.front.custom"] == [
-        "custom.overrun"
-    ]
+    assert [
+        record.event for record in caplog.records if record.name == "slackwater.web.middleware.custom_app"
+    ] == ["custom.overrun"]
     assert stopping.budget is not None
     assert stopping.budget.left() > 0
     assert api.services.database.pool.closed
@@ -278,9 +278,9 @@ app = Starlette(lifespan=lifespan)
 """
     async with own({"app": "./web.py:app"}, app) as api:
         pass
-    assert [record.event for record in caplog.records if record.name == "slackwater.web.front.custom"] == [
-        "custom.failed"
-    ]
+    assert [
+        record.event for record in caplog.records if record.name == "slackwater.web.middleware.custom_app"
+    ] == ["custom.failed"]
     assert api.services.database.pool.closed
 
 

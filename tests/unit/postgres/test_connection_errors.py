@@ -13,7 +13,7 @@ from slackwater.postgres.connection_errors import (
 
 
 @pytest.mark.parametrize(
-    ("error", "broken", "trouble"),
+    ("error", "broken", "fault"),
     [
         (errors.ReadOnlySqlTransaction(), False, ConnectionFault.READ_ONLY),
         (errors.AdminShutdown(), True, ConnectionFault.ENDED),

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
-from slackwater.web.front.custom import warnings
+from slackwater.web.middleware.custom_app import warnings
 
 PAGES = PlainTextResponse("hi")
 

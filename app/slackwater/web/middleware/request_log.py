@@ -1,4 +1,4 @@
-"""One line of the log for each request, with some of its headers (`http.logging_headers`)."""
+"""One log line per request, with some of its headers (`http.logging_headers`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Logs what has been answered. Probes, which come every few seconds, are left out."""
+    """Logs each request, except for probes, which arrive every few seconds."""
 
     def __init__(self, app: ASGIApp, headers: HeaderFilter) -> None:
         self.app = app

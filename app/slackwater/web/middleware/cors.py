@@ -1,4 +1,4 @@
-"""Which pages of other origins may call, and what they may read."""
+"""CORS: which origins may call, and which headers they may read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from slackwater.identity.loopback import is_loopback_origin
 
-# `Location` is what lets a client reconnect.
+# `Location` lets a client reconnect.
 EXPOSED = ("Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total")
 
 
 def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:
-    """Arguments of Starlette's CORSMiddleware. Cookies only for origins that are named."""
+    """Arguments of Starlette's CORSMiddleware. Cookies only for explicitly named origins."""
     return {
         "allow_origins": list(origins),
         "allow_credentials": "*" not in origins,
@@ -23,11 +23,11 @@ def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:
 
 
 LOOPBACK = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
-"""In a regular expression: the origins that a server without keys may let in."""
+"""A regular expression of the origins that a server without keys may admit."""
 
 
 def loopback_only(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The same for a server without keys, which answers pages of this machine only; and the origins that it leaves out."""
+    """`config` restricted to loopback origins, for a server without keys; and the origins that were removed."""
     origins = config.get("allow_origins", ())
     kept = [origin for origin in origins if is_loopback_origin(origin)]
     narrowed = {**config, "allow_origins": kept}
@@ -37,5 +37,5 @@ def loopback_only(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
 
 
 def hides_runs(cors: Mapping[str, Any]) -> bool:
-    """Whether a page could not read which run it has started."""
+    """Whether a page could not read the id of the run that it has started."""
     return "content-location" not in {name.lower() for name in cors.get("expose_headers", ())}

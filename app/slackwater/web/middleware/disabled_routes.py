@@ -1,4 +1,4 @@
-"""Groups of routes that are switched off (`http.disable_…`): they answer like what was never there."""
+"""Groups of routes that are disabled (`http.disable_…`): they answer like routes that do not exist."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from slackwater.web.route_table import group_of
 from slackwater.web.scope import path_of
 
 
-class Switches:
-    """Behind the door: a stranger learns nothing of what is switched off."""
+class DisabledRoutes:
+    """Behind authentication, so that only authenticated callers learn what is disabled."""
 
     def __init__(self, app: ASGIApp, disabled: Collection[Group]) -> None:
         self.app = app
@@ -28,7 +28,7 @@ class Switches:
         if group_of(path) in self.disabled:
             await absent(scope, receive, send)
         elif path == "/ok" and Group.META in self.disabled:
-            # That the server is up is all that is left of them.
+            # Of the disabled group, only this remains: the server is up.
             await json_response({"ok": True})(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Everything below a prefix (`http.mount_prefix`)."""
+"""Serves everything below a prefix (`http.mount_prefix`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from slackwater.web.route_table import AT_THE_ROOT
 from slackwater.web.scope import path_of
 
 
-class Prefix:
-    """Serves what is below `prefix`, and answers 404 for the rest.
+class MountPrefix:
+    """Serves what is below `prefix`, and answers 404 to the rest.
 
-    `path` stays whole and `root_path` says how much of it is the prefix, as ASGI asks: so URLs that the app makes have it.
+    As ASGI requires, `path` is unchanged and `root_path` holds the prefix, so that URLs built by the app contain it.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

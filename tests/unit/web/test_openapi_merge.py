@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from slackwater.web.front.describe import with_own
+from slackwater.web.openapi.merge import merge
 
 OURS: dict[str, Any] = {
     "openapi": "3.1.0",
@@ -29,7 +29,7 @@ def test_the_applications_routes_are_described_with_schemas_of_their_own() -> No
     async def make(body: Thread) -> None: ...
 
     before = copy.deepcopy(OURS)
-    found = with_own(OURS, own.openapi())
+    found = merge(OURS, own.openapi())
 
     assert before == OURS
     assert found["info"] == {"title": "Slackwater"}

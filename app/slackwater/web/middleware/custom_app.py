@@ -1,7 +1,7 @@
-"""The project's own Starlette or FastAPI application (`http.app`): its routes, its middleware, its lifespan.
+"""The project's custom app (`http.app`), Starlette or FastAPI: its routes, its middleware, its lifespan.
 
 ```
-its middleware ─▶ /ok, /metrics, /docs … ─▶ the API    (nobody may put himself in their place)
+its middleware ─▶ /ok, /metrics, /docs … ─▶ the API    (cannot be overridden)
                 ─▶ its routes
                 ─▶ the API
 ```
@@ -29,36 +29,36 @@ from slackwater.web.scope import OUTER, path_of, services_of
 log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 0.1
-"""What a lifespan that was cancelled has to unwind, at most."""
+"""How long a cancelled lifespan may take to unwind."""
 
-_ANSWER = "slackwater.answer"
-_OF_THE_REQUEST = frozenset(
+_SENDER = "slackwater.answer"
+_REQUEST_KEYS = frozenset(
     {"method", "path", "raw_path", "query_string", "headers", "client", "scheme", "server", "principal"}
 )
-"""What middleware may have changed for us. The rest of the scope belongs to the application that is asked."""
+"""What the custom app's middleware may change for the API. The rest of the scope belongs to the app that is called."""
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """A project's own application that has been started."""
+class CustomApp:
+    """A custom app that has been started."""
 
     app: Starlette
     state: Mapping[str, Any]
-    """What its lifespan gave."""
-    answering: set[asyncio.Task[Any]] = field(default_factory=set)
-    """The server's tasks for the requests that it has before it."""
+    """The state that its lifespan yielded."""
+    in_flight: set[asyncio.Task[Any]] = field(default_factory=set)
+    """The server's tasks for the requests in flight in it."""
 
 
 def does_not_start(source: str, part: str, error: BaseException) -> GraphImportError:
-    """What ends the start of the process."""
+    """The error that ends the start of the process."""
     last = traceback.format_exception_only(error)[-1].strip()
     failure = GraphImportError(f"http.app ({source}): its {part} does not start: {last}")
     failure.__cause__ = error
     return failure
 
 
-class CustomLifespan:
-    """Its lifespan, in a task of its own: what was entered in a task has to be left in it, as anyio wants it."""
+class CustomAppLifespan:
+    """Its lifespan, in a task of its own: anyio requires that what is entered in a task is left in the same task."""
 
     def __init__(self, app: Starlette, source: str) -> None:
         self._app = app
@@ -67,9 +67,9 @@ class CustomLifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def enter(self) -> Mapping[str, Any]:
-        """The state that it gives. Raises GraphImportError when it fails."""
+        """Enter it and return its state. Raises GraphImportError when it fails."""
         entered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._live(entered), name="http.app")
+        self._task = asyncio.create_task(self._run(entered), name="http.app")
         try:
             return await asyncio.shield(entered)
         except asyncio.CancelledError:
@@ -77,7 +77,7 @@ class CustomLifespan:
             raise
 
     async def leave(self, seconds: float) -> None:
-        """Leave it, within `seconds`; then it is cancelled. May be called again."""
+        """Leave it within `seconds`, after which it is cancelled. May be called again."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -88,7 +88,7 @@ class CustomLifespan:
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_SECONDS)
 
-    async def _live(self, entered: asyncio.Future[dict[str, Any]]) -> None:
+    async def _run(self, entered: asyncio.Future[dict[str, Any]]) -> None:
         try:
             async with self._app.router.lifespan_context(self._app) as state:
                 entered.set_result(dict(state or {}))
@@ -104,48 +104,48 @@ class CustomLifespan:
             entered.set_exception(does_not_start(self._source, "lifespan", error))
 
 
-class Custom:
-    """The application, as ASGI middleware around `app`, which is the API with whatever guards it."""
+class CustomAppMiddleware:
+    """The custom app as ASGI middleware around `app`, which is the API behind its own middleware."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        own: Own,
+        custom: CustomApp,
         api: Router,
         reserved: Collection[str],
         inside: Collection[Middleware] = (),
     ) -> None:
-        """`api`: the API's routes; `reserved`: paths that are always its; `inside`: what comes between the
-        application's middleware and all routes."""
+        """`api`: the API's routes; `reserved`: paths that always belong to the API; `inside`: middleware between the custom
+        app's own middleware and all routes."""
         self.app = app
-        self._own = own
-        self._stack = self._combine(own.app, api, reserved, inside)
+        self._custom = custom
+        self._stack = self._combine(custom.app, api, reserved, inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send)
-        # A state of its own: whatever it calls `services` there is not ours.
-        inner = {**scope, "state": dict(self._own.state), OUTER: scope, _ANSWER: answer}
+        sender = _Sender(send)
+        # A state of its own: whatever it stores there as `services` does not replace ours.
+        inner = {**scope, "state": dict(self._custom.state), OUTER: scope, _SENDER: sender}
         task = asyncio.current_task()
         assert task is not None
-        self._own.answering.add(task)
+        self._custom.in_flight.add(task)
         try:
-            await self._stack(inner, receive, answer.send)
+            await self._stack(inner, receive, sender.send)
         except asyncio.CancelledError:
             if not services_of(scope).runtime.closed:
                 raise
-            # The server waits no longer for an answer that does not end: it is no run's, and nobody lacks it.
+            # A response that does not end in time is aborted: no run depends on it.
             log.info(
                 "a response of http.app was aborted", extra={"event": "custom.cut", "path": scope["path"]}
             )
         finally:
-            self._own.answering.discard(task)
+            self._custom.in_flight.discard(task)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: _Answer = scope[_ANSWER]
+        sender: _Sender = scope[_SENDER]
         begun = complete = False
 
         async def watched(message: Message) -> None:
@@ -155,41 +155,41 @@ class Custom:
             await send(message)
 
         try:
-            await self.app(_ours(scope), receive, watched)
+            await self.app(_api_scope(scope), receive, watched)
         finally:
-            answer.cut = scope["type"] == "http" and begun and not complete
+            sender.cut = scope["type"] == "http" and begun and not complete
 
     def _combine(
-        self, own: Starlette, api: Router, reserved: Collection[str], inside: Collection[Middleware]
+        self, custom: Starlette, api: Router, reserved: Collection[str], inside: Collection[Middleware]
     ) -> ASGIApp:
-        # A copy, as the lifespan may be entered again in this process, and would find what we had put into it.
-        router = copy.copy(own.router)
+        # A copy: the lifespan may be entered again in this process, and must not find our changes.
+        router = copy.copy(custom.router)
         router.middleware_stack = router.app
         router.routes = [
-            _Ours(self._api, lambda scope: path_of(scope) in reserved),
-            *own.router.routes,
-            # Before the router says 405 because only the path is one of its own.
-            _Ours(self._api, lambda scope: takes(api.routes, _ours(scope))),
+            _ApiRoute(self._api, lambda scope: path_of(scope) in reserved),
+            *custom.router.routes,
+            # Before the router answers 405 because only the path matches one of the custom routes.
+            _ApiRoute(self._api, lambda scope: matches(api.routes, _api_scope(scope))),
         ]
         router.default = self._api
-        combined = copy.copy(own)
+        combined = copy.copy(custom)
         combined.router = router
-        combined.user_middleware = [*own.user_middleware, *inside]
-        combined.middleware_stack = combined.build_middleware_stack()  # now, and not with the first request
+        combined.user_middleware = [*custom.user_middleware, *inside]
+        combined.middleware_stack = combined.build_middleware_stack()  # now, not with the first request
         return combined
 
 
-def takes(routes: Collection[BaseRoute], scope: Scope) -> bool:
-    """Whether one of the routes answers the request."""
+def matches(routes: Collection[BaseRoute], scope: Scope) -> bool:
+    """Whether one of the routes fully matches the request."""
     return any(route.matches(dict(scope))[0] is Match.FULL for route in routes)
 
 
-def warnings(own: Starlette, *, ours: bool) -> list[str]:
-    """What is perhaps not meant so; `ours`: the server's CORS is not the default."""
+def warnings(custom: Starlette, *, ours: bool) -> list[str]:
+    """Likely mistakes; `ours`: whether the server's own CORS is configured."""
     found = []
-    if any(isinstance(route, Mount) and not route.path for route in own.routes):
+    if any(isinstance(route, Mount) and not route.path for route in custom.routes):
         found.append("app mounts something at /, which hides the whole API: mount it at a path of its own.")
-    if not ours and CORSMiddleware in [getattr(entry, "cls", None) for entry in own.user_middleware]:
+    if not ours and CORSMiddleware in [getattr(entry, "cls", None) for entry in custom.user_middleware]:
         found.append(
             "app has CORSMiddleware, and the server's own, which lets in every origin, is around it: say in http.cors what "
             "it is to be, and take that of app out."
@@ -197,16 +197,16 @@ def warnings(own: Starlette, *, ours: bool) -> list[str]:
     return found
 
 
-def _ours(scope: Scope) -> Scope:
-    """The scope for the API: as it came, but for what the application's middleware has changed in the request."""
-    return {**scope[OUTER], **{key: scope[key] for key in _OF_THE_REQUEST if key in scope}}
+def _api_scope(scope: Scope) -> Scope:
+    """The scope for the API: the original one, with the changes that the custom app's middleware made to the request."""
+    return {**scope[OUTER], **{key: scope[key] for key in _REQUEST_KEYS if key in scope}}
 
 
-class _Answer:
-    """What goes out. A stream that we cut off stays cut off.
+class _Sender:
+    """Sends the response. A stream that was cut stays cut.
 
-    `BaseHTTPMiddleware` ends every answer properly, also one that was not: the client would take the run for ended, where it
-    has to come back for the rest.
+    `BaseHTTPMiddleware` ends every response cleanly, even one that was cut: the client would take the run for ended, while
+    it has to reconnect for the rest.
     """
 
     def __init__(self, send: Send) -> None:
@@ -219,15 +219,15 @@ class _Answer:
         await self._send(message)
 
 
-class _Ours(BaseRoute):
-    """Leads from the application's router to the API."""
+class _ApiRoute(BaseRoute):
+    """Routes from the custom app's router to the API."""
 
-    def __init__(self, api: ASGIApp, is_ours: Callable[[Scope], bool]) -> None:
+    def __init__(self, api: ASGIApp, is_for_api: Callable[[Scope], bool]) -> None:
         self._api = api
-        self._is_ours = is_ours
+        self._is_for_api = is_for_api
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        return (Match.FULL if self._is_ours(scope) else Match.NONE), {}
+        return (Match.FULL if self._is_for_api(scope) else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._api(scope, receive, send)

@@ -1,1 +1,0 @@
-"""What stands in front of the API, as `http` in `langgraph.json` arranges it."""

@@ -1,0 +1,1 @@
+"""The middleware in front of the API, configured by `http` in `langgraph.json`."""

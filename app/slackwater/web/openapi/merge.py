@@ -1,0 +1,38 @@
+"""One OpenAPI document for the API and the project's custom app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+_REF = "#/components/schemas/"
+
+
+def merge(api: Mapping[str, Any], custom: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the custom app's document into the API's. The custom app's operations take precedence, as its routes do.
+
+    Where both have different schemas of the same name, the custom app's is renamed to `Own…`.
+    """
+    api_schemas: dict[str, Any] = api.get("components", {}).get("schemas", {})
+    custom_schemas: dict[str, Any] = custom.get("components", {}).get("schemas", {})
+    text = orjson.dumps({"paths": custom.get("paths", {}), "schemas": custom_schemas})
+    for name in (
+        name for name in custom_schemas if name in api_schemas and custom_schemas[name] != api_schemas[name]
+    ):
+        text = text.replace(f'"{_REF}{name}"'.encode(), f'"{_REF}Own{name}"'.encode())
+    moved = orjson.loads(text)
+    schemas = {
+        f"Own{name}" if name in api_schemas and custom_schemas[name] != api_schemas[name] else name: body
+        for name, body in moved["schemas"].items()
+    }
+    components = {
+        **custom.get("components", {}),
+        **api.get("components", {}),
+        "schemas": {**api_schemas, **schemas},
+    }
+    paths = dict(api["paths"])
+    for path, item in moved["paths"].items():
+        paths[path] = {**paths.get(path, {}), **item}
+    return {**api, "paths": paths, "components": components}
