@@ -56,4 +56,4 @@ def end(invocation: Invocation) -> None:
     """End the invocation. When this returns everything has been written, and the environment may be frozen."""
     tracing.record("invocation", invocation.began)
     telemetry.flush()
-    logs.of_invocation(None)
+    logs.set_invocation(None)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slackwater.emulator.environment import Outcome, read_answer
-from slackwater.emulator.events import BadResult, from_request, scheduled, to_answer
+from slackwater.emulator.environment import InvocationResult, parse_response
+from slackwater.emulator.events import InvalidResult, from_request, scheduled, to_response
 from slackwater.emulator.queue import event_of, succeeded
 
 
@@ -28,7 +28,7 @@ def event(
 
 
 def answer(**result: Any) -> Any:
-    return to_answer(Outcome(json.dumps(result).encode()))
+    return to_response(InvocationResult(json.dumps(result).encode()))
 
 
 def test_headers_of_one_name_are_joined_and_cookies_are_kept_apart() -> None:
@@ -81,7 +81,7 @@ def test_a_result_in_base64_is_decoded() -> None:
 
 @pytest.mark.parametrize("result", [{"a": 1}, [1], "text", None])
 def test_a_result_without_a_status_is_the_body(result: Any) -> None:
-    made = to_answer(Outcome(json.dumps(result).encode()))
+    made = to_response(InvocationResult(json.dumps(result).encode()))
 
     assert made.status == 200
     assert made.headers == [("content-type", "application/json")]
@@ -99,8 +99,8 @@ def test_a_result_without_a_status_is_the_body(result: Any) -> None:
     ],
 )
 def test_a_result_that_is_no_answer_is_refused(result: bytes) -> None:
-    with pytest.raises(BadResult):
-        to_answer(Outcome(result))
+    with pytest.raises(InvalidResult):
+        to_response(InvocationResult(result))
 
 
 def test_headers_of_the_connection_are_not_passed_on() -> None:
@@ -122,7 +122,7 @@ def test_headers_of_the_connection_are_not_passed_on() -> None:
 def test_the_emulator_tells_failures_by_what_they_look_like(
     status: int, body: bytes, error: str | None
 ) -> None:
-    assert read_answer(status, body).error == error
+    assert parse_response(status, body).error == error
 
 
 def test_each_scheduled_event_has_an_id_of_its_own() -> None:
@@ -167,6 +167,6 @@ def test_messages_become_records_in_lambdas_spelling() -> None:
     ],
 )
 def test_only_messages_that_did_not_fail_are_done_with(result: Any, error: str | None, kept: str) -> None:
-    outcome = Outcome(json.dumps(result).encode(), error)
+    outcome = InvocationResult(json.dumps(result).encode(), error)
 
     assert "".join(message["MessageId"] for message in succeeded(MESSAGES, outcome)) == kept

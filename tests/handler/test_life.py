@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slackwater.emulator.environment import Invocation
+from slackwater.emulator.environment import PendingInvocation
 from tests.handler.scene import Scene, asked, once_each
 
 GONE_MS = 450.0
@@ -206,7 +206,7 @@ def expired(scene: Scene) -> bool:
     )
 
 
-async def answer_of(invocation: Invocation) -> dict[str, str]:
+async def answer_of(invocation: PendingInvocation) -> dict[str, str]:
     """The JSON that an HTTP event is answered with, while the environment is still awake."""
     outcome = await invocation.outcome
     answer = json.loads(outcome.payload)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slackwater.emulator.environment import Environment, Invocation
+from slackwater.emulator.environment import Environment, PendingInvocation
 from slackwater.emulator.function import HANDLER, Function
 from tests.support.server import ROOT, SHORT, SITE, SOURCES, ServerProcess, clean_environment
 
@@ -55,7 +55,7 @@ class LocalEnvironment:
     log_file: Path
     _frozen: bool = field(default=False, init=False)
 
-    def begin(self, event: object) -> Invocation:
+    def begin(self, event: object) -> PendingInvocation:
         """Invoke, and wait for nothing: `await invocation.outcome`, `await invocation.done`."""
         return self.environment.invoke(json.dumps(event).encode())
 

@@ -13,7 +13,7 @@ from slackwater.cli.options import DatabaseUri, ProjectPath
 from slackwater.errors import SettingsError, SlackwaterError
 
 if TYPE_CHECKING:
-    from slackwater.emulator.environment import Outcome
+    from slackwater.emulator.environment import InvocationResult
     from slackwater.settings import Settings
 
 
@@ -45,10 +45,10 @@ def invoke(
     """
     import asyncio
 
-    from slackwater.emulator import settings as twin
+    from slackwater.emulator import settings as emulator_settings
 
     content = _read(event)
-    settings = twin.load(project, database_uri)
+    settings = emulator_settings.load(project, database_uri)
     outcome = asyncio.run(_invoke(settings, content, timeout, memory, env or [], handler))
     if outcome.error is not None:
         raise FunctionFailed(f"The function failed with {_reason(outcome)}")
@@ -56,25 +56,25 @@ def invoke(
 
 async def _invoke(
     settings: Settings, event: Any, timeout: int, memory: int, env: list[str], handler: str
-) -> Outcome:
+) -> InvocationResult:
     import orjson
 
     from slackwater.emulator import events
-    from slackwater.emulator import settings as twin
+    from slackwater.emulator import settings as emulator_settings
     from slackwater.emulator.environment import Environment
     from slackwater.emulator.function import Function
 
-    events.authorise(event, twin.authorizer_of(settings))
-    async with twin.database_of(settings) as database:
-        told = twin.variables(settings, env)
-        told.setdefault("SLACKWATER_HANDOVER", "sweep")  # nobody would take it here and now
+    events.authorise(event, emulator_settings.authorizer_of(settings))
+    async with emulator_settings.database_of(settings) as database:
+        variables = emulator_settings.variables(settings, env)
+        variables.setdefault("SLACKWATER_HANDOVER", "sweep")  # nobody would take it here and now
         environment = Environment(
             Function(
-                twin.root_of(settings),
+                emulator_settings.root_of(settings),
                 handler=handler,
                 timeout_seconds=timeout,
                 memory_mb=memory,
-                variables={**told, **database},
+                variables={**variables, **database},
             )
         )
         try:
@@ -101,7 +101,7 @@ def _read(event: str) -> Any:
         raise SettingsError(f"{event}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
 
 
-def _reason(outcome: Outcome) -> str:
+def _reason(outcome: InvocationResult) -> str:
     import orjson
 
     try:

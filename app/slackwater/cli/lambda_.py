@@ -70,9 +70,9 @@ def lambda_(
     Prints one line to stdout when it is ready ("slackwater.ready url=…") and logs
     to stderr, the function's log included. Listens on loopback only.
     """
-    from slackwater.emulator import settings as twin
+    from slackwater.emulator import settings as emulator_settings
 
-    settings = twin.load(project, database_uri)
+    settings = emulator_settings.load(project, database_uri)
 
     from slackwater.emulator.serve import Options, main
 

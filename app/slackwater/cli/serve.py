@@ -38,6 +38,6 @@ def serve(
     settings = Settings.load(project=project, host=host, port=port, database_uri=database_uri)
     settings.check_bind(settings.host)
 
-    from slackwater.web.server import main  # imports LangGraph: a wrong setting is told before
+    from slackwater.web.server import main  # imports LangGraph: wrong settings are reported before
 
     main(settings)

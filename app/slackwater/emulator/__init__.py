@@ -1,1 +1,1 @@
-"""The local twin of AWS Lambda and API Gateway: the real Runtime Interface Emulator, without Docker."""
+"""A local AWS Lambda and API Gateway: the real Runtime Interface Emulator, without Docker."""

@@ -1,4 +1,4 @@
-"""Where the Runtime Interface Emulator is: AWS ships its binary inside the package aws-sam-cli."""
+"""Finds the Runtime Interface Emulator: AWS ships its binary in the package aws-sam-cli."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _packaged() -> Path:
 
 
 def _executable(binary: Path) -> Path:
-    """The binary itself, or a copy of it in the user's cache: installers need not keep the permission to execute."""
+    """The binary, or an executable copy in the user's cache: installers may drop the permission to execute."""
     if os.access(binary, os.X_OK):
         return binary
     content = binary.stat()

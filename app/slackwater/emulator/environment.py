@@ -1,4 +1,4 @@
-"""One execution environment: an emulator, the runtime that it starts, and one invocation at a time."""
+"""One execution environment: an emulator process, the runtime that it starts, and one invocation at a time."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ import orjson
 from slackwater.emulator import binary, watchdog
 from slackwater.emulator.binary import EmulatorError
 from slackwater.emulator.function import Function
-from slackwater.emulator.tap import Stream, Tap
+from slackwater.emulator.runtime_api_proxy import RuntimeApiProxy, Stream
 
 RESPONSE_BYTES = 6_291_556
 """The largest response of a function, as the emulator and AWS count it."""
 START_SECONDS = 15.0
 START_ATTEMPTS = 3
 OVERTIME_SECONDS = 20.0
-"""How long after its timeout an invocation that has not been ended by the emulator is ended by us."""
+"""How long after its timeout we end an invocation that the emulator has not ended."""
 STOP_SECONDS = watchdog.STOP_SECONDS + 1.0
 
 _TIMED_OUT = b"Task timed out after"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an invocation."""
+class InvocationResult:
+    """The result of an invocation."""
 
     payload: bytes
-    """What the function has returned, or the error as JSON."""
+    """What the function returned, or the error as JSON."""
     error: str | None = None
-    """Its type, when the function has failed: the `FunctionError` of the Invoke API is then `Unhandled`."""
+    """The type of the error, if the function failed; the Invoke API's `FunctionError` is then `Unhandled`."""
     stream: Stream | None = None
-    """The body that follows when the payload is only the head of a response: JSON of status, headers and cookies."""
+    """The body of a streamed response, whose payload is only the head: JSON of status, headers and cookies."""
 
     @classmethod
-    def failed(cls, kind: str, message: str) -> Outcome:
+    def failed(cls, kind: str, message: str) -> InvocationResult:
         return cls(orjson.dumps({"errorType": kind, "errorMessage": message}), kind)
 
 
 @dataclass(eq=False)
-class Invocation:
-    """An event that an environment works on."""
+class PendingInvocation:
+    """An invocation in progress."""
 
-    outcome: asyncio.Future[Outcome]
-    """Set as soon as the function has responded."""
+    outcome: asyncio.Future[InvocationResult]
+    """Set as soon as the function responds."""
     done: asyncio.Future[None]
-    """Set when the environment is free again: the runtime and its extensions have asked for the next event."""
+    """Set when the environment is free again: its runtime and extensions have asked for the next event."""
     began: float = field(default_factory=time.monotonic)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: InvocationResult) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
 
 class Environment:
-    """Start it, `invoke` it, one event after the other, and `stop` it. Not to be shared between event loops."""
+    """`start` it, `invoke` it for one event after another, and `stop` it. Not to be shared between event loops."""
 
     def __init__(self, function: Function, *, log: IO[bytes] | None = None) -> None:
-        """`log` takes what the emulator and the function print; without one it goes to our stderr."""
+        """`log` receives the output of the emulator and the function; the default is our stderr."""
         self.function = function
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._owner = -1
-        self._tap: Tap | None = None
+        self._proxy: RuntimeApiProxy | None = None
         self._port = 0
-        self._invocation: Invocation | None = None
+        self._invocation: PendingInvocation | None = None
         self._work: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._stopped = False
 
     @property
     def alive(self) -> bool:
-        """Whether it can take another event."""
+        """Whether its process is alive."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -102,17 +102,17 @@ class Environment:
             "The Lambda emulator does not start: see its output above (set SLACKWATER_LAMBDA_RIE to try another one)."
         )
 
-    def invoke(self, payload: bytes) -> Invocation:
-        """Give the event to the function. At most one at a time: a second one would crash the emulator."""
+    def invoke(self, payload: bytes) -> PendingInvocation:
+        """Invoke the function. Only one at a time: a concurrent invocation would crash the emulator."""
         if self.busy:
             raise RuntimeError("the environment is busy")
         loop = asyncio.get_running_loop()
-        invocation = self._invocation = Invocation(loop.create_future(), loop.create_future())
+        invocation = self._invocation = PendingInvocation(loop.create_future(), loop.create_future())
         self._work = asyncio.create_task(self._invoke(invocation, payload), name="invocation")
         return invocation
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """SIGTERM to the emulator, which hands it on to the runtime; SIGKILL for what is left after `seconds`."""
+        """Send SIGTERM to the emulator, which passes it on to the runtime; after `seconds`, SIGKILL to what is left."""
         self._stopped = True
         async with self._changing:
             await self._stop(seconds)
@@ -132,13 +132,13 @@ class Environment:
                     await asyncio.wait({self._work})
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-        if self._tap is not None:
-            await self._tap.close()
+        if self._proxy is not None:
+            await self._proxy.close()
 
     # Processes
 
     def pids(self) -> dict[str, int]:
-        """The live processes by what they are: `watchdog`, `emulator`, and `runtime` once it has started."""
+        """The live processes by role: `watchdog`, `emulator`, and `runtime` once it has started."""
         found = {}
         pid = self._process.pid if self._process is not None and self.alive else None
         for role in ("watchdog", "emulator", "runtime"):
@@ -149,17 +149,17 @@ class Environment:
         return found
 
     async def _start(self, program: Path) -> bool:
-        """Whether it listens: another process may have taken the ports in the meantime."""
+        """Start the processes. False if they do not listen: another process may have taken the ports."""
         self._port, api_port = _free_ports()
-        self._tap = Tap(api_port, self)
-        tap_port = await self._tap.open()
+        self._proxy = RuntimeApiProxy(api_port, self)
+        proxy_port = await self._proxy.open()
         watched, self._owner = os.pipe()
         command = (
             *(str(program), "--log-level", "error"),
             *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
             *("--runtime-api-address", f"127.0.0.1:{api_port}"),
             # The emulator sets this variable last; only a command in between can change it.
-            *("/usr/bin/env", f"AWS_LAMBDA_RUNTIME_API=127.0.0.1:{tap_port}"),
+            *("/usr/bin/env", f"AWS_LAMBDA_RUNTIME_API=127.0.0.1:{proxy_port}"),
             *self.function.runtime(),
         )
         try:
@@ -172,7 +172,7 @@ class Environment:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log or sys.stderr,
                 stderr=self._log or sys.stderr,
-                start_new_session=True,  # Ctrl-C in a terminal is for us
+                start_new_session=True,  # so that Ctrl-C in a terminal reaches only us
             )
         finally:
             os.close(watched)
@@ -191,7 +191,7 @@ class Environment:
         return False
 
     async def _kill(self) -> None:
-        """Kill what is left, and wait until it has gone."""
+        """Kill what is left, and wait until it has exited."""
         assert self._process is not None
         if self.alive:
             with suppress(ProcessLookupError):
@@ -203,53 +203,57 @@ class Environment:
 
     # Invocations
 
-    async def _invoke(self, invocation: Invocation, payload: bytes) -> None:
+    async def _invoke(self, invocation: PendingInvocation, payload: bytes) -> None:
         seconds = self.function.timeout_seconds + OVERTIME_SECONDS
         try:
             async with asyncio.timeout(seconds):
                 invocation.settle(await self._post(payload))
         except TimeoutError:
             invocation.settle(
-                Outcome.failed("Sandbox.Timedout", f"the emulator did not end it within {seconds:.0f} s")
+                InvocationResult.failed(
+                    "Sandbox.Timedout", f"the emulator did not end it within {seconds:.0f} s"
+                )
             )
             await self._kill()
         except httpx.HTTPError as error:
-            # It has crashed, or is being stopped.
+            # The emulator has crashed or is being stopped.
             invocation.settle(
-                Outcome.failed("Sandbox.Failure", f"the execution environment has gone ({error!r})")
+                InvocationResult.failed("Sandbox.Failure", f"the execution environment has gone ({error!r})")
             )
             await self._kill()
         finally:
-            invocation.settle(Outcome.failed("Sandbox.Failure", "the execution environment has been stopped"))
+            invocation.settle(
+                InvocationResult.failed("Sandbox.Failure", "the execution environment has been stopped")
+            )
             self._invocation = None
             invocation.done.set_result(None)
 
-    async def _post(self, payload: bytes) -> Outcome:
-        """The emulator's own answer, which comes last."""
+    async def _post(self, payload: bytes) -> InvocationResult:
+        """The emulator's own response, which comes last."""
         url = f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
-        # Neither proxies nor certificates: it is a port of this machine.
+        # Neither HTTP proxies nor certificates: it is a local port.
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:
             response = await client.post(url, content=payload)
-        return read_answer(response.status_code, response.content)
+        return parse_response(response.status_code, response.content)
 
-    # Called by the tap
+    # Called by the proxy
 
     def on_stream(self, stream: Stream) -> None:
         if self._invocation is not None and stream.head is not None:
-            self._invocation.settle(Outcome(stream.head, stream=stream))
+            self._invocation.settle(InvocationResult(stream.head, stream=stream))
 
-    def on_answer(self, failed: bool, payload: bytes) -> None:
+    def on_response(self, failed: bool, payload: bytes) -> None:
         if self._invocation is not None and (failed or len(payload) <= RESPONSE_BYTES):
-            self._invocation.settle(Outcome(payload, "Unhandled" if failed else None))
+            self._invocation.settle(InvocationResult(payload, "Unhandled" if failed else None))
 
 
-def read_answer(status: int, body: bytes) -> Outcome:
-    """What the emulator says at the end. It tells errors of the function only by what they look like."""
+def parse_response(status: int, body: bytes) -> InvocationResult:
+    """Parse the emulator's final response. Errors of the function can be recognised only by their shape."""
     if body.startswith(_TIMED_OUT):
-        return Outcome.failed("Sandbox.Timedout", body.decode())
+        return InvocationResult.failed("Sandbox.Timedout", body.decode())
     if status != 200:
-        return Outcome(body, _error_type(body) or "Sandbox.Failure")
-    return Outcome(body, _error_type(body))
+        return InvocationResult(body, _error_type(body) or "Sandbox.Failure")
+    return InvocationResult(body, _error_type(body))
 
 
 def _error_type(body: bytes) -> str | None:
@@ -269,7 +273,7 @@ def _free_ports() -> tuple[int, int]:
 
 def _children(pid: int) -> list[int]:
     found = []
-    # Of each thread: the emulator starts the runtime from any of its own.
+    # Of every thread: any of the emulator's threads may have started the runtime.
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             found += [int(child) for child in children.read_text().split()]

@@ -1,7 +1,7 @@
-"""Events as an API Gateway HTTP API makes them of requests (payload format 2.0), and answers out of results.
+"""Builds events from requests as an API Gateway HTTP API does (payload format 2.0), and responses from results.
 
-What is not in AWS's documents was read off live captures that others have published: the path is decoded and the query is
-not; bodies that are not text come as base64.
+What AWS does not document was taken from published captures of live events: the path is decoded, the query is not; bodies
+that are not text are base64.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from slackwater.emulator.environment import Outcome
+from slackwater.emulator.environment import InvocationResult
 from slackwater.kit.ids import uuid7
 
 ACCOUNT = "012345678912"
 API = "local"
 URL_DOMAIN = "local.lambda-url.us-east-1.on.aws"
-"""By which a function knows a Function URL."""
+"""How a function recognises a Function URL."""
 
 CALLER = "local"
-"""Whom the authorizer of the twin names."""
+"""The caller that the emulated authorizer names."""
 
 AUTHORIZERS = {
     "lambda": {"lambda": {"principalId": CALLER}},
@@ -49,26 +49,26 @@ _HOP_BY_HOP = frozenset(
 _TEXT = ("text/", "application/json", "application/javascript", "application/xml")
 
 
-class BadResult(Exception):
-    """The function has returned something that is no HTTP answer."""
+class InvalidResult(Exception):
+    """The function returned something that is not an HTTP response."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
+class HttpResponse:
+    """An HTTP response."""
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
 
     @classmethod
-    def message(cls, status: int, text: str) -> Answer:
-        """An answer of the gateway's own."""
+    def message(cls, status: int, text: str) -> HttpResponse:
+        """A response of the gateway itself."""
         return cls(status, [("content-type", "application/json")], orjson.dumps({"message": text}))
 
 
 def from_request(scope: Mapping[str, Any], body: bytes, *, streams: bool = False) -> dict[str, Any]:
-    """The event of an ASGI request. `streams`: that of a Function URL, which passes on answers as they are made."""
+    """The event for an ASGI request. `streams`: that of a Function URL, which streams responses."""
     headers, cookies = _headers(scope["headers"])
     peer = scope.get("client") or ("127.0.0.1", 0)
     query = scope["query_string"].decode("latin-1")
@@ -116,43 +116,45 @@ def from_request(scope: Mapping[str, Any], body: bytes, *, streams: bool = False
 
 
 def warm_up() -> bytes:
-    """A request that needs nothing. An emulator initialises with its first event, and counts that towards its time."""
+    """A request that initialises an environment: the emulator does so with its first event, and counts it towards the timeout."""
     scope = {"path": "/ok", "method": "GET", "http_version": "1.1", "query_string": b"", "headers": []}
     return orjson.dumps(from_request(scope, b""))
 
 
 def authorise(event: object, kind: str | None) -> None:
-    """Say in the event of a request who calls, as an authorizer of this kind does; one that says so is left alone."""
+    """Name the caller in a request's event, as an authorizer of this kind does, unless the event already does."""
     context = event.get("requestContext") if isinstance(event, dict) else None
     if kind is not None and isinstance(context, dict):
         context.setdefault("authorizer", AUTHORIZERS[kind])
 
 
-def to_answer(outcome: Outcome) -> Answer:
-    """The answer of a function's result. Raises BadResult."""
+def to_response(outcome: InvocationResult) -> HttpResponse:
+    """The response for a function's result. Raises InvalidResult."""
     try:
         result = orjson.loads(outcome.payload)
     except orjson.JSONDecodeError:
-        raise BadResult("it is not JSON") from None
+        raise InvalidResult("it is not JSON") from None
     if not isinstance(result, dict) or "statusCode" not in result:
-        # Whatever else is JSON is the body of a 200.
-        return Answer(200, [("content-type", "application/json")], orjson.dumps(result))
+        # Any other JSON is the body of a 200.
+        return HttpResponse(200, [("content-type", "application/json")], orjson.dumps(result))
     try:
         status = int(result["statusCode"])
         headers = [(str(name).lower(), _text(value)) for name, value in (result.get("headers") or {}).items()]
         headers += [("set-cookie", str(cookie)) for cookie in result.get("cookies") or ()]
         body = _decoded(result.get("body"), encoded=bool(result.get("isBase64Encoded")))
     except (AttributeError, TypeError, ValueError) as error:
-        raise BadResult(str(error)) from None
+        raise InvalidResult(str(error)) from None
     if not 100 <= status <= 599:
-        raise BadResult(f"statusCode {status}")
+        raise InvalidResult(f"statusCode {status}")
     if not any(name == "content-type" for name, _ in headers):
         headers.append(("content-type", "text/plain;charset=UTF-8"))
-    return Answer(status, [(n, v) for n, v in headers if n not in _HOP_BY_HOP | {"content-length"}], body)
+    return HttpResponse(
+        status, [(n, v) for n, v in headers if n not in _HOP_BY_HOP | {"content-length"}], body
+    )
 
 
 def scheduled(at: float) -> dict[str, Any]:
-    """The event of an EventBridge schedule at a time in seconds since 1970."""
+    """The event of an EventBridge schedule; `at` is in seconds since 1970."""
     return {
         "version": "0",
         "id": str(uuid7()),
@@ -167,7 +169,7 @@ def scheduled(at: float) -> dict[str, Any]:
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, str], list[str]]:
-    """Lower-case names, values of the same name joined; cookies are kept apart."""
+    """Headers with lower-case names and joined values, and the cookies, which are separate."""
     pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
     cookies = [cookie.strip() for name, value in pairs if name == "cookie" for cookie in value.split(";")]
     kept = ((name, value) for name, value in pairs if name != "cookie" and name not in _HOP_BY_HOP)

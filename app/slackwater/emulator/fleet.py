@@ -1,4 +1,4 @@
-"""Execution environments on demand, as Lambda has them: as many as there are events at a time, up to a limit."""
+"""Execution environments on demand, as on Lambda: one per concurrent event, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import IO
 
 from slackwater.emulator import events
 from slackwater.emulator.binary import EmulatorError
-from slackwater.emulator.environment import STOP_SECONDS, Environment, Outcome
+from slackwater.emulator.environment import STOP_SECONDS, Environment, InvocationResult
 from slackwater.emulator.function import Function
 
 log = logging.getLogger(__name__)
 
-STOPPING = Outcome.failed("Sandbox.Failure", "the emulator is stopping")
+STOPPING = InvocationResult.failed("Sandbox.Failure", "the emulator is stopping")
 
 
 class Fleet:
-    """Up to `limit` environments. Events wait in line, first come, first served."""
+    """Up to `limit` environments. Further events wait in FIFO order."""
 
     def __init__(self, function: Function, *, limit: int, log: IO[bytes] | None = None) -> None:
         self.function = function
@@ -30,28 +30,28 @@ class Fleet:
         self._work: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def invoke(self, payload: bytes) -> Outcome:
-        """What the function responds. May be cancelled at any time: an event that has begun goes on."""
+    async def invoke(self, payload: bytes) -> InvocationResult:
+        """Invoke the function and return its result. May be cancelled at any time: an event in progress continues."""
         if self._closed:
             return STOPPING
         await self._slots.acquire()
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        # From here on the place in line belongs to the task, which outlives a client that does not wait.
-        self._keep(asyncio.create_task(self._carry(payload, outcome), name="event"))
+        outcome: asyncio.Future[InvocationResult] = asyncio.get_running_loop().create_future()
+        # From here on the slot belongs to the task, which outlives a client that disconnects.
+        self._track(asyncio.create_task(self._process(payload, outcome), name="event"))
         return await asyncio.shield(outcome)
 
     def submit(self, payload: bytes) -> None:
-        """Invoke in the background, as an asynchronous invocation: nobody hears what becomes of it."""
-        self._keep(asyncio.create_task(self._forget(payload), name="asynchronous-event"))
+        """Invoke asynchronously: the result is only logged, if it is an error."""
+        self._track(asyncio.create_task(self._log_outcome(payload), name="asynchronous-event"))
 
     async def close(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop every environment; events in line are lost, as their outcomes say."""
+        """Stop every environment. Waiting events fail."""
         self._closed = True
         await asyncio.gather(*(environment.stop(seconds) for environment in self.environments))
         while self._work:
             await asyncio.wait(self._work)
 
-    async def _forget(self, payload: bytes) -> None:
+    async def _log_outcome(self, payload: bytes) -> None:
         outcome = await self.invoke(payload)
         if outcome.error is not None and outcome is not STOPPING:
             log.warning(
@@ -59,9 +59,9 @@ class Fleet:
                 extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
             )
 
-    async def _carry(self, payload: bytes, outcome: asyncio.Future[Outcome]) -> None:
+    async def _process(self, payload: bytes, outcome: asyncio.Future[InvocationResult]) -> None:
         try:
-            environment = await self._next()
+            environment = await self._acquire()
             if environment is None:
                 outcome.set_result(STOPPING)
                 return
@@ -75,12 +75,12 @@ class Fleet:
                 await environment.stop(0)
         except (EmulatorError, OSError) as error:
             log.error("%s", error, extra={"event": "emulator.start_failed"})
-            outcome.set_result(Outcome.failed("Sandbox.Failure", str(error)))
+            outcome.set_result(InvocationResult.failed("Sandbox.Failure", str(error)))
         finally:
             self._slots.release()
 
-    async def _next(self) -> Environment | None:
-        """The environment that was used last, like on Lambda, or a new one; none when all are being stopped."""
+    async def _acquire(self) -> Environment | None:
+        """The most recently used idle environment, as on Lambda, or a new one; None while stopping."""
         while self._idle:
             environment = self._idle.pop()
             if environment.alive:
@@ -94,7 +94,7 @@ class Fleet:
         began = time.monotonic()
         try:
             await environment.start()
-            # On AWS initialisation has a time limit of its own.
+            # On AWS, initialisation has its own time limit.
             await environment.invoke(events.warm_up()).done
         except BaseException:
             self.environments.remove(environment)
@@ -109,6 +109,6 @@ class Fleet:
         )
         return environment
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
+    def _track(self, task: asyncio.Task[None]) -> None:
         self._work.add(task)
         task.add_done_callback(self._work.discard)

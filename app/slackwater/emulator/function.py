@@ -1,4 +1,4 @@
-"""What an execution environment runs, and the environment variables that it sees."""
+"""What an execution environment runs, and its environment variables."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _KEPT = ("HOME", "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function as its template would configure it."""
+    """A function, configured as in its template."""
 
     folder: Path
-    """The working directory, on AWS the unpacked package."""
+    """The working directory; on AWS, the unpacked package."""
     handler: str = HANDLER
     timeout_seconds: int = 60
     memory_mb: int = 1024
-    """Told to the function; the emulator does not enforce it."""
+    """Reported to the function; the emulator does not enforce it."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Go before all others."""
+    """Take precedence over all others."""
     name: str = NAME
     command: tuple[str, ...] | None = None
-    """What runs as the runtime; without one `python -m awslambdaric HANDLER`."""
+    """The command that runs as the runtime; by default `python -m awslambdaric HANDLER`."""
 
     def runtime(self) -> tuple[str, ...]:
         """The command line of the runtime."""
         return self.command or (sys.executable, "-m", "awslambdaric", self.handler)
 
     def environment(self) -> dict[str, str]:
-        """Everything that the emulator, and through it the function, finds in its environment.
+        """All environment variables of the emulator, and through it of the function.
 
-        Not the caller's: what only works because of a variable in somebody's shell does not work on AWS.
+        They do not include the caller's: what works only because of a variable in somebody's shell fails on AWS.
         """
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         folders = [str(self.folder), *_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -60,7 +60,7 @@ class Function:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            # Nobody's: a function under test must not reach an account.
+            # Dummy credentials: a local function must not reach an account.
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_SESSION_TOKEN": "local",
@@ -70,7 +70,7 @@ class Function:
 
 
 def _roots() -> Iterator[str]:
-    """The folders that Slackwater's packages are imported from: one, unless it is a checkout."""
+    """The folders that Slackwater's packages are imported from: a single one, except in a checkout."""
     for package in (HANDLER, __name__):
         spec = importlib.util.find_spec(package.partition(".")[0])
         if spec is not None and spec.origin is not None:

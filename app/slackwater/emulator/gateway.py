@@ -1,4 +1,4 @@
-"""The HTTP server in front of the fleet: an API Gateway HTTP API, and the Invoke API of Lambda beside it."""
+"""The HTTP server in front of the environments: an API Gateway HTTP API, and Lambda's Invoke API beside it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from slackwater.emulator import events
-from slackwater.emulator.events import Answer
+from slackwater.emulator.events import HttpResponse
 from slackwater.emulator.fleet import Fleet
-from slackwater.emulator.tap import Stream
+from slackwater.emulator.runtime_api_proxy import Stream
 from slackwater.identity import loopback
 from slackwater.kit.refusal import refuse
 from slackwater.web.route_table import PUBLIC
@@ -31,7 +31,7 @@ _INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations$")
 
 
 class Gateway:
-    """An ASGI application. Every request becomes an event, and the result of the function the answer."""
+    """An ASGI application: every request becomes an event, and the function's result its response."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Gateway:
         streams: bool = False,
         keyless: bool = False,
     ) -> None:
-        """`authorizer` names every caller from this machine, and lets others see what is for anybody; without one the
+        """`authorizer` authenticates every caller on this machine, and lets others reach public routes only; None if the
         function has API keys.
 
-        `keyless`: it has none, so that nobody but this machine is served.
-        `streams`: it is a Function URL, which passes on answers as they are made, and knows no limit of its own.
+        `keyless`: the function has no keys, so that only this machine is served.
+        `streams`: emulate a Function URL, which streams responses and has no time limit of its own.
         """
         self.fleet = fleet
         self.streams = streams
@@ -63,46 +63,46 @@ class Gateway:
         try:
             body = await _read(receive)
         except ConnectionError:
-            return  # half a request is none
+            return  # the client disconnected before the end of its request
         if body is None:
-            answer = Answer.message(413, "Request Entity Too Large")
+            response = HttpResponse.message(413, "Request Entity Too Large")
         elif scope["path"].startswith("/2015-03-31/"):
-            answer = await self._invoke_api(scope, body)
+            response = await self._invoke_api(scope, body)
         else:
-            answer, stream = await self._proxy(scope, body)
+            response, stream = await self._proxy(scope, body)
             if stream is not None:
-                await _pass_on(answer, stream, send)
+                await _forward_stream(response, stream, send)
                 return
-        await _send(answer, send, head=scope["method"] == "HEAD")
+        await _send(response, send, head=scope["method"] == "HEAD")
 
-    async def _proxy(self, scope: Scope, body: bytes) -> tuple[Answer, Stream | None]:
-        """The answer, and the body that is still being made."""
+    async def _proxy(self, scope: Scope, body: bytes) -> tuple[HttpResponse, Stream | None]:
+        """The response, and the rest of its body if it is streamed."""
         event = events.from_request(scope, body, streams=self.streams)
         if self.authorizer is not None:
             if loopback.refusal(scope) is None:
                 events.authorise(event, self.authorizer)
             elif "x-api-key" not in event["headers"] and scope["path"] not in PUBLIC:
-                return Answer.message(403, "Forbidden"), None
+                return HttpResponse.message(403, "Forbidden"), None
         payload = orjson.dumps(event)
         if len(payload) > PAYLOAD_BYTES:
-            return Answer.message(413, "Request Entity Too Large"), None
+            return HttpResponse.message(413, "Request Entity Too Large"), None
         try:
             async with asyncio.timeout(None if self.streams else self.limit_seconds):
                 outcome = await self.fleet.invoke(payload)
         except TimeoutError:
-            # The function goes on, on AWS too. A REST API would answer 504.
-            return Answer.message(503, "Service Unavailable"), None
+            # The function goes on, as on AWS. A REST API would answer 504.
+            return HttpResponse.message(503, "Service Unavailable"), None
         if outcome.error is None:
             try:
-                return events.to_answer(outcome), outcome.stream
-            except events.BadResult as error:
+                return events.to_response(outcome), outcome.stream
+            except events.InvalidResult as error:
                 problem = str(error)
         else:
             problem = outcome.payload.decode(errors="replace")
         log.error("the function failed", extra={"event": "emulator.function_failed", "error": problem})
-        return Answer.message(502 if self.streams else 500, "Internal Server Error"), None
+        return HttpResponse.message(502 if self.streams else 500, "Internal Server Error"), None
 
-    async def _invoke_api(self, scope: Scope, body: bytes) -> Answer:
+    async def _invoke_api(self, scope: Scope, body: bytes) -> HttpResponse:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         called = _INVOKE.match(scope["path"])
         if not _is_signed(scope, headers):
@@ -117,35 +117,35 @@ class Gateway:
         except orjson.JSONDecodeError as error:
             return _refusal(400, "InvalidRequestContentException", f"Could not parse request body: {error}")
         if kind == "DryRun":
-            return Answer(204)
+            return HttpResponse(204)
         if kind == "Event":
             self.fleet.submit(body or b"{}")
-            return Answer(202)
+            return HttpResponse(202)
         outcome = await self.fleet.invoke(body or b"{}")
         found = [("content-type", "application/json"), ("x-amz-executed-version", "$LATEST")]
         if outcome.error is not None:
             found.append(("x-amz-function-error", "Unhandled"))
-        return Answer(200, found, outcome.payload)
+        return HttpResponse(200, found, outcome.payload)
 
 
 def _is_signed(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """Whether an SDK on this machine calls, which signs, and is no web page."""
+    """Whether the caller is an SDK on this machine: it signs requests, and is not a web page."""
     signed = headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 ")
     return signed and "origin" not in headers and loopback.refusal(scope) is None
 
 
 def _name(called: str) -> str:
-    """The function's name in a name or an ARN, without a version."""
+    """The function's name from a name or an ARN, without a version."""
     return called.partition(":function:")[2].partition(":")[0] or called.partition(":")[0]
 
 
-def _refusal(status: int, kind: str, message: str) -> Answer:
+def _refusal(status: int, kind: str, message: str) -> HttpResponse:
     body = orjson.dumps({"Type": "User", "Message": message})
-    return Answer(status, [("content-type", "application/json"), ("x-amzn-errortype", kind)], body)
+    return HttpResponse(status, [("content-type", "application/json"), ("x-amzn-errortype", kind)], body)
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, or None when it is too large. Raises ConnectionError when the client has gone before its end."""
+    """The body; None if it is too large. Raises ConnectionError if the client disconnects before its end."""
     body = bytearray()
     while True:
         message = await receive()
@@ -158,19 +158,21 @@ async def _read(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-async def _pass_on(answer: Answer, stream: Stream, send: Send) -> None:
-    """Send what comes as it comes. One that was broken off has no last chunk, by which its client knows."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+async def _forward_stream(response: HttpResponse, stream: Stream, send: Send) -> None:
+    """Forward a streamed response. One that was cut has no last chunk, which tells the client."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     async for chunk in stream:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     if stream.error is None:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _send(answer: Answer, send: Send, *, head: bool) -> None:
-    headers: list[Any] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    if answer.status not in (204, 304):
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})
+async def _send(response: HttpResponse, send: Send, *, head: bool) -> None:
+    headers: list[Any] = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
+    ]
+    if response.status not in (204, 304):
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})

@@ -1,6 +1,6 @@
-"""A queue's consumer, as Lambda's event source mapping: messages become events, and what did not fail is deleted.
+"""The consumer of a queue, like Lambda's event source mapping: messages become events, and those that succeed are deleted.
 
-The only module of the twin that speaks to a service of AWS, or to what stands in for one.
+The only module of the emulator that calls an AWS service, or a local stand-in for one.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from slackwater.emulator.function import REGION
 from slackwater.errors import SettingsError
 
 if TYPE_CHECKING:
-    from slackwater.emulator.environment import Outcome
+    from slackwater.emulator.environment import InvocationResult
     from slackwater.emulator.fleet import Fleet
 
 log = logging.getLogger(__name__)
 
 BATCH = 10
 WAIT_SECONDS = 1
-"""Of one long poll; a stop waits for it."""
+"""Duration of one long poll. A stop waits for it."""
 RETRY_SECONDS = 1.0
 
 
 def endpoint() -> str:
-    """Where SQS is. Never AWS by accident: raises SettingsError without an address."""
+    """The address of SQS. Raises SettingsError if it is not set, so that AWS is never called by accident."""
     for name in ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"):
         if url := os.environ.get(name):
             return url
@@ -41,7 +41,7 @@ def endpoint() -> str:
 
 
 class Queue:
-    """Polls one queue and invokes the function with what it finds."""
+    """Polls one queue and invokes the function with its messages."""
 
     def __init__(self, url: str, *, concurrency: int) -> None:
         self.url = url
@@ -49,7 +49,7 @@ class Queue:
         self._client: Any = None
 
     async def consume(self, fleet: Fleet) -> None:
-        """Go on until cancelled; then the batches in work are left to come again."""
+        """Run until cancelled. Batches in progress are then left to be redelivered."""
         self._client = await asyncio.to_thread(self._connect)
         slots = asyncio.Semaphore(self._concurrency)
         async with asyncio.TaskGroup() as batches:
@@ -59,7 +59,7 @@ class Queue:
                 if not messages:
                     slots.release()
                     continue
-                batch = batches.create_task(self._carry(fleet, messages), name="queue-batch")
+                batch = batches.create_task(self._process(fleet, messages), name="queue-batch")
                 batch.add_done_callback(lambda _: slots.release())
 
     def _connect(self) -> Any:
@@ -79,7 +79,7 @@ class Queue:
 
     async def _receive(self) -> list[dict[str, Any]]:
         try:
-            answer = await asyncio.to_thread(
+            response = await asyncio.to_thread(
                 self._client.receive_message,
                 QueueUrl=self.url,
                 MaxNumberOfMessages=BATCH,
@@ -93,10 +93,10 @@ class Queue:
             )
             await asyncio.sleep(RETRY_SECONDS)
             return []
-        messages: list[dict[str, Any]] = answer.get("Messages", [])
+        messages: list[dict[str, Any]] = response.get("Messages", [])
         return messages
 
-    async def _carry(self, fleet: Fleet, messages: Sequence[Mapping[str, Any]]) -> None:
+    async def _process(self, fleet: Fleet, messages: Sequence[Mapping[str, Any]]) -> None:
         outcome = await fleet.invoke(orjson.dumps(event_of(messages, self.url)))
         done = succeeded(messages, outcome)
         if len(done) < len(messages):
@@ -111,7 +111,7 @@ class Queue:
             ]
             try:
                 await asyncio.to_thread(self._client.delete_message_batch, QueueUrl=self.url, Entries=entries)
-            except Exception as error:  # as above; they come again, and find their work done
+            except Exception as error:  # as above; they are redelivered, and find their work done
                 log.warning(
                     "the queue does not answer",
                     extra={"event": "emulator.queue_silent", "error": repr(error)},
@@ -119,7 +119,7 @@ class Queue:
 
 
 def event_of(messages: Sequence[Mapping[str, Any]], url: str) -> dict[str, Any]:
-    """The event of a batch of messages, as boto3 gives them."""
+    """The event for a batch of messages as boto3 returns them."""
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rstrip('/').rpartition('/')[2]}"
     return {
         "Records": [
@@ -142,8 +142,8 @@ def event_of(messages: Sequence[Mapping[str, Any]], url: str) -> dict[str, Any]:
     }
 
 
-def succeeded(messages: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[Mapping[str, Any]]:
-    """The messages that need not come again, by the rules of `ReportBatchItemFailures`."""
+def succeeded(messages: Sequence[Mapping[str, Any]], outcome: InvocationResult) -> list[Mapping[str, Any]]:
+    """The messages that need not be redelivered, by the rules of `ReportBatchItemFailures`."""
     if outcome.error is not None:
         return []
     try:
@@ -154,7 +154,7 @@ def succeeded(messages: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[M
     if not failures:
         return list(messages)
     failed = {item.get("itemIdentifier") if isinstance(item, dict) else None for item in failures}
-    # An identifier that nobody knows makes the whole batch a failure.
+    # An unknown identifier fails the whole batch.
     if not failed <= {message["MessageId"] for message in messages}:
         return []
     return [message for message in messages if message["MessageId"] not in failed]

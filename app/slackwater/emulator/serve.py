@@ -19,7 +19,7 @@ import uvicorn
 
 from slackwater import telemetry
 from slackwater.emulator import binary, events, queue
-from slackwater.emulator import settings as twin
+from slackwater.emulator import settings as emulator_settings
 from slackwater.emulator.fleet import Fleet
 from slackwater.emulator.function import HANDLER, STREAMING, Function
 from slackwater.emulator.gateway import Gateway
@@ -30,30 +30,30 @@ from slackwater.web.listener import listen
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-"""The only address: nothing between the network and the function would check anybody."""
-ANSWER_SECONDS = 1
-"""For the last answers, once every environment has gone."""
+"""The only address: there is no authentication between the network and the function."""
+RESPONSE_SECONDS = 1
+"""For the last responses, once every environment has exited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says besides the settings."""
+    """Command line options that are not settings."""
 
     port: int = 3000
     environments: int = 4
     timeout_seconds: int = 60
     memory_mb: int = 1769
     schedule_seconds: float = 60.0
-    """Between two sweeps; 0: none."""
+    """Seconds between two sweeps; 0: none."""
     queue_url: str | None = None
     variables: Sequence[str] = ()
     handler: str = HANDLER
     stream: bool = False
-    """As behind a Function URL in the mode RESPONSE_STREAM."""
+    """Emulate a Function URL in mode RESPONSE_STREAM."""
 
 
 class Server(uvicorn.Server):
-    """Leaves the signals to us: the environments have to be stopped before the listener."""
+    """Leaves signals to us: environments have to stop before the listener."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -62,17 +62,17 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, options: Options) -> ExitCode:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
-    binary.find()  # rather now than with the first request
+    binary.find()  # fail now rather than with the first request
     async with AsyncExitStack() as stack:
         stop = _stop_signals(stack)
         listener = stack.enter_context(listen(HOST, options.port, change="--port"))
-        database = await stack.enter_async_context(twin.database_of(settings))
+        database = await stack.enter_async_context(emulator_settings.database_of(settings))
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         fleet = Fleet(_function(settings, options, database, url), limit=options.environments)
         gateway = Gateway(
             fleet,
             limit_seconds=settings.gateway_limit_seconds,
-            authorizer=twin.authorizer_of(settings),
+            authorizer=emulator_settings.authorizer_of(settings),
             streams=options.stream,
             keyless=not settings.has_keys,
         )
@@ -83,7 +83,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=ANSWER_SECONDS,
+                timeout_graceful_shutdown=RESPONSE_SECONDS,
             )
         )
         tasks = [asyncio.create_task(server.serve(sockets=[listener]), name="gateway")]
@@ -96,7 +96,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
             ended.cancel()
             for source in sources:
                 source.cancel()
-            # The gateway still answers while environments drain: they may hand over by invoking the function.
+            # The gateway keeps serving while environments drain: they may hand over runs by invoking the function.
             await fleet.close()
             server.should_exit = True
             results = await asyncio.gather(*tasks, *sources, ended, return_exceptions=True)
@@ -107,13 +107,13 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
 
 
 def _sources(fleet: Fleet, options: Options) -> list[asyncio.Task[None]]:
-    """What invokes the function besides requests."""
+    """Event sources besides requests."""
     sources = []
     if options.schedule_seconds > 0:
         schedule = _schedule(fleet, options.schedule_seconds)
         sources.append(asyncio.create_task(schedule, name="schedule"))
     if options.queue_url:
-        # One environment stays for requests, as MaximumConcurrency would see to it.
+        # One environment is left for requests, as with MaximumConcurrency.
         consumer = queue.Queue(options.queue_url, concurrency=max(1, options.environments - 1))
         sources.append(asyncio.create_task(consumer.consume(fleet), name="queue"))
     return sources
@@ -134,24 +134,24 @@ async def _schedule(fleet: Fleet, seconds: float) -> None:
 
 
 def _function(settings: Settings, options: Options, database: dict[str, str], url: str) -> Function:
-    told = twin.variables(settings, options.variables)
+    variables = emulator_settings.variables(settings, options.variables)
     if options.queue_url:
         queue.endpoint()
-        told["SLACKWATER_QUEUE_URL"] = options.queue_url
-    told.setdefault("SLACKWATER_HANDOVER", "sqs" if options.queue_url else "invoke")
+        variables["SLACKWATER_QUEUE_URL"] = options.queue_url
+    variables.setdefault("SLACKWATER_HANDOVER", "sqs" if options.queue_url else "invoke")
     return Function(
-        twin.root_of(settings),
+        emulator_settings.root_of(settings),
         handler=options.handler,
         timeout_seconds=options.timeout_seconds,
         memory_mb=options.memory_mb,
         command=(sys.executable, "-m", STREAMING) if options.stream else None,
-        # What it asks of Lambda is asked here.
-        variables={**told, **database, "AWS_ENDPOINT_URL_LAMBDA": url},
+        # The function's own calls to Lambda come back to us.
+        variables={**variables, **database, "AWS_ENDPOINT_URL_LAMBDA": url},
     )
 
 
 def _stop_signals(stack: AsyncExitStack) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second SIGINT leaves at once, and the watchdogs do the rest."""
+    """An event that the first SIGTERM or SIGINT sets. A second SIGINT exits at once; the watchdogs then stop what is left."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def ask(number: signal.Signals) -> None:
@@ -166,7 +166,7 @@ def _stop_signals(stack: AsyncExitStack) -> asyncio.Event:
 
 
 def main(settings: Settings, options: Options) -> NoReturn:
-    """Serve, and leave with the exit code."""
+    """Serve, and exit with the exit code."""
     telemetry.configure(settings)
     try:
         code = asyncio.run(serve(settings, options))

@@ -1,4 +1,4 @@
-"""What an execution environment is told of the settings, and the database that it uses."""
+"""The settings of the emulator, and the variables and database that it gives to execution environments."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from slackwater.project.project import Project
 from slackwater.settings import Settings
 
 DOTENV = ".env"
-_TOLD = ("SLACKWATER_", "AWS_ENDPOINT_URL")
+_PASSED = ("SLACKWATER_", "AWS_ENDPOINT_URL")
 
 
 def load(project: Path | None, database_uri: str | None) -> Settings:
-    """The settings of the twin. Raises SettingsError, also for a project that is not there."""
-    # How environments hand over is told to them alone: some of the ways make sense only there.
+    """The emulator's settings. Raises SettingsError, also if the project does not exist."""
+    # How runs are handed over is set in the environments only: some of the ways work only there.
     settings = Settings.load(project=project, database_uri=database_uri, handover="sweep")
     Project.read(settings.project)
     return settings
 
 
 def root_of(settings: Settings) -> Path:
-    """The project's folder, which an environment runs in."""
+    """The project's folder: the working directory of environments."""
     project = settings.project.resolve()
     return project.parent if project.is_file() else project
 
 
 def authorizer_of(settings: Settings) -> str | None:
-    """The kind that stands in front. On Lambda nothing is served without keys or one, so without keys there is one."""
+    """The kind of authorizer to emulate. Lambda needs keys or an authorizer, so without keys there is one."""
     return settings.authorizer or (None if settings.has_keys else "lambda")
 
 
 def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:
-    """Everything `SLACKWATER_…` and `AWS_ENDPOINT_URL…` from `.env` and the environment, and what was `given` as NAME or NAME=VALUE.
+    """Every `SLACKWATER_…` and `AWS_ENDPOINT_URL…` from `.env` and the environment, and `given` entries, NAME or NAME=VALUE.
 
     Raises SettingsError.
     """
     known = {**dotenv_values(DOTENV), **os.environ}
-    told = {name: value for name, value in known.items() if value and name.startswith(_TOLD)}
+    passed = {name: value for name, value in known.items() if value and name.startswith(_PASSED)}
     if (kind := authorizer_of(settings)) is not None:
-        told["SLACKWATER_AUTHORIZER"] = kind
-    told["SLACKWATER_PROJECT"] = str(settings.project.resolve())
+        passed["SLACKWATER_AUTHORIZER"] = kind
+    passed["SLACKWATER_PROJECT"] = str(settings.project.resolve())
     for item in given:
         name, separator, text = item.partition("=")
         value = text if separator else known.get(name)
@@ -54,15 +54,15 @@ def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:
             raise SettingsError(
                 f"--env {name}: the variable is not set; set it, or write --env {name}=VALUE."
             )
-        told[name] = value
-    return told
+        passed[name] = value
+    return passed
 
 
 @asynccontextmanager
 async def database_of(settings: Settings) -> AsyncIterator[dict[str, str]]:
-    """The variables that name the database. Without one it is the embedded server, which runs until the end.
+    """The variables that configure the database. Without one, the embedded server runs until this context ends.
 
-    On Lambda nobody starts a server, so it is done here, and its schema brought up to date, as `serve` does.
+    On Lambda there is no embedded server, so it is started and migrated here, as `serve` does.
     """
     if settings.database_uri is not None:
         yield {"SLACKWATER_DATABASE_URI": settings.database_uri}

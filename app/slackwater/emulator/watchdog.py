@@ -1,8 +1,8 @@
-"""The parent of one emulator: whatever becomes of us, the emulator and what it has started go with us.
+"""The parent process of one emulator: ends the emulator and its children when the process that wants it ends.
 
-Run as a script with the descriptor of a pipe and a command: `python -I -S watchdog.py FD COMMAND…`. Our end of the pipe is
-held by the process that wants the emulator; the kernel closes it even on SIGKILL. Only the standard library is imported,
-so that it starts in milliseconds.
+Run as a script with the descriptor of a pipe and a command: `python -I -S watchdog.py FD COMMAND…`. The other end of the pipe
+is held by the process that wants the emulator; the kernel closes it even on SIGKILL. Only the standard library is imported, so
+that it starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ STOP_SECONDS = 3.0
 """After SIGTERM the emulator gives the runtime 0.6 s and its extensions 2 s."""
 
 KILL = signal.SIGINT
-"""Asks for an end at once."""
+"""Ends everything at once."""
 
 _SET_CHILD_SUBREAPER = 36
 
 
 def watch(owner: int, command: list[str]) -> int:
-    """Run `command` until it ends or the owner has gone; its exit code. Nothing it has started is left."""
-    # What loses its parent becomes our child: the runtime has a process group of its own, and would outlive a kill.
+    """Run `command` until it exits or the owner is gone, and return its exit code. None of its children survive."""
+    # Orphans become our children: the runtime has its own process group, and would survive a kill of the emulator's.
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake, noted = os.pipe()
     for end in (wake, noted):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(noted, warn_on_full_buffer=False)
-    # Handlers, not SIG_IGN, which the command would inherit.
+    # Not SIG_IGN, which the command would inherit.
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     child = os.posix_spawn(command[0], command, os.environ)
@@ -42,7 +42,7 @@ def watch(owner: int, command: list[str]) -> int:
         while (code := _exit_code(child)) is None:
             if deadline is not None and time.monotonic() > deadline:
                 os.kill(child, signal.SIGKILL)
-            # Once the end has been asked for, the pipe has nothing more to say.
+            # After a stop has been requested, the pipe no longer matters.
             watched, seconds = ([wake, owner], None) if deadline is None else ([wake], 0.05)
             ready, _, _ = select.select(watched, [], [], seconds)
             signals = os.read(wake, 512) if wake in ready else b""
@@ -57,7 +57,7 @@ def watch(owner: int, command: list[str]) -> int:
 
 
 def _exit_code(child: int) -> int | None:
-    """Reap whoever has ended; the child's exit code, negative for a signal, once it has."""
+    """Reap exited processes; return the exit code of `child`, negative for a signal, once it has exited."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -69,7 +69,7 @@ def _exit_code(child: int) -> int | None:
 
 
 def _kill_children() -> None:
-    """Kill until there is nobody left: the children of those who die become ours."""
+    """Kill until no children are left: those of killed processes become ours."""
     with contextlib.suppress(ChildProcessError):
         while True:
             for pid in _children():

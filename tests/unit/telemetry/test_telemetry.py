@@ -237,7 +237,7 @@ def log() -> Iterator[tuple[logging.Logger, StringIO]]:
     logger.addHandler(handler)
     yield logger, stream
     logger.removeHandler(handler)
-    logs.of_invocation(None)
+    logs.set_invocation(None)
 
 
 def test_each_line_of_an_invocation_says_whose_it_is_and_what_was_left_of_its_time(
@@ -249,7 +249,7 @@ def test_each_line_of_an_invocation_says_whose_it_is_and_what_was_left_of_its_ti
     logger.info("within", extra={"event": "run.drained", "run_id": "r"})
     logs.correlate("message-2")
     logger.info("of another message")
-    logs.of_invocation(None)
+    logs.set_invocation(None)
     logger.info("after")
     before, within, other, after = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (within["function_request_id"], within["correlation_id"], within["cold_start"]) == (

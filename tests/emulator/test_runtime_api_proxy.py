@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from slackwater.emulator.tap import Observer, Requests, Stream
+from slackwater.emulator.runtime_api_proxy import Observer, Requests, Stream
 
 PATH = "/2018-06-01/runtime/invocation/7c9e/response"
 STREAMING = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
@@ -19,7 +19,7 @@ class Notes(Observer):
         self.answers: list[tuple[bool, bytes]] = []
         self.streams: list[Stream] = []
 
-    def on_answer(self, failed: bool, payload: bytes) -> None:
+    def on_response(self, failed: bool, payload: bytes) -> None:
         self.answers.append((failed, payload))
 
     def on_stream(self, stream: Stream) -> None:

@@ -1,9 +1,8 @@
-"""A tap on the line between a runtime and the emulator's Runtime API.
+"""A proxy between a runtime and the emulator's Runtime API, which reads responses as they pass.
 
-On AWS the client has the function's response as soon as the runtime has posted it. The emulator keeps it until the
-runtime and every extension have asked for the next event, which is long after, when an extension holds the
-environment; and a response that is streamed it keeps to its end. So the runtime is given our address: bytes pass
-unchanged in both directions, and the response is read in passing.
+On AWS the client gets the function's response as soon as the runtime has posted it. The emulator withholds it until the
+runtime and every extension have asked for the next event, which takes long if an extension holds the environment; and it
+buffers a streamed response to its end. So the runtime gets the proxy's address: bytes pass unchanged in both directions.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ from typing import Protocol
 
 import httptools
 
-_ANSWER = re.compile(r"/2018-06-01/runtime/invocation/[^/]+/(response|error)$")
+_RESPONSE = re.compile(r"/2018-06-01/runtime/invocation/[^/]+/(response|error)$")
 
 _MODE, _ERROR = b"lambda-runtime-function-response-mode", b"lambda-runtime-function-error-type"
 _NULS = bytes(8)
-"""Between the JSON of status and headers, and the body of a response that is streamed."""
+"""Separates the JSON of status and headers from the body of a streamed response."""
 
 
 class Observer(Protocol):
-    """Whom the tap tells what it has read."""
+    """Receives what the proxy has read."""
 
-    def on_answer(self, failed: bool, payload: bytes) -> None:
-        """The whole response, or the error, has passed."""
+    def on_response(self, failed: bool, payload: bytes) -> None:
+        """The whole response or error has passed."""
 
     def on_stream(self, stream: Stream) -> None:
-        """The head of a response has passed; its body follows."""
+        """The head of a streamed response has passed; its body follows."""
 
 
 class Stream:
-    """A response that is still being made: its head, and its body as an asynchronous iterator."""
+    """A streamed response: its head, and its body as an asynchronous iterator."""
 
     def __init__(self) -> None:
         self.head: bytes | None = None
         self.error: str | None = None
-        """Set at the end of one that was broken off."""
+        """Set at the end of a response that was cut."""
         self._begun = b""
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def feed(self, data: bytes) -> bool:
-        """Take what comes next; True when this has completed the head."""
+        """Add received data; True when it completes the head."""
         if self.head is not None:
             self._chunks.put_nowait(data)
             return False
@@ -58,7 +57,7 @@ class Stream:
         return True
 
     def end(self, error: str | None) -> bytes | None:
-        """There is no more; what has come, if it was no head."""
+        """End of the data. Returns what was received, if the head is incomplete."""
         self.error = error
         self._chunks.put_nowait(None)
         return self._begun if self.head is None else None
@@ -68,37 +67,37 @@ class Stream:
             yield chunk
 
 
-class Tap:
-    """Listens on a port of its own, and passes everything on to the Runtime API."""
+class RuntimeApiProxy:
+    """Listens on a port of its own and forwards everything to the Runtime API."""
 
     def __init__(self, port: int, observer: Observer) -> None:
         self._upstream_port = port
         self._observer = observer
         self._server: asyncio.Server | None = None
-        self._lines: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self) -> int:
-        """Listen; the port."""
+        """Listen, and return the port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def close(self) -> None:
-        """Cut every line."""
+        """Close every connection."""
         if self._server is not None:
             self._server.close()
-            for line in self._lines:
+            for line in self._connections:
                 line.cancel()
-            await asyncio.gather(*self._lines, return_exceptions=True)
+            await asyncio.gather(*self._connections, return_exceptions=True)
             await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of ours: asyncio calls the cancellation of its own an error.
-        line = asyncio.create_task(self._carry(reader, writer), name="runtime-line")
-        self._lines.add(line)
-        line.add_done_callback(self._lines.discard)
+        # Our own task: asyncio logs the cancellation of its own as an error.
+        line = asyncio.create_task(self._process(reader, writer), name="runtime-line")
+        self._connections.add(line)
+        line.add_done_callback(self._connections.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         sides: list[asyncio.Task[None]] = []
         requests = Requests(self._observer)
@@ -110,7 +109,7 @@ class Tap:
                     asyncio.create_task(_pump(reader, up_writer, requests.read), name="runtime-requests"),
                     asyncio.create_task(_pump(up_reader, writer), name="runtime-responses"),
                 ]
-                # A runtime that has closed its side still waits for nothing: whichever ends first ends both.
+                # Whichever side closes first closes both: a runtime that has closed its side expects nothing more.
                 await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         finally:
             requests.close()
@@ -122,7 +121,7 @@ class Tap:
 
 
 class Requests:
-    """Reads the requests that pass on one connection."""
+    """Parses the requests on one connection."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -135,11 +134,11 @@ class Requests:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            # Not for us to judge: the emulator answers, a little later.
+            # The emulator answers invalid requests itself.
             self._parser = None
 
     def close(self) -> None:
-        """The connection has ended, perhaps in the middle of a response."""
+        """The connection was closed, perhaps in the middle of a response."""
         if self._stream is not None:
             self._stream.end("Runtime.Cut")
 
@@ -169,12 +168,12 @@ class Requests:
             self._observer.on_stream(self._stream)
 
     def on_message_complete(self) -> None:
-        answer = _ANSWER.search(self._url.decode("latin-1"))
+        match = _RESPONSE.search(self._url.decode("latin-1"))
         payload: bytes | None = bytes(self._body)
         if self._stream is not None:
             payload, self._stream = self._stream.end(self._error or None), None
-        if answer is not None and payload is not None:
-            self._observer.on_answer(answer[1] == "error", payload)
+        if match is not None and payload is not None:
+            self._observer.on_response(match[1] == "error", payload)
 
 
 async def _pump(
