@@ -17,7 +17,7 @@ from psycopg.abc import QueryNoTemplate
 
 from slackwater.graphs.registry import Graphs
 from slackwater.kit.budget import Budget
-from slackwater.postgres import group_commit, patience
+from slackwater.postgres import group_commit, retry
 from slackwater.postgres.pool import Database, Params, Row, Statement
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.execution import engine, outcome
@@ -134,7 +134,7 @@ class World:
         self.pending: list[asyncio.Task[Any]] = []
         """What was begun and waits for an answer."""
         # Nobody here has to be spared: what is sent again is sent again at once.
-        patch(patience, "PAUSE_SECONDS", (0.001, 0.005))
+        patch(retry, "PAUSE_SECONDS", (0.001, 0.005))
         patch(writer, "RETRY_SECONDS", (0.001, 0.005))
         patch(group_commit, "BATCH_SECONDS", 600.0)  # an answer is lost when the model says so
         patch(writer, "EVENT_FLUSH_SECONDS", 0.0005)
