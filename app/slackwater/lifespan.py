@@ -26,7 +26,7 @@ from slackwater.runtime.runtime import Runtime
 from slackwater.services import Services
 from slackwater.settings import Settings
 from slackwater.web.application import Application
-from slackwater.web.bodies import ANSWERS_BYTES, Room, room_for_bodies
+from slackwater.web.bodies import RESPONSES_BYTES, ByteQuota, body_quota
 from slackwater.web.middleware import setup
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
@@ -98,7 +98,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
         outbox = Deliveries(database, webhooks, webhook_key)
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
-        bodies = room_for_bodies(settings.max_body_bytes)
+        bodies = body_quota(settings.max_body_bytes)
         services = Services(
             settings,
             database,
@@ -107,7 +107,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             Stopping(settings, runtime),
             webhooks,
             bodies,
-            Room(ANSWERS_BYTES),
+            ByteQuota(RESPONSES_BYTES),
         )
         runtime.sweep_also("crons", partial(fire_due, services))
         await assistants.register(services)

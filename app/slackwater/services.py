@@ -9,7 +9,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.process.stopping import Stopping
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
-from slackwater.web.bodies import Room
+from slackwater.web.bodies import ByteQuota
 from slackwater.webhooks.policy import Policy
 
 
@@ -23,5 +23,5 @@ class Services:
     runtime: Runtime
     stopping: Stopping
     webhooks: Policy
-    bodies: Room
-    answers: Room
+    bodies: ByteQuota
+    answers: ByteQuota

@@ -1,6 +1,6 @@
-"""What callers send, bounded by bytes before anything is made of it: each body, what it unfolds to, and all of them together.
+"""Limits on request bodies, applied before they are parsed: the size of each, of what it parses to, and of all together.
 
-And what they are sent, as long as they have not read it.
+And on large responses that clients have not read yet.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ BODY_SECONDS = 60.0
 """How long a body may take to arrive."""
 
 WAIT_SECONDS = 5.0
-"""How long a body waits for room among the others."""
+"""How long a body waits for its share of the quota."""
 
 MAX_VALUES = 250_000
-"""Objects, arrays and their members in one body. Each takes up to a hundred times the two bytes that it is sent as, and all
-of them are parsed in one go, during which nobody else is answered."""
+"""Objects, arrays and their members in one body. Each takes up to a hundred times the two bytes it is sent as, and parsing blocks
+the event loop."""
 
 VALUE_BYTES = 64
-"""What a value takes at least, once it is parsed."""
+"""The minimum memory of a parsed value."""
 
 BODIES = 16
-"""How many of the largest bodies there is room for."""
+"""How many of the largest bodies the quota holds."""
 
 LARGE_BYTES = 5_000_000
-"""Answers with more have a room of their own. What changes something never has: it would be refused after it was done."""
+"""Larger responses share a quota. Responses to writes never do: they would be refused after the write."""
 
-ANSWERS_BYTES = 120_000_000
-"""How much of them there may be."""
+RESPONSES_BYTES = 120_000_000
+"""The quota of large responses."""
 
-ANSWER_SECONDS = 120.0
-"""How long one of them may take to be read."""
+RESPONSE_SECONDS = 120.0
+"""How long a client may take to read one of them."""
 
 PIECE_BYTES = 262_144
-"""How much of an answer a server gets at a time, which keeps what its client does not read."""
+"""How much of a response the server gets at a time: it buffers what its client does not read."""
 
 _MARKS = b"{[,"
 _SLICE = 65_536
 _STRING = re.compile(rb'"[^"]*+(?:"|\Z)')
 
 
-def room_for_bodies(largest: int) -> Room:
-    """For what is being read and carried out; `largest`: bytes of the largest body."""
-    return Room(BODIES * (largest + MAX_VALUES * VALUE_BYTES // 4))
+def body_quota(largest: int) -> ByteQuota:
+    """The quota for bodies that are being read and handled; `largest`: bytes of the largest body."""
+    return ByteQuota(BODIES * (largest + MAX_VALUES * VALUE_BYTES // 4))
 
 
-class Room:
-    """Bytes that this process has for something, over all requests. Nobody gets more than half of it."""
+class ByteQuota:
+    """A quota of bytes in this process, shared by all requests. One owner gets at most half of it."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -60,11 +60,11 @@ class Room:
 
     @property
     def share(self) -> int:
-        """How much one owner gets at most."""
+        """The most that one owner gets."""
         return self._total // 2
 
-    async def take(self, owner: str, size: int) -> None:
-        """Wait until there is room for `size` more bytes of the owner's. Raises Crowded."""
+    async def acquire(self, owner: str, size: int) -> None:
+        """Wait until `size` more bytes of the owner fit. Raises Crowded."""
         if not self._fits(owner, size):
             with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_SECONDS):
@@ -74,11 +74,11 @@ class Room:
                 raise Crowded
         self._taken[owner] += size
 
-    def give_back(self, owner: str, size: int) -> None:
+    def release(self, owner: str, size: int) -> None:
         self._taken[owner] -= size
         if not self._taken[owner]:
             del self._taken[owner]
-        # A fresh one, so that whoever still finds no room waits for the next.
+        # A new event, so that those for whom there is still no room wait for the next release.
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -87,16 +87,16 @@ class Room:
 
 
 def values_in(text: bytes) -> int:
-    """About how many values a JSON text holds, and not fewer. Raises Invalid where they are too many."""
+    """An upper estimate of the number of values in a JSON text. Raises Invalid if there are too many."""
     found = _marks(text)
     if found <= MAX_VALUES:
         return found
-    # Perhaps they are in strings. Slice by slice, as a copy of all the pieces would take what is to be saved.
+    # Perhaps they are inside strings. Slice by slice, as copying everything would take the memory to be saved.
     found, at, inside = 0, 0, False
     while at < len(text):
         end = at + _SLICE
         while text[end - 1 : end] == b"\\":
-            end += 1  # what it escapes belongs to it
+            end += 1  # keeps an escape in one slice
         piece = text[at:end].replace(b"\\\\", b"").replace(b'\\"', b"")
         quotes = piece.count(b'"')
         found += _marks(_STRING.sub(b"", b'"' + piece if inside else piece))
@@ -108,5 +108,5 @@ def values_in(text: bytes) -> int:
 
 
 def _marks(text: bytes) -> int:
-    """How many values begin: with a bracket of their own, or after a comma."""
+    """How many values begin, each with a bracket or after a comma."""
     return len(text) - len(text.translate(None, _MARKS))

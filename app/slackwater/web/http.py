@@ -1,4 +1,4 @@
-"""What every route shares: JSON in and out, errors as `{"detail": …}`, the services of the process."""
+"""What all routes share: JSON in and out, errors as `{"detail": …}`, the services of the process."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.arguments import Arguments
 from slackwater.web.bodies import (
-    ANSWER_SECONDS,
     BODY_SECONDS,
     LARGE_BYTES,
     PIECE_BYTES,
+    RESPONSE_SECONDS,
     VALUE_BYTES,
     values_in,
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_DEPTH = 200
-"""Nesting of a JSON body. Far below what orjson can write back and Postgres can parse."""
+"""The nesting of a JSON body; far less than orjson can serialise and Postgres can parse."""
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -58,21 +58,21 @@ def _json(body: bytes, status: int, headers: Mapping[str, str] | None) -> Respon
 
 
 class LargeResponse(Response):
-    """Sent in pieces: a server keeps whatever it is given until its client has read it, and here nobody has to wait for that.
+    """Sent in pieces: a server buffers what it is given until its client has read it.
 
-    It takes of the room for large answers meanwhile, and is broken off when its client is too slow.
+    It counts against the quota of large responses meanwhile, and is aborted if the client reads too slowly.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        room, owner = services_of(scope).answers, scope["principal"].owner
-        size = min(len(self.body), room.share)  # one that is larger goes out alone
+        quota, owner = services_of(scope).answers, scope["principal"].owner
+        size = min(len(self.body), quota.share)  # a larger one is sent alone
         try:
-            await room.take(owner, size)
+            await quota.acquire(owner, size)
         except Crowded as error:
             await refuse(error, scope, receive, send)
             return
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(RESPONSE_SECONDS):
                 await send(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
@@ -82,11 +82,11 @@ class LargeResponse(Response):
         except TimeoutError:
             log.info("a client did not read its response", extra={"event": "answer.unread"})
         finally:
-            room.give_back(owner, size)
+            quota.release(owner, size)
 
 
 async def current_services(request: Request) -> Services:
-    """The services that the lifespan opened."""
+    """The services that the lifespan has opened."""
     services: Services = request.state.services
     return services
 
@@ -95,10 +95,10 @@ CurrentServices = Annotated["Services", Depends(current_services)]
 
 
 class JsonRequest(Request):
-    """A request whose body is bounded, in bytes and in time, and whose JSON is parsed by orjson."""
+    """A request whose body is limited, in bytes and in time, and whose JSON is parsed by orjson."""
 
     held = 0
-    """What it takes of the room for bodies."""
+    """Bytes that it holds of the body quota."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
@@ -122,19 +122,19 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             text = await self.body()
-            # Once, however often a text that is no JSON is parsed.
+            # Only once, however often an invalid body is parsed.
             await self._hold(len(text) + values_in(text) * VALUE_BYTES - self.held)
             self._json = parse_json(text)
         return self._json
 
     async def _hold(self, size: int) -> None:
-        await self.state.services.bodies.take(self._owner, size)
+        await self.state.services.bodies.acquire(self._owner, size)
         self.held += size
 
     def forget(self) -> None:
-        """Let go of the body, and of the room that it takes: what was asked for is done, or an answer has begun."""
+        """Release the body and its quota: the request has been handled, or a response has begun."""
         if self.held:
-            self.state.services.bodies.give_back(self._owner, self.held)
+            self.state.services.bodies.release(self._owner, self.held)
             self.held = 0
             self._json = self._body = b""
 
@@ -145,17 +145,17 @@ class JsonRequest(Request):
 
 
 def parse_json(text: bytes) -> Any:
-    """What a caller sends. Raises JSONDecodeError, and Invalid for what is too much, or cannot be stored."""
+    """Parse a caller's JSON. Raises JSONDecodeError, and Invalid if it is too large or cannot be stored."""
     values_in(text)
     value = orjson.loads(text)
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise Invalid(f"JSON nested deeper than {MAX_DEPTH} levels")
-    # Postgres cannot hold NUL in jsonb. Values lose it as they do on the way out; names are refused.
+    # Postgres cannot store NUL in jsonb. In values it is replaced, as in responses; in names it is refused.
     return _without_nul(value) if b"\\u0000" in text else value
 
 
 class JsonRoute(APIRoute):
-    """A route that reads `JsonRequest`s, and leaves paths to others that only look as if they ended with an id."""
+    """A route that reads `JsonRequest`s, and refuses paths whose last segment is not an id but a fixed name."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -165,7 +165,7 @@ class JsonRoute(APIRoute):
         async def handle_json(request: Request) -> Response:
             if by_id and request.scope["path"].rpartition("/")[2] in FIXED:
                 raise HTTPException(405)
-            # Whatever it calls itself: `curl -d` says that it sends a form.
+            # Whatever its content type: `curl -d` declares a form.
             headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
             scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
             bounded = JsonRequest(scope, request.receive)
@@ -176,7 +176,7 @@ class JsonRoute(APIRoute):
                 answer: Response = await self.endpoint(**given)
                 return answer
             except HTTPException as error:
-                # FastAPI turns whatever reading the body raises into a 400 of its own.
+                # FastAPI turns whatever reading the body raises into a 400.
                 if isinstance(error.__cause__, ApiError):
                     raise error.__cause__ from None
                 raise
@@ -187,7 +187,7 @@ class JsonRoute(APIRoute):
 
 
 def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
-    """The headers of a page for which `found` rows were read, of at most `limit + 1`.
+    """The headers of a page; `found` rows were read, at most `limit + 1`.
 
     The total is the official server's lower bound, not a count.
     """
@@ -197,7 +197,7 @@ def pagination(limit: int, offset: int, found: int) -> dict[str, str]:
 
 
 async def failed(_: Request, error: Exception) -> Response:
-    """The answer to an error of ours, which is still raised, for the server to log."""
+    """The response to an unexpected error, which is still raised for the server to log."""
     return _response(Refusal.of(Unexpected()))
 
 
@@ -208,7 +208,7 @@ def _response(refusal: Refusal) -> Response:
 def install_error_handlers(
     app: FastAPI, methods_of: Callable[[str], Sequence[str]] = lambda path: ()
 ) -> None:
-    """Every failure leaves as `{"detail": "<sentence>"}`; `methods_of` a path, if it knows it, are told where one is wrong."""
+    """Every error becomes `{"detail": "<sentence>"}`; a 405 names `methods_of(path)` in `Allow`."""
 
     async def api_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -219,7 +219,7 @@ def install_error_handlers(
         headers = dict(error.headers or {})
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         if error.status_code == 405 and (methods := methods_of(path)):
-            headers["Allow"] = ", ".join(methods)  # the route that has refused knows only its own
+            headers["Allow"] = ", ".join(methods)  # the route that refused knows only its own methods
         return _response(Refusal(error.status_code, error.detail, headers))
 
     async def invalid(_: Request, error: Exception) -> Response:
@@ -250,7 +250,7 @@ def _explain(error: RequestValidationError) -> str:
 
 
 def _place(loc: tuple[str | int, ...]) -> str:
-    """Where in the request: `config.tags.0`, without the branches of a union that pydantic has tried."""
+    """The place in the request, as `config.tags.0`, without the union branches that pydantic has tried."""
     return ".".join(str(part) for part in loc[1:] if "[" not in str(part)) or str(loc[0])
 
 

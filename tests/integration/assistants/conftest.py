@@ -20,7 +20,7 @@ from slackwater.graphs.registry import Graphs
 from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.postgres.pool import Database
 from slackwater.settings import Settings
-from slackwater.web.bodies import room_for_bodies
+from slackwater.web.bodies import body_quota
 from slackwater.web.http import install_error_handlers
 
 GRAPHS = '''
@@ -77,7 +77,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[s
 def replica(database: Database) -> Callable[[Graphs], Any]:
     """What a started process that has these graphs offers to its routes."""
     return lambda graphs: SimpleNamespace(
-        settings=Settings.load(), database=database, graphs=graphs, bodies=room_for_bodies(1_000_000)
+        settings=Settings.load(), database=database, graphs=graphs, bodies=body_quota(1_000_000)
     )
 
 

@@ -25,7 +25,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.queue.admission import NewRun
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
-from slackwater.web.bodies import room_for_bodies
+from slackwater.web.bodies import body_quota
 from slackwater.web.http import install_error_handlers
 
 PROJECT = Path(__file__).parents[2] / "graphs"
@@ -63,7 +63,7 @@ async def client(runtime: Runtime) -> AsyncIterator[Callable[..., httpx.AsyncCli
     install_error_handlers(app)
     app.include_router(router)
     services = SimpleNamespace(
-        bodies=room_for_bodies(1_000_000),
+        bodies=body_quota(1_000_000),
         settings=runtime.settings,
         database=runtime.database,
         graphs=runtime.graphs,

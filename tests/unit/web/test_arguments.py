@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from slackwater.identity.principal import Principal
 from slackwater.main import create_app
 from slackwater.web.arguments import Arguments
-from slackwater.web.bodies import Room
+from slackwater.web.bodies import ByteQuota
 from slackwater.web.http import JsonRoute, json_response
 from slackwater.web.route_table import MODULES
 from tests.unit.test_application import routes
@@ -114,7 +114,7 @@ REQUESTS: list[tuple[str, str, dict[str, str], bytes | None]] = [
 
 
 def services() -> Any:
-    return SimpleNamespace(settings=SimpleNamespace(max_body_bytes=1_000), bodies=Room(1_000_000))
+    return SimpleNamespace(settings=SimpleNamespace(max_body_bytes=1_000), bodies=ByteQuota(1_000_000))
 
 
 async def ask(
@@ -159,7 +159,7 @@ async def test_a_request_that_is_right_costs_none_of_fastapis_machinery(
 
 
 async def test_a_body_that_is_no_json_is_paid_for_once() -> None:
-    room = Room(4_000)
+    room = ByteQuota(4_000)
     held = []
     take = room.take
 

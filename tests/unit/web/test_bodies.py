@@ -10,7 +10,7 @@ import pytest
 
 from slackwater.errors import Crowded, Invalid
 from slackwater.web import bodies
-from slackwater.web.bodies import MAX_VALUES, room_for_bodies, values_in
+from slackwater.web.bodies import MAX_VALUES, body_quota, values_in
 
 STRINGS = ['"', "\\", "\\\\", '\\"', '{["', ",,,", "é", "\\\\\\", "x" * 30]
 
@@ -58,40 +58,40 @@ def test_a_long_string_is_one_value() -> None:
 
 async def test_nobody_gets_more_than_half_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "WAIT_SECONDS", 0.05)
-    room = room_for_bodies(1_000_000)
+    room = body_quota(1_000_000)
     half = room._total // 2
-    await room.take("maria", half)
+    await room.acquire("maria", half)
     with pytest.raises(Crowded):
-        await room.take("maria", 1)
-    await room.take("lee", half)
+        await room.acquire("maria", 1)
+    await room.acquire("lee", half)
     with pytest.raises(Crowded):
-        await room.take("kim", 1)
-    room.give_back("maria", half)
-    await room.take("kim", half)
+        await room.acquire("kim", 1)
+    room.release("maria", half)
+    await room.acquire("kim", half)
 
 
 async def test_room_is_waited_for() -> None:
-    room = room_for_bodies(1_000_000)
+    room = body_quota(1_000_000)
     half = room._total // 2
-    await room.take("maria", half)
-    waiting = [asyncio.create_task(room.take("maria", half // 2)) for _ in range(3)]
+    await room.acquire("maria", half)
+    waiting = [asyncio.create_task(room.acquire("maria", half // 2)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
-    room.give_back("maria", half)
+    room.release("maria", half)
     done, left = await asyncio.wait(waiting, timeout=1)
     assert (len(done), len(left)) == (2, 1)
-    room.give_back("maria", half // 2)
+    room.release("maria", half // 2)
     await asyncio.wait_for(left.pop(), 10)
     # AND whoever goes away while he waits takes nothing
-    gone = asyncio.create_task(room.take("maria", half))
+    gone = asyncio.create_task(room.acquire("maria", half))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     for _ in range(2):
-        room.give_back("maria", half // 2)
+        room.release("maria", half // 2)
     assert room._taken.total() == 0
 
 
 def test_the_largest_body_has_room() -> None:
     for largest in (1, 1000, 4_000_000, 300_000_000):
-        assert room_for_bodies(largest)._total // 2 >= largest + MAX_VALUES * bodies.VALUE_BYTES
+        assert body_quota(largest)._total // 2 >= largest + MAX_VALUES * bodies.VALUE_BYTES

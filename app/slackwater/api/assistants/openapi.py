@@ -17,7 +17,7 @@ from slackwater.errors import (
     PageTooLarge,
 )
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT
-from slackwater.web.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
+from slackwater.web.openapi.pieces import NO_CONTENT, PART, Operation, Response, Shape, page
 
 TAG = "A graph with a configuration for its runs; each graph has a default one."
 
@@ -106,11 +106,11 @@ _SCHEMAS = {
     "context_schema": None,
 }
 _GIVES = {"assistant_id": "$response.body#/assistant_id"}
-_SHOWN = Answer("The assistant.", Assistant, _ONE, gives=_GIVES)
+_SHOWN = Response("The assistant.", Assistant, _ONE, gives=_GIVES)
 _BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
-_SUBGRAPHS = Answer(
+_SUBGRAPHS = Response(
     "The schemas by namespace: `child`, or `child|grandchild` for nested subgraphs.",
     dict[str, Schemas],
     {"child": _SCHEMAS},
@@ -134,34 +134,34 @@ _CONFIGURED = {
 OPERATIONS: Mapping[str, Operation] = {
     "POST /assistants": Operation(
         id="create_assistant",
-        answers={200: _SHOWN},
+        responses={200: _SHOWN},
         errors=(BadRequest, NotFound, Conflict),
         bodies={"a graph with a context": _CONFIGURED},
     ),
     "POST /assistants/search": Operation(
         id="search_assistants",
-        answers={200: page(AssistantPart, _ONE)},
+        responses={200: page(AssistantPart, _ONE)},
         errors=(NotFound, PageTooLarge),
         bodies={"by metadata": {"metadata": {"created_by": "system"}, "limit": 10, "sort_by": "name"}},
     ),
     "POST /assistants/count": Operation(
         id="count_assistants",
-        answers={200: Answer("The number of matches.", int, 3)},
+        responses={200: Response("The number of matches.", int, 3)},
         errors=(NotFound,),
         bodies={"of a graph": {"graph_id": "agent"}},
     ),
     "GET /assistants/{assistant_id}": Operation(
-        id="get_assistant", answers={200: _SHOWN}, errors=(NotFound,)
+        id="get_assistant", responses={200: _SHOWN}, errors=(NotFound,)
     ),
     "PATCH /assistants/{assistant_id}": Operation(
         id="update_assistant",
-        answers={200: _SHOWN},
+        responses={200: _SHOWN},
         errors=(BadRequest, NotFound),
         bodies={"another context": {"context": {"model": "large"}}},
     ),
     "DELETE /assistants/{assistant_id}": Operation(
         id="delete_assistant",
-        answers={204: GONE},
+        responses={204: NO_CONTENT},
         errors=(NotFound,),
         parameters={
             "delete_threads": {
@@ -172,8 +172,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /assistants/{assistant_id}/versions": Operation(
         id="list_assistant_versions",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The versions, newest first.",
                 list[AssistantVersion],
                 [{name: value for name, value in _ONE.items() if name != "updated_at"}],
@@ -184,14 +184,14 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /assistants/{assistant_id}/latest": Operation(
         id="set_latest_assistant_version",
-        answers={200: _SHOWN},
+        responses={200: _SHOWN},
         errors=(NotFound,),
         bodies={"the first": {"version": 1}},
     ),
     "GET /assistants/{assistant_id}/graph": Operation(
         id="get_assistant_graph",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The drawing.",
                 GraphDrawing,
                 {
@@ -217,18 +217,18 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /assistants/{assistant_id}/schemas": Operation(
         id="get_assistant_schemas",
-        answers={200: Answer("The schemas.", GraphSchemas, {"graph_id": "agent", **_SCHEMAS})},
+        responses={200: Response("The schemas.", GraphSchemas, {"graph_id": "agent", **_SCHEMAS})},
         errors=_BROKEN,
     ),
     "GET /assistants/{assistant_id}/subgraphs": Operation(
         id="get_assistant_subgraphs",
-        answers={200: _SUBGRAPHS},
+        responses={200: _SUBGRAPHS},
         errors=_BROKEN,
         parameters={**_RECURSE, **_NAMESPACE},
     ),
     "GET /assistants/{assistant_id}/subgraphs/{namespace}": Operation(
         id="get_assistant_subgraph",
-        answers={200: _SUBGRAPHS},
+        responses={200: _SUBGRAPHS},
         errors=_BROKEN,
         parameters={**_RECURSE, **_NAMESPACE},
     ),

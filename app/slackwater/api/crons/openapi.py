@@ -9,7 +9,7 @@ from uuid import UUID
 
 from slackwater.errors import BadRequest, Conflict, NotFound, PageTooLarge
 from slackwater.web.openapi.parameters import ASSISTANT, CRON, MOMENT, THREAD
-from slackwater.web.openapi.pieces import GONE, PART, Answer, Operation, Shape, page
+from slackwater.web.openapi.pieces import NO_CONTENT, PART, Operation, Response, Shape, page
 
 TAG = "Runs on a schedule."
 
@@ -59,7 +59,7 @@ _ONE = {
     "created_at": MOMENT,
     "updated_at": MOMENT,
 }
-_SHOWN = Answer("The cron.", Cron, _ONE, gives={"cron_id": "$response.body#/cron_id"})
+_SHOWN = Response("The cron.", Cron, _ONE, gives={"cron_id": "$response.body#/cron_id"})
 _BODIES = {
     "on working days at seven": {
         "assistant_id": "agent",
@@ -71,28 +71,30 @@ _BODIES = {
 
 OPERATIONS: Mapping[str, Operation] = {
     "POST /runs/crons": Operation(
-        id="create_cron", answers={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
+        id="create_cron", responses={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
     ),
     "POST /threads/{thread_id}/runs/crons": Operation(
-        id="create_cron_for_thread", answers={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
+        id="create_cron_for_thread", responses={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
     ),
     "POST /runs/crons/search": Operation(
         id="search_crons",
-        answers={200: page(CronPart, _ONE)},
+        responses={200: page(CronPart, _ONE)},
         bodies={"of a thread": {"thread_id": THREAD, "sort_by": "next_run_date", "sort_order": "asc"}},
         errors=(PageTooLarge,),
     ),
     "POST /runs/crons/count": Operation(
         id="count_crons",
-        answers={200: Answer("The number of matches.", int, 2)},
+        responses={200: Response("The number of matches.", int, 2)},
         bodies={"of an assistant": {"assistant_id": ASSISTANT}},
     ),
-    "GET /runs/crons/{cron_id}": Operation(id="get_cron", answers={200: _SHOWN}, errors=(NotFound,)),
+    "GET /runs/crons/{cron_id}": Operation(id="get_cron", responses={200: _SHOWN}, errors=(NotFound,)),
     "PATCH /runs/crons/{cron_id}": Operation(
         id="update_cron",
-        answers={200: _SHOWN},
+        responses={200: _SHOWN},
         errors=(BadRequest, NotFound, Conflict),
         bodies={"off": {"enabled": False}},
     ),
-    "DELETE /runs/crons/{cron_id}": Operation(id="delete_cron", answers={204: GONE}, errors=(NotFound,)),
+    "DELETE /runs/crons/{cron_id}": Operation(
+        id="delete_cron", responses={204: NO_CONTENT}, errors=(NotFound,)
+    ),
 }

@@ -19,7 +19,17 @@ from slackwater.errors import (
 )
 from slackwater.runtime.queue.admission import RunForgotten
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
-from slackwater.web.openapi.pieces import GONE, PART, Answer, ErrorKind, Event, Json, Operation, Shape, header
+from slackwater.web.openapi.pieces import (
+    NO_CONTENT,
+    PART,
+    ErrorKind,
+    Json,
+    Operation,
+    Response,
+    ServerSentEvent,
+    Shape,
+    header,
+)
 
 TAG = "Executions of a graph: in the background, waited for, or streamed."
 
@@ -83,22 +93,22 @@ def _location(path: str) -> Json:
     return {"Location": header("Where to resume when the connection breaks.", example=path)}
 
 
-def _started(path: str) -> Answer:
-    return Answer("The run.", Run, _ONE, headers=_content_location(path), gives=_GIVES)
+def _started(path: str) -> Response:
+    return Response("The run.", Run, _ONE, headers=_content_location(path), gives=_GIVES)
 
 
-def _streamed(path: str, description: str = "The run's events, until it ends.") -> Answer:
-    return Answer(
+def _streamed(path: str, description: str = "The run's events, until it ends.") -> Response:
+    return Response(
         description,
-        Event,
+        ServerSentEvent,
         _EVENTS,
         media_type="text/event-stream",
         headers={**_location(f"{_PATH}/stream"), **_content_location(path)},
     )
 
 
-def _values(headers: Json) -> Answer:
-    return Answer(
+def _values(headers: Json) -> Response:
+    return Response(
         'Its last values, after newlines that keep the connection open; `{"__error__": {"error", "message"}}` if it has '
         "failed, and beside the values `__interrupt__` if it asks for something.",
         Any,
@@ -135,44 +145,44 @@ _WHOLE = {**_location(f"{_PATH}/join"), **_content_location(_PATH)}
 
 OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/runs": Operation(
-        id="create_run", answers={200: _started(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+        id="create_run", responses={200: _started(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
     ),
     "POST /runs": Operation(
         id="create_stateless_run",
-        answers={200: _started(f"/runs/{RUN}")},
+        responses={200: _started(f"/runs/{RUN}")},
         errors=_REFUSED,
         bodies=_STATELESS_BODIES,
     ),
     "POST /threads/{thread_id}/runs/stream": Operation(
-        id="stream_run", answers={200: _streamed(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+        id="stream_run", responses={200: _streamed(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
     ),
     "POST /runs/stream": Operation(
         id="stream_stateless_run",
-        answers={200: _streamed(f"/runs/{RUN}")},
+        responses={200: _streamed(f"/runs/{RUN}")},
         errors=_REFUSED,
         bodies=_STATELESS_BODIES,
     ),
     "POST /threads/{thread_id}/runs/wait": Operation(
         id="wait_for_run",
-        answers={200: _values(_WHOLE)},
+        responses={200: _values(_WHOLE)},
         errors=(*_REFUSED_ON_A_THREAD, _LATE),
         bodies=_BODIES,
     ),
     "POST /runs/wait": Operation(
         id="wait_for_stateless_run",
-        answers={200: _values(_WHOLE)},
+        responses={200: _values(_WHOLE)},
         errors=(*_REFUSED, _LATE),
         bodies={"a message": _RUN},
     ),
     "POST /runs/batch": Operation(
         id="create_batch",
-        answers={200: Answer("The runs, in the order of the requests.", list[Run], [_ONE])},
+        responses={200: Response("The runs, in the order of the requests.", list[Run], [_ONE])},
         errors=(BadRequest, NotFound, TooManyRuns),
         bodies={"two": [_RUN, _RUN]},
     ),
     "POST /runs/cancel": Operation(
         id="cancel_runs",
-        answers={204: Answer("The runs are being cancelled.")},
+        responses={204: Response("The runs are being cancelled.")},
         errors=(NotFound,),
         bodies={
             "some of a thread": {"thread_id": THREAD, "run_ids": [RUN]},
@@ -182,7 +192,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/runs": Operation(
         id="list_runs",
-        answers={200: Answer("The runs, newest first.", list[RunPart], [_ONE])},
+        responses={200: Response("The runs, newest first.", list[RunPart], [_ONE])},
         errors=(NotFound, PageTooLarge),
         parameters={
             "status": {"description": "Only runs with this status."},
@@ -190,14 +200,14 @@ OPERATIONS: Mapping[str, Operation] = {
         },
     ),
     "GET /threads/{thread_id}/runs/{run_id}": Operation(
-        id="get_run", answers={200: Answer("The run.", Run, _ONE)}, errors=(NotFound,)
+        id="get_run", responses={200: Response("The run.", Run, _ONE)}, errors=(NotFound,)
     ),
     "DELETE /threads/{thread_id}/runs/{run_id}": Operation(
-        id="delete_run", answers={204: GONE}, errors=(NotFound,)
+        id="delete_run", responses={204: NO_CONTENT}, errors=(NotFound,)
     ),
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Operation(
         id="cancel_run",
-        answers={200: _values(_WHOLE), 202: Answer("The run is being cancelled.")},
+        responses={200: _values(_WHOLE), 202: Response("The run is being cancelled.")},
         errors=(NotFound, _LATE),
         parameters={
             "action": _ACTION,
@@ -210,15 +220,15 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /threads/{thread_id}/runs/{run_id}/join": Operation(
         id="join_run",
         # Neither is there where there is no such run: then this is the answer, too.
-        answers={200: _values({name: {**shown, "required": False} for name, shown in _WHOLE.items()})},
+        responses={200: _values({name: {**shown, "required": False} for name, shown in _WHOLE.items()})},
         errors=(JoinAgain,),
     ),
     "GET /threads/{thread_id}/runs/{run_id}/stream": Operation(
         id="join_run_stream",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The run's events, until it ends; an `error` event if there is no such run.",
-                Event,
+                ServerSentEvent,
                 _EVENTS,
                 media_type="text/event-stream",
                 headers={

@@ -8,7 +8,7 @@ from typing import Any
 
 from slackwater.errors import BadRequest, PageTooLarge
 from slackwater.web.openapi.parameters import MOMENT
-from slackwater.web.openapi.pieces import GONE, Answer, Operation, Shape
+from slackwater.web.openapi.pieces import NO_CONTENT, Operation, Response, Shape
 
 TAG = "Values that graphs and their callers keep across threads, by namespace and key."
 
@@ -53,13 +53,13 @@ _REFRESH = {
 OPERATIONS: Mapping[str, Operation] = {
     "PUT /store/items": Operation(
         id="put_item",
-        answers={204: GONE},
+        responses={204: NO_CONTENT},
         errors=(BadRequest,),
         bodies={"for a day": {**_KEY, "value": {"likes": "olives"}, "ttl": 1440}},
     ),
     "GET /store/items": Operation(
         id="get_item",
-        answers={200: Answer("The item, or null.", Item | None, _ONE)},
+        responses={200: Response("The item, or null.", Item | None, _ONE)},
         errors=(BadRequest,),
         parameters={
             "namespace": {
@@ -79,13 +79,13 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "DELETE /store/items": Operation(
         id="delete_item",
-        answers={204: Answer("The item does not exist, or no longer does.")},
+        responses={204: Response("The item does not exist, or no longer does.")},
         errors=(BadRequest,),
         bodies={"one": _KEY},
     ),
     "POST /store/items/search": Operation(
         id="search_items",
-        answers={200: Answer("The items.", ItemsFound, {"items": [{**_ONE, "score": None}]})},
+        responses={200: Response("The items.", ItemsFound, {"items": [{**_ONE, "score": None}]})},
         errors=(BadRequest, PageTooLarge),
         bodies={
             "by value": {"namespace_prefix": ["users"], "filter": {"age": {"$gte": 18}}, "limit": 5},
@@ -94,7 +94,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /store/namespaces": Operation(
         id="list_namespaces",
-        answers={200: Answer("The namespaces.", Namespaces, {"namespaces": [["users", "maria"]]})},
+        responses={200: Response("The namespaces.", Namespaces, {"namespaces": [["users", "maria"]]})},
         bodies={"of users": {"prefix": ["users", "*"], "max_depth": 2}},
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from slackwater.errors import NotFound
-from slackwater.web.openapi.pieces import Answer, Operation, Shape
+from slackwater.web.openapi.pieces import Operation, Response, Shape
 
 TAG = "Liveness, readiness, versions and metrics of the process."
 
@@ -68,8 +68,8 @@ class Readiness(Shape):
 
 
 _OK = {
-    200: Answer("The server responds.", Ok, {"ok": True, "services": {"database": "healthy"}}),
-    503: Answer(
+    200: Response("The server responds.", Ok, {"ok": True, "services": {"database": "healthy"}}),
+    503: Response(
         "With `check_db`: the database does not respond.",
         Ok,
         {"ok": False, "services": {"database": "unhealthy"}},
@@ -79,12 +79,12 @@ _CHECK = {"check_db": {"description": "Whether to check the database, too."}}
 _TYPES = ("text/plain; version=0.0.4; charset=utf-8", "text/plain; version=1.0.0; charset=utf-8")
 
 OPERATIONS: Mapping[str, Operation] = {
-    "GET /": Operation(id="root", answers=_OK, parameters=_CHECK, public=True, stored=False),
-    "GET /ok": Operation(id="ok", answers=_OK, parameters=_CHECK, public=True, stored=False),
+    "GET /": Operation(id="root", responses=_OK, parameters=_CHECK, public=True, stored=False),
+    "GET /ok": Operation(id="ok", responses=_OK, parameters=_CHECK, public=True, stored=False),
     "GET /info": Operation(
         id="info",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "Versions and features.",
                 Info,
                 {
@@ -112,15 +112,15 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /health": Operation(
         id="health",
-        answers={200: Answer("The process is alive.", Alive, {"status": "alive"})},
+        responses={200: Response("The process is alive.", Alive, {"status": "alive"})},
         public=True,
         stored=False,
     ),
     "GET /ready": Operation(
         id="ready",
-        answers={
-            200: Answer("Requests may be sent here.", Readiness, {"status": "ready"}),
-            503: Answer(
+        responses={
+            200: Response("Requests may be sent here.", Readiness, {"status": "ready"}),
+            503: Response(
                 "The process is starting or stopping, or its database accepts no writes at the moment.",
                 Readiness,
                 {"status": "draining"},
@@ -131,8 +131,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /metrics": Operation(
         id="metrics",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The metrics, in the format that `Accept` requests.",
                 str,
                 "# HELP slackwater_runs_total Runs that ended.\n",

@@ -23,7 +23,17 @@ from slackwater.errors import (
 )
 from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.web.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
-from slackwater.web.openapi.pieces import GONE, PART, Answer, Event, Json, Operation, Shape, header, page
+from slackwater.web.openapi.pieces import (
+    NO_CONTENT,
+    PART,
+    Json,
+    Operation,
+    Response,
+    ServerSentEvent,
+    Shape,
+    header,
+    page,
+)
 
 TAG = "The state that successive runs share, and its history."
 
@@ -213,10 +223,10 @@ id: 1-2
 
 """
 _GIVES = {"thread_id": "$response.body#/thread_id"}
-_SHOWN = Answer("The thread.", Thread, _ONE, gives=_GIVES)
+_SHOWN = Response("The thread.", Thread, _ONE, gives=_GIVES)
 _AT = {"thread_id": "$request.path.thread_id", "checkpoint_id": "$response.body#/checkpoint_id"}
-_STATE_SHOWN = Answer("The state.", StatePart, _STATE, gives=_AT)
-_HISTORY = Answer("States, newest first.", list[StatePart], [_STATE])
+_STATE_SHOWN = Response("The state.", StatePart, _STATE, gives=_AT)
+_HISTORY = Response("States, newest first.", list[StatePart], [_STATE])
 _BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _FIELD = {
     "type": "string",
@@ -235,7 +245,7 @@ _MODES = {
 OPERATIONS: Mapping[str, Operation] = {
     "POST /threads": Operation(
         id="create_thread",
-        answers={200: _SHOWN},
+        responses={200: _SHOWN},
         errors=(BadRequest, *_BROKEN, Conflict),
         bodies={
             "empty": {},
@@ -248,7 +258,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/search": Operation(
         id="search_threads",
-        answers={200: page(ThreadPart, _ONE)},
+        responses={200: page(ThreadPart, _ONE)},
         bodies={
             "what waits for people": {"status": "interrupted", "select": ["thread_id", "interrupts"]},
             "the last words": {"metadata": {"customer": "4711"}, "extract": {"last": "values.messages[-1]"}},
@@ -257,18 +267,18 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/count": Operation(
         id="count_threads",
-        answers={200: Answer("The number of matches.", int, 42)},
+        responses={200: Response("The number of matches.", int, 42)},
         bodies={"busy ones": {"status": "busy"}},
     ),
     "POST /threads/prune": Operation(
         id="prune_threads",
-        answers={200: Answer("How many threads were pruned.", Pruned, {"pruned_count": 1})},
+        responses={200: Response("How many threads were pruned.", Pruned, {"pruned_count": 1})},
         errors=(ThreadHeld,),
         bodies={"all but the newest state": {"thread_ids": [THREAD], "strategy": "keep_latest"}},
     ),
     "GET /threads/{thread_id}": Operation(
         id="get_thread",
-        answers={200: Answer("The thread.", ThreadFound, _ONE, gives=_GIVES)},
+        responses={200: Response("The thread.", ThreadFound, _ONE, gives=_GIVES)},
         errors=(NotFound,),
         parameters={
             "include": {
@@ -279,8 +289,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/storage": Operation(
         id="get_thread_storage",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "Its size.",
                 ThreadStorage,
                 {
@@ -296,9 +306,9 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "PATCH /threads/{thread_id}": Operation(
         id="update_thread",
-        answers={
+        responses={
             200: _SHOWN,
-            204: Answer(
+            204: Response(
                 "Done, with `Prefer: return=minimal`.",
                 headers={"Preference-Applied": header("The requested fields.", example="return=minimal")},
             ),
@@ -313,18 +323,20 @@ OPERATIONS: Mapping[str, Operation] = {
             }
         },
     ),
-    "DELETE /threads/{thread_id}": Operation(id="delete_thread", answers={204: GONE}, errors=(NotFound,)),
+    "DELETE /threads/{thread_id}": Operation(
+        id="delete_thread", responses={204: NO_CONTENT}, errors=(NotFound,)
+    ),
     "POST /threads/{thread_id}/copy": Operation(
         id="copy_thread",
-        answers={200: Answer("The new thread.", Thread, _ONE, gives=_GIVES)},
+        responses={200: Response("The new thread.", Thread, _ONE, gives=_GIVES)},
         errors=(Conflict,),
     ),
     "GET /threads/{thread_id}/stream": Operation(
         id="stream_thread",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "Events, until the thread is deleted or the client disconnects.",
-                Event,
+                ServerSentEvent,
                 _EVENTS,
                 media_type="text/event-stream",
                 headers={
@@ -347,26 +359,26 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/state": Operation(
         id="get_state",
-        answers={200: _STATE_SHOWN},
+        responses={200: _STATE_SHOWN},
         errors=_BROKEN,
         parameters={**_SUBGRAPHS, **_SELECT},
     ),
     "GET /threads/{thread_id}/state/{checkpoint_id}": Operation(
         id="get_state_at",
-        answers={200: _STATE_SHOWN},
+        responses={200: _STATE_SHOWN},
         errors=_BROKEN,
         parameters={**_SUBGRAPHS, **_SELECT},
     ),
     "POST /threads/{thread_id}/state/checkpoint": Operation(
         id="get_state_at_checkpoint",
-        answers={200: _STATE_SHOWN},
+        responses={200: _STATE_SHOWN},
         errors=_BROKEN,
         bodies={"of a subgraph": {"checkpoint": {"checkpoint_id": CHECKPOINT, "checkpoint_ns": "child"}}},
     ),
     "POST /threads/{thread_id}/state": Operation(
         id="update_state",
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The checkpoint that was written.",
                 StateWritten,
                 {"checkpoint": _PLACE, "configurable": _PLACE, "checkpoint_id": CHECKPOINT},
@@ -378,7 +390,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /threads/{thread_id}/history": Operation(
         id="get_history",
-        answers={200: _HISTORY},
+        responses={200: _HISTORY},
         errors=(*_BROKEN, PageTooLarge),
         parameters={
             "before": {
@@ -391,7 +403,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /threads/{thread_id}/history": Operation(
         id="search_history",
-        answers={200: _HISTORY},
+        responses={200: _HISTORY},
         errors=(*_BROKEN, PageTooLarge),
         bodies={"the last ten": {"limit": 10, "select": ["checkpoint_id", "values.messages"]}},
     ),

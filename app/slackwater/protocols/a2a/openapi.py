@@ -9,13 +9,13 @@ from slackwater.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, N
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
 from slackwater.web.openapi import rpc
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
-from slackwater.web.openapi.pieces import Answer, Operation
-from slackwater.web.openapi.rpc import RpcAnswer, RpcMessage
+from slackwater.web.openapi.pieces import Operation, Response
+from slackwater.web.openapi.rpc import RpcMessage, RpcResponse
 
 TAG = "Assistants as agents: A2A 1.0 and 0.3 over JSON-RPC."
 
 _URL = f"https://example.com/a2a/{ASSISTANT}"
-_CARD = Answer(
+_CARD = Response(
     "The card.",
     dict[str, Any],
     {
@@ -49,7 +49,7 @@ _ID = {"assistant_id": {"description": "The id of an assistant or of a graph.", 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /.well-known/agent-card.json": Operation(
         id="get_root_agent_card",
-        answers={200: _CARD},
+        responses={200: _CARD},
         errors=(BadRequest, *_BROKEN),
         parameters={
             "assistant_id": {
@@ -60,10 +60,10 @@ OPERATIONS: Mapping[str, Operation] = {
         },
     ),
     "GET /a2a/{assistant_id}": Operation(
-        id="get_agent", answers={200: _CARD}, errors=_BROKEN, parameters=_ID
+        id="get_agent", responses={200: _CARD}, errors=_BROKEN, parameters=_ID
     ),
     "GET /a2a/{assistant_id}/.well-known/agent-card.json": Operation(
-        id="get_agent_card", answers={200: _CARD}, errors=_BROKEN, parameters=_ID
+        id="get_agent_card", responses={200: _CARD}, errors=_BROKEN, parameters=_ID
     ),
     "POST /a2a/{assistant_id}": Operation(
         id="a2a",
@@ -72,9 +72,11 @@ OPERATIONS: Mapping[str, Operation] = {
             "a message": rpc.request("SendMessage", _SAID),
             "what became of it": rpc.request("GetTask", {"id": _TASK["id"]}),
         },
-        answers={
-            200: Answer("The response, or an error.", RpcAnswer, rpc.result({"task": _TASK}), events=_EVENTS),
-            202: Answer("The message expects no response."),
+        responses={
+            200: Response(
+                "The response, or an error.", RpcResponse, rpc.result({"task": _TASK}), events=_EVENTS
+            ),
+            202: Response("The message expects no response."),
         },
         errors=(*_BROKEN, TooManyRuns),
         parameters={

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from slackwater.errors import BadRequest, Invalid
 from slackwater.protocols.events.subscription import CHANNELS, CHANNELS_MAX, NAMESPACES_MAX
-from slackwater.web.openapi.pieces import PART, Answer, Error, Event, Operation, Shape
+from slackwater.web.openapi.pieces import PART, Error, Operation, Response, ServerSentEvent, Shape
 
 TAG = "Threads for newer clients: commands, and one endless stream of events."
 
@@ -79,8 +79,8 @@ OPERATIONS: Mapping[str, Operation] = {
                 "params": {"interrupt_id": "3f0c8e5a", "response": "yes"},
             },
         },
-        answers={
-            200: Answer(
+        responses={
+            200: Response(
                 "The result of the command.",
                 ProtocolAnswer,
                 {
@@ -90,7 +90,7 @@ OPERATIONS: Mapping[str, Operation] = {
                     "meta": {"applied_through_seq": 0},
                 },
             ),
-            400: Answer(
+            400: Response(
                 "The body is not a command; a `detail` if it is not JSON.",
                 ProtocolAnswer | Error,
                 {
@@ -106,9 +106,12 @@ OPERATIONS: Mapping[str, Operation] = {
         id="stream_events",
         body=SubscriptionRequest,
         bodies={"what a chat shows": {"channels": ["values", "messages", "lifecycle", "input"], "since": 17}},
-        answers={
-            200: Answer(
-                "Events, until the client disconnects.", Event, _EVENTS, media_type="text/event-stream"
+        responses={
+            200: Response(
+                "Events, until the client disconnects.",
+                ServerSentEvent,
+                _EVENTS,
+                media_type="text/event-stream",
             )
         },
         errors=(BadRequest, Invalid),

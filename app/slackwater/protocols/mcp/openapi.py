@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from slackwater.errors import BadRequest, NotFound, TooManyRuns
 from slackwater.protocols.jsonrpc import INVALID_REQUEST
 from slackwater.web.openapi import rpc
-from slackwater.web.openapi.pieces import Answer, Error, Operation, header
-from slackwater.web.openapi.rpc import RpcAnswer, RpcMessage
+from slackwater.web.openapi.pieces import Error, Operation, Response, header
+from slackwater.web.openapi.rpc import RpcMessage, RpcResponse
 
 TAG = "Assistants as tools: MCP over streamable HTTP."
 
@@ -32,12 +32,12 @@ OPERATIONS: Mapping[str, Operation] = {
                 "tools/call", {"name": "agent", "arguments": {"messages": "What is the tide?"}}
             ),
         },
-        answers={
-            200: Answer("The response, or an error.", RpcAnswer, _RESULT, events=_EVENTS),
-            202: Answer("The message expects no response."),
-            400: Answer(
+        responses={
+            200: Response("The response, or an error.", RpcResponse, _RESULT, events=_EVENTS),
+            202: Response("The message expects no response."),
+            400: Response(
                 "The body is not a valid message.",
-                RpcAnswer,
+                RpcResponse,
                 rpc.failure(INVALID_REQUEST, "method: must be a string"),
             ),
         },
@@ -52,9 +52,9 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /mcp": Operation(
         id="mcp_resume",
-        answers={
-            200: Answer("The response.", RpcAnswer, _RESULT, events=_EVENTS),
-            405: Answer(
+        responses={
+            200: Response("The response.", RpcResponse, _RESULT, events=_EVENTS),
+            405: Response(
                 "`Last-Event-ID` is missing: there is no other stream.",
                 Error,
                 {"detail": "Method Not Allowed"},
@@ -69,5 +69,5 @@ OPERATIONS: Mapping[str, Operation] = {
             }
         },
     ),
-    "DELETE /mcp": Operation(id="mcp_end_session", answers={}, errors=(NotFound,), stored=False),
+    "DELETE /mcp": Operation(id="mcp_end_session", responses={}, errors=(NotFound,), stored=False),
 }

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI knows routes, parameters and bodies, each resource's `openapi.py` says what is answered.
+"""The OpenAPI document: FastAPI knows routes, parameters and bodies; each resource's `openapi.py` describes the responses.
 
-It is made when it is asked for, and what it consists of is imported then: no start and no request pays for it.
+It is built on the first request for it, and its parts are imported only then.
 """

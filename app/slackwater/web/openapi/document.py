@@ -1,4 +1,4 @@
-"""FastAPI's document made complete."""
+"""Completes FastAPI's document."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from slackwater.errors import (
 )
 from slackwater.web.openapi.parameters import PARAMETERS
 from slackwater.web.openapi.pieces import (
-    Answer,
     Error,
     ErrorKind,
-    Event,
     Json,
     Operation,
+    Response,
+    ServerSentEvent,
     header,
     name_of,
     sentence,
@@ -47,16 +47,16 @@ _HEADERS = {
     "Location": "Where to resume.",
 }
 _BODY = 0
-"""In place of a status: the request's."""
+"""In place of a status: the request body."""
 _ERROR, _EVENT = ("error", _BODY), ("event", _BODY)
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
 def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[str, str]) -> Json:
-    """The document with what `operations`, by `METHOD /path`, say; others are left as FastAPI shows them."""
+    """The document, completed by `operations`, keyed `METHOD /path`; others stay as FastAPI describes them."""
     routes = {
         f"{method.upper()} {path}": (shown, operations[f"{method.upper()} {path}"])
-        for path, item in sorted(document["paths"].items())  # in whatever order they were built
+        for path, item in sorted(document["paths"].items())  # whatever the order in which they were built
         for method, shown in item.items()
         if f"{method.upper()} {path}" in operations
     }
@@ -70,11 +70,13 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
     for route, (shown, operation) in routes.items():
         kinds = list(_errors_of(shown, operation))
         errors |= {name_of(kind): kind for kind in kinds}
-        answers = {
-            str(status): _answer(answer, shapes.get((route, status)), shapes[_EVENT], _links(answer, ids))
-            for status, answer in operation.answers.items()
+        responses = {
+            str(status): _response(
+                response, shapes.get((route, status)), shapes[_EVENT], _links(response, ids)
+            )
+            for status, response in operation.responses.items()
         }
-        shown["responses"] = dict(sorted((answers | _refusals(kinds, answers)).items()))
+        shown["responses"] = dict(sorted((responses | _error_responses(kinds, responses)).items()))
         _describe(shown, operation)
     schemas = document.get("components", {}).get("schemas", {})
     assert not schemas.keys() & definitions.keys(), "a shape has the name of a request's model"
@@ -92,7 +94,7 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
                 for name, schema in sorted(schemas.items())
                 if name not in _FASTAPIS_OWN
             },
-            "responses": {name: _refusal([kind]) for name, kind in sorted(errors.items())},
+            "responses": {name: _error_response([kind]) for name, kind in sorted(errors.items())},
             "examples": {
                 name: {"value": {"detail": sentence(kind)}} for name, kind in sorted(errors.items())
             },
@@ -110,26 +112,26 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
 
 
 def _schemas_of(operations: Mapping[str, Operation]) -> tuple[dict[tuple[str, int], Json], Json]:
-    """The schemas of all bodies by route and status, and the definitions that they refer to."""
+    """The schemas of all bodies by route and status, and the definitions they refer to."""
     mode: JsonSchemaMode = "validation"
     inputs: list[tuple[tuple[str, int], JsonSchemaMode, TypeAdapter[Any]]] = [
-        ((route, status), mode, TypeAdapter(answer.shape))
+        ((route, status), mode, TypeAdapter(response.shape))
         for route, operation in operations.items()
-        for status, answer in operation.answers.items()
-        if answer.shape is not None
+        for status, response in operation.responses.items()
+        if response.shape is not None
     ]
     inputs += [
         ((route, _BODY), mode, TypeAdapter(operation.body))
         for route, operation in operations.items()
         if operation.body is not None
     ]
-    inputs += [(_ERROR, mode, TypeAdapter(Error)), (_EVENT, mode, TypeAdapter(Event))]
+    inputs += [(_ERROR, mode, TypeAdapter(Error)), (_EVENT, mode, TypeAdapter(ServerSentEvent))]
     schemas, rest = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
     return {key: _untitled(schema) for (key, _), schema in schemas.items()}, rest["$defs"]
 
 
 def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
-    """What the operation may answer instead of what it was asked for."""
+    """The errors that the operation may respond with."""
     if not operation.public:
         yield from (Unauthorized, Forbidden, Draining)
     if "requestBody" in shown:
@@ -139,55 +141,55 @@ def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     yield from operation.errors
     if PageTooLarge in operation.errors:
         yield Crowded
-    if any(answer.shape is not None for answer in operation.answers.values()) and not operation.public:
+    if any(response.shape is not None for response in operation.responses.values()) and not operation.public:
         yield _TOO_LARGE
     if operation.stored:
         yield DatabaseSilent
     yield Unexpected
 
 
-def _answer(answer: Answer, schema: Json | None, event: Json, links: Json) -> Json:
-    shown: Json = {"description": answer.description}
-    if answer.headers:
-        shown["headers"] = dict(answer.headers)
+def _response(response: Response, schema: Json | None, event: Json, links: Json) -> Json:
+    shown: Json = {"description": response.description}
+    if response.headers:
+        shown["headers"] = dict(response.headers)
     if schema is not None:
-        shown["content"] = {answer.media_type: {"schema": schema, "example": answer.example}}
-    if answer.events:
-        shown.setdefault("content", {})["text/event-stream"] = {"schema": event, "example": answer.events}
+        shown["content"] = {response.media_type: {"schema": schema, "example": response.example}}
+    if response.events:
+        shown.setdefault("content", {})["text/event-stream"] = {"schema": event, "example": response.events}
     if links:
         shown["links"] = links
     return shown
 
 
-def _links(answer: Answer, ids: Mapping[str, str]) -> Json:
-    """What can be done next with what the answer gives."""
+def _links(response: Response, ids: Mapping[str, str]) -> Json:
+    """Links to the operations that take what the response contains."""
     links: Json = {}
     for route, operation_id in ids.items():
         names = _PATH_PARAMETER.findall(route)
-        if names and answer.gives.keys() == set(names):
+        if names and response.gives.keys() == set(names):
             links[operation_id] = {
                 "operationId": operation_id,
-                "parameters": {name: answer.gives[name] for name in names},
+                "parameters": {name: response.gives[name] for name in names},
             }
     return links
 
 
-def _refusals(kinds: Sequence[ErrorKind], answers: Mapping[str, Json]) -> Json:
-    """The responses that are errors, by status."""
+def _error_responses(kinds: Sequence[ErrorKind], responses: Mapping[str, Json]) -> Json:
+    """The error responses, by status."""
     by_status: dict[str, dict[str, ErrorKind]] = {}
     for kind in kinds:
         by_status.setdefault(str(kind.status), {})[name_of(kind)] = kind
     return {
         status: {"$ref": f"#/components/responses/{next(iter(same))}"}
         if len(same) == 1
-        else _refusal(list(same.values()))
+        else _error_response(list(same.values()))
         for status, same in by_status.items()
-        if status not in answers
+        if status not in responses
     }
 
 
-def _refusal(kinds: Sequence[ErrorKind]) -> Json:
-    """The Response Object of errors that have the same status."""
+def _error_response(kinds: Sequence[ErrorKind]) -> Json:
+    """The Response Object for errors with the same status."""
     names = [name_of(kind) for kind in kinds]
     shown: Json = {
         "description": sentence(kinds[0]) if len(kinds) == 1 else HTTPStatus(kinds[0].status).phrase,
@@ -209,7 +211,7 @@ def _refusal(kinds: Sequence[ErrorKind]) -> Json:
 
 
 def _describe(shown: Json, operation: Operation) -> None:
-    """Name, summary, parameters and examples."""
+    """Set the operation id, summary, parameters and examples."""
     shown["operationId"] = operation.id
     summary, _, rest = shown.pop("description", shown["summary"]).partition("\n")
     shown["summary"] = summary.strip().removesuffix(".")
@@ -227,13 +229,13 @@ def _describe(shown: Json, operation: Operation) -> None:
 
 
 def _sendable(schema: Json) -> Json:
-    """What a parameter can be: nobody can send null in a query or a header, only leave it out."""
+    """The schema without null, which cannot be sent in a query or a header."""
     branches = [branch for branch in schema.get("anyOf", ()) if branch != {"type": "null"}]
     return branches[0] if len(branches) == 1 else schema
 
 
 def _untitled(schema: Any) -> Any:
-    """Without the titles that Pydantic makes of names."""
+    """Remove the titles that Pydantic derives from names."""
     if isinstance(schema, list):
         return [_untitled(item) for item in schema]
     if not isinstance(schema, dict):

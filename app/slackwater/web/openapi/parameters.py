@@ -1,4 +1,4 @@
-"""What parameters mean that several operations have."""
+"""Descriptions of parameters that several operations have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ASSISTANT = "046b5dc7-2108-582c-9c6c-31d556d138f0"
 CRON = "0199b6d3-0b1f-7c5d-a1e2-9d8c7b6a5f42"
 CHECKPOINT = "1f0a5c3e-5d0b-6b1c-8001-3f5e7d9c1b2a"
 MOMENT = "2026-11-23T20:58:40.877892+00:00"
-"""What the examples are made of."""
+"""Values used in examples."""
 
 
 def _id(of: str, example: str) -> Json:

@@ -1,6 +1,6 @@
-"""What a resource says of its operations: answers, errors, examples.
+"""What a resource's `openapi.py` is made of: responses, errors, examples.
 
-A `Shape` is only ever described. No answer goes through one, and no request does.
+A `Shape` is documentation only: no request and no response is validated by it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from slackwater.errors import ApiError
 Json = dict[str, Any]
 
 ErrorKind = type[ApiError] | ApiError
-"""An error's class or, where the class needs to know something, one of its kind."""
+"""An error's class or, where its message needs arguments, an instance."""
 
 
 def _nothing_required(schema: Json) -> None:
@@ -24,16 +24,16 @@ def _nothing_required(schema: Json) -> None:
 
 
 PART = ConfigDict(json_schema_extra=_nothing_required)
-"""The config of a shape of which only the keys are there that were asked for."""
+"""The config of a shape whose keys are all optional, since the client selects them."""
 
 
 class Shape(BaseModel):
-    """What an answer looks like: these keys, all of them that have no default, and no others."""
+    """The shape of a response: exactly these keys; those with a default are optional."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class Event(Shape):
+class ServerSentEvent(Shape):
     """The fields of a server-sent event."""
 
     event: str
@@ -56,41 +56,41 @@ class Error(Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an operation answers when it has done what was asked."""
+class Response:
+    """A successful response of an operation."""
 
     description: str
     shape: Any = None
-    """A `Shape`, or any type that Pydantic has a schema for; None: there is no body."""
+    """A `Shape`, or any type that Pydantic has a schema for; None if there is no body."""
     example: Any = None
     media_type: str = "application/json"
     headers: Mapping[str, Json] = field(default_factory=dict)
     """OpenAPI's Header Objects by name."""
     events: str = ""
-    """An example of the same answer as server-sent events, where the client may ask for them."""
+    """An example of the same response as server-sent events, if the client may ask for them."""
     gives: Mapping[str, str] = field(default_factory=dict)
-    """Path parameters of other operations, and where in this answer they are: they become its links."""
+    """Path parameters of other operations, and where this response contains them: they become links."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What FastAPI cannot know of an operation. What every operation may answer is not repeated here."""
+    """What FastAPI does not know about an operation, apart from responses that all operations share."""
 
     id: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, Response]
     errors: Sequence[ErrorKind] = ()
     body: Any = None
-    """The type of the request's body, where the route reads it itself."""
+    """The type of the request body, if the route parses it itself."""
     bodies: Mapping[str, Any] = field(default_factory=dict)
-    """Examples of requests, by what they are examples of."""
+    """Examples of requests, by name."""
     parameters: Mapping[str, Json] = field(default_factory=dict)
-    """What is special about parameters here: merged over the Parameter Object."""
+    """Changes to parameters, merged into the Parameter Object."""
     public: bool = False
     """Whether it needs no credentials."""
     stored: bool = True
-    """Whether it asks the database."""
+    """Whether it uses the database."""
     edit: Callable[[Json], None] | None = None
-    """Has the last word on the Operation Object."""
+    """Called last, to change the Operation Object."""
 
 
 def header(
@@ -114,15 +114,15 @@ PAGES: Mapping[str, Json] = {
         example=10,
     ),
 }
-"""The headers of an answer that is one page of many."""
+"""The headers of a response that is one page of many."""
 
-GONE = Answer("Done.")
+NO_CONTENT = Response("Done.")
 """204"""
 
 
-def page(shape: Any, example: Any) -> Answer:
-    """A list of which only a part is sent."""
-    return Answer("One page of results.", list[shape], [example], headers=PAGES)
+def page(shape: Any, example: Any) -> Response:
+    """One page of a list."""
+    return Response("One page of results.", list[shape], [example], headers=PAGES)
 
 
 def sentence(error: ErrorKind) -> str:

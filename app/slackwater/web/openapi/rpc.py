@@ -26,7 +26,7 @@ class RpcError(Shape):
     data: Any = None
 
 
-class RpcAnswer(Shape):
+class RpcResponse(Shape):
     """The response to a request: its `result`, or an `error`."""
 
     model_config = PART
