@@ -22,7 +22,7 @@ def begin(invocation: Invocation) -> None:
     if cold:
         metrics.count(Metric.COLD_START)
     request_id = invocation.request_id
-    logs.of_invocation(logs.InvocationFields(request_id, request_id, cold, invocation.deadline))
+    logs.set_invocation(logs.InvocationFields(request_id, request_id, cold, invocation.deadline))
 
 
 def _is_cold() -> bool:

@@ -87,7 +87,7 @@ class _InvocationKeys(logging.Filter):
 _keys = _InvocationKeys()
 
 
-def of_invocation(invocation: InvocationFields | None) -> None:
+def set_invocation(invocation: InvocationFields | None) -> None:
     """From now on the lines are this invocation's; None: nobody's, until the next."""
     _keys.invocation = invocation
 

@@ -245,7 +245,7 @@ def test_each_line_of_an_invocation_says_whose_it_is_and_what_was_left_of_its_ti
 ) -> None:
     logger, stream = log
     logger.info("before", extra={"event": "run.drained"})
-    logs.of_invocation(logs.InvocationFields("request-1", "message-1", True, time.monotonic() + 30))
+    logs.set_invocation(logs.InvocationFields("request-1", "message-1", True, time.monotonic() + 30))
     logger.info("within", extra={"event": "run.drained", "run_id": "r"})
     logs.correlate("message-2")
     logger.info("of another message")
