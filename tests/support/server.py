@@ -46,7 +46,7 @@ FORBIDDEN = (
 )
 """What no log may say, whatever was done to the process."""
 
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @dataclass(eq=False)
