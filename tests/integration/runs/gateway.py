@@ -196,6 +196,14 @@ def _no_signals() -> Iterator[None]:
     yield
 
 
+async def ended(gateway: Gateway) -> None:
+    """Wait until no run is left."""
+    database = gateway.environments[0].services.database
+    async with asyncio.timeout(10):
+        while await database.fetch("select 1 from slackwater.runs where status in ('pending', 'running')"):
+            await asyncio.sleep(0.01)
+
+
 # What clients read
 
 Part = tuple[str, Any]

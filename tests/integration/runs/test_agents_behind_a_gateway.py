@@ -11,7 +11,7 @@ from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.helpers.proto_helpers import new_data_message
 from a2a.types import GetTaskRequest, Role, SendMessageRequest, SubscribeToTaskRequest, TaskState
 from a2a.utils.errors import UnsupportedOperationError
-from gateway import Gateway, Holds, Start
+from gateway import Gateway, Holds, Start, ended
 from mcp import Client
 
 from slackwater.protocols.mcp import routes
@@ -53,6 +53,7 @@ async def test_an_older_client_is_told_where_the_answer_will_be(hasty: Gateway, 
         error = (await http.post("/mcp", json=call)).json()["error"]
         assert (error["code"], error["message"].split(",")[0]) == (-32000, "The run is still going")
         holds.let_go("b")
+        await ended(hasty)
         assert (await http.get(error["data"]["location"])).json()["log"] == ["a", "b", "c"]
 
 
@@ -72,11 +73,15 @@ async def test_a_task_that_takes_too_long_goes_on(hasty: Gateway, holds: Holds, 
         # and gets the rest of it
         holds.let_go("b")
         if streaming:
-            try:
-                rest = [part async for part in client.subscribe(SubscribeToTaskRequest(id=task.id))]
-                status = rest[-1].status_update.status
-            except UnsupportedOperationError:  # it was over before it could be listened to
-                status = (await client.get_task(GetTaskRequest(id=task.id))).status
+            async with asyncio.timeout(20):
+                while status.state == TaskState.TASK_STATE_WORKING:
+                    try:
+                        *_, last = [
+                            part async for part in client.subscribe(SubscribeToTaskRequest(id=task.id))
+                        ]
+                        status = (last.status_update if last.HasField("status_update") else last.task).status
+                    except UnsupportedOperationError:  # it was over before it could be listened to
+                        status = (await client.get_task(GetTaskRequest(id=task.id))).status
             assert status.state == TaskState.TASK_STATE_COMPLETED
         else:
             async with asyncio.timeout(10):

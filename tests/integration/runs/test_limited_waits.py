@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway import Environment, Gateway, Holds, Start
+from gateway import Environment, Gateway, Holds, Start, ended
 
 from slackwater.web.streams import bounds
 
@@ -20,14 +20,6 @@ LINE = {"assistant_id": "line", "input": {"n": 2}}
 async def hasty(start: Start) -> Gateway:
     """A gateway that gives up after two seconds."""
     return Gateway(await start(gateway_limit_seconds=2, stream_page_seconds=1))
-
-
-async def ended(gateway: Gateway) -> None:
-    """Wait until no run is left."""
-    database = gateway.environments[0].services.database
-    async with asyncio.timeout(10):
-        while await database.fetch("select 1 from slackwater.runs where status in ('pending', 'running')"):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_run_that_ends_in_time_is_answered_as_everywhere(gateway: Gateway) -> None:
@@ -57,7 +49,7 @@ async def test_a_wait_that_takes_too_long_says_where_to_go_on_waiting(
             path = f"/threads/{(await client.threads.create())['thread_id']}{path}"
         began = time.monotonic()
         answer = await http.post(path, json=HELD)
-        assert 0.8 < time.monotonic() - began < 6
+        assert 0.8 < time.monotonic() - began < 15
         assert answer.status_code == 408
         assert "GET the Location" in answer.json()["detail"]
         location = answer.headers["location"]
@@ -82,14 +74,13 @@ async def test_the_stock_client_s_wait_fails_with_a_sentence_and_starts_no_secon
         assert len(await client.runs.list(thread["thread_id"])) == 1
 
 
-async def test_a_cancel_that_waits_too_long_names_the_way_to_join(hasty: Gateway, start: Start) -> None:
-    async with hasty.serve() as client:
-        http = client.http.client
+async def test_a_cancel_that_waits_too_long_names_the_way_to_join(gateway: Gateway, hasty: Gateway) -> None:
+    async with gateway.serve() as client:
         thread = (await client.threads.create())["thread_id"]
-        [environment] = hasty.environments
+        [environment] = gateway.environments
         run = await client.runs.create(thread, "line", input={"n": 1}, after_seconds=60)
         path = f"/threads/{thread}/runs/{run['run_id']}"
-        answer = await http.post(f"{path}/cancel?wait=1")
+        answer = await client.http.client.post(f"{path}/cancel?wait=1")
         assert answer.status_code == 200
         # WHEN its owner does not hear of it: another process, that has stopped without a word
         late = await client.runs.create(thread, "line", input={"n": 1}, after_seconds=60)
@@ -98,8 +89,9 @@ async def test_a_cancel_that_waits_too_long_names_the_way_to_join(hasty: Gateway
             "lease_until = clock_timestamp() + interval '60 seconds', fence = 1, attempt = 1 where run_id = %s",
             [late["run_id"]],
         )
+    async with hasty.serve() as client:
         path = f"/threads/{thread}/runs/{late['run_id']}"
-        answer = await http.post(f"{path}/cancel?wait=1")
+        answer = await client.http.client.post(f"{path}/cancel?wait=1")
     assert (answer.status_code, answer.headers["location"]) == (408, f"{path}/join")
 
 

@@ -138,8 +138,10 @@ async def test_a_drain_in_the_middle_of_a_page_ends_it_cleanly_and_nothing_is_mi
     async with gateway.serve() as client:
         options: dict[str, Any] = {"stream_mode": ["values", "messages", "updates"]}
         readers = [asyncio.create_task(read(client, "talk", TALK, **options)) for _ in range(8)]
-        async with asyncio.timeout(10):
-            while len(first.services.runtime.worker.live) < len(readers):
+        begun: set[UUID] = set()
+        async with asyncio.timeout(20):
+            while len(begun) < len(readers):
+                begun |= first.services.runtime.worker.live.keys()
                 await asyncio.sleep(0.01)
         gateway.environments[:] = [second]
         await first.services.stopping.stop("test", 30)
