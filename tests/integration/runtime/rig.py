@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from slackwater.errors import LeaseLost
 from slackwater.graphs.registry import Graphs
 from slackwater.kit.budget import Budget
 from slackwater.kit.ids import uuid7
@@ -39,6 +40,12 @@ QUIET = {"lease_seconds": 60.0, "poll_seconds": 20.0, "sweep_seconds": 60.0, "wa
 """Settings of a process that does nothing by itself: the test says when it claims, renews and sweeps."""
 
 BRISK = {"lease_seconds": 3.0, "poll_seconds": 0.05, "sweep_seconds": 0.2, "wake": "poll"}
+
+CUT = {"seconds": 8.0, "drain_reserve": 7.9, "hard_reserve": 0.5}
+"""The budget of a stop that waits for no boundary, and has time enough to settle what it cuts."""
+
+DEFER = {"seconds": 5.0, "drain_reserve": 4.9, "hard_reserve": 4.6}
+"""The same of a stop that soon waits no more for what ignores its cancellation either."""
 
 
 class Link:
@@ -176,6 +183,8 @@ class Process:
     database: Database
     runtime: Runtime
     link: Link | None = None
+    outside: Database | None = None
+    """Another way to its database."""
     over: bool = False
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -215,7 +224,8 @@ class Process:
         hard_reserve: float = 0.3,
         reason: str = "SIGTERM",
     ) -> dict[str, Any]:
-        self.budget = Budget.of(seconds, drain_reserve=drain_reserve, hard_reserve=hard_reserve)
+        now = time.monotonic()
+        self.budget = Budget(now + seconds, drain_reserve, hard_reserve, now)  # reserves as they are said
         self.report = await self.runtime.drain(self.budget, reason)
         return self.report
 
@@ -261,6 +271,18 @@ class Process:
         await self.runtime.follower.stop(1)
         await self.runtime.store.stop(1)  # type: ignore[attr-defined]
         await self.database.close(0.1)
+        async with asyncio.timeout(10):
+            while await self._has_sessions():
+                await asyncio.sleep(0.005)
+
+    async def _has_sessions(self) -> bool:
+        """Whether the server still works on what was said last: that takes effect as long as it does."""
+        assert self.outside is not None
+        found = await self.outside.fetch(
+            "select 1 from pg_stat_activity where application_name = %s and datname = current_database()",
+            [f"slackwater {self.name}"],
+        )
+        return bool(found)
 
 
 def new_run(
@@ -343,7 +365,7 @@ class Fleet:
         )
         await database.open()
         runtime = Runtime(Settings.load(**{**QUIET, **settings}), database, graphs_of(project))
-        process = Process(name, database, runtime, link)
+        process = Process(name, database, runtime, link, self.database)
         self.processes.append(process)
         if begin:
             await runtime.start()
@@ -460,7 +482,16 @@ class Fleet:
     # Doing
 
     async def expire(self, *run_ids: UUID) -> None:
-        """Let the leases of the runs be over."""
+        """Let the leases of the runs be over. What their owners have to say is stored before.
+
+        Or it would meet the take-over: that leaves locked rows alone, and who is refused looks for work again.
+        """
+        for process in self.processes:
+            for run_id in run_ids if not process.over else ():
+                attempt = process.runtime.worker.live.get(run_id)
+                if attempt is not None:
+                    with suppress(LeaseLost):
+                        await attempt.writer.flush()
         await self.database.execute(
             "update slackwater.runs set lease_until = clock_timestamp() - interval '1 second' "
             "where run_id = any(%s) and status = 'running'",

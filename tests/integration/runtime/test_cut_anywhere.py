@@ -169,9 +169,11 @@ async def killed(trial: Trial, point: int, heard: bool) -> None:
     process = await fleet.start(linked=True, statement_seconds=0.3)
     assert process.link is not None
     process.link.cut_at(point, executed=heard)
+    begun = False
     with suppress(*DATABASE_UNAVAILABLE):
         await trial.begin(process, thread_id, run_id)
-    while not process.link.is_cut and not await rests(fleet, run_id):
+        begun = True
+    while begun and not process.link.is_cut and not await rests(fleet, run_id):
         await asyncio.sleep(0.005)
     await process.die()
     row = await fleet.find(run_id)
