@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from helm import Helm
-from rig import OWNER, Fleet, Process, new_run
+from rig import CUT, OWNER, Fleet, Process, new_run
 
 from slackwater.api.runs import service
 from slackwater.api.runs.service import BULK_REASON
@@ -52,7 +52,7 @@ async def scene(fleet: Fleet, here: Process, helm: Helm, owner: str) -> dict[str
     leaver = await fleet.start()
     await admit("handed over", leaver)
     await asyncio.wait_for(hold.reached.wait(), 10)
-    await leaver.stop(0.4, drain_reserve=0.3, hard_reserve=0.1)
+    await leaver.stop(**CUT)
     hold = helm.hold("b")
     thread_id = await admit("live", here)
     await asyncio.wait_for(hold.reached.wait(), 10)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from helm import Helm
-from rig import Fleet, Process
+from rig import CUT, Fleet, Process
 
 from slackwater.telemetry.metrics import Metric, recorder
 
@@ -29,12 +29,12 @@ async def test_a_run_counts_as_started_once_however_many_processes_it_takes(
     run = await first.admit("line")
     await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN a node that is cut, WHEN another process goes on
-    await first.stop(0.4, drain_reserve=0.3, hard_reserve=0.1)
+    await first.stop(**CUT)
     assert gained() == {Metric.RUNS_STARTED: 1, Metric.RUNS_HANDED_OVER: 1}
     helm.reset()
     await second.claim()
     await second.read(run.row["run_id"])
-    await asyncio.sleep(0.05)
+    await fleet.idle(second)
     # THEN it was handed over, not drained, and has been started and finished once
     assert gained() == {Metric.RUNS_STARTED: 1, Metric.RUNS_HANDED_OVER: 1, Metric.RUNS_FINISHED: 1}
 
@@ -42,14 +42,11 @@ async def test_a_run_counts_as_started_once_however_many_processes_it_takes(
 async def test_a_process_that_is_gone_or_has_lost_its_lease_is_counted(
     fleet: Fleet, process: Process, helm: Helm, gained: Callable[[], dict[Metric, int]]
 ) -> None:
-    helm.hold("b")
+    hold = helm.hold("b")
     run = await process.admit("line")
-    await asyncio.wait_for(helm.hold("b").reached.wait(), 15)
+    await asyncio.wait_for(hold.reached.wait(), 15)
     other = await fleet.start()
-    await fleet.database.execute(
-        "update slackwater.runs set lease_until = clock_timestamp() - interval '1 second' where run_id = %s",
-        (run.row["run_id"],),
-    )
+    await fleet.expire(run.row["run_id"])
     assert await other.runtime.sweep() == 1
     await process.runtime.worker.renew_now()
     await process.runtime.worker.idle(asyncio.get_running_loop().time() + 5)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from helm import Helm
 from langgraph.checkpoint.base import id as generator
-from rig import Fleet, Process, Told
+from rig import CUT, Fleet, Process, Told
 
 from slackwater.kit.ids import uuid7
 from slackwater.runtime.execution import executor
@@ -62,7 +62,7 @@ async def stop_in(
         sweeper = await fleet.start(max_concurrent_runs=0)
         await sweeper.runtime.sweep()
     elif how == "cut":
-        await process.stop(0.4, drain_reserve=0.3, hard_reserve=0.1)
+        await process.stop(**CUT)
     else:
         asyncio.get_running_loop().call_later(0.05, hold.let_go)
         await process.stop()
@@ -443,7 +443,7 @@ async def test_a_later_start_reads_no_whole_log_where_nothing_tells_supersteps_a
     hold = helm.hold("c")
     run = (await first.admit("line", stream_mode=["custom", "updates"])).row
     await hold.reached.wait()
-    drained = asyncio.create_task(first.drain(2.0))
+    drained = asyncio.create_task(first.drain(10.0))
     await asyncio.sleep(0.1)
     hold.let_go()
     await drained

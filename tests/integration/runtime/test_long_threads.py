@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from helm import Helm
 from plans import believe, pages
-from rig import ASSISTANT, OWNER, Fleet, Process
+from rig import ASSISTANT, CUT, OWNER, Fleet, Process
 
 from slackwater.api.runs import queries as runs
 from slackwater.api.threads import queries as threads
@@ -169,7 +169,7 @@ async def story(fleet: Fleet, process: Process, other: Process, helm: Helm, thre
     hold = helm.hold("b")
     await other.admit("line", **on)
     await asyncio.wait_for(hold.reached.wait(), 10)
-    await other.stop(0.4, drain_reserve=0.3, hard_reserve=0.1)
+    await other.stop(**CUT)
 
 
 async def test_nothing_costs_more_where_much_has_happened_before(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from helm import Helm
-from rig import OWNER, Fleet, Process, fleet_on, new_run
+from rig import CUT, OWNER, Fleet, Process, fleet_on, new_run
 
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
@@ -305,7 +305,7 @@ async def test_no_writes_are_kept_for_a_rollback_that_cannot_come_any_more(
     run = (await process.admit("ask", thread_id=thread_id, command={"resume": "yes"})).row
     await hold.reached.wait()
     kept = "select count(*) from slackwater.base_writes where run_id = %s"
-    drained = await process.drain(0.6, drain_reserve=0.4, hard_reserve=0.1)
+    drained = await process.drain(**CUT)
     assert drained["runs"][0]["handed_over"]
     assert await fleet.database.fetch(kept, [run["run_id"]]) == [{"count": 1}]
     other = await fleet.start(max_concurrent_runs=0)

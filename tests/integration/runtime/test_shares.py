@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from helm import Helm
-from rig import BRISK, Fleet, Process, new_run
+from rig import BRISK, CUT, Fleet, Process, new_run
 
 from slackwater.errors import TooManyRuns
 from slackwater.kit.ids import uuid7
@@ -355,7 +355,7 @@ async def test_a_run_that_is_handed_over_is_never_refused(fleet: Fleet, helm: He
     runs = [(await leaving.admit("line", owner="alice")).row["run_id"] for _ in range(3)]
     await asyncio.wait_for(hold.reached.wait(), 15)
 
-    await leaving.stop(2)
+    await leaving.stop(**CUT)
 
     assert {(await fleet.row(run))["status"] for run in runs} == {"pending"}
     hold.let_go()

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 from helm import Helm
-from rig import Fleet, Process
+from rig import DEFER, Fleet, Process
 
 from slackwater.errors import ExitCode
 from slackwater.kit.budget import Budget
@@ -23,6 +23,12 @@ from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.states import Outcome, Phase
 
 SHORT = {"drain_reserve": 0.6, "hard_reserve": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that is late does not end the process of the tests."""
+    monkeypatch.setattr("slackwater.runtime.process.stopping.OVERRUN_SECONDS", 60.0)
 
 
 async def reached(hold: object) -> None:
@@ -47,10 +53,10 @@ async def test_each_run_leaves_a_stop_as_what_really_happened_to_it(fleet: Fleet
     for hold in (b, d, helm.hooks["q"]):
         asyncio.get_running_loop().call_later(0.1, hold.let_go)  # type: ignore[attr-defined]
     began = time.monotonic()
-    report = await process.stop(1.2, **SHORT)
-    assert time.monotonic() - began < 4
+    report = await process.stop(6.0, drain_reserve=5.0, hard_reserve=0.5)
+    assert time.monotonic() - began < 8
     assert report["reason"] == "SIGTERM"
-    assert report["budget_ms"] == 1200
+    assert report["budget_ms"] == 6000
     assert outcomes(report) == {
         str(runs["drained"]["run_id"]): ("drained", True),
         str(runs["cut"]["run_id"]): ("cancelled", True),
@@ -88,8 +94,8 @@ async def test_a_run_whose_sync_node_cannot_be_cancelled_is_handed_over_last(
     reader = asyncio.create_task(process.read(run["run_id"]))
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    report = await process.drain(1.0, **SHORT)
-    assert time.monotonic() - began < 3
+    report = await process.drain(**DEFER)
+    assert time.monotonic() - began < 5
     # THEN it is still ours, with a reader that has been let go
     assert (await fleet.row(run["run_id"]))["status"] == "running"
     assert outcomes(report) == {str(run["run_id"]): ("left", False)}
@@ -114,7 +120,7 @@ async def test_a_sync_node_that_returns_in_time_is_drained_at_its_boundary(
     run = (await process.admit("sync_line")).row
     await asyncio.to_thread(hold.reached.wait, 15)
     asyncio.get_running_loop().call_later(0.1, hold.go.set)
-    report = await process.stop(2.0, **SHORT)
+    report = await process.stop(10.0, **SHORT)
     assert outcomes(report) == {str(run["run_id"]): ("drained", True)}
     other = await fleet.start()
     await other.claim()
@@ -274,7 +280,7 @@ async def test_runs_that_store_together_by_a_silent_connection_are_handed_over_b
     assert process.link is not None
     process.link.hang_open()
     hold.let_go()
-    report = await process.stop(3.0, drain_reserve=1.8, hard_reserve=0.5)
+    report = await process.stop(9.0, drain_reserve=7.8, hard_reserve=0.5)
     assert set(outcomes(report).values()) == {("drained", True)}
     # THEN what they had done is stored
     await other.claim()
@@ -291,7 +297,7 @@ async def _begun(helm: Helm, run: object) -> bool:
 
 
 def stopping_of(process: Process, **settings: float) -> Stopping:
-    values = {"grace_seconds": 2.0, "drain_reserve_seconds": 0.6, "hard_reserve_seconds": 0.3, **settings}
+    values = {"grace_seconds": 10.0, "drain_reserve_seconds": 0.6, "hard_reserve_seconds": 0.3, **settings}
     process.over = True
     return Stopping(SimpleNamespace(**values), process.runtime)  # type: ignore[arg-type]
 
@@ -332,8 +338,8 @@ async def test_the_report_is_logged_once_and_says_how_the_stop_went(
     (record,) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
     assert record.levelno == logging.INFO
     assert record.runs[0]["run_id"] == str(run)  # type: ignore[attr-defined]
-    assert (record.reason, record.budget_ms) == ("shutdown", 2000)  # type: ignore[attr-defined]
-    assert 0 < record.took_ms < 2000  # type: ignore[attr-defined]
+    assert (record.reason, record.budget_ms) == ("shutdown", 10_000)  # type: ignore[attr-defined]
+    assert 0 < record.took_ms < 10_000  # type: ignore[attr-defined]
 
 
 async def test_runs_that_are_left_make_another_exit_code(
@@ -365,7 +371,7 @@ async def test_deferred_runs_are_given_away_right_before_the_process_is_gone(
     hold = helm.hold_sync("s")
     run = (await process.admit("sync_line")).row
     await asyncio.to_thread(hold.reached.wait, 15)
-    stopping = stopping_of(process, grace_seconds=3.0)
+    stopping = stopping_of(process, grace_seconds=5.0, drain_reserve_seconds=4.0, hard_reserve_seconds=3.8)
     left: list[str] = []
 
     async def leave() -> None:
@@ -393,7 +399,9 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
     monkeypatch.setattr("slackwater.runtime.process.stopping.OVERRUN_SECONDS", 0.0)
     # GIVEN a loop that a node blocks
     stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
-    time.sleep(0.3)  # noqa: ASYNC251
+    for _ in range(1000):
+        if not codes:
+            time.sleep(0.01)  # noqa: ASYNC251
     assert codes == [ExitCode.RUNS_LEFT]
     await stopping.finish()
 
@@ -454,7 +462,7 @@ def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch:
     thread = threading.Thread(target=stopping._overrun)
     thread.start()
     try:
-        assert left.wait(2)
+        assert left.wait(8)
         assert codes == [ExitCode.RUNS_LEFT]
     finally:
         free.set()

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from helm import Helm
 from psycopg.errors import InvalidTextRepresentation
-from rig import ASSISTANT, OWNER, Fleet, Process
+from rig import ASSISTANT, CUT, OWNER, Fleet, Process
 
 from slackwater.errors import Draining, LeaseLost, NotFound
 from slackwater.kit.ids import uuid7
@@ -23,9 +23,6 @@ from slackwater.runtime.queue import pruning, retention
 
 async def reached(hold: object) -> None:
     await asyncio.wait_for(hold.reached.wait(), 15)  # type: ignore[attr-defined]
-
-
-CUT = {"drain_reserve": 0.3, "hard_reserve": 0.1}
 
 
 # Guards
@@ -51,7 +48,7 @@ async def test_three_cut_attempts_without_progress_end_the_run_and_its_readers_h
         if attempt == 2 and where == "here":
             readers.append(asyncio.create_task(process.read(run["run_id"])))
             await asyncio.sleep(0.05)
-        report = await process.stop(0.4, **CUT)
+        report = await process.stop(**CUT)
         assert len(report["runs"]) == 1
     assert run is not None
     row = await fleet.row(run["run_id"])
@@ -88,7 +85,7 @@ async def test_what_gets_ahead_between_its_cuts_is_not_stuck(
             await process.claim()
         await reached(hold)
         del helm.hooks[node]
-        await process.stop(0.4, **CUT)
+        await process.stop(**CUT)
         row = await fleet.row(run)
         assert (row["status"], row["stalls"]) == ("pending", 1)
     process = await fleet.start()
@@ -153,6 +150,7 @@ async def test_a_checkpoint_that_cannot_be_read_keeps_nobody_from_ending_the_run
 ) -> None:
     run = (await process.admit("ask")).row
     await fleet.ended(run["run_id"])
+    await fleet.idle(process)
     await fleet.database.execute(
         "update slackwater.runs set status = 'running', stalls = 2, fence = 1, holds_thread = true, claimed_at = now(), "
         "progress = (select max(checkpoint_id) || ':1' from checkpoints), "
@@ -424,16 +422,19 @@ async def test_a_held_thread_is_nobody_elses(fleet: Fleet, helm: Helm) -> None:
 async def test_a_hold_is_let_go_of_whatever_comes_out_of_it(fleet: Fleet, process: Process) -> None:
     thread_id = (await fleet.reference(process, "line")).row["thread_id"]
 
+    held = asyncio.Event()
+
     async def work(problem: BaseException | None) -> None:
         async with await hold_of(process, thread_id):
             if problem is not None:
                 raise problem
+            held.set()
             await asyncio.sleep(10)
 
     with pytest.raises(ValueError):
         await work(ValueError())
     task = asyncio.create_task(work(None))
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(held.wait(), 10)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await fleet.database.fetch("select 1 from slackwater.runs where kind = 'write'") == []
@@ -467,8 +468,8 @@ async def test_the_pool_waits_for_a_hold_and_a_process_that_leaves_takes_none(
 ) -> None:
     thread_id = (await fleet.reference(process, "line")).row["thread_id"]
     async with await hold_of(process, thread_id):
-        await process.drain(0.5, **CUT)
-        release = asyncio.create_task(process.release(1.0))
+        await process.drain()
+        release = asyncio.create_task(process.release(10.0))
         await asyncio.sleep(0.1)
         assert not release.done()
     await release

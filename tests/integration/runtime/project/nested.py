@@ -286,8 +286,9 @@ async def falls_back(state: State) -> dict:
         return {"log": ["fallback"]}
 
 
-async def ends_early(state: State, runtime: Runtime) -> dict:
+async def ends_early(state: State, config: RunnableConfig, runtime: Runtime) -> dict:
     """Asks by itself whether it is to stop, and ends."""
+    await helm.begin("ends_early", config)
     while not runtime.drain_requested:
         await asyncio.sleep(0.01)
     return {"log": ["early"]}
