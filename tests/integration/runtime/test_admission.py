@@ -217,9 +217,11 @@ async def test_a_started_run_keeps_its_thread_also_while_it_is_shown_as_pending(
     third = (await other.admit("line", thread_id=run["thread_id"])).row
     assert third["status"] == "pending"
     assert (await fleet.row(younger["run_id"]))["ready"] is False
+    hold = helm.hold("c")
     await other.claim()
     # THEN it is the one that had started
     assert (await fleet.row(younger["run_id"]))["status"] == "pending"
+    hold.let_go()
     for each in (run, younger, third):
         told = await fleet.told(other, each["run_id"], run["thread_id"])
         assert told.row["status"] == "success"
@@ -249,12 +251,16 @@ async def test_the_database_itself_refuses_a_second_run_that_holds_the_thread(
 async def test_a_delayed_run_is_overtaken_and_starts_when_it_is_due(fleet: Fleet, helm: Helm) -> None:
     process = await fleet.start(poll_seconds=0.05)
     thread_id = uuid7()
-    late = (await process.admit("line", thread_id=thread_id, after_seconds=0.5)).row
+    late = (await process.admit("line", thread_id=thread_id, after_seconds=60)).row
     assert late["status"] == "pending"
     soon = (await process.admit("line", thread_id=thread_id)).row
     told = await fleet.told(process, soon["run_id"], thread_id)
     assert told.row["status"] == "success"
     assert (await fleet.row(late["run_id"]))["attempt"] == 0
+    await fleet.database.execute(
+        "update slackwater.runs set available_at = clock_timestamp() + interval '0.3 seconds' where run_id = %s",
+        [late["run_id"]],
+    )
     row = await fleet.ended(late["run_id"])
     assert row["status"] == "success"
     assert row["started_at"] >= row["available_at"]

@@ -21,8 +21,15 @@ from slackwater.runtime.queue.states import Outcome
 
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many times something was stored, alone (`store`) or with what settles its run; nothing is because time has passed."""
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is stored because time has passed."""
+    monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 60)
+    monkeypatch.setattr(writer, "HOLD_SECONDS", 60)
+
+
+@pytest.fixture
+def stores(untimed: None, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many times something was stored, alone (`store`) or with what settles its run."""
     found: Counter[str] = Counter()
     send = GroupCommit.send
 
@@ -32,8 +39,6 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return await send(self, kind, item, **options)
 
     monkeypatch.setattr(GroupCommit, "send", sending)
-    monkeypatch.setattr(writer, "EVENT_FLUSH_SECONDS", 60)
-    monkeypatch.setattr(writer, "HOLD_SECONDS", 60)
     return found
 
 
@@ -131,6 +136,7 @@ async def settle(process: Process, attempt: Attempt, hold: Hold, *, drains: bool
     await asyncio.wait_for(drain or attempt.task, 10)
 
 
+@pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize("drains", [False, True], ids=["end", "hand-over"])
 @pytest.mark.parametrize("committed", [False, True], ids=["not sent", "answer lost"])
 async def test_what_settles_a_run_with_its_last_checkpoint_is_repeated_one_by_one(
@@ -167,6 +173,7 @@ async def test_what_settles_a_run_with_its_last_checkpoint_is_repeated_one_by_on
     assert [row["seq"] for row in await fleet.event_rows(attempt.run.run_id)][-1] == events[-1].seq
 
 
+@pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize("drains", [False, True], ids=["end", "hand-over"])
 async def test_a_run_is_not_settled_without_its_last_checkpoint(
     fleet: Fleet, process: Process, helm: Helm, monkeypatch: pytest.MonkeyPatch, drains: bool
@@ -189,6 +196,7 @@ async def test_a_run_is_not_settled_without_its_last_checkpoint(
     assert await checkpoints_of(fleet, row["thread_id"]) == (WHOLE[:-1] if drains else WHOLE)
 
 
+@pytest.mark.usefixtures("untimed")
 async def test_who_has_locked_the_run_delays_its_end_and_what_is_held(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
@@ -205,6 +213,7 @@ async def test_who_has_locked_the_run_delays_its_end_and_what_is_held(
     assert await checkpoints_of(fleet, attempt.run.thread_id) == WHOLE
 
 
+@pytest.mark.usefixtures("untimed")
 async def test_a_run_that_another_has_taken_over_gets_neither(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:

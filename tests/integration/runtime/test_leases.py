@@ -15,13 +15,13 @@ import psycopg
 import pytest
 from helm import Helm
 from psycopg.rows import dict_row
-from rig import BRISK, Fleet, Process
+from rig import BRISK, CUT, Fleet, Process
 
 from slackwater.runtime.process import blocked_loop
 from slackwater.runtime.queue.states import Outcome
 
-SHORT = {**BRISK, "lease_seconds": 1.2}
-HELD_UP_SECONDS = 2.5
+SHORT = {**BRISK, "lease_seconds": 1.6}
+HELD_UP_SECONDS = 3.3
 """Longer than two leases."""
 
 
@@ -38,7 +38,7 @@ async def held(process: Process, helm: Helm, number: int) -> list[UUID]:
     """Runs that wait in their second node."""
     hold = helm.hold("b")
     runs = [(await process.admit("line")).row["run_id"] for _ in range(number)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while any("b" not in helm.begun_by(run) for run in runs):
             await asyncio.sleep(0.01)
     assert hold.reached.is_set()
@@ -63,12 +63,15 @@ async def test_a_node_that_blocks_the_event_loop_costs_no_lease_and_is_named(
 
     async def block(config: object) -> None:
         time.sleep(HELD_UP_SECONDS)  # noqa: ASYNC251
-        with psycopg.connect(fleet.uri, row_factory=dict_row) as connection:
-            seen.extend(
-                connection.execute(
+        with psycopg.connect(fleet.uri, row_factory=dict_row, autocommit=True) as connection:
+            # All of the process may have stood still for a moment: then they are renewed now.
+            for _ in range(80):
+                seen[:] = connection.execute(
                     "select run_id, lease_until > clock_timestamp() as kept, stalled_by from slackwater.runs"
                 )
-            )
+                if all(found["kept"] for found in seen):
+                    break
+                time.sleep(0.01)  # noqa: ASYNC251
 
     helm.hooks["c"] = block
     helm.hooks["work_0"] = block
@@ -82,8 +85,8 @@ async def test_a_node_that_blocks_the_event_loop_costs_no_lease_and_is_named(
     assert (row["status"], row["attempt"]) == ("success", 1)
     # AND it is known who it was
     assert {found["stalled_by"] for found in seen} == {blocker}
-    (told,) = [r for r in caplog.records if getattr(r, "event", "") == "worker.loop.blocked"]
-    assert (told.run_id, told.node) == (str(blocker), "work")  # type: ignore[attr-defined]
+    told = [r.__dict__ for r in caplog.records if getattr(r, "event", "") == "worker.loop.blocked"]
+    assert [r["node"] for r in told if r["run_id"] == str(blocker)] == ["work"]
 
     async def forgiven() -> bool:
         return all([(await fleet.row(run))["stalled_by"] is None for run in neighbours])
@@ -100,7 +103,7 @@ async def test_an_event_loop_that_stays_dead_does_not_keep_its_runs(
     seen: list[dict[str, Any]] = []
 
     async def block(config: object) -> None:
-        time.sleep(3.5)  # noqa: ASYNC251
+        time.sleep(4.4)  # noqa: ASYNC251
         with psycopg.connect(fleet.uri, row_factory=dict_row, autocommit=True) as connection:
             seen.extend(
                 connection.execute("select lease_until < clock_timestamp() as over from slackwater.runs")
@@ -159,10 +162,14 @@ async def test_a_locked_row_costs_neither_its_own_lease_nor_others(
     runs = await held(process, helm, 3)
     async with locked(fleet, f"select 1 from slackwater.runs where run_id = %s {mode}", runs[0]):
         await asyncio.sleep(HELD_UP_SECONDS)
-        kept = await fleet.database.fetch(
-            "select run_id from slackwater.runs where lease_until > clock_timestamp()"
-        )
-        assert {row["run_id"] for row in kept} == set(runs[1:])
+
+        async def others_are_kept() -> bool:
+            kept = await fleet.database.fetch(
+                "select run_id from slackwater.runs where lease_until > clock_timestamp()"
+            )
+            return {row["run_id"] for row in kept} == set(runs[1:])
+
+        await fleet.until(others_are_kept)
         assert not any(attempt.lease.lost for attempt in process.runtime.worker.attempts)
     await go_on(fleet, helm, runs)
 
@@ -190,7 +197,7 @@ async def test_a_row_that_was_locked_by_who_takes_it_over_is_lost_when_that_is_d
         assert not attempt.lease.lost
         await somebody.commit()
     assert attempt.task is not None
-    await asyncio.wait_for(asyncio.shield(attempt.task), 3)
+    await asyncio.wait_for(asyncio.shield(attempt.task), 10)
     assert attempt.outcome is Outcome.LOST
     assert helm.done_by(run) == ["a"]
 
@@ -221,8 +228,10 @@ async def test_what_ends_a_run_asks_once_more_when_its_lease_is_over(fleet: Flee
 async def test_there_is_no_thread_before_the_first_run_no_connection_without_one_and_neither_at_the_end(
     fleet: Fleet, helm: Helm
 ) -> None:
+    before = {*threading.enumerate()}
+
     def threads() -> int:
-        return sum(thread.name == "renewal" for thread in threading.enumerate())
+        return sum(thread.name == "renewal" for thread in {*threading.enumerate()} - before)
 
     async def connections() -> int:
         rows = await fleet.database.fetch(
@@ -235,13 +244,12 @@ async def test_there_is_no_thread_before_the_first_run_no_connection_without_one
         return not await connections()
 
     async def over() -> bool:
-        return threads() == before
+        return threads() == 0
 
-    before = threads()
     process = await fleet.start()
-    assert threads() == before
+    assert threads() == 0
     runs = await held(process, helm, 1)
-    assert (threads(), await connections()) == (before + 1, 0)
+    assert (threads(), await connections()) == (1, 0)
     await process.runtime.worker.renew_now()
     assert await connections() == 1
     await go_on(fleet, helm, runs)
@@ -253,12 +261,13 @@ async def test_there_is_no_thread_before_the_first_run_no_connection_without_one
     await fleet.ended(runs[0])
     await process.runtime.worker.idle(time.monotonic() + 5)
     await process.runtime.worker.renewal.rest(5)
-    await fleet.until(none, timeout=0.3)
+    assert process.runtime.worker.renewal._connection is None
+    await fleet.until(none)
     # And so it does when the process ends.
     await held(process, helm, 1)
     await process.runtime.worker.renew_now()
-    await process.stop(1.0)
-    await fleet.until(over, timeout=0.5)
+    await process.stop(**CUT)
+    await fleet.until(over)
     await fleet.until(none)
 
 
@@ -266,8 +275,8 @@ async def test_nothing_is_busy_about_an_event_loop_that_stays_dead(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node that blocks it may be computing: a thread that turns without a pause takes the interpreter from it."""
-    monkeypatch.setattr(blocked_loop, "LOOP_LEASES", 1)
-    process = await fleet.start(**SHORT)
+    monkeypatch.setattr(blocked_loop, "LOOP_LEASES", 0.3)
+    process = await fleet.start(**{**BRISK, "lease_seconds": 4.5})
     kept, turns = process.runtime.worker.renewal, [0]
     turn = kept._turn
 
@@ -282,6 +291,9 @@ async def test_nothing_is_busy_about_an_event_loop_that_stays_dead(
         time.sleep(2.5)  # noqa: ASYNC251
         turns[0] = 0
         time.sleep(0.5)  # noqa: ASYNC251
+        for _ in range(80):  # all of the process may have stood still
+            if not turns[0]:
+                time.sleep(0.01)  # noqa: ASYNC251
         seen.append((kept._watch.dead, turns[0]))
 
     helm.hooks["b"] = block

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import aclosing
 from uuid import UUID
 
@@ -138,7 +137,7 @@ async def test_readers_hear_a_run_that_is_handed_over_twice_and_taken_over_once_
     first = await fleet.start(linked=True)
     hold = helm.hold("a")
     run = (await first.admit("line", durability="sync")).row["run_id"]
-    watching = asyncio.create_task(watcher.read(run))
+    watching = asyncio.create_task(watcher.read(run, timeout=60))
     heard: list[Event] = []
     process = first
     for n, node in enumerate("bcd"):
@@ -147,6 +146,7 @@ async def test_readers_hear_a_run_that_is_handed_over_twice_and_taken_over_once_
         await asyncio.sleep(0.05)
         following_one = await fleet.start(linked=True)
         if n == 1:  # SIGKILL
+            await process.runtime.worker.live[run].writer.flush()  # what has been heard is stored
             await process.die()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -323,7 +323,7 @@ async def test_the_polling_task_ends_with_its_last_reader(fleet: Fleet, process:
     await asyncio.gather(task, return_exceptions=True)
     assert follower.following == {}
     assert follower._task is not None
-    await asyncio.wait_for(follower._task, 2)
+    await asyncio.wait_for(follower._task, 10)
     hold.let_go()
 
 
@@ -409,7 +409,11 @@ async def test_a_reader_that_is_connected_where_nobody_sweeps_has_not_left(fleet
     reader = asyncio.create_task(other.read(run))
     asyncio.get_running_loop().call_later(0.05, hold.let_go)
     await process.stop()
-    await asyncio.sleep(0.5)
+
+    async def is_back() -> bool:
+        return (await fleet.row(run))["reader_left_at"] is None
+
+    await fleet.until(is_back)
     # WHEN a minute is over, had it been away since the hand-over
     await fleet.database.execute(
         "update slackwater.runs set reader_left_at = reader_left_at - interval '61 seconds' where run_id = %s",
@@ -450,11 +454,11 @@ async def test_a_reader_here_hears_an_event_long_before_the_table_does(fleet: Fl
     process.link.hang()
     before = len(heard)
     process.runtime.worker.live[run].writer.publish("custom", b"1")
-    sent = time.monotonic()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         while len(heard) == before:
             await asyncio.sleep(0.001)
-    assert time.monotonic() - sent < 0.2
+    assert heard[-1].data == b"1"
+    assert "1" not in {event["data"] for event in await fleet.events(run)}
     process.link.flow()
     hold.let_go()
     await task

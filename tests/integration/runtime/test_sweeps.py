@@ -153,7 +153,7 @@ async def test_what_expires_is_taken_over_while_a_chore_hangs(fleet: Fleet) -> N
 async def test_a_graph_that_cannot_be_opened_stops_no_other_chore(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.process.takeover.READ_SECONDS", 0.2)
+    monkeypatch.setattr("slackwater.runtime.process.takeover.READ_SECONDS", 0.7)
     monkeypatch.setattr("slackwater.kit.bounded.UNWIND_SECONDS", 0.1)
     process = await fleet.start(max_concurrent_runs=4)
     threads = [(await fleet.reference(process, "made")).row["thread_id"] for _ in range(2)]
@@ -217,12 +217,12 @@ async def test_a_chore_that_does_not_let_itself_be_cancelled_is_left_and_not_beg
 
     process.runtime.sweeper.chores = {"deaf": deaf, "other": other}
     for _ in range(3):
-        await process.runtime.sweep()
+        await process.runtime.sweeper.do_chores()
     assert (len(begun), len(others)) == (1, 3)
     assert [r.chore for r in caplog.records if getattr(r, "event", "") == "sweep.late"] == ["deaf"] * 3  # type: ignore[attr-defined]
     over.set()
     await asyncio.sleep(0.05)
-    await process.runtime.sweep()
+    await process.runtime.sweeper.do_chores()
     assert (len(begun), len(others)) == (2, 4)
 
 
@@ -238,10 +238,10 @@ async def test_in_an_invocation_the_sweep_takes_half_of_the_time(fleet: Fleet) -
         done.append("other")
 
     process.runtime.sweeper.chores = {"hangs": hang, "other": other}
-    process.runtime.open_window(loop.time() + 2)
+    process.runtime.open_window(loop.time() + 4)
     began = loop.time()
     await process.runtime.sweep()
-    assert 0.9 < loop.time() - began < 1.9
+    assert 1.9 < loop.time() - began < 3.9
     assert done == []
     # The next one begins where time was left.
     process.runtime.open_window(float("inf"))

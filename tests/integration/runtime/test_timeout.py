@@ -12,7 +12,7 @@ from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.queue.cancel import CancelAction
 
 ERROR = {"error": "TimeoutError", "message": ""}
-SOON = 1.0
+SOON = 2.0
 LONG = 1000.0
 
 
@@ -47,16 +47,18 @@ async def test_a_run_that_takes_too_long_ends_where_it_is_and_keeps_what_it_has(
 
 
 async def test_its_thread_shows_the_error_and_the_values_until_then(fleet: Fleet, helm: Helm) -> None:
-    process = await fleet.start(run_timeout_seconds=SOON)
-    helm.hold("c")
+    process = await fleet.start(run_timeout_seconds=LONG)
+    hold = helm.hold("c")
     run = (await process.admit("line")).row
+    await reached(hold)
+    process.runtime.worker.live[run["run_id"]].timeout_at = 0.0
     await fleet.ended(run["run_id"])
     thread = await fleet.thread(run["thread_id"])
     assert (thread["status"], thread["error"], thread["values"]) == ("error", ERROR, {"log": ["a", "b"]})
 
 
 async def test_a_sync_node_is_left_behind(fleet: Fleet, helm: Helm) -> None:
-    process = await fleet.start(run_timeout_seconds=SOON)
+    process = await fleet.start(run_timeout_seconds=0.5)
     hold = helm.hold_sync("s")
     run = (await process.admit("sync_line")).row
     assert (await fleet.ended(run["run_id"]))["status"] == "timeout"

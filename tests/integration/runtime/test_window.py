@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import sys
 import time
-from contextlib import aclosing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from rig import ASSISTANT, OWNER, Fleet, Process, new_run
 from slackwater.api.runs import service
 from slackwater.identity.principal import Principal
 from slackwater.runtime.fenced import settlement, settlements
+from slackwater.runtime.queue import claims
 
 # By its path: to pytest `handler` is the folder with its tests.
 _SPEC = importlib.util.spec_from_file_location(
@@ -96,7 +96,7 @@ async def test_an_environment_is_not_frozen_with_a_run_whose_state_could_not_be_
     process = await fleet.start()
     _, run = await waiting_run(fleet)
     hold = helm.hold("b")
-    invocation = open_invocation(process, 2.0)
+    invocation = open_invocation(process, 3.0)
     work = asyncio.create_task(invocation.work())
     await asyncio.wait_for(hold.reached.wait(), 15)
     # WHEN the database does not answer any more
@@ -108,12 +108,15 @@ async def test_an_environment_is_not_frozen_with_a_run_whose_state_could_not_be_
     monkeypatch.undo()
 
 
-async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(fleet: Fleet) -> None:
+async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_module, "REST_SECONDS", 10.0)
     process = await fleet.start()
     wakes = process.runtime.hints.waker = Wakes(0.2)
-    invocation = open_invocation(process, 1.5)
+    invocation = open_invocation(process, 30.0)
+    assert await invocation.close(hold_seconds=0.0)
     # GIVEN a request that starts a run when the window is closed already
-    await asyncio.sleep(invocation.ask_at - time.monotonic() + 0.1)
     admitted = await process.admit("line")
     assert admitted.claimed is None
     assert await invocation.close()
@@ -121,12 +124,15 @@ async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(f
     assert wakes.count == 1
 
 
-async def test_a_queue_that_does_not_answer_costs_no_environment(fleet: Fleet, helm: Helm) -> None:
+async def test_a_queue_that_does_not_answer_costs_no_environment(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_module, "FREEZE_SECONDS", 1.0)
     process = await fleet.start()
     _, run = await waiting_run(fleet)
     process.runtime.hints.waker = Wakes(10)
     helm.hold("b")
-    invocation = open_invocation(process, 2.5)
+    invocation = open_invocation(process, 4.0)
     await invocation.work()
     assert await invocation.close()
     # THEN the environment can be frozen, before it would be ended for having taken too long
@@ -141,19 +147,29 @@ async def test_no_statement_is_in_flight_when_an_environment_is_frozen(fleet: Fl
     invocation = open_invocation(process, 30.0)
     process.link.delay = 0.1
     # GIVEN a reader of a run that is elsewhere, who leaves while the table is being asked
-    async with aclosing(process.runtime.follow(run["run_id"])) as batches:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await anext(batches)
+    reading = asyncio.create_task(process.read(run["run_id"]))
     while not process.database._statements.in_flight:
         await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert process.database._statements.in_flight
     assert await invocation.close()
     assert not process.database._statements.in_flight
 
 
-async def test_a_thread_that_is_locked_for_a_moment_does_not_cost_the_wake_up(fleet: Fleet) -> None:
+async def test_a_thread_that_is_locked_for_a_moment_does_not_cost_the_wake_up(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_over, claim = asyncio.Event(), claims.claim
+
+    async def watched(*args: Any, **options: Any) -> list[claims.ClaimedRun]:
+        claimed = await claim(*args, **options)
+        passed_over.set()
+        return claimed
+
     process = await fleet.start()
     _, run = await waiting_run(fleet)
+    monkeypatch.setattr(claims, "claim", watched)
     invocation = open_invocation(process, 30.0)
     # GIVEN somebody who does something else to the thread when the wake-up comes
     async with fleet.database.connection() as connection, connection.transaction():
@@ -161,7 +177,7 @@ async def test_a_thread_that_is_locked_for_a_moment_does_not_cost_the_wake_up(fl
             "select 1 from slackwater.threads where thread_id = %s for update", [run["thread_id"]]
         )
         work = asyncio.create_task(invocation.work())
-        await asyncio.sleep(0.5)
+        await asyncio.wait_for(passed_over.wait(), 10)
     await work
     assert (await fleet.row(run["run_id"]))["status"] == "success"
 
@@ -174,7 +190,7 @@ async def test_an_invocation_does_not_wait_for_what_it_cannot_claim(fleet: Fleet
         await connection.execute(
             "select 1 from slackwater.threads where thread_id = %s for update", [run["thread_id"]]
         )
-        await asyncio.wait_for(invocation.work(), 5)
+        await asyncio.wait_for(invocation.work(), 15)
 
 
 # What makes a run ready tells those who could take it: on Lambda nobody listens to the database.
@@ -223,6 +239,7 @@ async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, str
     waiting = await process.admit("line", thread_id=first.row["thread_id"], strategy=strategy)
     hold.let_go()
     await fleet.ended(first.row["run_id"])
+    await fleet.idle(process)
     await process.runtime.hints.sent(5)
     # THEN the end of the one before tells of it, once
     assert wakes.count == 1
@@ -262,7 +279,7 @@ async def test_a_run_behind_a_writer_that_is_gone_is_told_of(fleet: Fleet) -> No
 @pytest.mark.parametrize("held", ["a", None], ids=["cut", "at a boundary"])
 async def test_a_pause_records_its_reason(fleet: Fleet, helm: Helm, held: str | None) -> None:
     process = await fleet.start()
-    invocation = open_invocation(process, 1.5)
+    invocation = open_invocation(process, 3.0 if held else 30.0)
     hold = helm.hold("a")
     run = (await process.admit("line")).row
     await asyncio.wait_for(hold.reached.wait(), 15)
@@ -288,5 +305,7 @@ async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: H
     await other.admit("line", thread_id=thread_id)
     services: Any = SimpleNamespace(database=process.database, runtime=process.runtime)
     await service.delete(services, Principal(OWNER), str(thread_id), str(first.row["run_id"]))
-    await process.runtime.hints.sent(5)
+    await fleet.idle(other)
+    for each in (process, other):
+        await each.runtime.hints.sent(5)
     assert wakes.count == 1
