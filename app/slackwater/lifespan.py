@@ -1,4 +1,4 @@
-"""The life of a process: open → serve → drain → release, in that order."""
+"""The lifespan of a process: open → serve → drain → release, in that order."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         telemetry.configure(settings)
         with StopSignals() as signals:
             async with open_services(settings) as services, setup.installed(app, services) as custom_app:
-                # Not before: what the project's own application sets up is there when its graphs run.
+                # Not earlier: graphs may rely on what the custom app sets up.
                 if not imports_are_lazy():
                     await services.graphs.warm()
-                # From here on there may be runs to drain: nothing is awaited until it is known how to stop.
+                # From here on there may be runs to drain: no await before the stop is set up.
                 await services.runtime.start()
                 app.state.stopping = services.stopping
 
@@ -65,14 +65,14 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                 finally:
                     await services.stopping.finish(custom_app.shutdown)
     except StartError as error:
-        app.state.start_error = error  # the server only knows that the start has failed
+        app.state.start_error = error  # the server itself only learns that the start failed
         telemetry.start_failed(error, log_it=app.state.settings is None)
         raise
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything a process needs, opened in order. Raises StartError when it cannot serve."""
+    """Open everything that the process needs, in order. Raises StartError if it cannot serve."""
     async with AsyncExitStack() as stack:
         settings = await with_secret_keys(settings)
         settings.check_lambda()
@@ -89,7 +89,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             name=f"serve {os.getpid()}",
             prepare=settings.prepare,
         )
-        # Before the pool connects, whose log would only repeat why it cannot.
+        # Before the pool connects: it would only log the same error again and again.
         await schema.check(database)
         if dims is not None:
             await schema.check_vectors(database, dims)
@@ -115,7 +115,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:
-    """Start, or share, the embedded server, and bring its schema up to date: nobody else would."""
+    """Start or share the embedded server, and migrate it, as nobody else does."""
     if settings.on_lambda:
         raise SchemaError(
             "On AWS Lambda there is no embedded server: set SLACKWATER_DATABASE_URI or SLACKWATER_DATABASE_SECRET_ARN."

@@ -12,7 +12,7 @@ from slackwater.web.middleware.setup import default_stack
 
 
 def create_app(settings: Settings | None = None) -> Application:
-    """The application; without `settings` they are read from the environment when it starts."""
+    """Create the application. Without `settings`, they are read from the environment when it starts."""
     app = Application(
         title="Slackwater",
         version=__version__,

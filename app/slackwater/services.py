@@ -1,4 +1,4 @@
-"""What a process has opened, once, for everybody in it."""
+"""What the process opens once and shares between all requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slackwater.webhooks.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Every request finds it in its state."""
+    """Available to every request as `request.state.services`."""
 
     settings: Settings
     database: Database
