@@ -39,7 +39,7 @@ class Migrate(_Task):
     task: Literal["migrate"] = "migrate"
 
 
-class Run(BaseModel):
+class StartRun(BaseModel):
     """Start a run. Other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
 
     model_config = ConfigDict(extra="allow")
@@ -52,7 +52,7 @@ class Run(BaseModel):
     thread_id: str | None = None
 
 
-Task = Annotated[Work | Sweep | Migrate | Run, Field(discriminator="task")]
+Task = Annotated[Work | Sweep | Migrate | StartRun, Field(discriminator="task")]
 
 Message = Annotated[Work | Sweep, Field(discriminator="task")]
 """The tasks that a queue may carry. Permission to write to it is not permission to start runs, for any owner, or to migrate."""
@@ -130,7 +130,7 @@ async def _migrate() -> list[str]:
 async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]:
     """Perform the task itself; `invocation.work` executes runs afterwards. Returns the task's part of the result."""
     match task:
-        case Run():
+        case StartRun():
             return await _start(services, task, event_id)
         case Sweep():
             return {"taken_over": await services.runtime.sweep()}
@@ -138,7 +138,7 @@ async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]
             return {}
 
 
-async def _start(services: Services, task: Run, event_id: str) -> dict[str, Any]:
+async def _start(services: Services, task: StartRun, event_id: str) -> dict[str, Any]:
     from slackwater.api.runs import service
     from slackwater.api.runs.models import RunCreate
     from slackwater.runtime.queue.admission import RunForgotten

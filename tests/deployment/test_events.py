@@ -126,7 +126,7 @@ def test_the_message_asks_for_work() -> None:
         ("sweep", tasks.Sweep),
         ("self_invoke", tasks.Work),
         ("migrate", tasks.Migrate),
-        ("scheduler_run", tasks.Run),
+        ("scheduler_run", tasks.StartRun),
     ],
 )
 def test_the_task_is_the_one_of_its_name(name: str, task: type) -> None:
@@ -136,7 +136,7 @@ def test_the_task_is_the_one_of_its_name(name: str, task: type) -> None:
 def test_the_scheduled_run_names_its_event_and_its_owner() -> None:
     run = tasks.parse(event("scheduler_run"))
 
-    assert isinstance(run, tasks.Run)
+    assert isinstance(run, tasks.StartRun)
     assert run.id
     assert run.owner == "system"
     assert run.assistant_id == "digest"

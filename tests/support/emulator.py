@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slackwater.emulator.environment import Environment, PendingInvocation
+from slackwater.emulator.environment import EmulatedEnvironment, PendingInvocation
 from slackwater.emulator.function import HANDLER, Function
 from tests.support.server import ROOT, SHORT, SITE, SOURCES, ServerProcess, clean_environment
 
@@ -51,7 +51,7 @@ class Reply:
 class LocalEnvironment:
     """One execution environment: one emulator with one runtime."""
 
-    environment: Environment
+    environment: EmulatedEnvironment
     log_file: Path
     _frozen: bool = field(default=False, init=False)
 
@@ -158,7 +158,7 @@ async def environment_of(
             variables={**python_path(folder), **SHORT, **(env or {})},
             command=command,
         )
-        local = LocalEnvironment(Environment(function, log=log), log_file)
+        local = LocalEnvironment(EmulatedEnvironment(function, log=log), log_file)
         try:
             await local.environment.start()
             yield local

@@ -147,3 +147,23 @@ def test_the_runtime_names_every_module_once() -> None:
         for folder in (APP / "runtime", *(path.parent for path in (APP / "runtime").glob("*/__init__.py")))
     }
     assert {room: sorted(modules) for room, modules in named.items()} == there
+
+
+def classes_of(module: Path) -> Iterator[str]:
+    """The public classes of a module, nested ones included."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """In both packages together: whoever searches for a class finds it."""
+    found: dict[str, list[str]] = {}
+    for package in (APP, APP.parents[1] / "handler" / "slackwater_lambda"):
+        for module in sorted(package.rglob("*.py")):
+            for name in classes_of(module):
+                found.setdefault(name, []).append(str(module.relative_to(package.parent)))
+
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+    # Or the test would find nothing anywhere.
+    assert found["Event"] == ["slackwater/runtime/events/journal.py"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slackwater.settings import Settings
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
     OK = "ok"
@@ -33,7 +33,7 @@ class Level(StrEnum):
 class Finding:
     """One line of the report."""
 
-    level: Level
+    level: Severity
     about: str
     text: str
     detail: str = ""
@@ -42,7 +42,7 @@ class Finding:
 
     @classmethod
     def failed(cls, about: str, error: StartError, detail: str = "") -> Finding:
-        return cls(Level.FAILED, about, error.message, detail, error.exit_code)
+        return cls(Severity.FAILED, about, error.message, detail, error.exit_code)
 
 
 def doctor(
@@ -81,13 +81,13 @@ def _print(findings: list[Finding]) -> None:
 
     # Rich finds an emoji in the middle of a secret's ARN.
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+    styles = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAILED: "bold red"}
     for finding in findings:
         console.print(f"{finding.level:<9}", style=styles[finding.level], end="")
         console.print(f"{finding.about:<10}{finding.text}")
         for line in finding.detail.rstrip().splitlines():
             console.print(f"          {line}", style="dim")
-    failed = sum(finding.level is Level.FAILED for finding in findings)
+    failed = sum(finding.level is Severity.FAILED for finding in findings)
     if failed:
         console.print(f"\n{failed} of these would keep `slackwater serve` from starting.")
     else:
@@ -107,7 +107,7 @@ def _stopping(settings: Settings) -> Iterator[Finding]:
     """That the settings load at all shows that the parts fit."""
     grace, drain, hard = settings.grace_seconds, settings.drain_reserve_seconds, settings.hard_reserve_seconds
     yield Finding(
-        Level.OK,
+        Severity.OK,
         "stopping",
         f"{grace:g} s from SIGTERM to the exit: {grace - drain:g} s for nodes to finish, then {drain - hard:g} s for "
         f"cancelled nodes to unwind and {hard:g} s to write states. The platform has to allow more than {grace:g} s "
@@ -127,11 +127,11 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
     names = sorted({key.name for key in settings.api_keys})
     if names:
         yield Finding(
-            Level.OK, "keys", f"{settings.host} is served to holders of these keys: {', '.join(names)}."
+            Severity.OK, "keys", f"{settings.host} is served to holders of these keys: {', '.join(names)}."
         )
     else:
         yield Finding(
-            Level.OK,
+            Severity.OK,
             "keys",
             f"none: only this machine is served ({settings.host}), and all its users are one owner.",
         )
@@ -143,14 +143,14 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
 
     try:
         for warning in Project.read(settings.project).warnings:
-            yield Finding(Level.WARNING, "project", f"{warning}.")
+            yield Finding(Severity.WARNING, "project", f"{warning}.")
         graphs = Graphs.load(settings.project)
     except StartError as error:
         detail = _trace(error)
         yield Finding.failed("graphs" if detail else "project", error, detail)
         return
     yield Finding(
-        Level.OK, "graphs", f"{', '.join(graphs.ids)} in {settings.project.resolve()} can be imported."
+        Severity.OK, "graphs", f"{', '.join(graphs.ids)} in {settings.project.resolve()} can be imported."
     )
     yield from _http(settings, graphs)
 
@@ -173,13 +173,13 @@ def _http(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     parts += [f"everything under {spec.mount_prefix}"] if spec.mount_prefix else []
     parts += [f"without {', '.join(sorted(spec.disabled))}"] if spec.disabled else []
     if parts:
-        yield Finding(Level.OK, "http", f"{'; '.join(parts)}.")
+        yield Finding(Severity.OK, "http", f"{'; '.join(parts)}.")
     if own is not None:
         for warning in custom_app.warnings(own, ours=spec.cors is not None):
-            yield Finding(Level.WARNING, "http", warning)
+            yield Finding(Severity.WARNING, "http", warning)
     if spec.cors is not None and cors.hides_runs(spec.cors):
         yield Finding(
-            Level.WARNING,
+            Severity.WARNING,
             "http",
             "cors does not list content-location in expose_headers: a page cannot tell which run it has started.",
         )
@@ -199,12 +199,12 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         if not settings.has_database and not embedded_exists(settings):
             find_binaries(settings.postgres_bin)
             where = (settings.data_dir / "postgres").resolve()
-            yield Finding(Level.OK, "database", f"embedded: `slackwater serve` creates it in {where}.")
+            yield Finding(Severity.OK, "database", f"embedded: `slackwater serve` creates it in {where}.")
             return
         async with server_of(settings) as conninfo:
             status = await schema.status(conninfo)
             place = settings.redacted_database()
-            yield Finding(Level.OK, "database", f"{place} answers: Postgres {status.server}.")
+            yield Finding(Severity.OK, "database", f"{place} answers: Postgres {status.server}.")
             async for finding in _connections(settings, conninfo):
                 yield finding
     except StartError as error:
@@ -212,10 +212,10 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     refusal = status.refuse()
     if refusal is None:
-        yield Finding(Level.OK, "schema", f"up to date ({status.known[-1]}).")
+        yield Finding(Severity.OK, "schema", f"up to date ({status.known[-1]}).")
     elif not settings.has_database:
         yield Finding(
-            Level.OK,
+            Severity.OK,
             "schema",
             "not up to date: `slackwater serve` migrates the embedded server itself.",
         )
@@ -232,13 +232,13 @@ async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[
     pooled = await is_pooled(conninfo)
     if pooled and settings.wake == "listen":
         yield Finding(
-            Level.WARNING,
+            Severity.WARNING,
             "database",
             "connections go through a transaction pooler, which delivers no notifications: set SLACKWATER_WAKE=poll.",
         )
     if pooled and settings.migration_database_uri is None:
         yield Finding(
-            Level.WARNING,
+            Severity.WARNING,
             "database",
             "connections go through a transaction pooler: set SLACKWATER_MIGRATION_DATABASE_URI to a direct connection, "
             "which `slackwater migrate` needs.",
@@ -255,7 +255,7 @@ async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[
     free = facts["max_connections"] - facts["connections"]
     if wanted > free:
         yield Finding(
-            Level.WARNING,
+            Severity.WARNING,
             "database",
             f"a process may use {wanted} connections, but only {free} of the server's {facts['max_connections']} are free: "
             "lower SLACKWATER_POOL_MAX_SIZE, raise max_connections, or use a pooler.",

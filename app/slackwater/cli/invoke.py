@@ -61,14 +61,14 @@ async def _invoke(
 
     from slackwater.emulator import events
     from slackwater.emulator import settings as emulator_settings
-    from slackwater.emulator.environment import Environment
+    from slackwater.emulator.environment import EmulatedEnvironment
     from slackwater.emulator.function import Function
 
     events.authorise(event, emulator_settings.authorizer_of(settings))
     async with emulator_settings.database_of(settings) as database:
         variables = emulator_settings.variables(settings, env)
         variables.setdefault("SLACKWATER_HANDOVER", "sweep")  # nobody would take it here and now
-        environment = Environment(
+        environment = EmulatedEnvironment(
             Function(
                 emulator_settings.root_of(settings),
                 handler=handler,

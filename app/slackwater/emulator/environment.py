@@ -63,7 +63,7 @@ class PendingInvocation:
             self.outcome.set_result(outcome)
 
 
-class Environment:
+class EmulatedEnvironment:
     """`start` it, `invoke` it for one event after another, and `stop` it. Not to be shared between event loops."""
 
     def __init__(self, function: Function, *, log: IO[bytes] | None = None) -> None:

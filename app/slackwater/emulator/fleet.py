@@ -9,7 +9,7 @@ from typing import IO
 
 from slackwater.emulator import events
 from slackwater.emulator.binary import EmulatorError
-from slackwater.emulator.environment import STOP_SECONDS, Environment, InvocationResult
+from slackwater.emulator.environment import STOP_SECONDS, EmulatedEnvironment, InvocationResult
 from slackwater.emulator.function import Function
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ class Fleet:
     def __init__(self, function: Function, *, limit: int, log: IO[bytes] | None = None) -> None:
         self.function = function
         self.limit = limit
-        self.environments: list[Environment] = []
+        self.environments: list[EmulatedEnvironment] = []
         self._log = log
         self._slots = asyncio.Semaphore(limit)
-        self._idle: list[Environment] = []
+        self._idle: list[EmulatedEnvironment] = []
         self._work: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -79,7 +79,7 @@ class Fleet:
         finally:
             self._slots.release()
 
-    async def _acquire(self) -> Environment | None:
+    async def _acquire(self) -> EmulatedEnvironment | None:
         """The most recently used idle environment, as on Lambda, or a new one; None while stopping."""
         while self._idle:
             environment = self._idle.pop()
@@ -89,7 +89,7 @@ class Fleet:
             await environment.stop(0)
         if self._closed:
             return None
-        environment = Environment(self.function, log=self._log)
+        environment = EmulatedEnvironment(self.function, log=self._log)
         self.environments.append(environment)
         began = time.monotonic()
         try:

@@ -52,7 +52,7 @@ class Options:
     """Emulate a Function URL in mode RESPONSE_STREAM."""
 
 
-class Server(uvicorn.Server):
+class EmulatorServer(uvicorn.Server):
     """Leaves signals to us: environments have to stop before the listener."""
 
     @contextlib.contextmanager
@@ -76,7 +76,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
             streams=options.stream,
             keyless=not settings.has_keys,
         )
-        server = Server(
+        server = EmulatorServer(
             uvicorn.Config(
                 gateway,
                 lifespan="off",

@@ -12,7 +12,7 @@ from typing import Any
 from slackwater.errors import SettingsError
 
 
-class Group(StrEnum):
+class RouteGroup(StrEnum):
     """Routes that can be switched off together, by `disable_…`."""
 
     ASSISTANTS = "assistants"
@@ -31,10 +31,10 @@ class Group(StrEnum):
     CRONS = "crons"
 
 
-STARTING = frozenset({Group.CRONS, Group.EVENT_STREAMING, Group.MCP, Group.A2A})
+STARTING = frozenset({RouteGroup.CRONS, RouteGroup.EVENT_STREAMING, RouteGroup.MCP, RouteGroup.A2A})
 """Groups other than the runs' own that start some."""
 
-_FLAGS = {f"disable_{group}": group for group in Group}
+_FLAGS = {f"disable_{group}": group for group in RouteGroup}
 _KEYS = frozenset(_FLAGS) | {
     "app",
     "cors",
@@ -155,7 +155,7 @@ class HttpSpec:
     """Arguments of Starlette's CORSMiddleware, in place of all defaults; None: the defaults."""
     mount_prefix: str = ""
     """`/prefix`, or nothing."""
-    disabled: frozenset[Group] = frozenset()
+    disabled: frozenset[RouteGroup] = frozenset()
     """With all that goes with them."""
     configurable_headers: HeaderFilter = field(default_factory=HeaderFilter)
     logging_headers: HeaderFilter = field(default_factory=HeaderFilter)
@@ -227,10 +227,10 @@ def prefix_of(value: object, place: str) -> str:
     return value
 
 
-def _implied(groups: Iterable[Group]) -> frozenset[Group]:
+def _implied(groups: Iterable[RouteGroup]) -> frozenset[RouteGroup]:
     found = frozenset(groups)
     # Who closes runs does not want them started by another way in.
-    return found | STARTING if Group.RUNS in found else found
+    return found | STARTING if RouteGroup.RUNS in found else found
 
 
 def _app(value: object, file: Path) -> AppSpec:

@@ -16,7 +16,7 @@ from slackwater.web.route_table import MODULES, group_of
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from slackwater.project.http import Group
+    from slackwater.project.http import RouteGroup
 
 
 def _headers_only(send: Send) -> Send:
@@ -40,11 +40,11 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._built: set[str] = set()
-        self.disabled: frozenset[Group] = frozenset()
+        self.disabled: frozenset[RouteGroup] = frozenset()
         """Groups of routes that are disabled."""
         self.custom_app: Starlette | None = None
         """The project's custom app."""
-        self._documents: dict[frozenset[Group], dict[str, Any]] = {}
+        self._documents: dict[frozenset[RouteGroup], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):

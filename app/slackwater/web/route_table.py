@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from slackwater.project.http import Group
+from slackwater.project.http import RouteGroup
 
 MODULES = {
     "assistants": "slackwater.api.assistants.routes",
@@ -37,7 +37,7 @@ class Entry:
     path: str
     """`*` matches one segment; a final `/**` any number of segments, including none."""
     resource: str = "system"
-    group: Group | None = None
+    group: RouteGroup | None = None
     """The group that they can be disabled with; None if they cannot."""
     public: bool = False
     """Served without authentication: they reveal nothing about anyone's data."""
@@ -75,26 +75,26 @@ TABLE = (
     Entry("/ok", public=True, probe=True, at_the_root=True),
     Entry("/ready", public=True, probe=True, at_the_root=True),
     Entry("/health", public=True, probe=True, at_the_root=True),
-    Entry("/", group=Group.META, public=True, at_the_root=True),
-    Entry("/info", group=Group.META, public=True),
-    Entry("/docs", group=Group.META, public=True, reserved=True),
-    Entry("/docs/oauth2-redirect", group=Group.META),
-    Entry("/openapi.json", group=Group.META, public=True, reserved=True),
-    Entry("/metrics", group=Group.META, reserved=True, at_the_root=True, while_draining=True),
-    Entry("/assistants/**", "assistants", Group.ASSISTANTS),
-    Entry("/threads/*/commands", "protocol", Group.EVENT_STREAMING),
-    Entry("/threads/*/stream/events", "protocol", Group.EVENT_STREAMING),
-    Entry("/threads/*/runs/crons/**", "crons", Group.CRONS),
-    Entry("/threads/*/runs/**", "runs", Group.RUNS),
-    Entry("/threads/**", "threads", Group.THREADS),
-    Entry("/runs/crons/**", "crons", Group.CRONS),
-    Entry("/runs/**", "runs", Group.RUNS),
-    Entry("/store/**", "store", Group.STORE),
-    Entry("/mcp/**", "mcp", Group.MCP),
-    Entry("/a2a/**", "a2a", Group.A2A),
-    Entry("/.well-known/agent-card.json", "a2a", Group.A2A),
-    Entry("/.well-known/agent.json", "a2a", Group.A2A),
-    Entry("/ui/**", group=Group.UI),
+    Entry("/", group=RouteGroup.META, public=True, at_the_root=True),
+    Entry("/info", group=RouteGroup.META, public=True),
+    Entry("/docs", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/docs/oauth2-redirect", group=RouteGroup.META),
+    Entry("/openapi.json", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, while_draining=True),
+    Entry("/assistants/**", "assistants", RouteGroup.ASSISTANTS),
+    Entry("/threads/*/commands", "protocol", RouteGroup.EVENT_STREAMING),
+    Entry("/threads/*/stream/events", "protocol", RouteGroup.EVENT_STREAMING),
+    Entry("/threads/*/runs/crons/**", "crons", RouteGroup.CRONS),
+    Entry("/threads/*/runs/**", "runs", RouteGroup.RUNS),
+    Entry("/threads/**", "threads", RouteGroup.THREADS),
+    Entry("/runs/crons/**", "crons", RouteGroup.CRONS),
+    Entry("/runs/**", "runs", RouteGroup.RUNS),
+    Entry("/store/**", "store", RouteGroup.STORE),
+    Entry("/mcp/**", "mcp", RouteGroup.MCP),
+    Entry("/a2a/**", "a2a", RouteGroup.A2A),
+    Entry("/.well-known/agent-card.json", "a2a", RouteGroup.A2A),
+    Entry("/.well-known/agent.json", "a2a", RouteGroup.A2A),
+    Entry("/ui/**", group=RouteGroup.UI),
 )
 """The first entry that matches a path applies."""
 
@@ -116,7 +116,7 @@ def entry_of(path: str) -> Entry | None:
     return _find(path.strip("/").split("/"))
 
 
-def group_of(path: str) -> Group | None:
+def group_of(path: str) -> RouteGroup | None:
     """The group of a route, by its path; None if it cannot be disabled."""
     entry = entry_of(path)
     return entry.group if entry is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slackwater.errors import SettingsError
-from slackwater.project.http import AppSpec, Group, HeaderFilter, HttpSpec
+from slackwater.project.http import AppSpec, HeaderFilter, HttpSpec, RouteGroup
 from slackwater.project.project import Project
 from slackwater.web.route_table import group_of
 
@@ -48,7 +48,14 @@ def test_all_of_it(tmp_path: Path) -> None:
         mount_prefix="/agents/v1",
         # Whoever closes runs does not want them started in other ways.
         disabled=frozenset(
-            {Group.STORE, Group.RUNS, Group.CRONS, Group.EVENT_STREAMING, Group.MCP, Group.A2A}
+            {
+                RouteGroup.STORE,
+                RouteGroup.RUNS,
+                RouteGroup.CRONS,
+                RouteGroup.EVENT_STREAMING,
+                RouteGroup.MCP,
+                RouteGroup.A2A,
+            }
         ),
         configurable_headers=HeaderFilter(("x-*",), ("x-secret",)),
         logging_headers=HeaderFilter(("user-agent",)),
@@ -175,33 +182,33 @@ def test_a_name_that_looks_like_a_secret_passes_only_in_full_and_never_into_the_
 @pytest.mark.parametrize(
     ("path", "group"),
     [
-        ("/assistants/search", Group.ASSISTANTS),
-        ("/threads", Group.THREADS),
-        ("/threads/t/stream", Group.THREADS),
-        ("/threads/t/state/checkpoint", Group.THREADS),
-        ("/threads/t/runs", Group.RUNS),
-        ("/threads/t/runs/r/stream", Group.RUNS),
-        ("/runs/batch", Group.RUNS),
-        ("/threads/t/runs/crons", Group.CRONS),
-        ("/runs/crons/search", Group.CRONS),
-        ("/threads/t/stream/events", Group.EVENT_STREAMING),
-        ("/threads/t/commands", Group.EVENT_STREAMING),
-        ("/store/items", Group.STORE),
-        ("/mcp", Group.MCP),
-        ("/mcp/", Group.MCP),
-        ("/a2a/x/.well-known/agent-card.json", Group.A2A),
-        ("/.well-known/agent-card.json", Group.A2A),
-        ("/ui/agent", Group.UI),
-        ("/", Group.META),
-        ("/docs", Group.META),
-        ("/docs/oauth2-redirect", Group.META),
+        ("/assistants/search", RouteGroup.ASSISTANTS),
+        ("/threads", RouteGroup.THREADS),
+        ("/threads/t/stream", RouteGroup.THREADS),
+        ("/threads/t/state/checkpoint", RouteGroup.THREADS),
+        ("/threads/t/runs", RouteGroup.RUNS),
+        ("/threads/t/runs/r/stream", RouteGroup.RUNS),
+        ("/runs/batch", RouteGroup.RUNS),
+        ("/threads/t/runs/crons", RouteGroup.CRONS),
+        ("/runs/crons/search", RouteGroup.CRONS),
+        ("/threads/t/stream/events", RouteGroup.EVENT_STREAMING),
+        ("/threads/t/commands", RouteGroup.EVENT_STREAMING),
+        ("/store/items", RouteGroup.STORE),
+        ("/mcp", RouteGroup.MCP),
+        ("/mcp/", RouteGroup.MCP),
+        ("/a2a/x/.well-known/agent-card.json", RouteGroup.A2A),
+        ("/.well-known/agent-card.json", RouteGroup.A2A),
+        ("/ui/agent", RouteGroup.UI),
+        ("/", RouteGroup.META),
+        ("/docs", RouteGroup.META),
+        ("/docs/oauth2-redirect", RouteGroup.META),
         ("/ok", None),
         ("/ready", None),
         ("/health", None),
         ("/mine", None),
     ],
 )
-def test_the_group_of_a_route(path: str, group: Group | None) -> None:
+def test_the_group_of_a_route(path: str, group: RouteGroup | None) -> None:
     assert group_of(path) is group
 
 

@@ -16,7 +16,7 @@ from slackwater.api.crons import queries
 from slackwater.errors import ApiError, Draining, Invalid, NotFound
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.shares import Shares
-from slackwater.project.http import Group
+from slackwater.project.http import RouteGroup
 from slackwater.runtime.queue.admission import Overtaken
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def fire_due(services: Services) -> int:
 
     Where runs are switched off nothing is: what is due stays due, for a process that does start runs.
     """
-    if Group.RUNS in services.graphs.http.disabled:
+    if RouteGroup.RUNS in services.graphs.http.disabled:
         return 0
     fired = 0
     share = Shares()

@@ -22,7 +22,7 @@ from slackwater.identity.principal import Principal
 from slackwater.kit import json_format
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.kit.reserved import RUN_KEYS
-from slackwater.project.http import Group
+from slackwater.project.http import RouteGroup
 from slackwater.runtime.events.result import Collector
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.queue.admission import NewRun
@@ -107,7 +107,7 @@ async def prepare(
 
     Whatever starts runs comes through here, so here they are switched off (RunsDisabled).
     """
-    if Group.RUNS in services.graphs.http.disabled:
+    if RouteGroup.RUNS in services.graphs.http.disabled:
         raise RunsDisabled
     stateless = thread_id is None
     thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
@@ -151,7 +151,7 @@ async def prepare(
             "stream_mode": body.stream_modes,
             "interrupt_before": body.interrupt_before,
             "interrupt_after": body.interrupt_after,
-            "webhook": None if Group.WEBHOOKS in services.graphs.http.disabled else body.webhook,
+            "webhook": None if RouteGroup.WEBHOOKS in services.graphs.http.disabled else body.webhook,
             "feedback_keys": body.feedback_keys,
             "temporary": stateless and body.on_completion == "delete",
             "subgraphs": body.stream_subgraphs,

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slackwater.kit.refusal import absent
-from slackwater.project.http import Group
+from slackwater.project.http import RouteGroup
 from slackwater.web.http import json_response
 from slackwater.web.route_table import group_of
 from slackwater.web.scope import path_of
@@ -16,7 +16,7 @@ from slackwater.web.scope import path_of
 class DisabledRoutes:
     """Behind authentication, so that only authenticated callers learn what is disabled."""
 
-    def __init__(self, app: ASGIApp, disabled: Collection[Group]) -> None:
+    def __init__(self, app: ASGIApp, disabled: Collection[RouteGroup]) -> None:
         self.app = app
         self.disabled = disabled
 
@@ -27,7 +27,7 @@ class DisabledRoutes:
         path = path_of(scope)
         if group_of(path) in self.disabled:
             await absent(scope, receive, send)
-        elif path == "/ok" and Group.META in self.disabled:
+        elif path == "/ok" and RouteGroup.META in self.disabled:
             # Of the disabled group, only this remains: the server is up.
             await json_response({"ok": True})(scope, receive, send)
         else:

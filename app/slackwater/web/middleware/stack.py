@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from slackwater.identity.loopback import LoopbackOnly
 from slackwater.identity.middleware import Authentication, is_public
-from slackwater.project.http import Group, HttpSpec
+from slackwater.project.http import HttpSpec, RouteGroup
 from slackwater.web.http import failed
 from slackwater.web.middleware import cors
 from slackwater.web.middleware.custom_app import CustomApp, CustomAppMiddleware, matches
@@ -45,7 +45,7 @@ def install(app: Application, spec: HttpSpec, custom: CustomApp | None = None) -
 
 def _with_custom_app(app: Application, spec: HttpSpec, custom: CustomApp) -> list[Middleware]:
     """The custom app and authentication, in the order that `spec` asks for."""
-    reserved = PROBES if Group.META in spec.disabled else RESERVED
+    reserved = PROBES if RouteGroup.META in spec.disabled else RESERVED
 
     def is_custom(scope: Scope) -> bool:
         return path_of(scope) not in reserved and matches(custom.app.routes, scope)

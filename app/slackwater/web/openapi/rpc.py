@@ -18,7 +18,7 @@ class RpcMessage(BaseModel):
     params: dict[str, Any] | None = None
 
 
-class RpcError(Shape):
+class RpcErrorObject(Shape):
     """What is wrong with a request."""
 
     code: int
@@ -34,7 +34,7 @@ class RpcResponse(Shape):
     jsonrpc: Literal["2.0"]
     id: str | int | float | None
     result: dict[str, Any]
-    error: RpcError
+    error: RpcErrorObject
 
 
 def request(method: str, params: Json) -> Json:
