@@ -117,7 +117,7 @@ async def test_large_answers_that_nobody_reads_have_a_room_of_their_own(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slackwater.web.bodies.WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(app_http, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(app_http, "RESPONSE_SECONDS", 2)
     monkeypatch.setattr(app_http, "LARGE_BYTES", 10_000)
     monkeypatch.setattr(app_http, "PIECE_BYTES", 1000)
     async with serve(names=("maria", "lee")) as api:
