@@ -21,7 +21,7 @@ from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.signals import StopSignals
-from slackwater.runtime.process.stopping import Stopping
+from slackwater.runtime.process.stop import Stopping
 from slackwater.runtime.runtime import Runtime
 from slackwater.services import Services
 from slackwater.settings import Settings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
-from slackwater.runtime.process.stopping import Stopping
+from slackwater.runtime.process.stop import Stopping
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from slackwater.web.bodies import ByteQuota

@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "group_let_go",
-        "app/slackwater/runtime/process/drain.py",
+        "app/slackwater/runtime/process/stop.py",
         "        runtime.group_commit.let_go()\n",
         "        pass\n",
         _in("stopping.py"),

@@ -17,7 +17,7 @@ from typer.main import get_command
 from slackwater.cli.root import cli
 from slackwater.errors import ExitCode
 from slackwater.kit.budget import Budget
-from slackwater.runtime.process import drain
+from slackwater.runtime.process import stop
 from slackwater.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -202,7 +202,7 @@ def test_the_drain_report_has_the_keys_of_a_real_one() -> None:
     """Those of a run are compared with a real drain in tests/integration/web/test_door.py."""
     report = json.loads(blocks(Path("docs/stopping.md"), "json")[0])
 
-    real = drain.report([], Budget.of(25, drain_reserve=2, hard_reserve=0.5), "SIGTERM")
+    real = stop.report([], Budget.of(25, drain_reserve=2, hard_reserve=0.5), "SIGTERM")
 
     assert report.keys() == {"event", *real}
     assert report["runs"]

@@ -34,8 +34,7 @@ from slackwater.runtime.execution import bodies, engine
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import NoOutbox, Outbox
 from slackwater.runtime.fenced.settlement import ThreadFacts
-from slackwater.runtime.process import drain as draining
-from slackwater.runtime.process import takeover
+from slackwater.runtime.process import stop, takeover
 from slackwater.runtime.process.hold import Held, hold
 from slackwater.runtime.process.sweeper import Sweeper
 from slackwater.runtime.process.worker import Worker
@@ -162,7 +161,7 @@ class Runtime:
 
     async def drain(self, budget: Budget, reason: str) -> dict[str, Any]:
         """Stop every run within the budget; the drain report."""
-        return await draining.drain(self, budget, reason)
+        return await stop.drain(self, budget, reason)
 
     # The window of an invocation
 
@@ -192,7 +191,7 @@ class Runtime:
 
         Afterwards the environment may be frozen, for ever if need be. Unlike a drain this can be taken back.
         """
-        return await draining.pause(self, budget, reason)
+        return await stop.pause(self, budget, reason)
 
     async def release(self, budget: Budget) -> None:
         """End what this object has started, and shut the gate: after this nobody uses the pool."""
@@ -222,12 +221,12 @@ class Runtime:
         Then the process has to leave at once.
         """
         deferred = [attempt for attempt in self.worker.attempts if attempt.deferred]
-        await draining.settle_deferred(self, deferred, budget)
+        await stop.settle_deferred(self, deferred, budget)
         return bool(deferred)
 
     def report(self, budget: Budget, reason: str) -> dict[str, Any]:
         """What has become, until now, of the runs that are still here."""
-        return draining.report(self.worker.attempts, budget, reason)
+        return stop.report(self.worker.attempts, budget, reason)
 
     async def close(self, budget: Budget) -> None:
         """Close the pool: the last thing that is done."""

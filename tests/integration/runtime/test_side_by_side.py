@@ -12,7 +12,7 @@ from helm import Helm, Hold
 from langchain_core.runnables import RunnableConfig
 from rig import Fleet, Process
 
-from slackwater.runtime.process import drain as draining
+from slackwater.runtime.process import stop
 
 BUDGET = {"drain_reserve": 1.0, "hard_reserve": 0.3}
 
@@ -117,7 +117,7 @@ async def test_a_thread_beside_a_graph_that_stops_keeps_the_run_until_the_proces
     assert (await fleet.row(run_id))["status"] == "running"
     await process.runtime.release(process.budget)
     deferred = [attempt for attempt in process.runtime.worker.attempts if attempt.deferred]
-    await draining.settle_deferred(process.runtime, deferred, process.budget)
+    await stop.settle_deferred(process.runtime, deferred, process.budget)
     row = await fleet.row(run_id)
     assert (row["status"], row["stopped"]) == ("pending", "cut")
     hold.go.set()

@@ -17,8 +17,8 @@ from rig import DEFER, Fleet, Process
 from slackwater.errors import ExitCode
 from slackwater.kit.budget import Budget
 from slackwater.runtime.events.journal import Ending
-from slackwater.runtime.process import drain as draining
-from slackwater.runtime.process.stopping import Stopping
+from slackwater.runtime.process import stop
+from slackwater.runtime.process.stop import Stopping
 from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.states import Outcome, Phase
 
@@ -104,7 +104,7 @@ async def test_a_run_whose_sync_node_cannot_be_cancelled_is_handed_over_last(
     # until the very end
     await process.runtime.release(process.budget)
     (attempt,) = process.runtime.worker.live.values()
-    await draining.settle_deferred(process.runtime, [attempt], process.budget)
+    await stop.settle_deferred(process.runtime, [attempt], process.budget)
     row = await fleet.row(run["run_id"])
     assert (row["status"], row["stopped"]) == ("pending", "cut")
     assert attempt.settled == "pending"
@@ -144,9 +144,7 @@ async def test_a_node_that_ignores_its_cancellation_and_returns_late_is_settled_
     await asyncio.wait({attempt.task}, timeout=5)
     assert attempt.settled == "pending"
     before = await fleet.row(run["run_id"])
-    await draining.settle_deferred(
-        process.runtime, [attempt], Budget.of(1, drain_reserve=0.5, hard_reserve=0.2)
-    )
+    await stop.settle_deferred(process.runtime, [attempt], Budget.of(1, drain_reserve=0.5, hard_reserve=0.2))
     assert await fleet.row(run["run_id"]) == before
     assert helm.begun_by(run["run_id"])[-1] != "z"
 
@@ -395,8 +393,8 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
 ) -> None:
     stopping = stopping_of(process)
     codes: list[ExitCode] = []
-    monkeypatch.setattr("slackwater.runtime.process.stopping.os._exit", codes.append)
-    monkeypatch.setattr("slackwater.runtime.process.stopping.OVERRUN_SECONDS", 0.0)
+    monkeypatch.setattr("slackwater.runtime.process.stop.os._exit", codes.append)
+    monkeypatch.setattr("slackwater.runtime.process.stop.OVERRUN_SECONDS", 0.0)
     # GIVEN a loop that a node blocks
     stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
     for _ in range(1000):
@@ -455,9 +453,9 @@ def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch:
         codes.append(code)
         left.set()
 
-    monkeypatch.setattr("slackwater.runtime.process.stopping.os._exit", leave)
+    monkeypatch.setattr("slackwater.runtime.process.stop.os._exit", leave)
     # Its pipe is full: who writes to it, and who wants to, waits for its reader.
-    monkeypatch.setattr("slackwater.runtime.process.stopping.log.error", lambda *_, **__: free.wait(10))
+    monkeypatch.setattr("slackwater.runtime.process.stop.log.error", lambda *_, **__: free.wait(10))
     stopping = Stopping(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     thread = threading.Thread(target=stopping._overrun)
     thread.start()
@@ -474,7 +472,7 @@ async def test_a_run_that_is_given_back_as_soon_as_it_is_claimed_is_in_the_repor
 ) -> None:
     full, process = await fleet.start(max_concurrent_runs=0), await fleet.start(begin=False)
     # GIVEN a drain that looks for what is claimed late less often than a run needs to be handed over
-    monkeypatch.setattr("slackwater.runtime.process.drain.ROUND_SECONDS", 1.0)
+    monkeypatch.setattr("slackwater.runtime.process.stop.ROUND_SECONDS", 1.0)
     run = (await full.admit("line")).row
     claim, answered = await hung_claim(fleet, process, run["run_id"], monkeypatch)
     drain = asyncio.create_task(process.drain(5.0))
