@@ -21,7 +21,7 @@ from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.signals import StopSignals
-from slackwater.runtime.process.stop import Stopping
+from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.services import Services
 from slackwater.settings import Settings
@@ -52,18 +52,18 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                     await services.graphs.warm()
                 # From here on there may be runs to drain: no await before the stop is set up.
                 await services.runtime.start()
-                app.state.stopping = services.stopping
+                stop = app.state.stop = services.stop
 
-                async def stop(reason: str) -> None:
-                    services.stopping.leaves = True
-                    await services.stopping.stop(reason)
+                async def drain(reason: str) -> None:
+                    stop.leaves = True
+                    await stop.drain(reason)
                     custom_app.abort_soon()
 
-                signals.started(stop)
+                signals.started(drain)
                 try:
                     yield {"services": services}
                 finally:
-                    await services.stopping.finish(custom_app.shutdown)
+                    await stop.release(custom_app.shutdown)
     except StartError as error:
         app.state.start_error = error  # the server itself only learns that the start failed
         telemetry.start_failed(error, log_it=app.state.settings is None)
@@ -104,7 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             database,
             graphs,
             runtime,
-            Stopping(settings, runtime),
+            Stop(settings, runtime),
             webhooks,
             bodies,
             ByteQuota(RESPONSES_BYTES),

@@ -21,7 +21,7 @@ def create_app(settings: Settings | None = None) -> Application:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.stopping = app.state.start_error = None
+    app.state.stop = app.state.start_error = None
     app.user_middleware += default_stack()
     install_error_handlers(app, app.methods_of)
     if not imports_are_lazy():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
-from slackwater.runtime.process.stop import Stopping
+from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from slackwater.web.bodies import ByteQuota
@@ -21,7 +21,7 @@ class Services:
     database: Database
     graphs: Graphs
     runtime: Runtime
-    stopping: Stopping
+    stop: Stop
     webhooks: Policy
     bodies: ByteQuota
     answers: ByteQuota

@@ -127,16 +127,16 @@ class Environment:
         """Leave the lifespan: drain, settle, release."""
         if self._services is None or self._lifespan is None or self._exit_requested is None:
             return
-        stopping = self._services.stopping
-        await stopping.stop(reason, seconds)
-        assert stopping.budget is not None
+        stop = self._services.stop
+        await stop.drain(reason, seconds)
+        assert stop.budget is not None
         if self._current is not None:
             # Responses whose runs have been handed over end now, and can still be sent.
-            await self._current.wait_for_requests(stopping.budget.left() - LAST_RESPONSE_SECONDS)
+            await self._current.wait_for_requests(stop.budget.left() - LAST_RESPONSE_SECONDS)
         self._exit_requested.set()
         await asyncio.wait({self._lifespan})
         self._services = None
-        self._exit_code = stopping.exit_code
+        self._exit_code = stop.exit_code
 
     def stop(self, reason: str = "SIGTERM", seconds: float = SIGTERM_SECONDS) -> None:
         """Drain and end the process within about `seconds`. Does not return."""

@@ -22,6 +22,7 @@ from slackwater.postgres.pool import Database, Params, Row, Statement
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.execution import engine, outcome
 from slackwater.runtime.fenced import settlement, settlements, writer
+from slackwater.runtime.process import stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from tests.model.gates import Do, gates
@@ -334,7 +335,7 @@ class World:
 
     async def _close(self) -> None:
         for runtime in self.processes:
-            await runtime.release(Budget.of(2.0, drain_reserve=1.0, hard_reserve=0.3))
+            await stop.release(runtime, Budget.of(2.0, drain_reserve=1.0, hard_reserve=0.3))
             await runtime.database.close(1)
         await self.database.close(1)
 

@@ -315,9 +315,9 @@ MUTANTS = (
     ),
     Mutant(
         "release_order",
-        "app/slackwater/runtime/runtime.py",
-        "        self.database.gate.shut()\n        # Not before",
-        "        # Not before",
+        "app/slackwater/runtime/process/stop.py",
+        "    gate.shut()\n    # Not before",
+        "    # Not before",
         _in("compared.py"),
     ),
     # What is said for several runs in one statement

@@ -106,6 +106,19 @@ def test_nobody_reaches_through_the_runtime() -> None:
     assert list(reached_through(runtime / "process" / "stop.py"))
 
 
+STOPS = re.compile(
+    r"\.phase = Phase\.(DRAINING|CLOSED)|\bgate\.shut\(\)|\.(thread_log|sweeper|group_commit)\.(close|stop)\("
+)
+"""What only a stop does."""
+
+
+def test_a_stop_has_one_owner() -> None:
+    """All that it does to the process stands in one module, in the order in which it happens."""
+    assert {
+        module.name for module in (APP / "runtime").rglob("*.py") if STOPS.search(module.read_text())
+    } == {"stop.py"}
+
+
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [

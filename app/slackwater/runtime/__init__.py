@@ -8,7 +8,7 @@
 | `renewal` `blocked_loop` | leases are renewed, whatever the event loop does |
 | `hold` | a thread held by a writer that is no run |
 | `sweeper` `takeover` | what nobody else looks after: runs whose process is gone |
-| `signals` `stop` | the stop: who asks for it, its one budget, its phases |
+| `signals` `stop` `watchdog` | the stop: who asks for it, its one budget and its phases, what ends it when its time is over |
 | **execution** | |
 | `engine` `loaded` | everything with LangGraph in it, imported when a run first needs it |
 | `attempt` `bodies` `shop` `outbox` | one attempt of one run, the tasks of its nodes, what it needs of the process, who is told of its end |

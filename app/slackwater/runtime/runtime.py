@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import Context
@@ -52,9 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTBOX_SECONDS = 1.0
-"""What a process that leaves gives to receivers who are just being told of a run."""
-
 
 class _NotOpened(Exception):
     """A graph cannot be opened. Its cause may look like an unavailable database, but is its factory's."""
@@ -92,22 +88,22 @@ class Runtime:
         )
         self.settling = asyncio.Semaphore(max(1, connections // 2 - 1))
         self._limits = Limits(settings.max_running_per_owner or None, settings.max_pending_per_owner or None)
-        self._store: GatedStore | None = None
+        self.opened_store: GatedStore | None = None
         self.worker = Worker(self)
         self.follower = Follower(self)
         self.thread_log = ThreadLog(self)
         self.sweeper = Sweeper(self)
-        self._admissions: set[asyncio.Task[Any]] = set()
+        self.admitting: set[asyncio.Task[Any]] = set()
 
     @property
     def store(self) -> GatedStore:
         """The store of all owners; needs the engine. Raises GraphImportError if its embedding does not import."""
-        if self._store is None:
+        if self.opened_store is None:
             # Its task works for no run, not even for the one that asks for it first.
-            self._store = Context().run(
+            self.opened_store = Context().run(
                 lambda: engine.open_store(self.database, self.graphs.store_spec, self.graphs.embedding())
             )
-        return self._store
+        return self.opened_store
 
     def store_of(self, owner: str, lease: Lease | None = None) -> OwnedStore:
         """What an owner's requests see of the store, or one of the runs of that owner under its lease; needs the engine."""
@@ -122,7 +118,7 @@ class Runtime:
         if not imports_are_lazy():
             await engine.load()
             if self.graphs.store_spec.index:
-                self._store = self.store  # what is wrong with its embedding is said at the start
+                self.opened_store = self.store  # what is wrong with its embedding is said at the start
         self.worker.start()
         if not self.settings.on_lambda:  # there the schedule sweeps
             self.sweeper.start()
@@ -133,35 +129,13 @@ class Runtime:
         return self.phase in (Phase.DRAINING, Phase.CLOSED)
 
     @property
-    def drain_reason(self) -> str:
-        """Why this process stops, or has been paused last."""
-        return self.worker.stop_reason
-
-    @property
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
     @property
     def taking_on(self) -> bool:
         """Whether a claim or an admission is in flight that may still make a run ours."""
-        return self.worker.claim_in_flight or self.worker.lost_claims.in_flight or bool(self._admissions)
-
-    def begin_draining(self, reason: str) -> None:
-        """Close the door: no new claims, `/ready` says no, readers of runs elsewhere are let go."""
-        if not self.draining:
-            self.phase = Phase.DRAINING
-            self.worker.stop_claiming(reason)
-            self.follower.cut_remote()
-            self.thread_log.cut()
-
-    def close_door(self) -> None:
-        """From now on requests get 503."""
-        self.phase = Phase.CLOSED
-        self.thread_log.close()
-
-    async def drain(self, budget: Budget, reason: str) -> dict[str, Any]:
-        """Stop every run within the budget; the drain report."""
-        return await stop.drain(self, budget, reason)
+        return self.worker.claim_in_flight or self.worker.lost_claims.in_flight or bool(self.admitting)
 
     # The window of an invocation
 
@@ -182,9 +156,7 @@ class Runtime:
 
         Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
         """
-        await self.hints.sent(until - time.monotonic())
-        await self.database.quiesce(until - time.monotonic())
-        return not (self.worker.attempts or self.taking_on)
+        return await stop.rest(self, until)
 
     async def pause(self, budget: Budget, reason: str) -> dict[str, Any]:
         """Close the window: stop every run within the budget, and leave nothing in flight. The report.
@@ -192,50 +164,6 @@ class Runtime:
         Afterwards the environment may be frozen, for ever if need be. Unlike a drain this can be taken back.
         """
         return await stop.pause(self, budget, reason)
-
-    async def release(self, budget: Budget) -> None:
-        """End what this object has started, and shut the gate: after this nobody uses the pool."""
-        await self.sweeper.stop(budget.left() / 2)
-        await self.worker.stop(budget.left())
-        await self.follower.stop(budget.left())
-        await self.thread_log.stop(budget.left())
-        if self._admissions:
-            await asyncio.wait(self._admissions, timeout=budget.left())
-        if self._store is not None:
-            await self._store.stop(budget.left())
-        # What is being sent stays due for others: it is no reason to stay.
-        await self.outbox.stop(min(OUTBOX_SECONDS, budget.left() / 2))
-        await self.hints.sent(budget.left())
-        self.database.gate.shut()
-        # Not before: what was in a batch that hangs would be said again.
-        await self.group_commit.stop(budget.left() / 2)
-        if not await self.database.gate.quiesce(budget.left()):
-            log.error(
-                "the pool still has writers",
-                extra={"event": "drain.unquiet", "writers": self.database.gate.in_flight},
-            )
-
-    async def settle_deferred(self, budget: Budget) -> bool:
-        """Hand over the runs whose node still has a thread, after the release; whether there were any.
-
-        Then the process has to leave at once.
-        """
-        deferred = [attempt for attempt in self.worker.attempts if attempt.deferred]
-        await stop.settle_deferred(self, deferred, budget)
-        return bool(deferred)
-
-    def report(self, budget: Budget, reason: str) -> dict[str, Any]:
-        """What has become, until now, of the runs that are still here."""
-        return stop.report(self.worker.attempts, budget, reason)
-
-    async def close(self, budget: Budget) -> None:
-        """Close the pool: the last thing that is done."""
-        await self.database.close(budget.left())
-
-    @property
-    def held_up(self) -> bool:
-        """Whether something is left that does not let itself be cancelled, and would keep the event loop from ending."""
-        return bool(self.worker.endings.strays or self.graphs.held)
 
     # Runs
 
@@ -257,8 +185,8 @@ class Runtime:
         The caller may be cancelled at any moment; the run, once admitted, is recorded and begun all the same.
         """
         task = asyncio.create_task(self._admit(new), name=f"admit:{new.run_id}")
-        self._admissions.add(task)
-        task.add_done_callback(self._admissions.discard)
+        self.admitting.add(task)
+        task.add_done_callback(self.admitting.discard)
         return await asyncio.shield(task)
 
     async def _admit(self, new: NewRun) -> Admitted:
@@ -300,8 +228,8 @@ class Runtime:
         The caller may be cancelled at any moment, as with `admit`.
         """
         task = asyncio.create_task(self._admit_batch(news), name="admit:batch")
-        self._admissions.add(task)
-        task.add_done_callback(self._admissions.discard)
+        self.admitting.add(task)
+        task.add_done_callback(self.admitting.discard)
         return await asyncio.shield(task)
 
     async def _admit_batch(self, news: Sequence[NewRun]) -> list[Admitted]:

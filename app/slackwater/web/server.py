@@ -104,8 +104,8 @@ def serve(settings: Settings) -> ExitCode:
         if isinstance(error, StartError):
             raise error from None
         raise
-    stopping = app.state.stopping
-    return ExitCode(stopping.exit_code) if stopping is not None else ExitCode.CLEAN
+    stop = app.state.stop
+    return ExitCode(stop.exit_code) if stop is not None else ExitCode.CLEAN
 
 
 def main(settings: Settings) -> None:

@@ -63,7 +63,7 @@ async def test_a_process_that_stops_wakes_others_through_the_queue(
         assert "Messages" not in sqs.receive_message(QueueUrl=queue_url)
 
         # WHEN the process has to stop
-        await api.services.stopping.stop("test")
+        await api.services.stop.drain("test")
 
         # THEN the runs were handed over, and a message says so before the process has gone
         rows = await api.database.fetch("select status, handovers from slackwater.runs")

@@ -14,6 +14,7 @@ from support.api import Api
 
 from slackwater.kit.ids import uuid7
 from slackwater.protocols.events import service
+from slackwater.runtime.process import stop
 
 ANSWERS = {"type": "error", "id": 1}
 
@@ -344,13 +345,13 @@ async def test_a_process_that_stops_takes_runs_in_for_others_and_then_sends_them
     api: Api, http: httpx.AsyncClient
 ) -> None:
     thread, runtime = str(uuid4()), api.services.runtime
-    runtime.begin_draining("test")
+    stop.stop_claiming(runtime, "test")
     run_id = await start(http, thread, "echo", {"text": "a"})
     # A claim that was on its way when the drain began may have met it. Then it is given back.
     async with asyncio.timeout(10):
         while (await http.get(f"/threads/{thread}/runs/{run_id}")).json()["status"] != "pending":
             await asyncio.sleep(0.01)
-    runtime.close_door()
+    stop.close(runtime)
     body = {"id": 1, "method": "run.start", "params": {"assistant_id": "echo"}}
     answer = await http.post(f"/threads/{thread}/commands", json=body)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -21,6 +21,7 @@ from slackwater.protocols.events.feed import Feed
 from slackwater.protocols.events.subscription import CHANNELS, Subscription
 from slackwater.protocols.events.translation import SPAN
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.runtime.process import stop
 from slackwater.web.streams import bounds as limits
 from slackwater.web.streams.bounds import Bounds
 
@@ -241,12 +242,12 @@ async def test_a_process_that_leaves_tells_what_is_stored_and_then_cuts_the_conn
     while not api.services.runtime.worker.attempts:
         await asyncio.sleep(0.01)
     # WHEN the drain begins THEN the reader stays, for it may have nowhere else to go yet
-    runtime.begin_draining("test")
+    stop.stop_claiming(runtime, "test")
     while (await http.get(f"/threads/{thread}/runs/{run_id}")).json()["status"] != "success":
         await asyncio.sleep(0.02)
     assert not reading.done()
     # WHEN the doors close THEN it is told the rest, and cut
-    runtime.close_door()
+    stop.close(runtime)
     with pytest.raises(StreamCut):
         async with asyncio.timeout(5):
             await reading

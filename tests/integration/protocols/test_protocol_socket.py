@@ -12,6 +12,7 @@ from support.api import Api
 from support.socket import SocketClient, connect
 
 from slackwater.protocols.events.subscription import SUBSCRIPTIONS_MAX
+from slackwater.runtime.process import stop
 
 ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"]
 
@@ -163,9 +164,9 @@ async def test_a_process_that_leaves_closes_it_so_that_the_sdks_come_back(api: A
         await socket.ask("subscription.subscribe", channels=ALL)
         await socket.ask("run.start", assistant_id="echo", input={"text": "a"})
         await socket.until(lambda: has_ended(socket))
-        runtime.begin_draining("test")
+        stop.stop_claiming(runtime, "test")
         assert socket.closed is None
-        runtime.close_door()
+        stop.close(runtime)
         await socket.until(lambda: socket.closed)
         assert socket.closed is not None
         assert socket.closed[0] == 1012

@@ -132,7 +132,7 @@ async def test_a_drain_sends_waiting_clients_to_another_environment(start: Start
         waiting = asyncio.create_task(http.post("/runs/wait", json=HELD))
         await holds.until_reached("b")
         gateway.environments[:] = [second]
-        stopping = asyncio.create_task(first.services.stopping.stop("test", 30))
+        stopping = asyncio.create_task(first.services.stop.drain("test", 30))
         while not first.services.runtime.draining:
             await asyncio.sleep(0)
         holds.let_go("b")

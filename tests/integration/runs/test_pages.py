@@ -144,9 +144,9 @@ async def test_a_drain_in_the_middle_of_a_page_ends_it_cleanly_and_nothing_is_mi
                 begun |= first.services.runtime.worker.live.keys()
                 await asyncio.sleep(0.01)
         gateway.environments[:] = [second]
-        await first.services.stopping.stop("test", 30)
+        await first.services.stop.drain("test", 30)
         got = await asyncio.gather(*readers)
-    assert any(run["handed_over"] for run in first.services.stopping.report["runs"])  # type: ignore[index]
+    assert any(run["handed_over"] for run in first.services.stop.report["runs"])  # type: ignore[index]
     assert {(page.status, page.complete) for page in gateway.pages} == {(200, True)}
     for parts in got:
         assert comparable(parts) == wanted

@@ -27,6 +27,7 @@ from slackwater.runtime.events.packs import unpacked
 from slackwater.runtime.events.result import Collector
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.fenced import settlements
+from slackwater.runtime.process import stop
 from slackwater.runtime.queue.admission import Admitted, NewRun
 from slackwater.runtime.queue.cancel import CancelAction, Cancelled
 from slackwater.runtime.runtime import Runtime
@@ -226,7 +227,7 @@ class Process:
     ) -> dict[str, Any]:
         now = time.monotonic()
         self.budget = Budget(now + seconds, drain_reserve, hard_reserve, now)  # reserves as they are said
-        self.report = await self.runtime.drain(self.budget, reason)
+        self.report = await stop.drain(self.runtime, self.budget, reason)
         return self.report
 
     async def release(self, seconds: float | None = None) -> None:
@@ -236,7 +237,7 @@ class Process:
         budget = getattr(self, "budget", None)
         if budget is None or seconds is not None:
             budget = Budget.of(3.0 if seconds is None else seconds, drain_reserve=1.0, hard_reserve=0.3)
-        await self.runtime.release(budget)
+        await stop.release(self.runtime, budget)
         await self.database.close(budget.left())
 
     async def stop(self, seconds: float = 3.0, **reserves: float) -> dict[str, Any]:
@@ -257,7 +258,7 @@ class Process:
         attempts = [attempt for attempt in worker.attempts if attempt.task is not None]
         for attempt in attempts:
             attempt.lease.lost = True
-        tasks = [*loops, *(a.task for a in attempts if a.task is not None), *self.runtime._admissions]
+        tasks = [*loops, *(a.task for a in attempts if a.task is not None), *self.runtime.admitting]
         self.database.gate.shut()
         for _ in range(100):
             tasks = [task for task in tasks if not task.done()]
@@ -380,7 +381,7 @@ class Fleet:
                 if process.link is not None:
                     process.link.flow()
                 budget = process.budget = Budget.of(2.0, drain_reserve=1.5, hard_reserve=0.3)
-                await process.runtime.drain(budget, "end of the test")
+                await stop.drain(process.runtime, budget, "end of the test")
                 await process.release()
         for process in self.processes:
             if process.link is not None:

@@ -403,7 +403,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_or_a_run_that_is_worked
         await asyncio.gather(task, return_exceptions=True)
         runs.append(new.run_id)
     process.link.delay = 0
-    await asyncio.wait(process.runtime._admissions, timeout=5) if process.runtime._admissions else None
+    await asyncio.wait(process.runtime.admitting, timeout=5) if process.runtime.admitting else None
     for run in runs:
         if await fleet.find(run) is not None:
             assert (await fleet.ended(run))["status"] == "success"

@@ -21,6 +21,7 @@ from slackwater.runtime.execution import executor, loaded, outcome
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.fenced import settlement
 from slackwater.runtime.fenced.statements import REQUIRE_OWNED
+from slackwater.runtime.process import stop
 from slackwater.runtime.queue import claims, pruning
 from slackwater.runtime.queue.cancel import CancelAction, CancelWish
 from slackwater.runtime.queue.lease import Lease
@@ -269,7 +270,7 @@ async def test_runs_that_end_each_alone_leave_connections_to_others(
 async def test_a_process_that_leaves_has_shut_the_gate(fleet: Fleet) -> None:
     process = await fleet.start()
 
-    await process.runtime.release(Budget.of(3.0, drain_reserve=1.0, hard_reserve=0.3))
+    await stop.release(process.runtime, Budget.of(3.0, drain_reserve=1.0, hard_reserve=0.3))
 
     assert process.database.gate.is_shut
 

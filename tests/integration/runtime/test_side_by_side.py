@@ -115,9 +115,8 @@ async def test_a_thread_beside_a_graph_that_stops_keeps_the_run_until_the_proces
     await asyncio.to_thread(hold.reached.wait, 15)
     assert await stopped(process, bodies["l_2"], seconds=3.0) == [("left", False)]
     assert (await fleet.row(run_id))["status"] == "running"
-    await process.runtime.release(process.budget)
-    deferred = [attempt for attempt in process.runtime.worker.attempts if attempt.deferred]
-    await stop.settle_deferred(process.runtime, deferred, process.budget)
+    await stop.release(process.runtime, process.budget)
+    assert await stop.settle_deferred(process.runtime, process.budget)
     row = await fleet.row(run_id)
     assert (row["status"], row["stopped"]) == ("pending", "cut")
     hold.go.set()

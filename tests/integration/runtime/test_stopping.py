@@ -18,7 +18,7 @@ from slackwater.errors import ExitCode
 from slackwater.kit.budget import Budget
 from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.process import stop
-from slackwater.runtime.process.stop import Stopping
+from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.states import Outcome, Phase
 
@@ -102,9 +102,9 @@ async def test_a_run_whose_sync_node_cannot_be_cancelled_is_handed_over_last(
     await asyncio.gather(reader, return_exceptions=True)
     assert reader.exception() is not None
     # until the very end
-    await process.runtime.release(process.budget)
+    await stop.release(process.runtime, process.budget)
     (attempt,) = process.runtime.worker.live.values()
-    await stop.settle_deferred(process.runtime, [attempt], process.budget)
+    assert await stop.settle_deferred(process.runtime, process.budget)
     row = await fleet.row(run["run_id"])
     assert (row["status"], row["stopped"]) == ("pending", "cut")
     assert attempt.settled == "pending"
@@ -157,7 +157,7 @@ async def test_the_gate_refuses_late_writers_without_a_word(
     await reached(hold)
     await process.drain(1.0, **SHORT)
     (attempt,) = process.runtime.worker.live.values()
-    await process.runtime.release(process.budget)
+    await stop.release(process.runtime, process.budget)
     before = await fleet.checkpoints(run["thread_id"])
     # WHEN its node returns behind the shut gate
     hold.let_go()
@@ -179,9 +179,9 @@ async def test_a_second_stop_changes_nothing_and_new_runs_are_left_to_others(
     await reached(hold)
     first = asyncio.create_task(process.drain())
     await asyncio.sleep(0.05)
-    assert (process.runtime.phase, process.runtime.drain_reason) == (Phase.DRAINING, "SIGTERM")
-    process.runtime.begin_draining("another reason")
-    assert process.runtime.drain_reason == "SIGTERM"
+    assert (process.runtime.phase, process.runtime.worker.stop_reason) == (Phase.DRAINING, "SIGTERM")
+    stop.stop_claiming(process.runtime, "another reason")
+    assert process.runtime.worker.stop_reason == "SIGTERM"
     assert not process.runtime.worker.has_room
     hold.let_go()
     assert len((await first)["runs"]) == 1
@@ -259,7 +259,7 @@ async def test_what_hangs_in_a_batch_is_neither_said_again_by_who_leaves_nor_wai
     await asyncio.sleep(0.1)
     process.over = True
     budget = Budget.of(4.0, drain_reserve=1.0, hard_reserve=0.3)
-    await process.runtime.release(budget)
+    await stop.release(process.runtime, budget)
     assert budget.left() > 0
     assert process.database.gate.in_flight == 0
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "group-commit"]
@@ -294,10 +294,10 @@ async def _begun(helm: Helm, run: object) -> bool:
 # The life of the process around it
 
 
-def stopping_of(process: Process, **settings: float) -> Stopping:
+def stopping_of(process: Process, **settings: float) -> Stop:
     values = {"grace_seconds": 10.0, "drain_reserve_seconds": 0.6, "hard_reserve_seconds": 0.3, **settings}
     process.over = True
-    return Stopping(SimpleNamespace(**values), process.runtime)  # type: ignore[arg-type]
+    return Stop(SimpleNamespace(**values), process.runtime)  # type: ignore[arg-type]
 
 
 async def test_a_drain_survives_cancellation_and_hands_the_first_one_on_at_its_end(
@@ -307,7 +307,7 @@ async def test_a_drain_survives_cancellation_and_hands_the_first_one_on_at_its_e
     run = (await process.admit("line")).row["run_id"]
     await reached(hold)
     stopping = stopping_of(process)
-    callers = [asyncio.create_task(stopping.stop("SIGTERM")) for _ in range(2)]
+    callers = [asyncio.create_task(stopping.drain("SIGTERM")) for _ in range(2)]
     for n in range(3):
         await asyncio.sleep(0.03)
         callers[0].cancel(f"cancel {n}")
@@ -319,7 +319,7 @@ async def test_a_drain_survives_cancellation_and_hands_the_first_one_on_at_its_e
         await callers[0]
     assert caught.value.args in (("cancel 0",), ())
     assert (await fleet.row(run))["status"] == "pending"
-    await stopping.finish()
+    await stopping.release()
     assert stopping.exit_code is ExitCode.CLEAN
 
 
@@ -332,7 +332,7 @@ async def test_the_report_is_logged_once_and_says_how_the_stop_went(
     await reached(hold)
     stopping = stopping_of(process)
     hold.let_go()
-    await stopping.finish()
+    await stopping.release()
     (record,) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
     assert record.levelno == logging.INFO
     assert record.runs[0]["run_id"] == str(run)  # type: ignore[attr-defined]
@@ -351,7 +351,7 @@ async def test_runs_that_are_left_make_another_exit_code(
     process.link.hang()
     stopping = stopping_of(process, grace_seconds=1.0)
     hold.let_go()
-    await stopping.finish()
+    await stopping.release()
     assert stopping.exit_code is ExitCode.RUNS_LEFT
     (record,) = [r for r in caplog.records if getattr(r, "event", None) == "drain.report"]
     assert record.levelno == logging.WARNING
@@ -376,8 +376,8 @@ async def test_deferred_runs_are_given_away_right_before_the_process_is_gone(
         left.append((await fleet.row(run["run_id"]))["status"])
 
     gone: list[asyncio.Task[None]] = []
-    monkeypatch.setattr(stopping, "_leave", lambda: gone.append(asyncio.create_task(leave())))
-    await stopping.finish()
+    monkeypatch.setattr(stopping, "_exit", lambda: gone.append(asyncio.create_task(leave())))
+    await stopping.release()
     await gone[0]
     assert left == ["pending"]
     assert stopping.exit_code is ExitCode.CLEAN
@@ -393,15 +393,15 @@ async def test_a_stop_that_is_past_its_deadline_ends_the_process(
 ) -> None:
     stopping = stopping_of(process)
     codes: list[ExitCode] = []
-    monkeypatch.setattr("slackwater.runtime.process.stop.os._exit", codes.append)
-    monkeypatch.setattr("slackwater.runtime.process.stop.OVERRUN_SECONDS", 0.0)
+    monkeypatch.setattr("slackwater.runtime.process.watchdog.os._exit", codes.append)
+    monkeypatch.setattr("slackwater.runtime.process.watchdog.OVERRUN_SECONDS", 0.0)
     # GIVEN a loop that a node blocks
-    stopping._watch(Budget.of(0.05, drain_reserve=0.02, hard_reserve=0.01))
+    stopping._watchdog.watch(0.05)
     for _ in range(1000):
         if not codes:
             time.sleep(0.01)  # noqa: ASYNC251
     assert codes == [ExitCode.RUNS_LEFT]
-    await stopping.finish()
+    await stopping.release()
 
 
 async def hung_claim(
@@ -453,11 +453,11 @@ def test_a_log_that_hangs_does_not_keep_a_process_past_its_deadline(monkeypatch:
         codes.append(code)
         left.set()
 
-    monkeypatch.setattr("slackwater.runtime.process.stop.os._exit", leave)
+    monkeypatch.setattr("slackwater.runtime.process.watchdog.os._exit", leave)
     # Its pipe is full: who writes to it, and who wants to, waits for its reader.
     monkeypatch.setattr("slackwater.runtime.process.stop.log.error", lambda *_, **__: free.wait(10))
-    stopping = Stopping(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
-    thread = threading.Thread(target=stopping._overrun)
+    stopping = Stop(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    thread = threading.Thread(target=stopping._watchdog.overrun)
     thread.start()
     try:
         assert left.wait(8)

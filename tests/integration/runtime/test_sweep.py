@@ -17,6 +17,7 @@ from rig import ASSISTANT, CUT, OWNER, Fleet, Process
 
 from slackwater.errors import Draining, LeaseLost, NotFound
 from slackwater.kit.ids import uuid7
+from slackwater.runtime.process import stop
 from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.runtime.queue import pruning, retention
 
@@ -99,7 +100,7 @@ async def test_hand_overs_at_a_boundary_do_not_count_as_standing_still(fleet: Fl
     run = (await idle.admit("line")).row["run_id"]
     for n in range(1, 6):
         process = await fleet.start(begin=False)
-        process.runtime.begin_draining("test")  # whatever it begins stops before its first node
+        stop.stop_claiming(process.runtime, "test")  # whatever it begins stops before its first node
         await process.claim()
         await fleet.reaches(run, "pending")
         await process.release()
@@ -116,7 +117,7 @@ async def test_there_is_an_end_to_hand_overs(fleet: Fleet, helm: Helm) -> None:
     run = (await idle.admit("line")).row["run_id"]
     for status in ("pending", "pending", "error"):
         process = await fleet.start(begin=False, max_handovers=2)
-        process.runtime.begin_draining("test")
+        stop.stop_claiming(process.runtime, "test")
         await process.claim()
         await fleet.reaches(run, status)
         await process.release()

@@ -9,6 +9,8 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
+from slackwater.runtime.process import stop
+
 DURABILITIES = ["async", "sync", "exit"]
 
 
@@ -28,7 +30,7 @@ async def test_a_run_whose_last_checkpoint_was_refused_goes_on_elsewhere(
     fleet: Fleet, process: Process, helm: Helm, node: str, durability: str
 ) -> None:
     hold, run, attempt = await stopped_at(process, helm, node, durability)
-    process.runtime.begin_draining("SIGTERM")
+    stop.stop_claiming(process.runtime, "SIGTERM")
     attempt.ask_to_drain("SIGTERM")
     # WHEN its node returns behind the shut gate
     process.database.gate.shut()

@@ -18,6 +18,7 @@ from slackwater.api.system.routes import router
 from slackwater.graphs.registry import Graphs
 from slackwater.kit.budget import Budget
 from slackwater.postgres.pool import Database
+from slackwater.runtime.process import stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 
@@ -39,8 +40,8 @@ async def runtime(
     runtime = Runtime(Settings.load(), database, Graphs.load(tmp_path))
     yield runtime
     budget = Budget.of(5, drain_reserve=1, hard_reserve=0.5)
-    await runtime.drain(budget, "test")
-    await runtime.release(budget)
+    await stop.drain(runtime, budget, "test")
+    await stop.release(runtime, budget)
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ async def test_ready_follows_the_life_of_the_process(http: httpx.AsyncClient, ru
     await runtime.start()
     assert await asked(http, "/ready") == (200, {"status": "ready"})
 
-    runtime.begin_draining("test")
+    stop.stop_claiming(runtime, "test")
     assert await asked(http, "/ready") == (503, {"status": "draining"})
     assert await asked(http, "/health") == (200, {"status": "alive"})
 
-    runtime.close_door()
+    stop.close(runtime)
     assert await asked(http, "/ready") == (503, {"status": "draining"})
 
 

@@ -53,7 +53,7 @@ async def test_a_drain_is_counted_and_can_still_be_read_when_nothing_else_can(
     await http.post("/runs", json=slow)
     await http.post("/runs", json=slow)
     assert (await figures(http))["slackwater_runs_live"] == 2
-    await api.services.stopping.stop("test")
+    await api.services.stop.drain("test")
     assert (await http.post("/runs", json=slow)).status_code == 503
     found = await gained(http, before)
     assert (found["runs_started_total"], found["runs_drained_total"], found["runs_handed_over_total"]) == (

@@ -22,6 +22,7 @@ from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.kit.budget import Budget
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
+from slackwater.runtime.process import stop
 from slackwater.runtime.queue.admission import NewRun
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
@@ -52,8 +53,8 @@ async def runtime(
     await runtime.start()
     yield runtime
     budget = Budget.of(5, drain_reserve=4.5, hard_reserve=0.5)
-    await runtime.drain(budget, "test")
-    await runtime.release(budget)
+    await stop.drain(runtime, budget, "test")
+    await stop.release(runtime, budget)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import StreamCut
+from slackwater.runtime.process import stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.web.streams.bounds import Bounds
 
@@ -161,7 +162,7 @@ async def test_a_process_that_leaves_cuts_its_readers(services: Any, runtime: Ru
     chunks = streaming.frames(services, ME, UUID(thread), BEGINNING, ALL)
     reading = asyncio.create_task(read_until(chunks, lambda _: False))
     await asyncio.sleep(0.2)
-    runtime.begin_draining("test")
+    stop.stop_claiming(runtime, "test")
     with pytest.raises(StreamCut):
         await reading
 

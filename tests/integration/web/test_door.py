@@ -40,7 +40,7 @@ async def test_a_process_that_drains_takes_runs_in_for_others_and_then_nothing(
     # WHEN it begins to drain, and what the superstep comes to cannot be stored yet
     async with database.connection() as connection, connection.transaction():
         await connection.execute("lock table checkpoints in share mode")
-        stop = asyncio.create_task(api.services.stopping.stop("test", STOP_SECONDS))
+        stop = asyncio.create_task(api.services.stop.drain("test", STOP_SECONDS))
         while not api.services.runtime.draining:
             await asyncio.sleep(0)
 
@@ -62,7 +62,7 @@ async def test_a_process_that_drains_takes_runs_in_for_others_and_then_nothing(
     for path in PUBLIC - {"/ready"}:
         assert (await http.get(path)).status_code == 200
     assert (await http.get("/ready")).json() == {"status": "draining"}
-    report = api.services.stopping.report
+    report = api.services.stop.report
     assert report is not None
     assert [line["outcome"] for line in report["runs"]] == ["drained"]
     documented = re.search(r"```json\n(.+?)\n```", STOPPING.read_text())

@@ -16,6 +16,7 @@ from support.api import Api
 from support.socket import connect
 
 from slackwater.errors import GraphImportError
+from slackwater.runtime.process import stop
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 
@@ -253,7 +254,7 @@ app = Starlette(lifespan=lifespan)
     async with own(
         {"app": "./web.py:app"}, app, grace_seconds=3.4, drain_reserve_seconds=1.8, hard_reserve_seconds=1.7
     ) as api:
-        stopping = api.services.stopping
+        stopping = api.services.stop
     assert [
         record.event for record in caplog.records if record.name == "slackwater.web.middleware.custom_app"
     ] == ["custom.overrun"]
@@ -386,7 +387,7 @@ async def test_a_websocket_of_the_api_goes_through_it(own: Serve) -> None:
             await socket.ask("run.start", assistant_id="echo", input={"text": "a"})
             events = await socket.until(lambda: len(socket.events) >= 4 and socket.events)
             assert events[-1]["params"]["data"] == {"event": "completed", "graph_name": "echo"}
-            api.services.runtime.close_door()
+            stop.close(api.services.runtime)
             await socket.until(lambda: socket.closed)
         assert socket.closed is not None
         assert socket.closed[0] == 1012

@@ -38,11 +38,11 @@ def leave_at_once() -> None:
 class StopSignals:
     """Wraps the installed handlers. Entered in the loop's thread, which has to be the main thread to matter.
 
-    Its task is the one that starts; once it has, it says with `started` how to stop.
+    Its task is the one that starts; once it has, it says with `started` how to drain.
     """
 
     def __init__(self) -> None:
-        self._stop: Callable[[str], Coroutine[Any, Any, object]] | None = None
+        self._drain: Callable[[str], Coroutine[Any, Any, object]] | None = None
         self._given_up = False
         self._loop = asyncio.get_running_loop()
         self._owner = asyncio.current_task()
@@ -64,9 +64,9 @@ class StopSignals:
             self._leave()
         self._restore()
 
-    def started(self, stop: Callable[[str], Coroutine[Any, Any, object]]) -> None:
-        """From now on a signal calls `stop` with its name."""
-        self._stop = stop
+    def started(self, drain: Callable[[str], Coroutine[Any, Any, object]]) -> None:
+        """From now on a signal calls `drain` with its name."""
+        self._drain = drain
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -84,10 +84,10 @@ class StopSignals:
 
     def _begin(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._stop is None:
+        if self._drain is None:
             self._give_up(name)
         else:
-            self._task = asyncio.create_task(self._drain(number, self._stop(name)), name="stop")
+            self._task = asyncio.create_task(self._drain_first(number, self._drain(name)), name="stop")
 
     def _give_up(self, name: str) -> None:
         """Nothing has begun: leave what is being opened, and go. An import goes on in its thread, and is not waited for."""
@@ -103,9 +103,9 @@ class StopSignals:
         telemetry.flush()
         os._exit(ExitCode.CLEAN)
 
-    async def _drain(self, number: int, stopping: Coroutine[Any, Any, object]) -> None:
+    async def _drain_first(self, number: int, draining: Coroutine[Any, Any, object]) -> None:
         try:
-            await stopping
+            await draining
         finally:
             handler = self._previous.get(number)
             if callable(handler):

@@ -1,7 +1,13 @@
-"""The stop: one budget for all phases, and nothing that can push it past its deadline.
+"""The stop of a process: one budget for all phases, and nothing that can push it past its deadline.
 
-ask → insist → settle → release. A run leaves it finished, handed over at a boundary, handed over in the middle of a
-superstep (cut), or, when even its state could not be written, left to its lease.
+| verb | phases, in this order |
+|---|---|
+| drain | stop claiming → ask → insist → close → settle: no run is worked on here any more |
+| release | the project's own application → loops, readers, store → gate → deferred runs → pool: nobody uses the pool any more |
+| pause | ask → insist → settle, of a process that is about to be frozen, not to leave: it can claim again afterwards |
+
+A run leaves a stop finished, handed over at a boundary, handed over in the middle of a superstep (cut), or, when even its
+state could not be written, left to its lease. Who asks for a stop is in `signals`, the lifespan and AWS Lambda's entry.
 """
 
 from __future__ import annotations
@@ -9,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +26,8 @@ from slackwater.kit.budget import Budget
 from slackwater.runtime.events.journal import Ending
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
-from slackwater.runtime.queue.states import Outcome, RunStatus, StopWish
+from slackwater.runtime.process.watchdog import Watchdog
+from slackwater.runtime.queue.states import Outcome, Phase, RunStatus, StopWish
 from slackwater.settings import Settings
 from slackwater.telemetry import metrics, tracing
 from slackwater.telemetry.metrics import Metric
@@ -30,63 +37,65 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OVERRUN_SECONDS = 0.1
-"""How long after the deadline a process that still has not left is made to."""
-
-SAY_SECONDS = 0.1
-"""How long its last words may take."""
-
 ROUND_SECONDS = 0.02
 """How often a drain looks for runs that were claimed or admitted while it began."""
 
+OUTBOX_SECONDS = 1.0
+"""What a process that leaves gives to receivers who are just being told of a run."""
 
-class Stopping:
-    """The stop of the process: happens once, whoever asks for it first, and is waited for by all."""
+
+class Stop:
+    """Happens once in the life of a process, whoever asks for it first, and is waited for by all."""
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
         self._settings = settings
         self._runtime = runtime
-        self._task: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._watchdog = Watchdog(self._overrun_code, self._say_overrun)
+        self._released = False
         self.budget: Budget | None = None
         self.report: dict[str, Any] | None = None
         self.exit_code = ExitCode.CLEAN
-        self._released = False
         self.leaves = False
         """The process ends with this stop, whatever its server still waits for."""
-        self._timer: threading.Timer | None = None
 
-    async def stop(self, reason: str, seconds: float | None = None) -> None:
-        """Drain every run; `seconds` is the time there is (default: the grace period).
+    async def drain(self, reason: str, seconds: float | None = None) -> None:
+        """End or hand over every run; `seconds` is the time there is for the whole stop (default: the grace period).
 
         Survives cancellation of its callers, however often, and hands the first one on at its end.
         """
-        if self._task is None:
+        if self._draining is None:
             settings = self._settings
             self.budget = Budget.of(
                 settings.grace_seconds if seconds is None else seconds,
                 drain_reserve=settings.drain_reserve_seconds,
                 hard_reserve=settings.hard_reserve_seconds,
             )
-            self._watch(self.budget)
-            self._task = asyncio.create_task(self._drain(self.budget, reason), name="drain")
+            self._watchdog.watch(self.budget.left())
+            self._draining = asyncio.create_task(self._drain(self.budget, reason), name="drain")
         cancelled: asyncio.CancelledError | None = None
-        while not self._task.done():
+        while not self._draining.done():
             try:
-                await asyncio.wait({self._task})
+                await asyncio.wait({self._draining})
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
         if cancelled is not None:
             raise cancelled
-        self._task.result()
+        self._draining.result()
 
-    async def finish(self, leave: Callable[[float], Awaitable[None]] | None = None) -> None:
-        """Drain if nobody has asked for it yet, then let go of everything, within the same budget.
+    async def _drain(self, budget: Budget, reason: str) -> None:
+        self.report = await drain(self._runtime, budget, reason)
+        if self._runs_left:
+            self.exit_code = ExitCode.RUNS_LEFT
+
+    async def release(self, leave: Callable[[float], Awaitable[None]] | None = None) -> None:
+        """Drain, if nobody has asked for it yet, and then let go of everything that is open, within the same budget.
 
         `leave` is awaited in between, with the seconds that it has: no run is working any more, and the pool is open.
         """
         try:
             try:
-                await self.stop("shutdown")
+                await self.drain("shutdown")
             finally:
                 if leave is not None and self.budget is not None:
                     await leave(self.budget.left_to_leave())
@@ -94,39 +103,40 @@ class Stopping:
             await self._release()
             self._released = True
             # Or else it sees to it that nothing keeps the process: not its server, nor the end of its event loop.
-            if self._timer is not None and not self.leaves:
-                self._timer.cancel()
-
-    async def _drain(self, budget: Budget, reason: str) -> None:
-        self.report = await self._runtime.drain(budget, reason)
-        if self._runs_left:
-            self.exit_code = ExitCode.RUNS_LEFT
-
-    @property
-    def _runs_left(self) -> bool:
-        return self.report is None or any(run["outcome"] == "left" for run in self.report["runs"])
+            if not self.leaves:
+                self._watchdog.cancel()
 
     async def _release(self) -> None:
         budget, runtime = self.budget, self._runtime
         assert budget is not None
-        await runtime.release(budget)
-        if await runtime.settle_deferred(budget):
+        await release(runtime, budget)
+        if await settle_deferred(runtime, budget):
             # Their nodes' threads cannot be cancelled. Only the end of the process stops them, so it has to come
             # right after their runs were given away.
             self._log_report(deferred=True)
-            self._leave()
-        await runtime.close(budget)
+            self._exit()
+        await runtime.database.close(budget.left())
         self._log_report()
-        if self.leaves and runtime.held_up:
-            self._leave()
+        # What does not let itself be cancelled would keep the event loop from ending.
+        if self.leaves and (runtime.worker.endings.strays or runtime.graphs.held):
+            self._exit()
+
+    def _exit(self) -> None:
+        telemetry.flush()
+        os._exit(self.exit_code)
+
+    # What is said of it
+
+    @property
+    def _runs_left(self) -> bool:
+        return self.report is None or any(run["outcome"] == "left" for run in self.report["runs"])
 
     def _log_report(self, *, deferred: bool = False) -> None:
         report = self.report
         assert report is not None
         assert self.budget is not None
         if deferred:
-            final = self._runtime.report(self.budget, report["reason"])
-            settled = {run["run_id"]: run for run in final["runs"]}
+            settled = {str(a.run.run_id): _line(a) for a in self._runtime.worker.attempts}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
             if not self._runs_left:
                 self.exit_code = ExitCode.CLEAN
@@ -134,24 +144,10 @@ class Stopping:
         level = logging.INFO if self.exit_code is ExitCode.CLEAN else logging.WARNING
         log.log(level, "drained", extra={"event": "drain.report", **report})
 
-    def _watch(self, budget: Budget) -> None:
-        """A node that blocks the event loop cannot push the stop past its deadline, nor can whatever else does not end:
-        then the process just leaves."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._timer = threading.Timer(budget.left() + OVERRUN_SECONDS, self._overrun)
-        self._timer.daemon = True
-        self._timer.name = "deadline"
-        self._timer.start()
-
-    def _overrun(self) -> None:
+    def _overrun_code(self) -> ExitCode:
         if self._runs_left:
             self.exit_code = ExitCode.RUNS_LEFT
-        # That may hang, too: whoever writes to a pipe that nobody reads holds the lock of the log.
-        saying = threading.Thread(target=self._say_overrun, name="overrun", daemon=True)
-        saying.start()
-        saying.join(SAY_SECONDS)
-        os._exit(self.exit_code)
+        return self.exit_code
 
     def _say_overrun(self) -> None:
         if not self._released:
@@ -159,46 +155,27 @@ class Stopping:
             log.error("the deadline has passed", extra={"event": "drain.overrun", "report": self.report})
         telemetry.flush()
 
-    def _leave(self) -> None:
-        telemetry.flush()
-        os._exit(self.exit_code)
 
-
-# The phases
+# Drain
 
 
 async def drain(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
-    """Stop every run of this process, which is about to end, within the budget; the drain report."""
-    runtime.begin_draining(reason)
+    """Stop every run of this process, which is about to leave, within the budget; the drain report."""
+    stop_claiming(runtime, reason)
     attempts = await _ask_and_insist(runtime, budget, reason)
-    runtime.close_door()
+    close(runtime)
     await _settle(runtime, budget, attempts)
     await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
     return _recorded(report(attempts, budget, reason), budget)
 
 
-async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
-    """Stop every run of this process, which is about to be frozen, within the budget; the report.
-
-    `deferred` in the runtime's worker then holds those whose node still has a thread: the process must not be frozen
-    with them but has to end, as after a drain.
-    """
-    runtime.worker.stop_claiming(reason)
-    attempts = await _ask_and_insist(runtime, budget, reason)
-    await _settle(runtime, budget, attempts)
-    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
-    await runtime.outbox.sent(budget.left_to_insist())
-    await runtime.hints.sent(budget.left())
-    await runtime.worker.renewal.rest(budget.left())
-    await runtime.database.gate.quiesce(budget.left())
-    return _recorded(report(attempts, budget, reason), budget)
-
-
-def _recorded(told: dict[str, Any], budget: Budget) -> dict[str, Any]:
-    if told["runs"]:  # an invocation ends with a pause, too, and most of them have nothing to stop
-        metrics.took(Metric.DRAIN_MS, told["took_ms"])
-        tracing.record("drain", budget.started, runs=len(told["runs"]))
-    return told
+def stop_claiming(runtime: Runtime, reason: str) -> None:
+    """Take no more runs: `/ready` answers 503, new runs are admitted for others, readers of runs elsewhere are cut."""
+    if not runtime.draining:
+        runtime.phase = Phase.DRAINING
+        runtime.worker.stop_claiming(reason)
+        runtime.follower.cut_remote()
+        runtime.thread_log.cut()
 
 
 async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list[Attempt]:
@@ -240,6 +217,12 @@ async def _wait(running: set[asyncio.Task[None]], seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
+def close(runtime: Runtime) -> None:
+    """Answer no more: from now on requests get 503."""
+    runtime.phase = Phase.CLOSED
+    runtime.thread_log.close()
+
+
 async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt]) -> None:
     worker = runtime.worker
     for attempt in worker.unfinished:
@@ -259,15 +242,84 @@ async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt])
             attempt.journal.close(Ending.GONE_ON)
 
 
-async def settle_deferred(runtime: Runtime, attempts: Iterable[Attempt], budget: Budget) -> None:
-    """Hand over the runs whose node still has a thread. The process has to leave at once when this returns."""
+def _recorded(told: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    if told["runs"]:  # an invocation ends with a pause, too, and most of them have nothing to stop
+        metrics.took(Metric.DRAIN_MS, told["took_ms"])
+        tracing.record("drain", budget.started, runs=len(told["runs"]))
+    return told
+
+
+# Release
+
+
+async def release(runtime: Runtime, budget: Budget) -> None:
+    """End what the runtime has started, and shut the gate: after this nobody uses the pool."""
+    await runtime.sweeper.stop(budget.left() / 2)
+    await runtime.worker.stop(budget.left())
+    await runtime.follower.stop(budget.left())
+    await runtime.thread_log.stop(budget.left())
+    if runtime.admitting:
+        await asyncio.wait(runtime.admitting, timeout=budget.left())
+    if runtime.opened_store is not None:
+        await runtime.opened_store.stop(budget.left())
+    # What is being sent stays due for others: it is no reason to stay.
+    await runtime.outbox.stop(min(OUTBOX_SECONDS, budget.left() / 2))
+    await runtime.hints.sent(budget.left())
+    gate = runtime.database.gate
+    gate.shut()
+    # Not before: what was in a batch that hangs would be said again.
+    await runtime.group_commit.stop(budget.left() / 2)
+    if not await gate.quiesce(budget.left()):
+        log.error(
+            "the pool still has writers",
+            extra={"event": "drain.unquiet", "writers": gate.in_flight},
+        )
+
+
+async def settle_deferred(runtime: Runtime, budget: Budget) -> bool:
+    """Hand over the runs whose node still has a thread; whether there were any. Then the process has to leave at once."""
     tasks = [
         asyncio.create_task(engine.settle(attempt, runtime), name=f"settle:{attempt.run.run_id}")
-        for attempt in attempts
+        for attempt in runtime.worker.attempts
+        if attempt.deferred
     ]
     if tasks:
         await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
         await runtime.hints.sent(budget.left())
+    return bool(tasks)
+
+
+# Pause
+
+
+async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]:
+    """Stop every run of this process, which is about to be frozen, within the budget; the report.
+
+    Those whose node still has a thread are `deferred` then: the process must not be frozen with them but has to leave, as
+    after a drain.
+    """
+    runtime.worker.stop_claiming(reason)
+    attempts = await _ask_and_insist(runtime, budget, reason)
+    await _settle(runtime, budget, attempts)
+    await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
+    await runtime.outbox.sent(budget.left_to_insist())
+    await runtime.hints.sent(budget.left())
+    await runtime.worker.renewal.rest(budget.left())
+    await runtime.database.gate.quiesce(budget.left())
+    return _recorded(report(attempts, budget, reason), budget)
+
+
+async def rest(runtime: Runtime, until: float) -> bool:
+    """After a pause: wait, until `until` (monotonic seconds), for what requests have left behind since.
+
+    Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
+    """
+    await runtime.hints.sent(until - time.monotonic())
+    await runtime.database.quiesce(until - time.monotonic())
+    return not (runtime.worker.attempts or runtime.taking_on)
+
+
+# The report
 
 
 def report(attempts: Iterable[Attempt], budget: Budget, reason: str) -> dict[str, Any]:
