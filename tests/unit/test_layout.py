@@ -55,6 +55,20 @@ def test_sql_is_recognised(module: str) -> None:
     assert any(SQL.match(text) for _, text in texts(APP / module))
 
 
+def test_sql_is_not_made_by_replacing_text_in_other_sql() -> None:
+    """Whoever changes the statement that is replaced in would change, or break, another one without seeing it."""
+    replacing = [
+        f"{module.relative_to(APP.parent)}:{node.lineno}"
+        for module in sorted(APP.rglob("*.py"))
+        if speaks_sql(module)
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "replace"
+        if isinstance(node.args[0], ast.Constant) and re.search(r"[a-z]{2}", str(node.args[0].value), re.I)
+    ]
+
+    assert replacing == []
+
+
 @pytest.mark.parametrize(
     ("words", "home"),
     [

@@ -50,13 +50,17 @@ async def any_of(database: Database, owner: str, thread_id: UUID, run_ids: list[
     return await database.fetch_one(_ANY, params) is not None
 
 
-_LIST = f"""
+def _list(shown: str) -> str:
+    return f"""
 select {_COLUMNS} from slackwater.runs
-where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'
+where thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'{shown}
 order by created_at desc, seq desc limit %(limit)s offset %(offset)s"""
 
+
+_LIST = _list("")
+
 # An index has those that did not succeed, whose own status is the one that they are shown with.
-_LIST_ENDED = _LIST.replace("order by", f"and status = %(status)s and {_SHOWN} = %(status)s\norder by")
+_LIST_ENDED = _list(f"\nand status = %(status)s and {_SHOWN} = %(status)s")
 
 # Of those that are shown so there are few, however many runs the thread has had.
 _LIST_OPEN = f"""
@@ -143,6 +147,7 @@ _NAMED = """slackwater.runs d where d.run_id = %(run_id)s and d.thread_id = %(th
 _LIVE = "(d.status = 'running' and d.lease_until > now())"
 
 _DOOMED = f"{_NAMED} and not {_LIVE}"
+_CHOSEN = f"(select d.run_id from {_DOOMED})"
 
 # It wins over an earlier wish.
 _WISH = f"""
@@ -155,21 +160,18 @@ _FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
 
 # Each of them hangs on the row that was found: a copy's checkpoints carry the ids of its original's runs, which are no
 # business of whoever names them.
-_DELETE = tuple(
-    statement.replace("DOOMED", f"(select d.run_id from {_DOOMED})")
-    for statement in (
-        f"""with {cancel.since("checkpoints")}
+_DELETE = (
+    f"""with {cancel.since("checkpoints", _CHOSEN)}
            delete from checkpoints where ctid = any(array(
              select place from since where maker = run_id::text))""",
-        f"""with {cancel.since("checkpoint_writes")}
+    f"""with {cancel.since("checkpoint_writes", _CHOSEN)}
            delete from checkpoint_writes where ctid = any(array(
              select place from since where {cancel.ORPHANED}))
              and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.holds_thread
                and r.status = 'running' and r.run_id <> %(run_id)s)""",
-        *erasure.of_runs("select x.run_id from DOOMED as x"),
-        order.SHOW_GRAPH.replace("GONE", f"(select d.run_id from {_DOOMED})"),
-        f"delete from {_DOOMED} returning d.run_id",
-    )
+    *erasure.of_runs(f"select x.run_id from {_CHOSEN} as x"),
+    order.show_graph(_CHOSEN),
+    f"delete from {_DOOMED} returning d.run_id",
 )
 
 

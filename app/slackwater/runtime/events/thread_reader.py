@@ -50,10 +50,12 @@ class ThreadEvent(NamedTuple):
 
 
 # In one snapshot: a run that is seen to have ended is seen with all its events.
-_LOG = f"""
+def _log(order: str) -> str:
+    return f"""
 select e.fence, e.seq, e.event, e.data, e.run_id, e.created_at as at, null::text as status from slackwater.run_events e
  where e.thread_id = c.thread_id and (e.fence, e.seq) > (c.fence, c.seq)
-   and coalesce((select x.trimmed is null from slackwater.runs x where x.run_id = e.run_id), true) order by e.fence, e.seq limit {PAGE}"""
+   and coalesce((select x.trimmed is null from slackwater.runs x where x.run_id = e.run_id), true) order by {order} limit {PAGE}"""
+
 
 _ENDS = f"""
 select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data, r.run_id,
@@ -77,7 +79,7 @@ select c.n, t.created_at as born, l.fence, l.seq, l.event, l.data, l.run_id, l.s
   left join lateral (
     select * from (
       select f.*, count(*) over () as found, sum(f.size) over (order by f.fence, f.seq) - f.size as before from (
-        select a.*, octet_length(a.data) as size from (({_LOG}) union all ({_ENDS} order by 1 limit {PAGE})) a
+        select a.*, octet_length(a.data) as size from (({_log("e.fence, e.seq")}) union all ({_ENDS} order by 1 limit {PAGE})) a
          order by fence, seq limit {PAGE}) f) b
      where before < {BATCH_BYTES}
   ) l on t.thread_id is not null
@@ -88,7 +90,7 @@ _NEWEST = f"""
 select c.fence, coalesce(a.seq, 0) as seq from (
   select t.thread_id, t.fence, 0 as seq from slackwater.threads t
    where t.thread_id = %(thread_id)s and t.owner = %(owner)s) c
-  left join lateral (({_LOG.replace("order by e.fence, e.seq", "order by e.fence desc, e.seq desc")})
+  left join lateral (({_log("e.fence desc, e.seq desc")})
     union all ({_ENDS} order by 1 desc limit 1)) a
     on true order by a.seq desc nulls last limit 1"""
 # Under older fences nothing is written any more.

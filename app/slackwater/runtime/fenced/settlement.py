@@ -20,6 +20,7 @@ from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
+from slackwater.runtime.queue.many import Of, of_one
 from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS, RunStatus, Stopped
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
@@ -53,11 +54,15 @@ class Settled:
     """The `error` event with which a guard has ended the run, as it stands in the log."""
 
 
-OWNED = """r.run_id = %(run_id)s and r.fence = %(fence)s and r.worker is not distinct from %(worker)s
+def owned(of: Of) -> str:
+    """Whether run `r` is the attempt's to settle."""
+    return f"""r.run_id = {of("run_id")} and r.fence = {of("fence")} and r.worker is not distinct from {of("worker")}
     and r.status = 'running'"""
+
+
 THIS_SERVER = "r.epoch = (select slackwater.epoch())"
 
-_OURS = f"""{OWNED}
+_OURS = f"""{owned(of_one)}
     and (%(expired)s or %(forgotten)s or {THIS_SERVER})
     and (%(expired)s is false or r.lease_until < clock_timestamp())"""
 
@@ -68,21 +73,24 @@ _SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s 
 _SIGNED = """e.run_id = %(run_id)s and e.settled_by = %(worker)s and e.settled_fence = %(fence)s and not %(expired)s"""
 """The owner has sent this before, and only its answer was lost."""
 
-ENDED = f"""status = %(status)s, ready = false, holds_thread = false, worker = null,
-    lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = %(reason)s,
-    error = %(error)s, last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id),
+
+def ended(of: Of) -> str:
+    """What becomes of run `r` that ends."""
+    return f"""status = {of("status")}, ready = false, holds_thread = false, worker = null,
+    lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = {of("reason")},
+    error = {of("error")}, last_checkpoint_id = coalesce({of("checkpoint_id")}, last_checkpoint_id),
     -- An attempt may have said nothing: then it is an earlier one's.
-    last_event = coalesce(%(last_event)s, (select e.fence || '-' || e.seq from slackwater.run_events e
-      where e.run_id = %(run_id)s order by e.fence desc, e.seq desc limit 1)),
+    last_event = coalesce({of("last_event")}, (select e.fence || '-' || e.seq from slackwater.run_events e
+      where e.run_id = {of("run_id")} order by e.fence desc, e.seq desc limit 1)),
     delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end"""
-"""What becomes of run `r` that ends."""
+
 
 _ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
  and e.status = %(status)s and e.{order.DONE_NOW})"""
 
 _END = f"""
 with owned as (
-  update slackwater.runs r set {ENDED},
+  update slackwater.runs r set {ended(of_one)},
     {_SIGN}
   where {_OURS}
   returning 1
@@ -94,35 +102,41 @@ select exists (select 1 from owned) as now, case when %(rollback)s and not %(exp
 _FORGET_BASE = f"""
 delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
 
-SHOWN = """"values" = coalesce(%(values)s::jsonb, t."values"), interrupts = %(interrupts)s,
+
+def shown(of: Of) -> str:
+    """What thread `t` shows of a run that has ended on it, beside its status and its error."""
+    return f""""values" = coalesce({of("values")}::jsonb, t."values"), interrupts = {of("interrupts")},
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()"""
-"""What thread `t` shows of a run that has ended on it, beside its status and its error."""
+
 
 _THREAD = f"""
-update slackwater.threads t set {SHOWN},
+update slackwater.threads t set {shown(of_one)},
   status = case when {order.THREAD_BUSY} then 'busy' else %(thread_status)s end,
   -- After a rollback the thread is as it was: also with the error of the run before.
   error = case when %(rollback)s then t.error else %(thread_error)s end
 where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 
-GIVEN_BACK = f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
-    handovers = handovers + 1, stopped = %(stopped)s, reason = %(reason)s,
+
+def given_back(of: Of) -> str:
+    """What becomes of run `r` that goes on elsewhere; needs `now`, with its `progress`."""
+    return f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
+    handovers = handovers + 1, stopped = {of("stopped")}, reason = {of("reason")},
     worked_seconds = {WORKED},
     -- Its reader has lost its connection with us, and has some time to come back to whoever goes on.
     reader_left_at = case when kwargs ->> 'on_disconnect' = 'cancel'
       then coalesce(reader_left_at, clock_timestamp()) end,
-    last_checkpoint_id = coalesce(%(checkpoint_id)s, last_checkpoint_id), progress = now.progress,
+    last_checkpoint_id = coalesce({of("checkpoint_id")}, last_checkpoint_id), progress = now.progress,
     -- A drain at a boundary says nothing about the run; only what was cut or lost can be the run's own fault.
     -- Nor what was lost with a process whose event loop another run has blocked.
     stalls = case when r.progress is distinct from now.progress then 0 else r.stalls end
-      + (%(stopped)s <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null"""
-"""What becomes of run `r` that goes on elsewhere; needs `now`, with its `progress`."""
+      + ({of("stopped")} <> 'drained' and coalesce(r.stalled_by, r.run_id) = r.run_id)::int, stalled_by = null"""
+
 
 _HAND_OVER = f"""
 with now as (
   select r.run_id, {PROGRESS} as progress from slackwater.runs r where r.run_id = %(run_id)s
 ), owned as (
-  update slackwater.runs r set {GIVEN_BACK},
+  update slackwater.runs r set {given_back(of_one)},
     {_SIGN}
   from now where r.run_id = now.run_id and {_OURS}
   returning r.run_id
@@ -252,11 +266,11 @@ async def end(
         *undo,
         (order.PROMOTE, params),
     )
-    ended = answers[1][0]
-    if not (ended["now"] or ended["before"]):
+    changed = answers[1][0]
+    if not (changed["now"] or changed["before"]):
         return Settled(owned=False)
     count_end(status)
-    ready = order.is_due(answers[-1]) if ended["now"] else await _ready(database, params)
+    ready = order.is_due(answers[-1]) if changed["now"] else await _ready(database, params)
     return Settled(True, ready, status.value)
 
 

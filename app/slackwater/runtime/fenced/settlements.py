@@ -14,18 +14,18 @@ from slackwater.postgres.arrays import Array, IntArray, JsonbArray, LongArray, T
 from slackwater.postgres.group_commit import GroupCommit, Kind
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.fenced.settlement import (
-    ENDED,
-    GIVEN_BACK,
-    OWNED,
-    SHOWN,
     THIS_SERVER,
     End,
     HandOver,
     Settled,
     count_end,
     count_hand_over,
+    ended,
+    given_back,
     of_end,
     of_hand_over,
+    owned,
+    shown,
 )
 from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, event_columns_of_many
 from slackwater.runtime.fenced.stores import STORE, Gathering
@@ -74,18 +74,18 @@ _ASKED_TO_END = Asked(
 _END = f"""
 with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
   select a.* from locked a cross join lateral (
-    select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER} for update skip locked) r
+    select 1 from slackwater.runs r where {owned(of_each)} and {THIS_SERVER} for update skip locked) r
   where {UNCHANGED} and {_STORED}
     and not exists (select 1 from slackwater.runs o where o.thread_id = a.thread_id
       and o.status in {ACTIVE} and o.run_id <> a.run_id)
 ), ended as (
-  update slackwater.runs r set {of_each(ENDED)}, {_SIGNED}
+  update slackwater.runs r set {ended(of_each)}, {_SIGNED}
   from owned a where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
 ), events as ({EVENTS_OF_MANY}
 ), forgotten as (
   delete from slackwater.base_writes b where b.run_id = any(array(select o.run_id from owned o))
 ), shown as (
-  update slackwater.threads t set {of_each(SHOWN)}, status = a.thread_status, error = a.thread_error
+  update slackwater.threads t set {shown(of_each)}, status = a.thread_status, error = a.thread_error
   from owned a where t.thread_id = any(array(select o.thread_id from owned o)) and t.thread_id = a.thread_id
 )
 select o.n::int from owned o"""
@@ -103,14 +103,14 @@ _ASKED_TO_HAND_OVER = Asked(
 _HAND_OVER = f"""
 with {_ASKED_TO_HAND_OVER.cte}, {_LOCKED}, owned as materialized (
   select a.* from locked a cross join lateral (
-    select 1 from slackwater.runs r where {of_each(OWNED)} and {THIS_SERVER}
+    select 1 from slackwater.runs r where {owned(of_each)} and {THIS_SERVER}
       and r.handovers < a.max_handovers and r.stalls < {MAX_STALLS} for update skip locked) r
   where {_STORED}
 ), now as materialized (
   select r.n, {PROGRESS} as progress from owned r
 ), given_back as (
   -- It keeps its thread, so it is the run that comes next there, and no other one is ready.
-  update slackwater.runs r set {of_each(GIVEN_BACK)}, ready = true, {_SIGNED}
+  update slackwater.runs r set {given_back(of_each)}, ready = true, {_SIGNED}
   from owned a join now on now.n = a.n
   where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
   returning r.run_id, r.available_at <= clock_timestamp() as due

@@ -20,6 +20,7 @@ from slackwater.runtime.queue import order
 from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
+from slackwater.runtime.queue.many import of_one
 from slackwater.runtime.queue.states import RunStatus, Stopped
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
@@ -61,7 +62,7 @@ with expired as materialized (
   select r.run_id, {PROGRESS} as progress from slackwater.runs r join mine using (run_id)
 )
 -- It has held its thread, so nothing else of it is ready, and it is the next one.
-update slackwater.runs r set {settlement.GIVEN_BACK}, ready = true
+update slackwater.runs r set {settlement.given_back(of_one)}, ready = true
 from now where r.run_id = now.run_id
 returning r.run_id, r.thread_id, r.attempt, r.fence"""
 

@@ -23,6 +23,7 @@ from slackwater.postgres.retry import retrying
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
+from slackwater.runtime.queue.many import Of, of_one
 from slackwater.runtime.queue.states import ACTIVE, KEYS_KEPT
 
 
@@ -104,27 +105,34 @@ values (%(thread_id)s, %(owner)s, %(thread_metadata)s, %(hidden)s, %(ttl_minutes
 on conflict (thread_id) do update set updated_at = threads.updated_at where threads.owner = excluded.owner
 returning thread_id"""
 
+
 # Where there is nothing to count it fails, and the whole transaction with it: no round trip to look in between.
-_REQUIRE = "with required as ({condition}) select 1 / count(*) from required"
+def _require(condition: str) -> str:
+    return f"with required as ({condition}) select 1 / count(*) from required"
+
 
 NEW_RUN = """run_id, thread_id, owner, assistant_id, graph_id, multitask_strategy, on_completion, metadata, kwargs,
   created_at, available_at, status, holds_thread, worker, lease_until, fence, epoch, attempt, claimed_at, started_at,
   base_checkpoint_id"""
-AS_ASKED = """%(run_id)s, %(thread_id)s, %(owner)s, %(assistant_id)s, %(graph_id)s, %(strategy)s, %(on_completion)s,
-  %(assistant_metadata)s::jsonb || t.metadata
-    || case when active.busy then '{}' else %(graph_metadata)s::jsonb end || %(metadata)s::jsonb,
-  jsonb_set(%(kwargs)s::jsonb, '{config,configurable}', %(assistant_configurable)s::jsonb
-    || coalesce(%(kwargs)s::jsonb #> '{config,configurable}', '{}')),
+
+
+def as_asked(of: Of) -> str:
+    """The values of `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, when it is `s.due`, and
+    whether it is to `s.start` here."""
+    return f"""{of("run_id")}, {of("thread_id")}, {of("owner")}, {of("assistant_id")}, {of("graph_id")}, {of("strategy")}, {of("on_completion")},
+  {of("assistant_metadata")}::jsonb || t.metadata
+    || case when active.busy then '{{}}' else {of("graph_metadata")}::jsonb end || {of("metadata")}::jsonb,
+  jsonb_set({of("kwargs")}::jsonb, '{{config,configurable}}', {of("assistant_configurable")}::jsonb
+    || coalesce({of("kwargs")}::jsonb #> '{{config,configurable}}', '{{}}')),
   s.due, s.due,
   case when s.start then 'running' else 'pending' end, s.start,
-  case when s.start then %(worker)s end,
-  case when s.start then clock_timestamp() + make_interval(secs => %(lease)s) end,
+  case when s.start then {of("worker")} end,
+  case when s.start then clock_timestamp() + make_interval(secs => {of("lease")}) end,
   case when s.start then t.next_fence else 0 end, case when s.start then slackwater.epoch() else 0 end, s.start::int,
   case when s.start then clock_timestamp() end, case when s.start then clock_timestamp() end,
   case when s.start then (select max(k.checkpoint_id) from checkpoints k
-    where k.thread_id = %(thread_id)s::uuid::text and k.checkpoint_ns = '') end"""
-"""The values of `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, when it is `s.due`, and
-whether it is to `s.start` here."""
+    where k.thread_id = {of("thread_id")}::uuid::text and k.checkpoint_ns = '') end"""
+
 
 _INSERT = f"""
 with thread as (
@@ -135,7 +143,7 @@ with thread as (
     where thread_id = %(thread_id)s and status in {ACTIVE}) as busy
 )
 insert into slackwater.runs as r ({NEW_RUN})
-select {AS_ASKED}
+select {as_asked(of_one)}
 from thread t, active,
   lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
     %(claim)s and not active.busy
@@ -143,23 +151,27 @@ from thread t, active,
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
-THREAD_CONFIG = (
-    "jsonb_build_object('configurable', %(assistant_configurable)s::jsonb || %(thread_configurable)s::jsonb)"
-)
 
-# A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
-# only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
-OCCUPIED = f"""metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
-    then t.metadata || %(graph_metadata)s else t.metadata end,
-  config = case when r.status = 'running' or not t.metadata ? 'graph_id' then {THREAD_CONFIG} else t.config end,
+def thread_config(of: Of) -> str:
+    """What thread `t` is read with that run `r` runs on."""
+    return f"jsonb_build_object('configurable', {of('assistant_configurable')}::jsonb || {of('thread_configurable')}::jsonb)"
+
+
+def occupied(of: Of) -> str:
+    """What becomes of thread `t` when run `r` is admitted on it. `updated_at` is written in any case: so who has seen the row
+    has seen the thread's runs, too (`settlements`)."""
+    # A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
+    # only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
+    return f"""metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
+    then t.metadata || {of("graph_metadata")} else t.metadata end,
+  config = case when r.status = 'running' or not t.metadata ? 'graph_id' then {thread_config(of)} else t.config end,
   status = 'busy', updated_at = clock_timestamp(),
   fence = case when r.status = 'running' then r.fence else t.fence end,
   epoch = case when r.status = 'running' then slackwater.epoch() else t.epoch end"""
-"""What becomes of thread `t` when run `r` is admitted on it. `updated_at` is written in any case: so who has seen the row
-has seen the thread's runs, too (`settlements`)."""
+
 
 _OCCUPY = f"""
-update slackwater.threads t set {OCCUPIED}
+update slackwater.threads t set {occupied(of_one)}
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
@@ -224,7 +236,7 @@ async def admit(
         statements += [(_REMEMBER_KEY, params)]
     if new.condition is not None:
         condition, values = new.condition
-        statements += [(_REQUIRE.format(condition=condition), values)]
+        statements += [(_require(condition), values)]
     statements += requires
     sending = _Sending(database, statements, [new.run_id], lease_seconds, unsure=unsure)
     try:

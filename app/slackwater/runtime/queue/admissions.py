@@ -16,17 +16,17 @@ from slackwater.postgres.group_commit import GroupCommit, Kind
 from slackwater.postgres.pool import Database
 from slackwater.runtime.queue import admission
 from slackwater.runtime.queue.admission import (
-    AS_ASKED,
     NEW_RUN,
-    OCCUPIED,
     RUN_ROW,
-    THREAD_CONFIG,
     UNLIMITED,
     Admitted,
     Limits,
     NewRun,
     admitted,
+    as_asked,
+    occupied,
     parameters,
+    thread_config,
 )
 from slackwater.runtime.queue.claims import FIRST_FENCE, NEXT_FENCE
 from slackwater.runtime.queue.many import UNCHANGED, Asked, dumped, of_each
@@ -51,7 +51,7 @@ with {_ASKED.cte}, wanted as materialized (
 ), made as (
   insert into slackwater.threads as t
     (thread_id, owner, metadata, config, hidden, ttl_minutes, ttl_strategy, status, fence)
-  select a.thread_id, a.owner, a.thread_metadata, case when a.claim then {of_each(THREAD_CONFIG)} else '{{}}' end, a.hidden,
+  select a.thread_id, a.owner, a.thread_metadata, case when a.claim then {thread_config(of_each)} else '{{}}' end, a.hidden,
     a.ttl_minutes, a.ttl_strategy, 'busy',
     case when a.claim then slackwater.next_fence({FIRST_FENCE}, slackwater.epoch()) else {FIRST_FENCE} end
   from wanted a where a.create_thread order by a.thread_id
@@ -65,13 +65,13 @@ with {_ASKED.cte}, wanted as materialized (
       and o.status in {ACTIVE})
 ), admitted as (
   insert into slackwater.runs as r ({NEW_RUN}, ready)
-  select {of_each(AS_ASKED)}, not s.start
+  select {as_asked(of_each)}, not s.start
   from (select * from made union all select * from idle) t join wanted a using (thread_id),
     lateral (select false as busy) active, lateral (select clock_timestamp() as due, a.claim as start) s
   returning {RUN_ROW}
 ), occupied as (
   -- Those that were made only now are not there yet for this statement.
-  update slackwater.threads t set {of_each(OCCUPIED)}
+  update slackwater.threads t set {occupied(of_each)}
   from admitted r join wanted a using (run_id)
   where t.thread_id = any(array(select i.thread_id from idle i)) and t.thread_id = r.thread_id
 )

@@ -53,22 +53,34 @@ DELETED = "deleted by its owner"
 
 READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 
-_WISH = f"""
+
+def _wish(threads: str, runs: str) -> str:
+    """Record the wish for the active runs of `threads`, which follows the column, that meet the condition `runs`."""
+    return f"""
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
   updated_at = clock_timestamp()
-where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
-  and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))
+where r.thread_id {threads} and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
+  and {runs}
 returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
 
-_END_OWNERLESS = f"""
+
+def _end_ownerless(threads: str, wished: str) -> str:
+    """End the runs of `threads`, which follows the column, that nobody works on and that meet the condition `wished`."""
+    return f"""
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
   ended_at = clock_timestamp(), updated_at = clock_timestamp(),
   delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
   last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
                 order by fence desc, seq desc limit 1)
-where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.status = 'pending' and r.cancel_action is not null
+where r.thread_id {threads} and r.owner = %(owner)s and r.status = 'pending' and {wished}
 returning r.run_id, r.thread_id, r.cancel_action, r.cancel_reason"""
+
+
+_THREAD, _THREADS = "= %(thread_id)s", f"= any({order.LOCKED})"
+
+_WISH = _wish(_THREAD, "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))")
+_END_OWNERLESS = _end_ownerless(_THREAD, "r.cancel_action is not null")
 
 # What a rollback still needs goes with it.
 _FORGET_BASE = """forgotten as (
@@ -76,8 +88,10 @@ _FORGET_BASE = """forgotten as (
 
 _END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_id from ended"
 
-_END_AND_SHOW = f"""
-with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
+
+def _end_and_show(end_ownerless: str) -> str:
+    return f"""
+with ended as ({end_ownerless}), {_FORGET_BASE}, shown as (
   update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
     error = case when e.reason is not null then jsonb_build_object('error', 'UserInterrupt', 'message', e.reason)
                  else t.error end
@@ -87,14 +101,17 @@ with ended as ({_END_OWNERLESS}), {_FORGET_BASE}, shown as (
     select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status in {ACTIVE}
       and a.run_id not in (select run_id from ended)))
 select run_id from ended"""
+
+
+_END_AND_SHOW = _end_and_show(_END_OWNERLESS)
 # Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
 
 _DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s and d.owner = %(owner)s
  and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
 
 
-def since(table: str) -> str:
-    """CTEs `doomed`, the runs that `DOOMED` stands for, and `since`: what `table` has of checkpoints made since they began.
+def since(table: str, chosen: str) -> str:
+    """CTEs `doomed`, the runs that `chosen` selects, and `since`: what `table` has of checkpoints made since they began.
 
     A run's own checkpoints, in whichever namespace, have ids that sort after the thread's head when it began. What came
     before is not looked at, however much it is.
@@ -107,7 +124,7 @@ def since(table: str) -> str:
     } s where s.thread_id = %(thread_id)s::uuid::text and s.checkpoint_id > d.base and s.checkpoint_ns"""
     return f"""doomed as materialized (
   select d.run_id, coalesce(d.base_checkpoint_id, '') as base from slackwater.runs d
-  where d.run_id in (select run_id from DOOMED as x) and d.fence > 0
+  where d.run_id in (select run_id from {chosen} as x) and d.fence > 0
 ), since as materialized (
   select d.run_id, k.* from doomed d cross join lateral (({rows} = '') union all ({rows} <> '')) k
 )"""
@@ -117,11 +134,9 @@ ORPHANED = """(select true from checkpoints c where c.thread_id = %(thread_id)s:
   and c.checkpoint_ns = since.checkpoint_ns and c.checkpoint_id = since.checkpoint_id) is null"""
 # Not `not exists`, which would be answered by reading all checkpoints of the thread.
 
-ROLLBACK = tuple(
-    statement.replace("DOOMED", _DOOMED)
-    for statement in (
-        # With the blobs that no other checkpoint refers to: all that is older is inherited from parent to child.
-        f"""with {since("checkpoints")}, gone as (
+ROLLBACK = (
+    # With the blobs that no other checkpoint refers to: all that is older is inherited from parent to child.
+    f"""with {since("checkpoints", _DOOMED)}, gone as (
              delete from checkpoints where ctid = any(array(
                select place from since where maker = run_id::text))
              returning checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint -> 'channel_versions' as versions
@@ -136,22 +151,21 @@ ROLLBACK = tuple(
              except select checkpoint_ns, v.key, v.value from kept, jsonb_each_text(versions) v) o
            where b.thread_id = %(thread_id)s::uuid::text and b.checkpoint_ns = o.checkpoint_ns and b.channel = o.key
              and b.version = o.value""",
-        f"""with {since("checkpoint_writes")}
+    f"""with {since("checkpoint_writes", _DOOMED)}
            delete from checkpoint_writes where ctid = any(array(
              select place from since where {ORPHANED}
              union all
              select w.ctid from doomed d join slackwater.base_writes b using (run_id) join checkpoint_writes w
                on w.thread_id = b.thread_id and w.checkpoint_ns = b.checkpoint_ns and w.checkpoint_id = b.checkpoint_id))""",
-        """insert into checkpoint_writes
+    f"""insert into checkpoint_writes
              (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
            select b.thread_id, b.checkpoint_ns, b.checkpoint_id, w ->> 0, w ->> 1, (w ->> 2)::int, w ->> 3, w ->> 4,
              decode(w ->> 5, 'base64')
            from slackwater.base_writes b, jsonb_array_elements(b.writes) w
-           where b.run_id in (select run_id from DOOMED as x) on conflict do nothing""",
-        *erasure.of_runs("select x.run_id from DOOMED as x"),
-        order.SHOW_GRAPH.replace("GONE", "DOOMED"),
-        "delete from slackwater.runs where run_id in (select run_id from DOOMED as x)",
-    )
+           where b.run_id in (select run_id from {_DOOMED} as x) on conflict do nothing""",
+    *erasure.of_runs(f"select x.run_id from {_DOOMED} as x"),
+    order.show_graph(_DOOMED),
+    f"delete from slackwater.runs where run_id in (select run_id from {_DOOMED} as x)",
 )
 """Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
 
@@ -178,21 +192,19 @@ class Cancelled:
         return bool(self.ended or self.live)
 
 
-def _of_many(statement: str) -> str:
-    return statement.replace("r.thread_id = %(thread_id)s", f"r.thread_id = any({order.LOCKED})")
-
-
 # Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
-_WISH_MANY = _of_many(_WISH).replace(
-    "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))",
+_WISH_MANY = _wish(
+    _THREADS,
     f"""r.run_id = any(array(select f.run_id from slackwater.runs f
     where f.run_id = any(%(run_ids)s::uuid[]) and f.status in {ACTIVE} for no key update skip locked))""",
 )
 
 # What has run and waits to go on has something to roll back, which is a thread's matter.
-_END_AND_SHOW_MANY = _of_many(_END_AND_SHOW).replace(
-    "r.cancel_action is not null",
-    f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{order.DONE_NOW}",
+_END_AND_SHOW_MANY = _end_and_show(
+    _end_ownerless(
+        _THREADS,
+        f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{order.DONE_NOW}",
+    )
 )
 
 _DELETE_UNTOUCHED = erasure.runs_and_theirs(

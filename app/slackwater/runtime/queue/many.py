@@ -1,9 +1,8 @@
-"""What is said of one item, said of many: each parameter of the statement for one is a column of `asked a` here."""
+"""What is said of one item, said of many: what is a parameter of the statement for one is a column of `asked a` here."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,18 @@ from psycopg.types.json import Jsonb
 from slackwater.postgres import jsonb
 from slackwater.postgres.arrays import Array
 
-_PARAMETER = re.compile(r"%\((\w+)\)s")
+Of = Callable[[str], str]
+"""How a fragment that both statements share says a value of an item: `of("run_id")`."""
 
 
-def of_each(fragment: str) -> str:
-    """A fragment of the statement for one item, for each row of `asked a`."""
-    return _PARAMETER.sub(r'a."\1"', fragment)
+def of_one(name: str) -> str:
+    """In the statement for one item: a parameter."""
+    return f"%({name})s"
+
+
+def of_each(name: str) -> str:
+    """In the statement for many: a column of `asked a`."""
+    return f'a."{name}"'
 
 
 @dataclass(frozen=True, slots=True)

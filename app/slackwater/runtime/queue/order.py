@@ -82,15 +82,17 @@ def is_due(promoted: Iterable[Mapping[str, Any]]) -> bool:
     return any(row["ready"] and row["due"] for row in promoted)
 
 
-SHOW_GRAPH = """
+def show_graph(gone: str) -> str:
+    """Has the thread read through the graph of the run that ran before those that `gone` selects, which are about to go."""
+    return f"""
 update slackwater.threads t set config = slackwater.thread_config(l.kwargs),
   metadata = t.metadata || jsonb_build_object('graph_id', l.graph_id, 'assistant_id', l.assistant_id)
 from (
   select r.graph_id, r.assistant_id, r.kwargs from slackwater.runs r
   where r.thread_id = %(thread_id)s and r.owner = %(owner)s and r.kind = 'run' and r.attempt > 0
-    and r.run_id not in (select x.run_id from GONE x) order by r.fence desc limit 1) l
-where t.thread_id = %(thread_id)s and t.owner = %(owner)s and exists (select 1 from GONE x)"""
-"""Has the thread read through the graph of the run that ran before those that `GONE` stands for, which are about to go."""
+    and r.run_id not in (select x.run_id from {gone} x) order by r.fence desc limit 1) l
+where t.thread_id = %(thread_id)s and t.owner = %(owner)s and exists (select 1 from {gone} x)"""
+
 
 THREAD_BUSY = f"""exists (
  select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in {ACTIVE})"""
