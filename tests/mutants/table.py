@@ -238,8 +238,8 @@ MUTANTS = (
     Mutant(
         "forget_base",
         "app/slackwater/runtime/fenced/settlement.py",
-        "(cancel.ROLLBACK if rollback else (_FORGET_BASE,))",
-        "(cancel.ROLLBACK if rollback else ())",
+        'cancel.rollback(params) if rollback else {"base": (_FORGET_BASE, params)}',
+        "cancel.rollback(params) if rollback else {}",
         _in("repetitions.py"),
     ),
     Mutant(

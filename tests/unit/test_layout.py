@@ -63,7 +63,9 @@ def test_sql_is_not_made_by_replacing_text_in_other_sql() -> None:
         if speaks_sql(module)
         for node in ast.walk(ast.parse(module.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "replace"
-        if isinstance(node.args[0], ast.Constant) and re.search(r"[a-z]{2}", str(node.args[0].value), re.I)
+        if node.args
+        and isinstance(node.args[0], ast.Constant)
+        and re.search(r"[a-z]{2}", str(node.args[0].value), re.I)
     ]
 
     assert replacing == []

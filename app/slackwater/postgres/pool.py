@@ -456,6 +456,10 @@ class Database:
         """
         return await self._carry_out(lambda connection: connection.batch(statements))
 
+    async def answers(self, **statements: Statement) -> dict[str, list[Row]]:
+        """As `pipeline`; the rows of each statement by its name."""
+        return dict(zip(statements, await self.pipeline(*statements.values()), strict=True))
+
     async def write(self, *statements: HotStatement) -> list[list[Row]]:
         """As `pipeline`, on a lane: statements that are sent all the time. Their parameters are named.
 

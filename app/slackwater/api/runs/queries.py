@@ -192,17 +192,17 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
     The wish is durable. An owner that is gone does not carry it out; whoever takes the run over does.
     """
     params = {"owner": owner, "thread_id": thread_id, "run_id": run_id, "reason": cancel.DELETED}
-    answers = await database.pipeline(
-        (order.LOCK, params),
-        (_WISH, params),
-        (_FIND_DOOMED, params),
-        *((statement, params) for statement in _DELETE),
-        (order.PROMOTE, params),
-        (order.NOTIFY, {"hint": order.HINT_WORK}),
-        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    answers = await database.answers(
+        locked=(order.LOCK, params),
+        wished=(_WISH, params),
+        found=(_FIND_DOOMED, params),
+        **{f"delete_{n}": (statement, params) for n, statement in enumerate(_DELETE, 1)},
+        promoted=(order.PROMOTE, params),
+        offered=(order.NOTIFY, {"hint": order.HINT_WORK}),
+        told=(order.NOTIFY, {"hint": order.HINT_CANCEL}),
     )
-    live = bool(answers[1])
-    return Deleted(live or bool(answers[2]), live, order.is_due(answers[-3]))
+    live = bool(answers["wished"])
+    return Deleted(live or bool(answers["found"]), live, order.is_due(answers["promoted"]))
 
 
 _READER = f"""

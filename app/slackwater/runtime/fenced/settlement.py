@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from slackwater.kit import json_format
-from slackwater.postgres.pool import Database
+from slackwater.postgres.pool import Database, Statement
 from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
 from slackwater.runtime.queue import cancel, order
@@ -258,19 +258,19 @@ async def end(
         **event_columns(how["events"]),
     }
     status = how["status"]
-    undo = [(statement, params) for statement in (cancel.ROLLBACK if rollback else (_FORGET_BASE,))]
-    answers = await database.pipeline(
-        (order.LOCK, params),
-        (_END, params),
-        (_THREAD, params),  # while the run is there: a rollback takes its row, too
-        *undo,
-        (order.PROMOTE, params),
+    undo: Mapping[str, Statement] = cancel.rollback(params) if rollback else {"base": (_FORGET_BASE, params)}
+    answers = await database.answers(
+        locked=(order.LOCK, params),
+        ended=(_END, params),
+        shown=(_THREAD, params),  # while the run is there: a rollback takes its row, too
+        **undo,
+        promoted=(order.PROMOTE, params),
     )
-    changed = answers[1][0]
+    (changed,) = answers["ended"]
     if not (changed["now"] or changed["before"]):
         return Settled(owned=False)
     count_end(status)
-    ready = order.is_due(answers[-1]) if changed["now"] else await _ready(database, params)
+    ready = order.is_due(answers["promoted"]) if changed["now"] else await _ready(database, params)
     return Settled(True, ready, status.value)
 
 
@@ -308,16 +308,17 @@ async def hand_over(
         "forgotten": forgotten,
         **event_columns(how["events"]),
     }
-    _, handed_over, stuck, promoted = await database.pipeline(
-        (order.LOCK, params),
-        (_HAND_OVER, params),
-        (_GUARD, params),
-        (order.PROMOTE, params),
+    answers = await database.answers(
+        locked=(order.LOCK, params),
+        handed_over=(_HAND_OVER, params),
+        stuck=(_GUARD, params),
+        promoted=(order.PROMOTE, params),
     )
-    if not handed_over:
+    if not answers["handed_over"]:
         return Settled(owned=False)
-    now, error = handed_over[0]["now"], stuck[0]["error"] if stuck else handed_over[0]["error"]
-    ready = order.is_due(promoted) if now else await _ready(database, params)
+    changed, stuck = answers["handed_over"][0], answers["stuck"]
+    now, error = changed["now"], stuck[0]["error"] if stuck else changed["error"]
+    ready = order.is_due(answers["promoted"]) if now else await _ready(database, params)
     if error:
         count_end(RunStatus.ERROR)
         return Settled(True, ready, RunStatus.ERROR.value, json_format.dumps(error))

@@ -123,29 +123,31 @@ async def hold(
 
 async def _take(database: Database, params: dict[str, Any]) -> Row:
     try:
-        found, taken, _ = await database.pipeline((_FIND, params), (_HOLD, params), (_RAISE_FENCE, params))
+        answers = await database.answers(
+            found=(_FIND, params), taken=(_HOLD, params), raised=(_RAISE_FENCE, params)
+        )
     except DATABASE_UNAVAILABLE:
         # Perhaps only the answer was lost: then nobody else could write until the lease expires.
         row = await retrying(lambda: database.fetch_one(_HELD, params), until=time.monotonic() + TRY_SECONDS)
         if row is None:
             raise
         return row
-    if not found:
+    if not answers["found"]:
         raise NotFound(f"Thread with ID {params['thread_id']} not found")
-    if not taken:
+    if not answers["taken"]:
         raise ThreadHeld
-    return taken[0]
+    return answers["taken"][0]
 
 
 async def _release(database: Database, params: dict[str, Any]) -> bool:
     """Whether a run has come meanwhile that can begin now. What was written stands, whether or not this succeeds."""
     try:
-        _, _, promoted, _ = await retrying(
-            lambda: database.pipeline(
-                (order.LOCK, params),
-                (_RELEASE, params),
-                (order.PROMOTE, params),
-                (order.NOTIFY, {"hint": order.HINT_WORK}),
+        answers = await retrying(
+            lambda: database.answers(
+                locked=(order.LOCK, params),
+                released=(_RELEASE, params),
+                promoted=(order.PROMOTE, params),
+                notified=(order.NOTIFY, {"hint": order.HINT_WORK}),
             ),
             until=time.monotonic() + TRY_SECONDS,
         )
@@ -156,4 +158,4 @@ async def _release(database: Database, params: dict[str, Any]) -> bool:
             extra={"event": "hold.unreleased", "thread_id": str(params["thread_id"])},
         )
         return False
-    return order.is_due(promoted)
+    return order.is_due(answers["promoted"])

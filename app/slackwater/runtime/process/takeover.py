@@ -154,13 +154,13 @@ async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
     whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
     whose |= {"fence": row["fence"], "worker": row["worker"]}
     if row["kind"] == "write":
-        _, dropped, promoted = await database.pipeline(
-            (order.LOCK, whose), (_DROP_WRITE, whose), (order.PROMOTE, whose)
+        answers = await database.answers(
+            locked=(order.LOCK, whose), dropped=(_DROP_WRITE, whose), promoted=(order.PROMOTE, whose)
         )
-        if order.is_due(promoted):
+        if order.is_due(answers["promoted"]):
             runtime.worker.offer()
         stale.append(thread_id)
-        return bool(dropped)
+        return bool(answers["dropped"])
     if row["cancel_action"]:
         rollback = row["cancel_action"] == CancelAction.ROLLBACK.value
         error = (

@@ -223,24 +223,27 @@ async def admit(
         new, worker=worker, claim=claim and new.after_seconds <= 0, lease_seconds=lease_seconds, limits=limits
     )
     locks, requires = _limited(limits, new.owner, [new.run_id])
-    statements: list[Statement] = [
-        *locks,
-        (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params),
-    ]
+    statements: dict[str, Statement] = {
+        **locks,
+        "thread": (_MAKE_THREAD if new.create_thread else _FIND_THREAD, params),
+    }
     displaces = new.multitask_strategy in ("interrupt", "rollback")
     if displaces:
-        statements += cancel.displace(params)
-    statements += [(_INSERT, params), (_OCCUPY, params)]
-    statements += [(order.PROMOTE, params)]
+        statements |= cancel.displace(params)
+    statements |= {
+        "inserted": (_INSERT, params),
+        "occupied": (_OCCUPY, params),
+        "promoted": (order.PROMOTE, params),
+    }
     if new.idempotency_key is not None:
-        statements += [(_REMEMBER_KEY, params)]
+        statements["remembered"] = (_REMEMBER_KEY, params)
     if new.condition is not None:
         condition, values = new.condition
-        statements += [(_require(condition), values)]
-    statements += requires
+        statements["required"] = (_require(condition), values)
+    statements |= requires
     sending = _Sending(database, statements, [new.run_id], lease_seconds, unsure=unsure)
     try:
-        answers = (await sending.answers())[len(locks) :]
+        answers = await sending.answers()
     except UniqueViolation:
         if new.idempotency_key is not None and (
             known := await earlier(database, new.owner, new.idempotency_key)
@@ -255,10 +258,9 @@ async def admit(
         raise Overtaken from None
     if sending.rows:
         return sending.admitted(sending.rows[0], worker)
-    if not answers[0]:
+    if not answers["thread"]:
         raise NotFound("Thread or assistant not found.")
-    inserted, _, promoted, *_ = answers[1 + (cancel.DISPLACE_STATEMENTS if displaces else 0) :]
-    if not inserted:
+    if not answers["inserted"]:
         # What keeps the thread busy may be what was sent before, or the same request, delivered twice at once.
         if sending.unsure and await sending.look():
             return sending.admitted(sending.rows[0], worker)
@@ -267,10 +269,10 @@ async def admit(
         ):
             return known
         raise ThreadBusy
-    wished = answers[1] if displaces else []
+    wished = answers["wished"] if displaces else []
     displaced = {r["run_id"]: CancelWish.of(r) for r in wished if r["status"] == "running"}
-    ours = sending.admitted({**inserted[0], "worker": worker}, worker)
-    return replace(ours, displaced=displaced, next_ready=order.is_due(promoted))
+    ours = sending.admitted({**answers["inserted"][0], "worker": worker}, worker)
+    return replace(ours, displaced=displaced, next_ready=order.is_due(answers["promoted"]))
 
 
 async def admit_batch(
@@ -287,12 +289,17 @@ async def admit_batch(
     One transaction: all of them, or none. Raises TooManyRuns.
     """
     locks, requires = _limited(limits, news[0].owner, [new.run_id for new in news])
-    statements: list[Statement] = []
-    for position, new in enumerate(news):
-        claim = position < claims and new.after_seconds <= 0
+    statements: dict[str, Statement] = {**locks}
+    for n, new in enumerate(news):
+        claim = n < claims and new.after_seconds <= 0
         params = parameters(new, worker=worker, claim=claim, lease_seconds=lease_seconds, limits=limits)
-        statements += [(_MAKE_THREAD, params), (_INSERT, params), (_OCCUPY, params), (order.PROMOTE, params)]
-    statements = [*locks, *statements, *requires]
+        statements |= {
+            f"thread_{n}": (_MAKE_THREAD, params),
+            f"inserted_{n}": (_INSERT, params),
+            f"occupied_{n}": (_OCCUPY, params),
+            f"promoted_{n}": (order.PROMOTE, params),
+        }
+    statements |= requires
     sending = _Sending(database, statements, [new.run_id for new in news], lease_seconds)
     try:
         answers = await sending.answers()
@@ -300,12 +307,12 @@ async def admit_batch(
         raise _refusal(problem) from None
     if sending.rows:
         return [sending.admitted(row, worker) for row in sending.rows]
-    answers = answers[len(locks) : len(statements) - len(requires)]
     return [
         replace(
-            sending.admitted({**inserted[0], "worker": worker}, worker), next_ready=order.is_due(promoted)
+            sending.admitted({**answers[f"inserted_{n}"][0], "worker": worker}, worker),
+            next_ready=order.is_due(answers[f"promoted_{n}"]),
         )
-        for inserted, promoted in zip(answers[1::4], answers[3::4], strict=True)
+        for n in range(len(news))
     ]
 
 
@@ -317,7 +324,7 @@ class _Sending:
     """
 
     database: Database
-    statements: Sequence[Statement]
+    statements: Mapping[str, Statement]
     run_ids: Sequence[UUID]
     lease_seconds: float
     at: float = 0.0
@@ -328,18 +335,18 @@ class _Sending:
     """An answer was lost: what it was about may be there, or still come."""
     _clashed: bool = False
 
-    async def answers(self) -> list[list[Row]]:
-        """What the statements answer; nothing if `rows` are there instead."""
+    async def answers(self) -> Mapping[str, list[Row]]:
+        """What the statements answer, by their names; nothing if `rows` are there instead."""
         until = time.monotonic() + self.database.statement_seconds
         return await retrying(self._send, until=until)
 
-    async def _send(self) -> list[list[Row]]:
+    async def _send(self) -> Mapping[str, list[Row]]:
         # Not before it was sent at all: what is there already refuses it, and seldom is.
         if self.unsure and self.at and await self.look():
-            return []
+            return {}
         self.at = time.monotonic()
         try:
-            return await self.database.pipeline(*self.statements)
+            return await self.database.answers(**self.statements)
         except DATABASE_UNAVAILABLE:
             self.unsure = True
             raise
@@ -374,10 +381,14 @@ def admitted(row: Row, *, worker: str, sent: float, lease_left: float) -> Admitt
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     """What an earlier request with the same idempotency key has made. Raises RunForgotten."""
     params = {"owner": owner, "key": key}
-    statements = ((_FORGET_KEY, params), (_KNOW_KEY, params), (_FIND_KEY, params))
-    until = time.monotonic() + database.statement_seconds
-    _, known, found = await retrying(lambda: database.pipeline(*statements), until=until)
-    if known and not found:
+    answers = await retrying(
+        lambda: database.answers(
+            forgotten=(_FORGET_KEY, params), known=(_KNOW_KEY, params), found=(_FIND_KEY, params)
+        ),
+        until=time.monotonic() + database.statement_seconds,
+    )
+    found = answers["found"]
+    if answers["known"] and not found:
         raise RunForgotten
     if not found:
         return None
@@ -385,11 +396,13 @@ async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
     return Admitted(found[0], None, next_ready=found[0]["status"] == "pending", repeated=True)
 
 
-def _limited(limits: Limits, owner: str, run_ids: Sequence[UUID]) -> tuple[list[Statement], list[Statement]]:
+def _limited(
+    limits: Limits, owner: str, run_ids: Sequence[UUID]
+) -> tuple[dict[str, Statement], dict[str, Statement]]:
     """What an admission does first and last where the owner's runs are limited."""
     params = {"owner": owner, "run_ids": list(run_ids), "max_pending": limits.pending}
-    locks: list[Statement] = [(_LOCK_OWNER, params)] if limits != UNLIMITED else []
-    return locks, [(_REQUIRE_ROOM, params)] if limits.pending is not None else []
+    locks: dict[str, Statement] = {"owner": (_LOCK_OWNER, params)} if limits != UNLIMITED else {}
+    return locks, {"room": (_REQUIRE_ROOM, params)} if limits.pending is not None else {}
 
 
 def _refusal(problem: CheckViolation) -> Exception:

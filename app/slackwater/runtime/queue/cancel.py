@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from slackwater.postgres.pool import Database, Row
+from slackwater.postgres.pool import Database, Row, Statement
 from slackwater.runtime.queue import erasure, order
 from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS
 
@@ -169,13 +169,16 @@ ROLLBACK = (
 )
 """Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
 
-DISPLACE_STATEMENTS = 2 + len(ROLLBACK)
+
+def rollback(params: Mapping[str, Any]) -> dict[str, Statement]:
+    """The statements of ROLLBACK. They answer nothing."""
+    return {f"rollback_{n}": (statement, params) for n, statement in enumerate(ROLLBACK, 1)}
 
 
-def displace(params: dict[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The statements with which a new run displaces the others of its thread; the first answers which."""
+def displace(params: Mapping[str, Any]) -> dict[str, Statement]:
+    """The statements with which a new run displaces the others of its thread; `wished` answers which."""
     params = {**params, "run_ids": None}
-    return [(_WISH, params), (_END_DISPLACED, params), *((statement, params) for statement in ROLLBACK)]
+    return {"wished": (_WISH, params), "displaced": (_END_DISPLACED, params), **rollback(params)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,16 +248,17 @@ async def cancel_many(
         "action": action.value,
         "by": reason,
     }
-    _, wished, ended, _, shown, promoted, _ = await database.pipeline(
-        (order.LOCK_FREE, params),
-        (_WISH_MANY, params),
-        (_END_AND_SHOW_MANY, params),
-        (_DELETE_UNTOUCHED, params),
-        (_SHOW_EMPTY, params),
-        (order.PROMOTE_LOCKED, params),
-        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    answers = await database.answers(
+        locked=(order.LOCK_FREE, params),
+        wished=(_WISH_MANY, params),
+        ended=(_END_AND_SHOW_MANY, params),
+        deleted=(_DELETE_UNTOUCHED, params),
+        shown=(_SHOW_EMPTY, params),
+        promoted=(order.PROMOTE_LOCKED, params),
+        notified=(order.NOTIFY, {"hint": order.HINT_CANCEL}),
     )
-    gone, empty = {row["run_id"] for row in ended}, {row["thread_id"] for row in shown}
+    wished, ended = answers["wished"], answers["ended"]
+    gone, empty = {row["run_id"] for row in ended}, {row["thread_id"] for row in answers["shown"]}
     told = gone | {row["run_id"] for row in wished if row["status"] == "running"}
     left = {
         thread_id: rest
@@ -266,7 +270,7 @@ async def cancel_many(
         _found(wished, ended),
         tuple(thread_id for thread_id in unread if thread_id not in empty),
         left,
-        order.is_due(promoted),
+        order.is_due(answers["promoted"]),
     )
 
 
@@ -293,12 +297,12 @@ async def cancel(
         "action": action.value,
         "by": reason,
     }
-    answers = await database.pipeline(
-        (order.LOCK, params),
-        (_WISH, params),
-        (_END_AND_SHOW, params),
-        *((statement, params) for statement in ROLLBACK),
-        (order.PROMOTE, params),
-        (order.NOTIFY, {"hint": order.HINT_CANCEL}),
+    answers = await database.answers(
+        locked=(order.LOCK, params),
+        wished=(_WISH, params),
+        ended=(_END_AND_SHOW, params),
+        **rollback(params),
+        promoted=(order.PROMOTE, params),
+        notified=(order.NOTIFY, {"hint": order.HINT_CANCEL}),
     )
-    return _found(answers[1], answers[2])
+    return _found(answers["wished"], answers["ended"])

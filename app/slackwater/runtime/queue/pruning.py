@@ -127,8 +127,8 @@ async def delete_due(database: Database, limit: int = 500) -> int:
     if not due:
         return 0
     params = {"runs": [row["run_id"] for row in due], "threads": [row["thread_id"] for row in due]}
-    answers = await database.pipeline(*((statement, params) for statement in _DELETE_DUE))
-    return len(answers[1])
+    _, runs, _ = await database.pipeline(*((statement, params) for statement in _DELETE_DUE))
+    return len(runs)
 
 
 _LIVE = """select distinct thread_id from slackwater.runs where thread_id = any(%(threads)s) and owner = %(owner)s
@@ -144,8 +144,8 @@ async def live(database: Database, owner: str, threads: Collection[UUID]) -> lis
 async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:
     """Delete those of `threads` that are the owner's, whatever runs on them; how many."""
     params = {"threads": list(threads), "owner": owner}
-    answers = await database.pipeline(*((statement, params) for statement in _DELETE_MINE))
-    return len(answers[-1])
+    *_, deleted = await database.pipeline(*((statement, params) for statement in _DELETE_MINE))
+    return len(deleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,8 @@ async def expire(database: Database, ttl: TtlPolicy, batch: Batch | None = None)
                 threads = [row["thread_id"] for row in rows if row["ttl_strategy"] == strategy]
                 if threads:
                     params: dict[str, Any] = {"threads": threads, "strategy": strategy}
-                    answers = await database.pipeline(*((statement, params) for statement in statements))
-                    gone += len(answers[-1])
+                    *_, expired = await database.pipeline(*((statement, params) for statement in statements))
+                    gone += len(expired)
         if not rows:
             break
         left -= len(rows)
