@@ -444,8 +444,8 @@ MUTANTS = (
     Mutant(
         "pause_reason",
         "app/slackwater/runtime/execution/outcome.py",
-        '"reason": attempt.drain_reason or outcome.value,',
-        '"reason": outcome.value,',
+        "reason=attempt.drain_reason or outcome.value,",
+        "reason=outcome.value,",
         _in("window.py"),
     ),
     # What a node, a row, a caller or another user may do

@@ -19,6 +19,7 @@ from slackwater.api.assistants.service import system_id
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.runtime.fenced import settlement
+from slackwater.runtime.fenced.settlement import HandOver, Whose
 from slackwater.runtime.queue import admission
 from slackwater.runtime.queue.admission import NewRun
 from slackwater.runtime.queue.states import Stopped
@@ -62,20 +63,10 @@ async def handed_over(database: Database, run_id: UUID) -> None:
     """As a drain leaves a run."""
     row = await database.fetch_one("select * from slackwater.runs where run_id = %s", [run_id])
     assert row is not None
-    await settlement.hand_over(
-        database,
-        run_id=run_id,
-        thread_id=row["thread_id"],
-        owner=row["owner"],
-        fence=row["fence"],
-        worker=row["worker"],
-        stopped=Stopped.DRAINED,
-        reason="SIGTERM",
-        events=(),
-        checkpoint_id="1f0-the-last",
-        max_handovers=10,
-        nodes="step",
+    whose = Whose(
+        run_id, row["thread_id"], row["owner"], row["fence"], row["worker"], checkpoint_id="1f0-the-last"
     )
+    await settlement.hand_over(database, HandOver(whose, Stopped.DRAINED, "SIGTERM", 10, "step"))
 
 
 async def test_show_tells_programs_what_they_rely_on(command: Slackwater, database: Database) -> None:

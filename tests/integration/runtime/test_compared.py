@@ -20,6 +20,7 @@ from slackwater.project.ttl import TtlPolicy
 from slackwater.runtime.execution import executor, loaded, outcome
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.fenced import settlement
+from slackwater.runtime.fenced.settlement import HandOver, Whose
 from slackwater.runtime.fenced.statements import REQUIRE_OWNED
 from slackwater.runtime.process import stop
 from slackwater.runtime.queue import claims, pruning
@@ -144,20 +145,9 @@ async def test_who_takes_over_needs_a_lease_that_is_over(fleet: Fleet, process: 
     await asyncio.wait_for(hold.reached.wait(), 15)
     (attempt,) = process.runtime.worker.live.values()
 
+    whose = Whose(run["run_id"], run["thread_id"], run["owner"], attempt.run.fence, process.runtime.worker_id)
     settled = await settlement.hand_over(
-        fleet.database,
-        run_id=run["run_id"],
-        thread_id=run["thread_id"],
-        owner=run["owner"],
-        fence=attempt.run.fence,
-        worker=process.runtime.worker_id,
-        stopped=Stopped.LOST,
-        reason="lease_expired",
-        events=(),
-        checkpoint_id=None,
-        max_handovers=1000,
-        nodes="",
-        expired=True,
+        fleet.database, HandOver(whose, Stopped.LOST, "lease_expired", 1000, ""), expired=True
     )
 
     assert not settled.owned

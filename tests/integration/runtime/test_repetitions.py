@@ -15,7 +15,7 @@ from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.fenced import settlement, settlements
-from slackwater.runtime.fenced.settlement import Settled, ThreadFacts
+from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts, Whose
 from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.runtime.queue import admission, claims
 from slackwater.runtime.queue.cancel import CancelAction
@@ -40,10 +40,8 @@ async def claim(fleet: Fleet, worker: str) -> ClaimedRun:
     return run
 
 
-def whose(run: ClaimedRun) -> dict[str, Any]:
-    lease = run.lease
-    who = {"run_id": run.run_id, "thread_id": run.thread_id, "owner": run.owner}
-    return {**who, "fence": lease.fence, "worker": lease.worker}
+def whose(run: ClaimedRun, *events: Event) -> Whose:
+    return Whose(run.run_id, run.thread_id, run.owner, run.lease.fence, run.lease.worker, events)
 
 
 async def end(
@@ -51,33 +49,19 @@ async def end(
     run: ClaimedRun,
     facts: ThreadFacts = IDLE,
     status: RunStatus = RunStatus.SUCCESS,
+    reason: str | None = None,
     **options: Any,
 ) -> Settled:
-    return await settlement.end(
-        fleet.database,
-        **whose(run),
-        status=status,
-        facts=facts,
-        events=[Event(EventId(run.fence, 1), "values", b"{}")],
-        last_event=f"{run.fence}-1",
-        checkpoint_id=None,
-        **options,
-    )
+    said = whose(run, Event(EventId(run.fence, 1), "values", b"{}"))
+    how = End(said, status, facts, f"{run.fence}-1", reason)
+    return await settlement.end(fleet.database, how, **options)
 
 
 async def hand_over(
     fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DRAINED, max_handovers: int = 1000
 ) -> Settled:
-    return await settlement.hand_over(
-        fleet.database,
-        **whose(run),
-        stopped=stopped,
-        reason="SIGTERM",
-        events=[Event(EventId(run.fence, 1), "values", b"{}")],
-        checkpoint_id=None,
-        max_handovers=max_handovers,
-        nodes="a",
-    )
+    said = whose(run, Event(EventId(run.fence, 1), "values", b"{}"))
+    return await settlement.hand_over(fleet.database, HandOver(said, stopped, "SIGTERM", max_handovers, "a"))
 
 
 async def everything(fleet: Fleet, thread_id: UUID) -> list[Any]:
@@ -138,15 +122,8 @@ async def test_a_hand_over_sent_again_leaves_the_next_attempt_alone(fleet: Fleet
         if happens == "claim":
             second = await claim(fleet, "b")
         elif happens == "end":
-            await settlement.end(
-                fleet.database,
-                **whose(second),
-                status=RunStatus.ERROR,
-                facts=ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"}),
-                events=(),
-                last_event=None,
-                checkpoint_id=None,
-            )
+            boom = ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"})
+            await settlement.end(fleet.database, End(whose(second), RunStatus.ERROR, boom))
         settled = await unchanged_by(fleet, first.thread_id, lambda: hand_over(fleet, first))
         if happens == "end":  # he has signed it since
             assert not settled.owned

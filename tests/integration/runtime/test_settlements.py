@@ -16,7 +16,7 @@ from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.fenced import settlement, settlements
-from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts
+from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts, Whose
 from slackwater.runtime.queue import admission, claims
 from slackwater.runtime.queue.claims import ClaimedRun
 from slackwater.runtime.queue.states import RunStatus, Stopped
@@ -38,16 +38,16 @@ async def claimed(fleet: Fleet, worker: str = "w", **options: Any) -> ClaimedRun
     return admitted.claimed
 
 
-def _whose(run: ClaimedRun, said: int) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "thread_id": run.thread_id,
-        "owner": run.owner,
-        "fence": run.fence,
-        "worker": run.lease.worker,
-        "events": [Event(EventId(run.fence, n), "values", b'{"n": %d}' % n) for n in range(1, said + 1)],
-        "checkpoint_id": None,
-    }
+def _whose(run: ClaimedRun, said: int, checkpoint_id: str | None) -> Whose:
+    return Whose(
+        run.run_id,
+        run.thread_id,
+        run.owner,
+        run.fence,
+        run.lease.worker,
+        events=[Event(EventId(run.fence, n), "values", b'{"n": %d}' % n) for n in range(1, said + 1)],
+        checkpoint_id=checkpoint_id,
+    )
 
 
 def end_of(
@@ -55,23 +55,21 @@ def end_of(
     facts: ThreadFacts = IDLE,
     status: RunStatus = RunStatus.SUCCESS,
     said: int = 2,
-    **options: Any,
+    checkpoint_id: str | None = None,
+    reason: str | None = None,
 ) -> End:
     last = f"{run.fence}-{said}" if said else None
-    how: Any = {**_whose(run, said), "status": status, "facts": facts, "last_event": last, **options}
-    return how
+    return End(_whose(run, said, checkpoint_id), status, facts, last, reason)
 
 
-def hand_over_of(run: ClaimedRun, said: int = 1, **options: Any) -> HandOver:
-    how: Any = {
-        **_whose(run, said),
-        "stopped": Stopped.DRAINED,
-        "reason": "SIGTERM",
-        "max_handovers": 1000,
-        "nodes": "a",
-        **options,
-    }
-    return how
+def hand_over_of(
+    run: ClaimedRun,
+    said: int = 1,
+    stopped: Stopped = Stopped.DRAINED,
+    max_handovers: int = 1000,
+    checkpoint_id: str | None = None,
+) -> HandOver:
+    return HandOver(_whose(run, said, checkpoint_id), stopped, "SIGTERM", max_handovers, "a")
 
 
 async def together(fleet: Fleet, statement: Any) -> list[int]:
@@ -148,15 +146,15 @@ async def prepared(fleet: Fleet, cases: Any) -> dict[str, ClaimedRun]:
 async def test_an_end_is_the_same_alone_and_together(fleet: Fleet) -> None:
     singles, runs = await prepared(fleet, ENDS), await prepared(fleet, ENDS)
     settled = {
-        case: await settlement.end(fleet.database, **end_of(run, **ENDS[case][2]))
+        case: await settlement.end(fleet.database, end_of(run, **ENDS[case][2]))
         for case, run in singles.items()
     }
     items = [end_of(run, **ENDS[case][2]) for case, run in runs.items()]
     group = GroupCommit(fleet.database)
-    ended = await asyncio.gather(*(settlements.end(group, **item) for item in items))
+    ended = await asyncio.gather(*(settlements.end(group, item) for item in items))
     for case, item, answer in zip(ENDS, items, ended, strict=True):
         assert answer == settled[case], case
-        assert await face(fleet, item["thread_id"]) == await face(fleet, singles[case].thread_id), case
+        assert await face(fleet, item.whose.thread_id) == await face(fleet, singles[case].thread_id), case
 
 
 HAND_OVERS: dict[str, tuple[dict[str, Any], Before, dict[str, Any]]] = {
@@ -171,15 +169,15 @@ HAND_OVERS: dict[str, tuple[dict[str, Any], Before, dict[str, Any]]] = {
 async def test_a_hand_over_is_the_same_alone_and_together(fleet: Fleet) -> None:
     singles, runs = await prepared(fleet, HAND_OVERS), await prepared(fleet, HAND_OVERS)
     settled = {
-        case: await settlement.hand_over(fleet.database, **hand_over_of(run, **HAND_OVERS[case][2]))
+        case: await settlement.hand_over(fleet.database, hand_over_of(run, **HAND_OVERS[case][2]))
         for case, run in singles.items()
     }
     items = [hand_over_of(run, **HAND_OVERS[case][2]) for case, run in runs.items()]
     group = GroupCommit(fleet.database)
-    handed_over = await asyncio.gather(*(settlements.hand_over(group, **item) for item in items))
+    handed_over = await asyncio.gather(*(settlements.hand_over(group, item) for item in items))
     for case, item, answer in zip(HAND_OVERS, items, handed_over, strict=True):
         assert answer == settled[case], case
-        assert await face(fleet, item["thread_id"]) == await face(fleet, singles[case].thread_id), case
+        assert await face(fleet, item.whose.thread_id) == await face(fleet, singles[case].thread_id), case
 
 
 # Who is left out
@@ -209,7 +207,7 @@ async def test_of_ten_ends_those_that_are_not_simple_are_left_as_they_were(fleet
     ended = await fleet.database.fetch("select run_id from slackwater.runs where status = 'success'")
     assert {row["run_id"] for row in ended} == {runs[n - 1].run_id for n in done}
     # WHEN those are said again alone
-    settled = [await settlement.end(fleet.database, **end_of(run)) for run in left]
+    settled = [await settlement.end(fleet.database, end_of(run)) for run in left]
     assert settled == [Settled(False), Settled(True, True, "success"), Settled(True, False, "success")]
 
 
@@ -258,7 +256,7 @@ async def test_a_hand_over_that_a_guard_may_end_is_left_to_it(fleet: Fleet, guar
     await fleet.database.execute(f"update slackwater.runs set {guard} where run_id = %s", [run.run_id])
     items = [hand_over_of(run, max_handovers=4), hand_over_of(other, max_handovers=4)]
     assert await together(fleet, settlements.HAND_OVERS.statement(items)) == [2]
-    settled = await settlement.hand_over(fleet.database, **items[0])
+    settled = await settlement.hand_over(fleet.database, items[0])
     assert settled.status == "error"
 
 
@@ -292,7 +290,7 @@ async def test_a_run_that_comes_while_another_one_ends_is_not_forgotten(fleet: F
     done = await paused(fleet, settlements.ENDS.statement(items), lambda: waits(fleet, run.thread_id))
     # THEN the end is left to the single way, which makes it ready
     assert done == [2]
-    assert (await settlement.end(fleet.database, **items[0])).next_ready
+    assert (await settlement.end(fleet.database, items[0])).next_ready
     (ready,) = await fleet.database.fetch(
         "select status, ready from slackwater.runs where thread_id = %s and run_id <> %s",
         [run.thread_id, run.run_id],
@@ -310,8 +308,8 @@ async def test_a_run_that_is_taken_over_meanwhile_is_left_alone(fleet: Fleet, wh
 
     async def take_over() -> None:
         await fleet.expire(run.run_id)
-        lost: Any = {**hand_over_of(run, said=0), "stopped": Stopped.LOST}
-        assert (await settlement.hand_over(fleet.database, **lost, expired=True)).owned
+        lost = hand_over_of(run, said=0, stopped=Stopped.LOST)
+        assert (await settlement.hand_over(fleet.database, lost, expired=True)).owned
 
     assert await paused(fleet, statement, take_over) == [2]
     row = await fleet.row(run.run_id)
@@ -343,7 +341,7 @@ async def test_an_end_whose_answer_was_lost_changes_nothing_said_again_alone(fle
     later = await claimed(fleet, thread_id=run.thread_id)
     assert await together(fleet, settlements.ENDS.statement([end_of(later)])) == [1]
     before, figures = await everything(fleet), counted(Metric.RUNS_FINISHED, Metric.RUNS_FAILED)
-    settled = await settlement.end(fleet.database, **how)
+    settled = await settlement.end(fleet.database, how)
     assert (settled.owned, settled.status) == (True, "error")
     assert await together(fleet, settlements.ENDS.statement([how])) == []
     assert await everything(fleet) == before
@@ -357,7 +355,7 @@ async def test_a_hand_over_whose_answer_was_lost_changes_nothing_said_again_alon
     taken = await claims.claim(fleet.database, worker="x", graphs=["line"], limit=1, lease_seconds=60)
     assert [claim.run_id for claim in taken] == [run.run_id]
     before, figures = await everything(fleet), counted(Metric.RUNS_HANDED_OVER, Metric.RUNS_DRAINED)
-    settled = await settlement.hand_over(fleet.database, **how)
+    settled = await settlement.hand_over(fleet.database, how)
     assert (settled.owned, settled.status) == (True, "pending")
     assert await together(fleet, settlements.HAND_OVERS.statement([how])) == []
     assert await everything(fleet) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -194,17 +195,8 @@ async def cancel_run(
     if wait.lower() not in _TRUE:
         return Response(status_code=202)
     run = parse_uuid(run_id, "run")
-    path = f"/threads/{thread}/runs/{run}"
-    return await _body(
-        services,
-        principal,
-        thread,
-        run,
-        headers={"location": f"{path}/join", "content-location": path},
-        cancels=False,
-        bounds=bounds,
-        late=StillRunning(f"{path}/join"),
-    )
+    reading = Reading(services, principal, thread, run, bounds)
+    return await _body(reading, StillRunning(reading.join))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
@@ -223,18 +215,8 @@ async def join_run(
         return json_response({"__error__": service.NOT_FOUND})
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
-    cancels = cancel_on_disconnect.lower() in _TRUE
-    location = f"/threads/{thread}/runs/{run}/join" + ("?cancel_on_disconnect=1" if cancels else "")
-    return await _body(
-        services,
-        principal,
-        thread,
-        run,
-        headers={"location": location, "content-location": f"/threads/{thread}/runs/{run}"},
-        cancels=cancels,
-        bounds=bounds,
-        late=JoinAgain(),
-    )
+    reading = Reading(services, principal, thread, run, bounds, cancel_on_disconnect.lower() in _TRUE)
+    return await _body(reading, JoinAgain())
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream")
@@ -267,18 +249,8 @@ async def join_run_stream(
         cursor = await services.runtime.newest(run)
     else:
         cursor = EventId.parse(last_event_id) or BEGINNING
-    return await _events(
-        services,
-        principal,
-        thread,
-        run,
-        cursor=cursor,
-        modes=modes,
-        cancels=cancel_on_disconnect.lower() in _TRUE,
-        content_location=f"/threads/{thread}/runs/{run}",
-        bounds=bounds,
-        reader=reader,
-    )
+    reading = Reading(services, principal, thread, run, bounds, cancel_on_disconnect.lower() in _TRUE)
+    return await _events(reading, cursor, modes, content_location=reading.path, reader=reader)
 
 
 def _modes(text: str | None) -> list[str]:
@@ -295,57 +267,80 @@ def _modes(text: str | None) -> list[str]:
     return list(modes)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request that is answered with what a run has to say."""
+
+    services: Services
+    principal: Principal
+    thread_id: UUID
+    run_id: UUID
+    bounds: Bounds | None
+    cancels: bool = False
+    """The run is cancelled when its reader leaves."""
+
+    @classmethod
+    def of(
+        cls, created: service.Created, services: Services, principal: Principal, bounds: Bounds | None
+    ) -> Reading:
+        cancels = created.on_disconnect == "cancel"
+        return cls(services, principal, created.thread_id, created.run_id, bounds, cancels)
+
+    @property
+    def path(self) -> str:
+        return f"/threads/{self.thread_id}/runs/{self.run_id}"
+
+    @property
+    def join(self) -> str:
+        """Where the same is waited for again."""
+        return f"{self.path}/join" + ("?cancel_on_disconnect=1" if self.cancels else "")
+
+    async def cut(self) -> None:
+        """The answer ends before the run does."""
+        # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
+        if self.cancels:
+            with suppress(*DATABASE_UNAVAILABLE):
+                await service.reader_cut(self.services, self.run_id)
+
+    async def left(self, how: Left) -> None:
+        """A reader is gone. Only if he left by himself does his run end with him."""
+        if not self.cancels or how is Left.ENDED:
+            return
+        if how is Left.DISCONNECTED and not self.services.runtime.draining:
+            await self.services.runtime.cancel(
+                self.principal.owner, self.thread_id, [self.run_id], CancelAction.INTERRUPT, READER_GONE
+            )
+        else:
+            await service.reader_cut(self.services, self.run_id)
+
+
 async def _stream(
     services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
 ) -> Response:
-    return await _events(
-        services,
-        principal,
-        created.thread_id,
-        created.run_id,
-        cursor=BEGINNING,
-        modes=[],
-        cancels=created.on_disconnect == "cancel",
-        content_location=created.content_location,
-        bounds=bounds,
-        starts=True,
-    )
+    reading = Reading.of(created, services, principal, bounds)
+    return await _events(reading, BEGINNING, [], content_location=created.content_location, starts=True)
 
 
 async def _wait(
     services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
 ) -> Response:
-    cancels = created.on_disconnect == "cancel"
-    location = f"{created.path}/join" + ("?cancel_on_disconnect=1" if cancels else "")
-    return await _body(
-        services,
-        principal,
-        created.thread_id,
-        created.run_id,
-        headers={"location": location, "content-location": created.path},
-        cancels=cancels,
-        bounds=bounds,
-        late=StillRunning(location),
-    )
+    reading = Reading.of(created, services, principal, bounds)
+    return await _body(reading, StillRunning(reading.join))
 
 
 async def _events(
-    services: Services,
-    principal: Principal,
-    thread_id: UUID,
-    run_id: UUID,
-    *,
+    reading: Reading,
     cursor: EventId,
     modes: list[str],
-    cancels: bool,
+    *,
     content_location: str,
-    bounds: Bounds | None,
     reader: UUID | None = None,
     starts: bool = False,
 ) -> Response:
+    services, run_id, bounds = reading.services, reading.run_id, reading.bounds
     # The SDK drops its query parameters when it reconnects: what it asked for has to be in the Location.
     query = {"stream_mode": orjson.dumps(modes).decode()} if modes else {}
-    if cancels:
+    if reading.cancels:
         query["cancel_on_disconnect"] = "1"
     stream = None
     if bounds is not None:
@@ -354,17 +349,17 @@ async def _events(
         stream = PagedStream(
             services, run_id, cursor, modes=modes, bounds=bounds, reader=reader, starts=starts
         )
-    location = f"/threads/{thread_id}/runs/{run_id}/stream" + (f"?{urlencode(query)}" if query else "")
+    location = f"{reading.path}/stream" + (f"?{urlencode(query)}" if query else "")
     headers = {**_SSE_HEADERS, "location": location, "content-location": content_location}
     if stream is not None and not stream.live:
         page = b"".join([chunk async for chunk in stream.frames()])
-        if cancels and not stream.over:
-            await _cut(services, run_id)
+        if not stream.over:
+            await reading.cut()
         return Response(page, headers=headers, media_type="text/event-stream")
 
     async def left(how: Left) -> None:
         sent_away = how is Left.ENDED and stream is not None and not stream.over
-        await _left(services, principal, thread_id, run_id, Left.CUT if sent_away else how, cancels)
+        await reading.left(Left.CUT if sent_away else how)
 
     return OpenResponse(
         stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
@@ -400,59 +395,36 @@ async def _frames(
         raise
 
 
-async def _body(
-    services: Services,
-    principal: Principal,
-    thread_id: UUID,
-    run_id: UUID,
-    *,
-    headers: dict[str, str],
-    cancels: bool,
-    bounds: Bounds | None,
-    late: ApiError,
-) -> Response:
+async def _body(reading: Reading, late: ApiError) -> Response:
     """The run's final values, when it has ended. Raises `late` where it does not within the bounds of a collected answer."""
+    bounds = reading.bounds
+    headers = {"location": reading.join, "content-location": reading.path}
     if bounds is not None and not bounds.live:
         # Not begun before its end: what is sent is collected, and only the end tells which status it has.
         try:
-            body = await service.body(services, principal, thread_id, run_id, until=bounds.wait_until)
+            body = await _final_values(reading)
         except (StreamCut, *DATABASE_UNAVAILABLE):
-            if cancels:
-                await _cut(services, run_id)
+            await reading.cut()
             raise late from None
         return Response(body, headers=headers, media_type="application/json")
 
     async def whole() -> AsyncGenerator[bytes]:
         # At once: the client has to know the Location before anything can be cut.
         yield b"\n"
-        until = None if bounds is None else bounds.wait_until
-        yield await service.body(services, principal, thread_id, run_id, until=until)
+        yield await _final_values(reading)
 
     return OpenResponse(
         whole(),
         media_type="application/json",
         headers=headers,
         heartbeat=b"\n",
-        seconds=services.settings.heartbeat_seconds,
-        left=lambda how: _left(services, principal, thread_id, run_id, how, cancels),
+        seconds=reading.services.settings.heartbeat_seconds,
+        left=reading.left,
     )
 
 
-async def _cut(services: Services, run_id: UUID) -> None:
-    # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
-    with suppress(*DATABASE_UNAVAILABLE):
-        await service.reader_cut(services, run_id)
-
-
-async def _left(
-    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, how: Left, cancels: bool
-) -> None:
-    """A reader is gone. Only if he left by himself does his run end with him."""
-    if not cancels or how is Left.ENDED:
-        return
-    if how is Left.DISCONNECTED and not services.runtime.draining:
-        await services.runtime.cancel(
-            principal.owner, thread_id, [run_id], CancelAction.INTERRUPT, READER_GONE
-        )
-    else:
-        await service.reader_cut(services, run_id)
+async def _final_values(reading: Reading) -> bytes:
+    until = None if reading.bounds is None else reading.bounds.wait_until
+    return await service.body(
+        reading.services, reading.principal, reading.thread_id, reading.run_id, until=until
+    )

@@ -259,29 +259,29 @@ async def _together(
     """
     last = attempt.writer if stored_with is not None else None
     if attempt.outcome is Outcome.DRAINED:
-        return await settlements.hand_over(shop.group_commit, last, **_hand_over(attempt, shop, stored_with))
+        return await settlements.hand_over(shop.group_commit, _hand_over(attempt, shop, stored_with), last)
     if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
         return None
-    return await settlements.end(shop.group_commit, last, **_end(attempt, facts, stored_with))
+    return await settlements.end(shop.group_commit, _end(attempt, facts, stored_with), last)
 
 
 async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
     if attempt.outcome in (Outcome.DRAINED, Outcome.CUT):
         how = _hand_over(attempt, shop)
-        return await settlement.hand_over(shop.database, **how, forgotten=attempt.lease.forgotten)
-    return await settlement.end(shop.database, **_end(attempt, facts), rollback=_rolls_back(attempt))
+        return await settlement.hand_over(shop.database, how, forgotten=attempt.lease.forgotten)
+    return await settlement.end(shop.database, _end(attempt, facts), rollback=_rolls_back(attempt))
 
 
 def _hand_over(attempt: Attempt, shop: Shop, stored_with: str | None = None) -> HandOver:
     outcome = attempt.outcome
     assert outcome is not None
-    return {
-        **_whose(attempt, stored_with),
-        "stopped": Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
-        "reason": attempt.drain_reason or outcome.value,
-        "max_handovers": shop.max_handovers,
-        "nodes": pending_names(attempt.writer),
-    }
+    return HandOver(
+        _whose(attempt, stored_with),
+        stopped=Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
+        reason=attempt.drain_reason or outcome.value,
+        max_handovers=shop.max_handovers,
+        nodes=pending_names(attempt.writer),
+    )
 
 
 _STATUSES = {
@@ -294,29 +294,29 @@ _STATUSES = {
 
 def _end(attempt: Attempt, facts: ThreadFacts, stored_with: str | None = None) -> End:
     assert attempt.outcome is not None
-    return {
-        **_whose(attempt, stored_with),
-        "status": _STATUSES[attempt.outcome],
-        "facts": facts,
-        "last_event": str(attempt.journal.last) if attempt.journal.last.seq else None,
-        "reason": attempt.cancel_wish.reason if attempt.cancel_wish else None,
-    }
+    return End(
+        _whose(attempt, stored_with),
+        _STATUSES[attempt.outcome],
+        facts,
+        last_event=str(attempt.journal.last) if attempt.journal.last.seq else None,
+        reason=attempt.cancel_wish.reason if attempt.cancel_wish else None,
+    )
 
 
 def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
     run, writer, lease = attempt.run, attempt.writer, attempt.lease
     forgotten, held = lease.forgotten, stored_with is not None
-    return {
-        "run_id": run.run_id,
-        "thread_id": run.thread_id,
-        "owner": run.owner,
-        "fence": run.fence,
-        "worker": lease.worker,
+    return Whose(
+        run.run_id,
+        run.thread_id,
+        run.owner,
+        run.fence,
+        lease.worker,
         # What is not said yet belongs to what runs again.
-        "events": writer.take_events() if not (forgotten or held) else [],
-        "checkpoint_id": stored_with or writer.head_id if not forgotten else None,
-        "stored_with": stored_with,
-    }
+        events=writer.take_events() if not (forgotten or held) else [],
+        checkpoint_id=stored_with or writer.head_id if not forgotten else None,
+        stored_with=stored_with,
+    )
 
 
 def _rolls_back(attempt: Attempt) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -175,7 +175,8 @@ with stuck as (
 select error, last_event from stuck"""
 
 
-class Whose(TypedDict):
+@dataclass(frozen=True, slots=True)
+class Whose:
     """An attempt, and what of it is not stored yet."""
 
     run_id: UUID
@@ -183,24 +184,28 @@ class Whose(TypedDict):
     owner: str
     fence: int
     worker: str
-    events: Sequence[Event]
-    checkpoint_id: str | None
-    stored_with: NotRequired[str | None]
+    events: Sequence[Event] = ()
+    checkpoint_id: str | None = None
+    stored_with: str | None = None
     """The same, if the transaction that settles the run is the one that stores it."""
 
 
-class End(Whose):
+@dataclass(frozen=True, slots=True)
+class End:
     """How an attempt ends its run."""
 
+    whose: Whose
     status: RunStatus
     facts: ThreadFacts
-    last_event: str | None
-    reason: NotRequired[str | None]
+    last_event: str | None = None
+    reason: str | None = None
 
 
-class HandOver(Whose):
+@dataclass(frozen=True, slots=True)
+class HandOver:
     """How an attempt gives its run back."""
 
+    whose: Whose
     stopped: Stopped
     reason: str
     max_handovers: int
@@ -209,25 +214,25 @@ class HandOver(Whose):
 
 def _of_attempt(whose: Whose) -> dict[str, Any]:
     return {
-        "run_id": whose["run_id"],
-        "thread_id": whose["thread_id"],
-        "owner": whose["owner"],
-        "fence": whose["fence"],
-        "worker": whose["worker"],
-        "checkpoint_id": whose["checkpoint_id"],
-        "stored_with": whose.get("stored_with"),
+        "run_id": whose.run_id,
+        "thread_id": whose.thread_id,
+        "owner": whose.owner,
+        "fence": whose.fence,
+        "worker": whose.worker,
+        "checkpoint_id": whose.checkpoint_id,
+        "stored_with": whose.stored_with,
     }
 
 
 def of_end(how: End) -> dict[str, Any]:
     """What the statements that end the run say of it, but for its events."""
-    facts, status = how["facts"], how["status"]
+    facts, status = how.facts, how.status
     return {
-        **_of_attempt(how),
+        **_of_attempt(how.whose),
         "status": status.value,
-        "reason": how.get("reason"),
+        "reason": how.reason,
         "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
-        "last_event": how["last_event"],
+        "last_event": how.last_event,
         "thread_status": facts.status,
         "values": facts.values.decode() if facts.values is not None else None,
         "interrupts": Jsonb(facts.interrupts),
@@ -238,26 +243,23 @@ def of_end(how: End) -> dict[str, Any]:
 def of_hand_over(how: HandOver) -> dict[str, Any]:
     """What the statements that hand the run over say of it, but for its events."""
     return {
-        **_of_attempt(how),
-        "stopped": how["stopped"].value,
-        "reason": how["reason"],
-        "max_handovers": how["max_handovers"],
-        "nodes": how["nodes"] or "its first node",
+        **_of_attempt(how.whose),
+        "stopped": how.stopped.value,
+        "reason": how.reason,
+        "max_handovers": how.max_handovers,
+        "nodes": how.nodes or "its first node",
     }
 
 
-async def end(
-    database: Database, *, rollback: bool = False, expired: bool = False, **how: Unpack[End]
-) -> Settled:
+async def end(database: Database, how: End, *, rollback: bool = False, expired: bool = False) -> Settled:
     """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
     params = {
         **of_end(how),
         "rollback": rollback,
         "expired": expired,
         "forgotten": False,
-        **event_columns(how["events"]),
+        **event_columns(how.whose.events),
     }
-    status = how["status"]
     undo: Mapping[str, Statement] = cancel.rollback(params) if rollback else {"base": (_FORGET_BASE, params)}
     answers = await database.answers(
         locked=(order.LOCK, params),
@@ -269,9 +271,9 @@ async def end(
     (changed,) = answers["ended"]
     if not (changed["now"] or changed["before"]):
         return Settled(owned=False)
-    count_end(status)
+    count_end(how.status)
     ready = order.is_due(answers["promoted"]) if changed["now"] else await _ready(database, params)
-    return Settled(True, ready, status.value)
+    return Settled(True, ready, how.status.value)
 
 
 async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
@@ -295,7 +297,7 @@ def count_hand_over(stopped: Stopped) -> None:
 
 
 async def hand_over(
-    database: Database, *, expired: bool = False, forgotten: bool = False, **how: Unpack[HandOver]
+    database: Database, how: HandOver, *, expired: bool = False, forgotten: bool = False
 ) -> Settled:
     """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
 
@@ -306,7 +308,7 @@ async def hand_over(
         **of_hand_over(how),
         "expired": expired,
         "forgotten": forgotten,
-        **event_columns(how["events"]),
+        **event_columns(how.whose.events),
     }
     answers = await database.answers(
         locked=(order.LOCK, params),
@@ -322,5 +324,5 @@ async def hand_over(
     if error:
         count_end(RunStatus.ERROR)
         return Settled(True, ready, RunStatus.ERROR.value, json_format.dumps(error))
-    count_hand_over(how["stopped"])
+    count_hand_over(how.stopped)
     return Settled(True, ready, RunStatus.PENDING.value)

@@ -8,7 +8,6 @@ said again alone (`settlement`), which decides, and finds its own work done if o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from slackwater.postgres.arrays import Array, IntArray, JsonbArray, LongArray, TextArray, UuidArray
 from slackwater.postgres.group_commit import GroupCommit, Kind
@@ -124,17 +123,17 @@ def _hand_over_all(hows: Sequence[HandOver]) -> HotStatement:
 
 
 def _events_of(hows: Sequence[End] | Sequence[HandOver]) -> dict[str, Array]:
-    return event_columns_of_many({n: how["events"] for n, how in enumerate(hows, 1)})
+    return event_columns_of_many({n: how.whose.events for n, how in enumerate(hows, 1)})
 
 
 def _size_of(how: End | HandOver) -> int:
-    return sum(len(event.data) for event in how["events"])
+    return sum(len(event.data) for event in how.whose.events)
 
 
 ENDS: Kind[End] = Kind(
     "end",
     statement=_end_all,
-    bytes_of=lambda how: _size_of(how) + len(how["facts"].values or b""),
+    bytes_of=lambda how: _size_of(how) + len(how.facts.values or b""),
 )
 """One row `n` for each run that has ended: after it nobody waits on its thread."""
 
@@ -142,25 +141,23 @@ HAND_OVERS: Kind[HandOver] = Kind("hand_over", statement=_hand_over_all, bytes_o
 """One row `n` for each run that was handed over, and whether it is `due` again at once."""
 
 
-async def end(group: GroupCommit, last: Gathering | None = None, **how: Unpack[End]) -> Settled | None:
+async def end(group: GroupCommit, how: End, last: Gathering | None = None) -> Settled | None:
     """As `settlement.end`; None if it has to be said again alone.
 
     `last` is stored in the same transaction, and has the checkpoint `stored_with`: neither happens without the other.
     """
     if await group.send(ENDS, how, first=_first(last)) is None:
         return None
-    count_end(how["status"])
-    return Settled(True, next_ready=False, status=how["status"].value)
+    count_end(how.status)
+    return Settled(True, next_ready=False, status=how.status.value)
 
 
-async def hand_over(
-    group: GroupCommit, last: Gathering | None = None, **how: Unpack[HandOver]
-) -> Settled | None:
+async def hand_over(group: GroupCommit, how: HandOver, last: Gathering | None = None) -> Settled | None:
     """As `settlement.hand_over`; None if it has to be said again alone. `last` is as with `end`."""
     row = await group.send(HAND_OVERS, how, first=_first(last))
     if row is None:
         return None
-    count_hand_over(how["stopped"])
+    count_hand_over(how.stopped)
     return Settled(True, next_ready=row["due"], status=RunStatus.PENDING.value)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Row
 from slackwater.runtime.execution import engine
 from slackwater.runtime.fenced import settlement
-from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.fenced.settlement import End, HandOver, ThreadFacts, Whose
 from slackwater.runtime.queue import order
 from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.cancel import CancelAction
@@ -151,11 +152,11 @@ async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
 
 async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
     database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
-    whose = {"run_id": run_id, "thread_id": thread_id, "owner": row["owner"]}
-    whose |= {"fence": row["fence"], "worker": row["worker"]}
+    whose = Whose(run_id, thread_id, row["owner"], row["fence"], row["worker"])
     if row["kind"] == "write":
+        params = asdict(whose)
         answers = await database.answers(
-            locked=(order.LOCK, whose), dropped=(_DROP_WRITE, whose), promoted=(order.PROMOTE, whose)
+            locked=(order.LOCK, params), dropped=(_DROP_WRITE, params), promoted=(order.PROMOTE, params)
         )
         if order.is_due(answers["promoted"]):
             runtime.worker.offer()
@@ -166,45 +167,19 @@ async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
         error = (
             None if rollback else {"error": "UserInterrupt", "message": row["cancel_reason"] or "cancelled"}
         )
-        settled = await settlement.end(
-            database,
-            **whose,
-            status=RunStatus.INTERRUPTED,
-            facts=ThreadFacts("busy" if rollback else "interrupted", None, {}, error),
-            events=(),
-            last_event=None,
-            checkpoint_id=None,
-            reason=row["cancel_reason"],
-            rollback=rollback,
-            expired=True,
-        )
+        facts = ThreadFacts("busy" if rollback else "interrupted", None, {}, error)
+        end = End(whose, RunStatus.INTERRUPTED, facts, reason=row["cancel_reason"])
+        settled = await settlement.end(database, end, rollback=rollback, expired=True)
         stale.append(thread_id)
     elif row["overdue"]:
-        settled = await settlement.end(
-            database,
-            **whose,
-            status=RunStatus.TIMEOUT,
-            facts=ThreadFacts("error", None, {}, settlement.TIMED_OUT),
-            events=(),
-            last_event=None,
-            checkpoint_id=None,
-            expired=True,
-        )
+        end = End(whose, RunStatus.TIMEOUT, ThreadFacts("error", None, {}, settlement.TIMED_OUT))
+        settled = await settlement.end(database, end, expired=True)
         stale.append(thread_id)
     else:
         last = row["stalls"] >= MAX_STALLS - 1
         nodes = await bounded(_pending_names(runtime, thread_id), READ_SECONDS, "") if last else ""
-        settled = await settlement.hand_over(
-            database,
-            **whose,
-            stopped=Stopped.LOST,
-            reason=_REASON,
-            events=(),
-            checkpoint_id=None,
-            max_handovers=runtime.settings.max_handovers,
-            nodes=nodes,
-            expired=True,
-        )
+        handed_over = HandOver(whose, Stopped.LOST, _REASON, runtime.settings.max_handovers, nodes)
+        settled = await settlement.hand_over(database, handed_over, expired=True)
     if settled.error is not None:
         stale.append(thread_id)
     if settled.owned:
