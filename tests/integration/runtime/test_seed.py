@@ -62,10 +62,10 @@ async def test_d4_d5_nothing_reaches_the_pool_after_it_was_released(
     admitted = await process.admit("line")
     await asyncio.wait_for(hold.reached.wait(), 15)
     order: list[str] = []
-    drain, close = process.runtime.drain, process.database.pool.close
+    drain, close = process.drain, process.database.pool.close
 
-    async def drained(*arguments: Any) -> dict[str, Any]:
-        report = await drain(*arguments)
+    async def drained(*arguments: Any, **reserves: Any) -> dict[str, Any]:
+        report = await drain(*arguments, **reserves)
         order.append("runs drained")
         return report
 
@@ -73,7 +73,7 @@ async def test_d4_d5_nothing_reaches_the_pool_after_it_was_released(
         order.append(f"pool closed, {process.database.gate.in_flight} writers")
         await close(*arguments, **options)
 
-    process.runtime.drain, process.database.pool.close = drained, closed  # type: ignore[method-assign]
+    process.drain, process.database.pool.close = drained, closed  # type: ignore[method-assign]
     # WHEN it is drained while the node goes on
     asyncio.get_running_loop().call_later(0.1, hold.let_go)
     await process.stop()

@@ -122,7 +122,7 @@ def _hand_over_all(hows: Sequence[HandOver]) -> HotStatement:
     return _HAND_OVER, params | _events_of(hows)
 
 
-def _events_of(hows: Sequence[End] | Sequence[HandOver]) -> dict[str, Array]:
+def _events_of(hows: Sequence[End | HandOver]) -> dict[str, Array]:
     return event_columns_of_many({n: how.whose.events for n, how in enumerate(hows, 1)})
 
 
