@@ -20,7 +20,7 @@ class Watchdog:
     the process just leaves."""
 
     def __init__(self, code: Callable[[], ExitCode], say: Callable[[], None]) -> None:
-        """Both are called in a thread of their own, once the deadline has passed: `code` is the exit code, `say` logs."""
+        """Called in threads of their own once the deadline has passed: `say` logs it, `code` says how to exit."""
         self._code = code
         self._say = say
         self._timer: threading.Timer | None = None
@@ -41,9 +41,8 @@ class Watchdog:
 
     def overrun(self) -> None:
         """Leave, and say so. Does not return."""
-        code = self._code()
         # That may hang, too: whoever writes to a pipe that nobody reads holds the lock of the log.
         saying = threading.Thread(target=self._say, name="overrun", daemon=True)
         saying.start()
         saying.join(SAY_SECONDS)
-        os._exit(code)
+        os._exit(self._code())
