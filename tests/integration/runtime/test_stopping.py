@@ -144,7 +144,7 @@ async def test_a_node_that_ignores_its_cancellation_and_returns_late_is_settled_
     await asyncio.wait({attempt.task}, timeout=5)
     assert attempt.settled == "pending"
     before = await fleet.row(run["run_id"])
-    await stop.settle_deferred(process.runtime, [attempt], Budget.of(1, drain_reserve=0.5, hard_reserve=0.2))
+    assert await stop.settle_deferred(process.runtime, Budget.of(1, drain_reserve=0.5, hard_reserve=0.2))
     assert await fleet.row(run["run_id"]) == before
     assert helm.begun_by(run["run_id"])[-1] != "z"
 
