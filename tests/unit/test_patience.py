@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 import pytest
 
-from tests.conftest import PATIENCE, PRIORITY
+from tests.conftest import NICENESS, PRIORITY, may_be_less_nice
 
 NICE = ["nice"]
 """Prints the priority that it runs at."""
@@ -18,9 +17,9 @@ def priority_of_a_process() -> int:
 
 
 @pytest.mark.patient
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take it back")
+@pytest.mark.skipif(not may_be_less_nice(), reason="this process may not take it back")
 def test_what_a_patient_test_starts_comes_last() -> None:
-    assert priority_of_a_process() == PRIORITY + PATIENCE
+    assert priority_of_a_process() == PRIORITY + NICENESS["patient"]
 
 
 def test_what_any_other_test_starts_does_not() -> None:
