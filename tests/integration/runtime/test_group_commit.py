@@ -264,22 +264,25 @@ async def test_of_another_epoch_each_run_is_looked_at_alone_and_goes_on(
 
 
 @pytest.mark.parametrize("lock", ["update", "no key update"])
+@pytest.mark.parametrize("superstep", ["a", "b"], ids=["the input", "a superstep"])
 async def test_a_row_that_is_locked_elsewhere_delays_only_its_own_run(
-    watched: Watched, together: GroupCommit, lock: str
+    watched: Watched, together: GroupCommit, lock: str, superstep: str
 ) -> None:
     savers = await owners(together, watched, 3)
+    if superstep == "b":  # which shares the row, where the input updates it
+        await put(savers[0])
     async with watched.connection() as holder, holder.transaction():
         await holder.execute(
             f"select 1 from slackwater.runs where run_id = %s for {lock}",  # type: ignore[arg-type]
             [savers[0].writer.lease.run_id],
         )
-        waiting = asyncio.ensure_future(put(savers[0]))
+        waiting = asyncio.ensure_future(put(savers[0], superstep))
         async with asyncio.timeout(8):
             await all_put(savers[1:])
             await all_put(savers[1:], ["b", "b"])
         assert not waiting.done()
     await waiting
-    assert await stored(watched, savers[0]) == WHOLE
+    assert await stored(watched, savers[0]) == (WHOLE if superstep == "a" else (2, 1, 2))
 
 
 async def test_an_input_is_stored_beside_a_share_of_its_run_and_waits_for_it_alone(

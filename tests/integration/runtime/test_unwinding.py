@@ -134,12 +134,16 @@ async def test_a_drain_waits_for_what_unwinds_and_reports_it(
     ]
 
 
+@pytest.mark.parametrize("unwinds", [True, False], ids=["whose nodes end", "with a node that does not"])
 async def test_a_cancelled_run_ends_although_its_last_put_is_on_a_silent_connection(
-    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, unwinds: bool
 ) -> None:
     monkeypatch.setitem(UNWIND_SECONDS, StopWish.CANCEL, 0.3)
     process = await fleet.start(linked=True, statement_seconds=60.0)
     hold = helm.hold("b")
+    node = SlowEnd()
+    if not unwinds:
+        helm.hooks["c"] = node
     run = (await process.admit("line")).row["run_id"]
     await asyncio.wait_for(hold.reached.wait(), 15)
     # GIVEN connections that are open and say nothing any more
@@ -148,10 +152,14 @@ async def test_a_cancelled_run_ends_although_its_last_put_is_on_a_silent_connect
     hold.let_go()
     await fleet.until(lambda: _done(helm, run))
     await asyncio.sleep(0.1)
+    if not unwinds:
+        await asyncio.wait_for(node.reached.wait(), 15)
     # WHEN the run is cancelled
     process.runtime.worker.live[run].stop(StopWish.CANCEL, CancelWish(CancelAction.INTERRUPT, "enough"))
     # THEN it ends long before the database's time is over
     assert (await fleet.ended(run, timeout=20))["status"] == "interrupted"
+    assert node.cancelled.is_set() is not unwinds
+    node.clean.set()
 
 
 async def _done(helm: Helm, run: object) -> bool:

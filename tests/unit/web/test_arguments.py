@@ -161,13 +161,13 @@ async def test_a_request_that_is_right_costs_none_of_fastapis_machinery(
 async def test_a_body_that_is_no_json_is_paid_for_once() -> None:
     room = ByteQuota(4_000)
     held = []
-    take = room.take
+    acquire = room.acquire
 
     async def counted(owner: str, size: int) -> None:
         held.append(size)
-        await take(owner, size)
+        await acquire(owner, size)
 
-    room.take = counted  # type: ignore[method-assign]
+    room.acquire = counted  # type: ignore[method-assign]
 
     async def with_services(scope: Any, receive: Any, send: Any) -> None:
         given = SimpleNamespace(settings=SimpleNamespace(max_body_bytes=1_000), bodies=room)
