@@ -240,7 +240,7 @@ MUTANTS = (
         "app/slackwater/runtime/fenced/settlement.py",
         'cancel.rollback(params) if rollback else {"base": (_FORGET_BASE, params)}',
         "cancel.rollback(params) if rollback else {}",
-        _in("repetitions.py"),
+        _in("settlements.py::test_an_end_is_the_same_alone_and_together"),
     ),
     Mutant(
         "refresh_busy",
