@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
-from slackwater.runtime.execution.bodies import Bodies, current_bodies
+from slackwater.runtime.execution.node_tasks import NodeTasks, current_node_tasks
 
 
 class Do(Enum):
@@ -23,7 +23,7 @@ class Gate:
     """One node that waits."""
 
     run_id: str
-    bodies: Bodies | None
+    node_tasks: NodeTasks | None
     """Those of its attempt: a run may unwind in one process while another one works on it."""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     what: Do = Do.END
@@ -51,7 +51,7 @@ class Gates:
         return f"m{self._marks}"
 
     async def wait(self, run_id: str) -> Do:
-        gate = Gate(run_id, current_bodies.get(), stubborn=self.stubborn)
+        gate = Gate(run_id, current_node_tasks.get(), stubborn=self.stubborn)
         self.waiting.append(gate)
         try:
             while not gate.opened.is_set():

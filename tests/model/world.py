@@ -242,15 +242,15 @@ class World:
 
     def _busy(self) -> bool:
         """Whether something is on its way that nothing holds up: a statement, an event, an attempt between two nodes."""
-        waiting = Counter(gate.bodies for gate in gates.waiting if not gate.opened.is_set())
+        waiting = Counter(gate.node_tasks for gate in gates.waiting if not gate.opened.is_set())
         for runtime in self.processes:
             if self.of(runtime).in_flight:
                 return True
             for attempt in runtime.worker.attempts:
-                waiting[attempt.bodies] -= 1
+                waiting[attempt.node_tasks] -= 1
                 if self._hampered(runtime):
                     continue
-                if waiting[attempt.bodies] < 0 or (
+                if waiting[attempt.node_tasks] < 0 or (
                     (attempt.journal.unwritten or attempt.writer._queue) and not attempt.lease.lost
                 ):
                     return True

@@ -265,9 +265,9 @@ MUTANTS = (
     ),
     # An attempt that unwinds
     Mutant(
-        "tails",
+        "leftovers",
         "app/slackwater/runtime/execution/outcome.py",
-        "    if attempt.tails:\n        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))\n",
+        "    if attempt.leftovers:\n        await asyncio.wait(attempt.leftovers, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))\n",
         "",
         _in("compared.py"),
     ),
@@ -309,8 +309,8 @@ MUTANTS = (
     Mutant(
         "settle_turns",
         "app/slackwater/runtime/execution/outcome.py",
-        "                async with shop.settling:\n                    settled = await _write(attempt, shop, facts)",
-        "                settled = await _write(attempt, shop, facts)",
+        "                async with host.settling:\n                    settled = await _write(attempt, host, facts)",
+        "                settled = await _write(attempt, host, facts)",
         _in("compared.py"),
     ),
     Mutant(

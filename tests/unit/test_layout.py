@@ -94,7 +94,7 @@ def test_what_several_statements_say_stands_once(words: str, home: str | None) -
 
 
 INSIDE = frozenset(
-    {"database", "follower", "graphs", "group_commit", "hints", "outbox", "sweeper", "threads", "worker"}
+    {"database", "follower", "graphs", "group_commit", "outbox", "sweeper", "threads", "wakeups", "worker"}
 )
 """What a Runtime consists of."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from slackwater.aws import clients
 from slackwater.kit.imports import run_in_import_thread
-from slackwater.runtime.queue.hints import WakeError, Waker
+from slackwater.runtime.queue.wakeups import WakeError, Waker
 from slackwater.settings import Settings
 
 BODY = json.dumps({"task": "work"})

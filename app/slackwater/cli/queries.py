@@ -52,7 +52,7 @@ async def list_(
 
 
 async def leave_to_sweep(database: Database, thread_id: UUID) -> None:
-    """Let the next sweep of any process read the thread's face from its checkpoint: that takes its graph."""
+    """Let the next sweep of any process refresh the thread's row from its checkpoint, which takes its graph."""
     await database.execute(_LEAVE_TO_SWEEP, {"thread_id": thread_id})
 
 

@@ -11,11 +11,11 @@
 | `signals` `stop` `watchdog` | the stop: who asks for it, its one budget and its phases, what ends it when its time is over |
 | **execution** | |
 | `engine` `loaded` | everything with LangGraph in it, imported when a run first needs it |
-| `attempt` `bodies` `shop` `outbox` | one attempt of one run, the tasks of its nodes, what it needs of the process, who is told of its end |
+| `attempt` `node_tasks` `host` `outbox` | one attempt of one run, the tasks of its nodes, what it needs of the process, who is told of its end |
 | `start` `clock` | how an attempt begins: the rules of a later start |
 | `executor` `options` `control` `pace` `callbacks` `node_threads` `owning_loop` | the graph is driven, superstep by superstep |
 | `encoding` `message_ids` | what LangGraph streams, as events |
-| `checkpointer` `draft` `puts` `confined` `serializer` `store` | what LangGraph stores through |
+| `checkpointer` `new_thread` `puts` `confined` `serializer` `store` | what LangGraph stores through |
 | `outcome` `failing_node` | what the attempt has come to |
 | **fenced** | |
 | `writer` `group` `statements` `stores` | what is stored while a run is worked on, in groups, together with the events |
@@ -29,7 +29,7 @@
 | `admission` `admissions` `order` | a new run enters: multitask strategy, place in the thread's order, first claim |
 | `claims` `lease` `states` | claim, lease and fence: compare-and-set statements |
 | `cancel` | durable cancel and rollback |
-| `hints` `listening` | wake-ups to and from other processes |
+| `wakeups` `listening` | wake-ups to and from other processes |
 | `erasure` | what a thread or a run owns, table by table |
 | `pruning` `retention` `batch` | how threads, runs and events go, and when |
 | `many` | one statement for many of a kind |

@@ -29,7 +29,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import BEGINNING, Event, EventId
 from slackwater.runtime.events.run_reader import Follower
 from slackwater.runtime.events.thread_reader import ThreadLog
-from slackwater.runtime.execution import bodies, engine
+from slackwater.runtime.execution import engine, node_tasks
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import NoOutbox, Outbox
 from slackwater.runtime.fenced.settlement import ThreadFacts
@@ -40,9 +40,9 @@ from slackwater.runtime.process.worker import Worker
 from slackwater.runtime.queue import admission, admissions, cancel, order
 from slackwater.runtime.queue.admission import Admitted, Limits, NewRun
 from slackwater.runtime.queue.cancel import CancelAction, Cancelled, CancelWish
-from slackwater.runtime.queue.hints import Hints, Waker
 from slackwater.runtime.queue.lease import Lease
 from slackwater.runtime.queue.states import Phase, StopWish
+from slackwater.runtime.queue.wakeups import Waker, WakeUps
 
 if TYPE_CHECKING:
     from slackwater.graphs.registry import Graphs
@@ -76,7 +76,7 @@ class Runtime:
         self.max_handovers = settings.max_handovers
         self.threads = NodeThreads()
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
-        self.hints = Hints(database, notify=not settings.on_lambda, waker=waker)
+        self.wakeups = WakeUps(database, notify=not settings.on_lambda, waker=waker)
         self.outbox = outbox or NoOutbox()
         connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
         # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
@@ -114,7 +114,7 @@ class Runtime:
     async def start(self) -> None:
         """Begin to work."""
         asyncio.get_running_loop().set_default_executor(self.threads)
-        bodies.watch(asyncio.get_running_loop())
+        node_tasks.watch(asyncio.get_running_loop())
         if not imports_are_lazy():
             await engine.load()
             if self.graphs.store_spec.index:
@@ -133,7 +133,7 @@ class Runtime:
         return self.phase is Phase.CLOSED
 
     @property
-    def taking_on(self) -> bool:
+    def claims_in_flight(self) -> bool:
         """Whether a claim or an admission is in flight that may still make a run ours."""
         return self.worker.claim_in_flight or self.worker.lost_claims.in_flight or bool(self.admitting)
 
@@ -401,7 +401,7 @@ class Runtime:
 
     def sweep_also(self, name: str, act: Callable[[], Awaitable[object]]) -> None:
         """Let sweeps do something more."""
-        self.sweeper.chores[name] = act
+        self.sweeper.jobs[name] = act
 
     async def sweep(self) -> int:
         """All that sweeps do, now and once; how many runs were taken over.

@@ -68,7 +68,7 @@ async def test_a_process_that_stops_wakes_others_through_the_queue(
         # THEN the runs were handed over, and a message says so before the process has gone
         rows = await api.database.fetch("select status, handovers from slackwater.runs")
         assert [(row["status"], row["handovers"]) for row in rows] == [("pending", 1)] * 3
-        await api.services.runtime.hints.sent(60)
+        await api.services.runtime.wakeups.flush(60)
         messages = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)["Messages"]
         assert 1 <= len(messages) <= 3
         assert {message["Body"] for message in messages} == {'{"task": "work"}'}

@@ -20,7 +20,7 @@ import pytest
 from slackwater.aws import clients
 from slackwater.aws.wakeups import BODY, FunctionWaker, QueueWaker, this_function, waker_of
 from slackwater.postgres.pool import Database
-from slackwater.runtime.queue.hints import MAX_WAKES, Hints, WakeError
+from slackwater.runtime.queue.wakeups import MAX_WAKES, WakeError, WakeUps
 from slackwater.settings import Settings
 
 
@@ -42,40 +42,40 @@ async def test_messages_say_that_there_is_work(sqs: Any, queue_url: str, count: 
 
 
 async def test_a_hundred_hand_overs_are_few_messages(database: Database, sqs: Any, queue_url: str) -> None:
-    hints = Hints(database, notify=False, waker=QueueWaker(queue_url))
+    wakeups = WakeUps(database, notify=False, waker=QueueWaker(queue_url))
     for _ in range(100):
-        hints.give()
-    await hints.sent(60)
+        wakeups.send()
+    await wakeups.flush(60)
     assert len(received(sqs, queue_url)) == 10
 
     # AND those that end while a message is on its way are not forgotten
-    hints.give()
+    wakeups.send()
     await asyncio.sleep(0)
     for _ in range(14):
-        hints.give()
-    await hints.sent(60)
+        wakeups.send()
+    await wakeups.flush(60)
     assert len(received(sqs, queue_url)) == 3
 
     # AND however many there are
-    hints.give(1_000_000)
-    await hints.sent(60)
+    wakeups.send(1_000_000)
+    await wakeups.flush(60)
     assert len(received(sqs, queue_url)) == MAX_WAKES
 
 
 async def test_a_queue_that_is_not_there_is_a_warning(
     database: Database, queue_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hints = Hints(database, waker=QueueWaker(f"{queue_url}-gone"))
+    wakeups = WakeUps(database, waker=QueueWaker(f"{queue_url}-gone"))
     with caplog.at_level(logging.WARNING, "slackwater"):
-        hints.give()
-        await hints.sent(60)
+        wakeups.send()
+        await wakeups.flush(60)
 
-    [record] = [record for record in caplog.records if record.name == "slackwater.runtime.queue.hints"]
+    [record] = [record for record in caplog.records if record.name == "slackwater.runtime.queue.wakeups"]
     assert (record.__dict__["event"], record.__dict__["runs"]) == ("wake.lost", 1)
     # AND the next one is tried again
-    hints.give()
-    await hints.sent(60)
-    assert len([r for r in caplog.records if r.name == "slackwater.runtime.queue.hints"]) == 2
+    wakeups.send()
+    await wakeups.flush(60)
+    assert len([r for r in caplog.records if r.name == "slackwater.runtime.queue.wakeups"]) == 2
 
 
 async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(
@@ -86,16 +86,16 @@ async def test_a_stop_does_not_wait_for_an_aws_that_does_not_answer(
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         monkeypatch.setattr(clients, "READ_SECONDS", 3)
         clients.forget()
-        hints = Hints(database, waker=QueueWaker(f"{url}/1/wakeups"))
-        hints.give()
+        wakeups = WakeUps(database, waker=QueueWaker(f"{url}/1/wakeups"))
+        wakeups.send()
         started = time.monotonic()
 
-        await hints.sent(0.2)
+        await wakeups.flush(0.2)
 
         assert time.monotonic() - started < 3
         # AND by itself it gives up soon
         async with asyncio.timeout(30):
-            await hints.sent(60)
+            await wakeups.flush(60)
 
 
 async def test_a_connection_that_has_died_in_the_freezer_costs_no_time(
@@ -145,17 +145,17 @@ async def test_the_first_wake_up_does_not_wait_for_an_import(
     made: list[str] = []
     client = clients.client
     monkeypatch.setattr(clients, "client", lambda name, *more: (made.append(name), client(name, *more))[1])
-    hints = Hints(database, waker=QueueWaker(queue_url))
+    wakeups = WakeUps(database, waker=QueueWaker(queue_url))
     # GIVEN runs that have begun
     for _ in range(3):
-        hints.prepare()
-    await hints.sent(60)
+        wakeups.prepare()
+    await wakeups.flush(60)
     assert made == ["sqs"]
 
     # WHEN one is handed over THEN nothing has to be made any more
     monkeypatch.setattr(boto3.session, "Session", None)
-    hints.give()
-    await hints.sent(60)
+    wakeups.send()
+    await wakeups.flush(60)
 
     assert len(received(sqs, queue_url)) == 1
 
@@ -166,11 +166,11 @@ async def test_what_cannot_be_prepared_is_told_by_the_first_wake_up(
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
     clients.forget()
-    hints = Hints(database, waker=QueueWaker("http://127.0.0.1:1/q"))
+    wakeups = WakeUps(database, waker=QueueWaker("http://127.0.0.1:1/q"))
     with caplog.at_level(logging.WARNING, "slackwater"):
-        hints.prepare()
-        hints.give()
-        await hints.sent(60)
+        wakeups.prepare()
+        wakeups.send()
+        await wakeups.flush(60)
 
     assert "region" in caplog.text
 

@@ -548,7 +548,7 @@ class Told:
     events: list[Event]
 
     @property
-    def face(self) -> tuple[Any, ...]:
+    def all_rows(self) -> tuple[Any, ...]:
         """The state of run and thread, without ids."""
         return (
             self.row["status"],

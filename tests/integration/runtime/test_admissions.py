@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from faces import everything, face
 from helm import Helm
 from psycopg.types.json import Jsonb
 from rig import Fleet, Process, fleet_on, new_run
+from thread_rows import all_rows, everything
 
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
@@ -103,7 +103,7 @@ async def test_a_run_on_a_new_thread_is_the_same_alone_and_together(fleet: Fleet
     rows = await together(fleet, list(news.values()), claim)
     for n, (case, new) in enumerate(news.items(), 1):
         assert told(rows[n]) == told(admitted[case].row), case
-        assert await face(fleet, new.thread_id) == await face(fleet, singles[case].thread_id), case
+        assert await all_rows(fleet, new.thread_id) == await all_rows(fleet, singles[case].thread_id), case
 
 
 @pytest.mark.parametrize("claim", [True, False], ids=["begins here", "waits"])
@@ -121,7 +121,9 @@ async def test_a_run_on_an_idle_thread_is_the_same_alone_and_together(
     rows = await together(fleet, list(news.values()), claim)
     for n, case in enumerate(news, 1):
         assert told(rows[n]) == told(admitted[case].row), case
-        assert await face(fleet, news[case].thread_id) == await face(fleet, singles[case].thread_id), case
+        assert await all_rows(fleet, news[case].thread_id) == await all_rows(
+            fleet, singles[case].thread_id
+        ), case
 
 
 # Who is left out

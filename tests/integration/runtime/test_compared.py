@@ -345,7 +345,7 @@ async def test_what_comes_out_of_a_graph_without_a_lease_is_no_end_of_its_run(
     attempt, hold = await held(process, helm)
     attempt.lease.lost = True
 
-    assert executor._judge(attempt, ValueError("a node's own")) is Outcome.LOST
+    assert executor._outcome_of(attempt, ValueError("a node's own")) is Outcome.LOST
     attempt.lease.lost = False
     hold.let_go()
     await fleet.ended(attempt.run.run_id)
@@ -358,7 +358,7 @@ async def test_no_superstep_begins_after_the_attempt_is_over(
     attempt.lease.over = True
 
     with pytest.raises(LeaseLost):
-        await executor._before_more(attempt.writer, False)
+        await executor._check_before_next(attempt.writer, False)
     attempt.lease.over = False
     hold.let_go()
     await fleet.ended(attempt.run.run_id)

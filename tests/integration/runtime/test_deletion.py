@@ -20,7 +20,7 @@ from slackwater.runtime.execution import attempt as module
 SWIFT = {"poll_seconds": 0.1}
 
 
-class Bodies:
+class NodeTasks:
     """How many bodies of a node there are at once; each takes some time to end."""
 
     def __init__(self, seconds: float = 0.3) -> None:
@@ -60,20 +60,20 @@ async def test_a_live_run_is_ended_before_the_next_one_of_its_thread_begins(
     fleet: Fleet, helm: Helm, elsewhere: bool
 ) -> None:
     process, other = await fleet.start(**SWIFT), await fleet.start()
-    bodies = helm.hooks["b"] = Bodies()
+    node_tasks = helm.hooks["b"] = NodeTasks()
     run = (await process.admit("line")).row
-    await reached(bodies)
+    await reached(node_tasks)
     following = (await process.admit("line", thread_id=run["thread_id"])).row
-    bodies.reached.clear()
+    node_tasks.reached.clear()
     # WHEN
     await delete(other if elsewhere else process, run)
     # THEN it is gone with all that it has left, and its node has ended
     assert await fleet.find(run["run_id"]) is None
-    assert bodies.now == 0 or bodies.reached.is_set()
+    assert node_tasks.now == 0 or node_tasks.reached.is_set()
     assert str(run["run_id"]) not in await checkpoints_of(fleet, run["thread_id"])
     await process.claim()
-    await reached(bodies)
-    assert bodies.most == 1
+    await reached(node_tasks)
+    assert node_tasks.most == 1
     await delete(other, following)
     assert await fleet.checkpoints(run["thread_id"]) == []
     with pytest.raises(NotFound):
@@ -136,12 +136,12 @@ async def test_an_owner_that_does_not_answer_is_not_waited_for_for_ever_and_the_
 
 async def test_what_runs_on_a_thread_has_ended_when_it_is_deleted(fleet: Fleet, helm: Helm) -> None:
     process, other = await fleet.start(**SWIFT), await fleet.start()
-    bodies = helm.hooks["b"] = Bodies()
+    node_tasks = helm.hooks["b"] = NodeTasks()
     run = (await process.admit("line")).row
-    await reached(bodies)
+    await reached(node_tasks)
     following = (await process.admit("line", thread_id=run["thread_id"])).row["run_id"]
     await threads.delete(through(other), Principal(OWNER), run["thread_id"])
-    assert bodies.now == 0
+    assert node_tasks.now == 0
     assert [await fleet.find(each) for each in (run["run_id"], following)] == [None, None]
     assert await fleet.checkpoints(run["thread_id"]) == []
     assert await fleet.database.fetch("select 1 from slackwater.threads") == []

@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from faces import everything, face
 from helm import Helm
 from rig import Fleet, fleet_on, new_run
+from thread_rows import all_rows, everything
 
 from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database, Row
@@ -154,7 +154,9 @@ async def test_an_end_is_the_same_alone_and_together(fleet: Fleet) -> None:
     ended = await asyncio.gather(*(settlements.end(group, item) for item in items))
     for case, item, answer in zip(ENDS, items, ended, strict=True):
         assert answer == settled[case], case
-        assert await face(fleet, item.whose.thread_id) == await face(fleet, singles[case].thread_id), case
+        assert await all_rows(fleet, item.whose.thread_id) == await all_rows(
+            fleet, singles[case].thread_id
+        ), case
 
 
 HAND_OVERS: dict[str, tuple[dict[str, Any], Before, dict[str, Any]]] = {
@@ -177,7 +179,9 @@ async def test_a_hand_over_is_the_same_alone_and_together(fleet: Fleet) -> None:
     handed_over = await asyncio.gather(*(settlements.hand_over(group, item) for item in items))
     for case, item, answer in zip(HAND_OVERS, items, handed_over, strict=True):
         assert answer == settled[case], case
-        assert await face(fleet, item.whose.thread_id) == await face(fleet, singles[case].thread_id), case
+        assert await all_rows(fleet, item.whose.thread_id) == await all_rows(
+            fleet, singles[case].thread_id
+        ), case
 
 
 # Who is left out
@@ -198,12 +202,12 @@ async def test_of_ten_ends_those_that_are_not_simple_are_left_as_they_were(fleet
     )
     await waits(fleet, waited_for.thread_id)
     left = (taken, waited_for, locked)
-    before = [await face(fleet, run.thread_id) for run in left]
+    before = [await all_rows(fleet, run.thread_id) for run in left]
     async with fleet.database.connection() as elsewhere, elsewhere.transaction():
         await elsewhere.execute("select 1 from slackwater.runs where run_id = %s for share", [locked.run_id])
         done = await together(fleet, settlements.ENDS.statement([end_of(run) for run in runs]))
     assert done == [1, 2, 4, 5, 7, 9, 10]
-    assert [await face(fleet, run.thread_id) for run in left] == before
+    assert [await all_rows(fleet, run.thread_id) for run in left] == before
     ended = await fleet.database.fetch("select run_id from slackwater.runs where status = 'success'")
     assert {row["run_id"] for row in ended} == {runs[n - 1].run_id for n in done}
     # WHEN those are said again alone

@@ -34,17 +34,17 @@ async def begun(
     process: Process, helm: Helm, graph: str, *nodes: str, **options: Any
 ) -> tuple[UUID, dict[str, Body]]:
     """A run of the graph that is inside `nodes`."""
-    bodies = {node: Body() for node in nodes}
-    helm.hooks.update(bodies)
+    node_tasks = {node: Body() for node in nodes}
+    helm.hooks.update(node_tasks)
     run = (await process.admit(graph, {"log": []}, **options)).row
-    for body in bodies.values():
+    for body in node_tasks.values():
         await asyncio.wait_for(body.reached.wait(), 15)
-    return run["run_id"], bodies
+    return run["run_id"], node_tasks
 
 
-async def stopped(process: Process, *bodies: Body, seconds: float = 8.0) -> list[tuple[str, bool]]:
-    """Drain, let go of `bodies` when it has begun; the outcomes of the report."""
-    for body in bodies:
+async def stopped(process: Process, *node_tasks: Body, seconds: float = 8.0) -> list[tuple[str, bool]]:
+    """Drain, let go of `node_tasks` when it has begun; the outcomes of the report."""
+    for body in node_tasks:
         asyncio.get_running_loop().call_later(0.1, body.let_go)
     report = await process.drain(seconds, **BUDGET)
     return [(line["outcome"], line["handed_over"]) for line in report["runs"]]
@@ -73,11 +73,11 @@ async def attempts(fleet: Fleet, run_id: UUID) -> list[int]:
 async def test_a_body_beside_the_graph_that_stops_is_cut_and_never_runs_twice_at_once(
     fleet: Fleet, process: Process, helm: Helm, graph: str
 ) -> None:
-    run_id, bodies = await begun(process, helm, graph, "l_2", "r_2")
-    outcomes = await stopped(process, bodies["l_2"])
+    run_id, node_tasks = await begun(process, helm, graph, "l_2", "r_2")
+    outcomes = await stopped(process, node_tasks["l_2"])
     # THEN when it is given away, nothing of it runs here
     assert outcomes == [("cancelled", True)]
-    assert not bodies["r_2"].inside
+    assert not node_tasks["r_2"].inside
     assert (await fleet.row(run_id))["stopped"] == "cut"
     row = await finished(fleet, helm, run_id)
     assert row["attempt"] == 2
@@ -90,8 +90,8 @@ async def test_a_body_beside_the_graph_that_stops_is_cut_and_never_runs_twice_at
 async def test_graphs_that_all_reach_a_boundary_are_drained(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
-    run_id, bodies = await begun(process, helm, "two_gathered", "l_2", "r_2")
-    assert await stopped(process, *bodies.values()) == [("drained", True)]
+    run_id, node_tasks = await begun(process, helm, "two_gathered", "l_2", "r_2")
+    assert await stopped(process, *node_tasks.values()) == [("drained", True)]
     await finished(fleet, helm, run_id)
     assert await attempts(fleet, run_id) == [1]
     assert sorted(helm.done_by(run_id)) == ["a", "l_1", "l_2", "l_3", "r_1", "r_2", "r_3", "z"]
@@ -100,9 +100,9 @@ async def test_graphs_that_all_reach_a_boundary_are_drained(
 async def test_what_is_no_graph_is_cut_beside_one_that_stops(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
-    run_id, bodies = await begun(process, helm, "gathered_plain", "l_2", "plain")
-    assert await stopped(process, bodies["l_2"]) == [("cancelled", True)]
-    assert not bodies["plain"].inside
+    run_id, node_tasks = await begun(process, helm, "gathered_plain", "l_2", "plain")
+    assert await stopped(process, node_tasks["l_2"]) == [("cancelled", True)]
+    assert not node_tasks["plain"].inside
     await finished(fleet, helm, run_id)
     assert sorted(helm.done_by(run_id)) == ["a", "l_1", "l_2", "l_3", "plain", "z"]
 
@@ -111,9 +111,9 @@ async def test_a_thread_beside_a_graph_that_stops_keeps_the_run_until_the_proces
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
     hold = helm.hold_sync("in_2")
-    run_id, bodies = await begun(process, helm, "gathered_thread", "l_2")
+    run_id, node_tasks = await begun(process, helm, "gathered_thread", "l_2")
     await asyncio.to_thread(hold.reached.wait, 15)
-    assert await stopped(process, bodies["l_2"], seconds=3.0) == [("left", False)]
+    assert await stopped(process, node_tasks["l_2"], seconds=3.0) == [("left", False)]
     assert (await fleet.row(run_id))["status"] == "running"
     await stop.release(process.runtime, process.budget)
     assert await stop.settle_deferred(process.runtime, process.budget)
@@ -139,8 +139,8 @@ async def test_a_body_that_ignores_its_cancellation_keeps_the_run_until_the_proc
                     continue
 
     helm.hooks["r_2"] = Stubborn()
-    run_id, bodies = await begun(process, helm, "two_gathered", "l_2")
-    assert await stopped(process, bodies["l_2"], seconds=3.0) == [("left", False)]
+    run_id, node_tasks = await begun(process, helm, "two_gathered", "l_2")
+    assert await stopped(process, node_tasks["l_2"], seconds=3.0) == [("left", False)]
     assert (await fleet.row(run_id))["status"] == "running"
     # WHEN it ends after all
     stubborn.set()
@@ -151,8 +151,8 @@ async def test_a_body_that_ignores_its_cancellation_keeps_the_run_until_the_proc
 
 
 async def test_an_error_among_drains_is_an_error(fleet: Fleet, process: Process, helm: Helm) -> None:
-    run_id, bodies = await begun(process, helm, "grouped_error", "l_2")
-    assert await stopped(process, bodies["l_2"]) == [("finished", False)]
+    run_id, node_tasks = await begun(process, helm, "grouped_error", "l_2")
+    assert await stopped(process, node_tasks["l_2"]) == [("finished", False)]
     row = await fleet.row(run_id)
     assert (row["status"], row["error"]["error"]) == ("error", "ExceptionGroup")
 
@@ -170,9 +170,9 @@ async def test_a_run_that_fails_leaves_no_graph_running_beside_the_next_one(
 async def test_what_an_earlier_node_has_left_behind_is_not_part_of_the_run(
     fleet: Fleet, process: Process, helm: Helm
 ) -> None:
-    run_id, bodies = await begun(process, helm, "keeping", "b")
+    run_id, node_tasks = await begun(process, helm, "keeping", "b")
     try:
-        assert await stopped(process, bodies["b"]) == [("drained", True)]
+        assert await stopped(process, node_tasks["b"]) == [("drained", True)]
         assert not helm.kept[-1].done()
     finally:
         helm.kept.pop().cancel()
@@ -184,8 +184,8 @@ async def test_what_an_earlier_node_has_left_behind_is_not_part_of_the_run(
 async def test_a_node_that_takes_a_drain_for_an_error_of_its_graph_has_no_result(
     fleet: Fleet, process: Process, helm: Helm, graph: str, durability: str
 ) -> None:
-    run_id, bodies = await begun(process, helm, graph, "l_2", durability=durability)
-    assert await stopped(process, bodies["l_2"]) == [("cancelled", True)]
+    run_id, node_tasks = await begun(process, helm, graph, "l_2", durability=durability)
+    assert await stopped(process, node_tasks["l_2"]) == [("cancelled", True)]
     row = await finished(fleet, helm, run_id)
     log = (await fleet.thread(row["thread_id"]))["values"]["log"]
     beside = ["r_1", "r_2", "r_3"] if graph == "swallowing" else []

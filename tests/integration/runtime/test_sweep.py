@@ -309,7 +309,7 @@ async def test_the_sweep_goes_on_after_trouble(fleet: Fleet, caplog: pytest.LogC
         calls.append("strange")
         raise InvalidTextRepresentation("strange")
 
-    process.runtime.sweeper.chores = {"slow": slow, "strange": strange}
+    process.runtime.sweeper.jobs = {"slow": slow, "strange": strange}
     await process.runtime.start()
 
     async def thrice() -> bool:
@@ -317,13 +317,13 @@ async def test_the_sweep_goes_on_after_trouble(fleet: Fleet, caplog: pytest.LogC
 
     await fleet.until(thrice)
     assert calls[:4] == ["slow", "strange"] * 2
-    assert [(r.event, r.chore) for r in caplog.records if r.levelno >= logging.WARNING][:2] == [  # type: ignore[attr-defined]
+    assert [(r.event, r.job) for r in caplog.records if r.levelno >= logging.WARNING][:2] == [  # type: ignore[attr-defined]
         ("sweep.trouble", "slow"),
         ("sweep.failed", "strange"),
     ]
 
 
-async def test_a_chore_that_cancels_itself_is_not_the_end_of_all_sweeps(
+async def test_a_job_that_cancels_itself_is_not_the_end_of_all_sweeps(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = await fleet.start(begin=False, sweep_seconds=0.02)
@@ -336,7 +336,7 @@ async def test_a_chore_that_cancels_itself_is_not_the_end_of_all_sweeps(
     async def other() -> None:
         calls.append("other")
 
-    process.runtime.sweeper.chores = {"cancelled": cancelled, "other": other}
+    process.runtime.sweeper.jobs = {"cancelled": cancelled, "other": other}
     await process.runtime.start()
 
     async def twice() -> bool:
@@ -345,7 +345,7 @@ async def test_a_chore_that_cancels_itself_is_not_the_end_of_all_sweeps(
     await fleet.until(twice)
     assert calls[:4] == ["cancelled", "other"] * 2
     assert ("sweep.failed", "cancelled") in {
-        (getattr(r, "event", ""), getattr(r, "chore", "")) for r in caplog.records
+        (getattr(r, "event", ""), getattr(r, "job", "")) for r in caplog.records
     }
 
 

@@ -130,7 +130,7 @@ async def test_an_orphan_whose_thread_is_locked_keeps_nobody_waiting(fleet: Flee
     assert await heir.runtime.sweep() == 1
 
 
-async def test_what_expires_is_taken_over_while_a_chore_hangs(fleet: Fleet) -> None:
+async def test_what_expires_is_taken_over_while_a_job_hangs(fleet: Fleet) -> None:
     heir = await fleet.start(begin=False, max_concurrent_runs=0, sweep_seconds=0.1)
     hangs = asyncio.Event()
 
@@ -138,7 +138,7 @@ async def test_what_expires_is_taken_over_while_a_chore_hangs(fleet: Fleet) -> N
         hangs.set()
         await asyncio.Event().wait()
 
-    heir.runtime.sweeper.chores = {"hangs": hang}
+    heir.runtime.sweeper.jobs = {"hangs": hang}
     await heir.runtime.start()
     await asyncio.wait_for(hangs.wait(), 5)
     runs = await orphans(fleet, 5)
@@ -150,7 +150,7 @@ async def test_what_expires_is_taken_over_while_a_chore_hangs(fleet: Fleet) -> N
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs", "does not listen"])
-async def test_a_graph_that_cannot_be_opened_stops_no_other_chore(
+async def test_a_graph_that_cannot_be_opened_stops_no_other_job(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr("slackwater.runtime.process.takeover.READ_SECONDS", 0.7)
@@ -198,7 +198,7 @@ async def test_a_graph_that_cannot_be_opened_stops_no_other_chore(
     over.set()
 
 
-async def test_a_chore_that_does_not_let_itself_be_cancelled_is_left_and_not_begun_again(
+async def test_a_job_that_does_not_let_itself_be_cancelled_is_left_and_not_begun_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("slackwater.runtime.process.sweeper.CHORE_STATEMENTS", 0.02)
@@ -215,14 +215,14 @@ async def test_a_chore_that_does_not_let_itself_be_cancelled_is_left_and_not_beg
     async def other() -> None:
         others.append(1)
 
-    process.runtime.sweeper.chores = {"deaf": deaf, "other": other}
+    process.runtime.sweeper.jobs = {"deaf": deaf, "other": other}
     for _ in range(3):
-        await process.runtime.sweeper.do_chores()
+        await process.runtime.sweeper.do_jobs()
     assert (len(begun), len(others)) == (1, 3)
-    assert [r.chore for r in caplog.records if getattr(r, "event", "") == "sweep.late"] == ["deaf"] * 3  # type: ignore[attr-defined]
+    assert [r.job for r in caplog.records if getattr(r, "event", "") == "sweep.late"] == ["deaf"] * 3  # type: ignore[attr-defined]
     over.set()
     await asyncio.sleep(0.05)
-    await process.runtime.sweeper.do_chores()
+    await process.runtime.sweeper.do_jobs()
     assert (len(begun), len(others)) == (2, 4)
 
 
@@ -237,7 +237,7 @@ async def test_in_an_invocation_the_sweep_takes_half_of_the_time(fleet: Fleet) -
     async def other() -> None:
         done.append("other")
 
-    process.runtime.sweeper.chores = {"hangs": hang, "other": other}
+    process.runtime.sweeper.jobs = {"hangs": hang, "other": other}
     process.runtime.open_window(loop.time() + 4)
     began = loop.time()
     await process.runtime.sweep()
@@ -245,7 +245,7 @@ async def test_in_an_invocation_the_sweep_takes_half_of_the_time(fleet: Fleet) -
     assert done == []
     # The next one begins where time was left.
     process.runtime.open_window(float("inf"))
-    process.runtime.sweeper.chores = {"other": other}
+    process.runtime.sweeper.jobs = {"other": other}
     await process.runtime.sweep()
     assert done == ["other"]
 

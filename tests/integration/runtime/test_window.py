@@ -113,7 +113,7 @@ async def test_a_wake_up_that_a_late_request_asks_for_is_out_before_the_freeze(
 ) -> None:
     monkeypatch.setattr(_module, "REST_SECONDS", 10.0)
     process = await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes(0.2)
+    wakes = process.runtime.wakeups.waker = Wakes(0.2)
     invocation = open_invocation(process, 30.0)
     assert await invocation.close(hold_seconds=0.0)
     # GIVEN a request that starts a run when the window is closed already
@@ -130,7 +130,7 @@ async def test_a_queue_that_does_not_answer_costs_no_environment(
     monkeypatch.setattr(_module, "FREEZE_SECONDS", 1.0)
     process = await fleet.start()
     _, run = await waiting_run(fleet)
-    process.runtime.hints.waker = Wakes(10)
+    process.runtime.wakeups.waker = Wakes(10)
     helm.hold("b")
     invocation = open_invocation(process, 4.0)
     await invocation.work()
@@ -198,20 +198,20 @@ async def test_an_invocation_does_not_wait_for_what_it_cannot_claim(fleet: Fleet
 
 async def test_a_run_that_came_during_a_state_update_is_told_of_when_that_is_over(fleet: Fleet) -> None:
     process, other = await fleet.start(), await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = Wakes()
     open_invocation(other, 30.0)
     first = await other.admit("line")
     thread_id = first.row["thread_id"]
     await fleet.ended(first.row["run_id"])
     async with process.runtime.hold(thread_id, owner=OWNER, graph_id="line", assistant_id=ASSISTANT):
         assert (await other.admit("line", thread_id=thread_id)).row["status"] == "pending"
-    await process.runtime.hints.sent(5)
+    await process.runtime.wakeups.flush(5)
     assert wakes.count == 1
 
 
 async def test_a_run_that_is_due_behind_a_delayed_one_is_told_of(fleet: Fleet) -> None:
     process, other = await fleet.start(), await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = Wakes()
     # GIVEN an invocation that has room, and a thread whose next run is due in an hour
     invocation = open_invocation(process, 30.0)
     delayed = (await process.admit("line", after_seconds=3600)).row
@@ -230,7 +230,7 @@ async def test_a_run_that_is_due_behind_a_delayed_one_is_told_of(fleet: Fleet) -
 @pytest.mark.parametrize("strategy", ["enqueue", "interrupt"])
 async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, strategy: str) -> None:
     process = await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = Wakes()
     open_invocation(process, 30.0)
     hold = helm.hold("a")
     first = await process.admit("line")
@@ -240,7 +240,7 @@ async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, str
     hold.let_go()
     await fleet.ended(first.row["run_id"])
     await fleet.idle(process)
-    await process.runtime.hints.sent(5)
+    await process.runtime.wakeups.flush(5)
     # THEN the end of the one before tells of it, once
     assert wakes.count == 1
     assert (await fleet.row(waiting.row["run_id"]))["ready"]
@@ -248,19 +248,19 @@ async def test_a_run_that_has_to_wait_wakes_nobody(fleet: Fleet, helm: Helm, str
 
 async def test_of_a_batch_those_that_are_due_are_told_of(fleet: Fleet) -> None:
     process = await fleet.start(max_concurrent_runs=1)
-    wakes = process.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = Wakes()
     open_invocation(process, 30.0)
     await process.runtime.admit_batch([new_run("line", after_seconds=3600) for _ in range(3)])
-    await process.runtime.hints.sent(5)
+    await process.runtime.wakeups.flush(5)
     assert wakes.count == 0
     await process.runtime.admit_batch([new_run("line") for _ in range(12)])
-    await process.runtime.hints.sent(5)
+    await process.runtime.wakeups.flush(5)
     assert wakes.count == 2  # of eleven runs
 
 
 async def test_a_run_behind_a_writer_that_is_gone_is_told_of(fleet: Fleet) -> None:
     process, other = await fleet.start(), await fleet.start()
-    wakes = process.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = Wakes()
     open_invocation(other, 30.0)
     first = await other.admit("line")
     thread_id = first.row["thread_id"]
@@ -271,7 +271,7 @@ async def test_a_run_behind_a_writer_that_is_gone_is_told_of(fleet: Fleet) -> No
         # WHEN its lease is over and somebody looks
         await fleet.expire(held.lease.run_id)
         await process.runtime.sweep()
-        await process.runtime.hints.sent(5)
+        await process.runtime.wakeups.flush(5)
         assert (await fleet.row(waiting["run_id"]))["ready"]
         assert wakes.count == 1
 
@@ -296,7 +296,7 @@ async def test_a_pause_records_its_reason(fleet: Fleet, helm: Helm, held: str | 
 
 async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: Helm) -> None:
     process, other = await fleet.start(), await fleet.start(poll_seconds=0.1)
-    wakes = process.runtime.hints.waker = other.runtime.hints.waker = Wakes()
+    wakes = process.runtime.wakeups.waker = other.runtime.wakeups.waker = Wakes()
     open_invocation(other, 30.0)
     helm.hold("a")
     first = await other.admit("line")
@@ -307,5 +307,5 @@ async def test_a_run_behind_one_that_is_deleted_is_told_of(fleet: Fleet, helm: H
     await service.delete(services, Principal(OWNER), str(thread_id), str(first.row["run_id"]))
     await fleet.idle(other)
     for each in (process, other):
-        await each.runtime.hints.sent(5)
+        await each.runtime.wakeups.flush(5)
     assert wakes.count == 1

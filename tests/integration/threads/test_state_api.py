@@ -67,7 +67,7 @@ async def update(http: httpx.AsyncClient, thread_id: str, **body: Any) -> dict[s
     return written
 
 
-async def face(http: httpx.AsyncClient, thread_id: str) -> dict[str, Any]:
+async def get_thread(http: httpx.AsyncClient, thread_id: str) -> dict[str, Any]:
     thread: dict[str, Any] = (await http.get(f"/threads/{thread_id}")).json()
     return thread
 
@@ -124,7 +124,7 @@ async def test_an_interrupted_thread_shows_its_task_and_question(
     assert found["interrupts"] == task["interrupts"]
     assert [i["value"] for i in task["interrupts"]] == [question]
     assert sorted(task["interrupts"][0]) == ["id", "value"]
-    shown = await face(http, thread)
+    shown = await get_thread(http, thread)
     assert (shown["status"], shown["interrupts"]) == ("interrupted", {task["id"]: task["interrupts"]})
 
 
@@ -313,7 +313,7 @@ async def test_an_update_goes_on_from_the_node_it_stands_for(
     assert (metadata["source"], metadata["graph_id"], metadata["thread_id"]) == ("update", "steps", thread)
     # It belongs to no run: a rollback of one must not take it away.
     assert "run_id" not in metadata
-    shown = await face(http, thread)
+    shown = await get_thread(http, thread)
     assert (shown["status"], shown["values"]) == ("interrupted", found["values"])
     # and a run goes on from there
     await run(thread, "steps")
@@ -326,7 +326,7 @@ async def test_an_update_without_a_node_stands_for_the_last_one(
 ) -> None:
     await run(thread, "echo", {"text": "x"})
     await update(http, thread, values={"text": "edited"})
-    assert (await face(http, thread))["values"] | {"text": "edited", "echo": "x"} == (
+    assert (await get_thread(http, thread))["values"] | {"text": "edited", "echo": "x"} == (
         await state(http, thread)
     )["values"]
 
@@ -336,16 +336,16 @@ async def test_an_update_can_be_the_first_thing_on_a_thread(http: httpx.AsyncCli
     await update(http, thread_id, values={"n": 1, "i": 1, "log": ["a"]}, as_node="step")
     found = await state(http, thread_id)
     assert (found["values"]["log"], found["next"]) == (["a"], ["finish"])
-    assert (await face(http, thread_id))["status"] == "interrupted"
+    assert (await get_thread(http, thread_id))["status"] == "interrupted"
 
 
 async def test_an_update_answers_for_a_person(http: httpx.AsyncClient, run: Run, thread: str) -> None:
     await run(thread, "hitl", {"text": "u"})
     await update(http, thread, values={"answers": ["manual"]}, as_node="ask")
-    assert (await face(http, thread))["interrupts"] == {}
+    assert (await get_thread(http, thread))["interrupts"] == {}
     await run(thread, "hitl")
     assert (await state(http, thread))["values"]["result"] == "u:manual"
-    assert (await face(http, thread))["status"] == "idle"
+    assert (await get_thread(http, thread))["status"] == "idle"
 
 
 async def test_no_values_step_over_a_node(http: httpx.AsyncClient, run: Run, thread: str) -> None:
@@ -448,9 +448,9 @@ async def test_an_update_of_a_failed_thread_says_where_it_stands_now(
     http: httpx.AsyncClient, run: Run, thread: str
 ) -> None:
     await run(thread, "fail", {"text": "x"})
-    assert (await face(http, thread))["status"] == "error"
+    assert (await get_thread(http, thread))["status"] == "error"
     await update(http, thread, values={"ok": True})
-    shown = await face(http, thread)
+    shown = await get_thread(http, thread)
     assert (shown["status"], shown["error"]) == ("interrupted", None)
 
 
@@ -458,7 +458,7 @@ async def test_values_lose_their_nul_characters(http: httpx.AsyncClient) -> None
     thread_id = await make(http, graph_id="echo")
     await update(http, thread_id, values={"text": "a\x00b"}, as_node="echo")
     assert (await state(http, thread_id))["values"]["text"] == "a\ufffdb"
-    assert (await face(http, thread_id))["values"]["text"] == "a\ufffdb"
+    assert (await get_thread(http, thread_id))["values"]["text"] == "a\ufffdb"
 
 
 # Stopping

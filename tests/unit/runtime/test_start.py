@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from slackwater.graphs.topology import subgraph_at
 from slackwater.runtime.execution import start
-from slackwater.runtime.execution.start import Begin, Impossible, Level, Over
+from slackwater.runtime.execution.start import AlreadyFinished, Begin, CannotResume, Level
 from slackwater.runtime.queue.claims import ClaimedRun
 from slackwater.runtime.queue.lease import Lease
 from slackwater.runtime.queue.states import Stopped
@@ -115,8 +115,8 @@ class Story:
             ]
         return found
 
-    async def opening(self, graph: CompiledStateGraph | None = None, **kwargs: Any) -> start.Opening:
-        return start.open_again(replace(self.run, kwargs={"config": {}, **kwargs}), await self.levels(graph))
+    async def opening(self, graph: CompiledStateGraph | None = None, **kwargs: Any) -> start.StartPlan:
+        return start.plan_resume(replace(self.run, kwargs={"config": {}, **kwargs}), await self.levels(graph))
 
 
 # What the request asked for
@@ -203,8 +203,8 @@ async def test_the_nodes_that_ran_are_those_of_the_superstep_between_two_checkpo
 
 
 async def test_a_run_whose_checkpoints_are_gone_cannot_go_on() -> None:
-    opening = start.open_again(Story(chain("a")).run, [])
-    assert isinstance(opening, Impossible)
+    opening = start.plan_resume(Story(chain("a")).run, [])
+    assert isinstance(opening, CannotResume)
     assert opening.error == "CheckpointMissing"
 
 
@@ -215,7 +215,7 @@ async def test_it_goes_on_without_an_input_from_the_boundary() -> None:
 
 async def test_with_nothing_next_it_is_over() -> None:
     story = await Story(chain("a", "b")).go()
-    assert await story.opening() == Over(held=False)
+    assert await story.opening() == AlreadyFinished(held=False)
 
 
 async def test_a_superstep_whose_tasks_are_stored_but_not_its_end_is_not_over() -> None:
@@ -237,7 +237,7 @@ async def test_another_runs_head_is_not_taken_for_the_end_of_this_one() -> None:
 @pytest.mark.parametrize("where", [{"interrupt_before": ["c"]}, {"interrupt_after": ["b"]}], ids=str)
 async def test_it_does_not_step_over_a_breakpoint(where: dict[str, Any], durability: str) -> None:
     story = await Story(chain("a", "b", "c")).go(**where, durability=durability)
-    assert await story.opening(**where) == Over(held=True)
+    assert await story.opening(**where) == AlreadyFinished(held=True)
     assert isinstance(await story.opening(interrupt_before=["a"]), Begin)
     assert isinstance(await story.opening(interrupt_after=["a"] if durability == "sync" else ["c"]), Begin)
 
@@ -245,13 +245,13 @@ async def test_it_does_not_step_over_a_breakpoint(where: dict[str, Any], durabil
 @pytest.mark.parametrize("where", [{"interrupt_before": ["c"]}, {"interrupt_after": ["b"]}], ids=str)
 async def test_nor_over_one_that_its_graph_was_compiled_with(where: dict[str, Any]) -> None:
     story = await Story(chain("a", "b", "c"), **where).go()
-    assert await story.opening() == Over(held=True)
+    assert await story.opening() == AlreadyFinished(held=True)
 
 
 async def test_nor_over_one_inside_a_subgraph() -> None:
     child = chain("x", "y").compile(interrupt_before=["y"])
     story = await Story(chain("a", "child", nodes={"child": child})).go()
-    assert await story.opening() == Over(held=True)
+    assert await story.opening() == AlreadyFinished(held=True)
 
 
 async def test_a_breakpoint_that_an_earlier_run_stopped_at_is_passed() -> None:
@@ -272,7 +272,7 @@ async def test_a_node_that_the_loaded_graph_lacks_is_named(loaded: StateGraph, m
     if missing is None:
         assert isinstance(opening, Begin)
     else:
-        assert isinstance(opening, Impossible)
+        assert isinstance(opening, CannotResume)
         assert opening.error == "NodeMissing"
         assert missing in opening.message
         assert "'g'" in opening.message
@@ -285,7 +285,7 @@ async def test_a_node_that_a_subgraph_lacks_is_named_too() -> None:
     story = await Story(nested("x", "y")).go()
     assert isinstance(await story.opening(), Begin)
     opening = await story.opening(nested("x", "why").compile())
-    assert isinstance(opening, Impossible)
+    assert isinstance(opening, CannotResume)
     assert "'y'" in opening.message
 
 
@@ -296,9 +296,9 @@ async def test_the_limit_counts_on_from_where_the_run_began() -> None:
     limits = {limit: await story.opening(config={"recursion_limit": limit}) for limit in range(1, 7)}
     for limit, opening in limits.items():
         if step > story.run.input_step + limit:  # type: ignore[operator]
-            assert isinstance(opening, Impossible)
+            assert isinstance(opening, CannotResume)
             assert opening.error == "GraphRecursionError"
             assert f"limit of {limit} " in opening.message
         else:
             assert opening == Begin(None, resumed=True, last_from=-1 + limit)
-    assert {type(opening) for opening in limits.values()} == {Begin, Impossible}
+    assert {type(opening) for opening in limits.values()} == {Begin, CannotResume}

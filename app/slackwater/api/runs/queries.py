@@ -105,7 +105,7 @@ select t.status, t."values", t.interrupts, t.error from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
 
 
-async def face(database: Database, owner: str, thread_id: UUID) -> Row | None:
+async def thread_summary(database: Database, owner: str, thread_id: UUID) -> Row | None:
     """What the thread shows: status, values, interrupts, error."""
     return await database.fetch_one(_FACE, {"owner": owner, "thread_id": thread_id})
 

@@ -318,8 +318,12 @@ async def _body(services: Services, principal: Principal, thread_id: UUID, run_i
         except RunGone:
             if collector.silent:
                 return json_format.dumps({"__error__": NOT_FOUND})
-    face = await queries.face(services.database, principal.owner, thread_id) if collector.silent else None
-    return collector.body(face)
+    thread_summary = (
+        await queries.thread_summary(services.database, principal.owner, thread_id)
+        if collector.silent
+        else None
+    )
+    return collector.body(thread_summary)
 
 
 async def reader_cut(services: Services, run_id: UUID) -> None:

@@ -15,7 +15,7 @@ from slackwater.api.threads.models import SortBy, ThreadFilter, ThreadSearch, pa
 from slackwater.postgres.pool import Database, Row
 
 if TYPE_CHECKING:
-    from slackwater.runtime.execution.draft import DraftSaver
+    from slackwater.runtime.execution.new_thread import NewThreadSaver
 
 Lifetime = tuple[float | None, str | None]
 """Minutes without anything happening, and what is done then; neither: for ever."""
@@ -117,7 +117,7 @@ async def insert(
 
 
 async def insert_draft(
-    draft: DraftSaver,
+    draft: NewThreadSaver,
     owner: str,
     thread_id: UUID,
     metadata: dict[str, Any],

@@ -170,7 +170,7 @@ async def draft(
     assistant_id = assistant_id if isinstance(assistant_id, str) else None
     thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {}, principal.headers)
     await engine.load()
-    saver = engine.DraftSaver(services.database, thread_id)
+    saver = engine.NewThreadSaver(services.database, thread_id)
     async with _open(services, thread, saver, "threads.update") as graph:
         await _apply_all(graph, thread.config(), body.supersteps or ())
         status, values, interrupts = snapshot.thread_facts(await graph.aget_state(thread.config()))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slackwater.runtime.events.journal import Ending, Journal
-from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.execution.node_tasks import NodeTasks
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import ClaimedRun
@@ -30,7 +30,7 @@ UNWIND_SECONDS = {
 }
 """How long the nodes of a run may take to end once they are cancelled. Then it is given up: ended without them.
 
-A run that was lost has nobody here who waits for its end. A drain has its own times."""
+Nothing here waits for the end of a lost run. A drain has its own limits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,29 +43,29 @@ class Attempt:
     lease: Lease
     journal: Journal
     control: Control
-    bodies: Bodies
+    node_tasks: NodeTasks
     state: AttemptState = AttemptState.CLAIMED
     task: asyncio.Task[None] | None = None
-    """What ends with its settlement."""
+    """The task that executes it; it ends with the settlement."""
     stray: asyncio.Task[None] | None = None
-    """What was its task, when it was given up: a node does not let itself be cancelled."""
+    """Its former task, if it was given up because a node ignores its cancellation."""
     give_up: Callable[[], None] | None = None
     """Called when its nodes do not end."""
     scope: Context | None = None
-    """What its task, its factory and its nodes have in common of context variables."""
+    """The context variables shared by its task, its factory and its nodes."""
     drain_reason: str = ""
-    """Why it was asked to stop at its next boundary; what its row says after the hand-over."""
+    """Why it was asked to stop at its next boundary; recorded in its row at the hand-over."""
     wish: StopWish | None = None
     cancel_wish: CancelWish | None = None
     outcome: Outcome | None = None
     settled: str | None = None
-    """The status that its row was given; None when it was left to the lease."""
+    """The status that was written to its row; None if it is left until its lease expires."""
     timeout_at: float = float("inf")
-    """The monotonic second at which the run exceeds its time limit."""
+    """When the run exceeds its time limit, in seconds on the monotonic clock."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
-    tails: list[asyncio.Task[object]] = field(default_factory=list)
-    """LangGraph's own exits that a cancellation left behind."""
+    leftovers: list[asyncio.Task[object]] = field(default_factory=list)
+    """LangGraph's own cleanup tasks that a cancellation has left running."""
 
     def ask_to_drain(self, reason: str) -> None:
         """Stop at the next superstep boundary. The first reason stands."""
@@ -73,10 +73,10 @@ class Attempt:
         self.control.request_drain(reason)
 
     def stop(self, wish: StopWish, cancel: CancelWish | None = None) -> None:
-        """Cancel the graph, once: a second cancellation would cut LangGraph's own way out. The first wish wins."""
+        """Cancel the graph, once: a second cancellation would interrupt LangGraph's cleanup. The first wish wins."""
         if wish is StopWish.LEASE_LOST:
             self.writer.abandon()
-            # However long its nodes unwind: its readers need not wait for that.
+            # Readers need not wait until its nodes have unwound.
             self.journal.close(Ending.GONE_ON)
         if self.wish is StopWish.CANCEL and cancel is not None and cancel.deletes and self.outcome is None:
             self.cancel_wish = cancel
@@ -90,25 +90,25 @@ class Attempt:
         if self.task is not None and self.state is AttemptState.RUNNING:
             self.task.cancel()
 
-    # Where it has got to
+    # State
 
     def begin(self) -> None:
-        """Its task has its first turn."""
+        """Its task has started."""
         self.state = self.state.then(AttemptState.RUNNING)
 
     def end(self, outcome: Outcome) -> None:
-        """The graph has ended, as what: unless the run was ended without it."""
+        """The graph has ended with this outcome, unless the attempt was given up before."""
         self.state = self.state.then(AttemptState.ENDED)
         if not self.given_up:
             self.outcome = outcome
 
     def end_without_nodes(self, wish: StopWish) -> None:
-        """Somebody wants it stopped, and its nodes do not end: it has come to what was wanted."""
+        """It was asked to stop and its nodes do not end: it ends as if they had."""
         self.state = self.state.then(AttemptState.GIVEN_UP)
         self.outcome, self.stray = OUTCOME_OF[wish], self.task
 
     def defer(self) -> None:
-        """It is cut, and handed over when nothing else is left to be done."""
+        """It was cut, and is handed over last, when the process has nothing else left to do."""
         self.state = self.state.then(AttemptState.DEFERRED)
         self.outcome = Outcome.CUT
 

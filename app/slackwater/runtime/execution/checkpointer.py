@@ -28,10 +28,10 @@ from psycopg.rows import DictRow
 
 from slackwater.errors import LeaseLost
 from slackwater.postgres.pool import Database
-from slackwater.runtime.execution.bodies import Bodies
 from slackwater.runtime.execution.clock import advance_past
 from slackwater.runtime.execution.confined import Confined
 from slackwater.runtime.execution.control import is_drain
+from slackwater.runtime.execution.node_tasks import NodeTasks
 from slackwater.runtime.execution.owning_loop import OwningLoop, from_any_loop
 from slackwater.runtime.execution.puts import checkpoint_put, writes_put
 from slackwater.runtime.execution.serializer import CheckpointSerializer
@@ -165,7 +165,7 @@ class RunSaver(Confined, PooledSaver):
         self._confined = confined
         self.continues = False
         """The attempt goes on in the middle of the run."""
-        self.bodies: Bodies | None = None
+        self.node_tasks: NodeTasks | None = None
         """Those of its attempt."""
         self.stores_at_exit = False
         """Durability `exit`."""
@@ -270,7 +270,7 @@ class RunSaver(Confined, PooledSaver):
 
     def _has_swallowed_a_drain(self, task_id: str) -> bool:
         """Whether a graph inside the task, which has ended all the same, was stopped by a drain: it did not finish."""
-        stopped = self.bodies.stopped_inside if self.bodies is not None else {}
+        stopped = self.node_tasks.stopped_inside if self.node_tasks is not None else {}
         return any(f":{task_id}|" in f"{namespace}|" for namespace in stopped)
 
     def _after_a_swallowed_drain(self, namespace: str, checkpoint: Checkpoint) -> bool:
@@ -278,14 +278,14 @@ class RunSaver(Confined, PooledSaver):
 
         With durability `exit` the last one before it is stored no sooner; then only the next boundary tells.
         """
-        if self.bodies is None:
+        if self.node_tasks is None:
             return False
         if self.stores_at_exit:
-            return self.bodies.swallowed
+            return self.node_tasks.swallowed
         inside = f"{namespace}|" if namespace else ""
         return any(
             stopped.startswith(inside) and at < checkpoint["ts"]
-            for stopped, at in list(self.bodies.stopped_inside.items())
+            for stopped, at in list(self.node_tasks.stopped_inside.items())
         )
 
     @from_any_loop

@@ -1,4 +1,4 @@
-"""What LangGraph asks before each superstep of each graph of an attempt."""
+"""The `RunControl` that LangGraph consults before each superstep of each graph of an attempt."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
-from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.execution.node_tasks import NodeTasks
 
 
 class Control(RunControl):
-    """Asks the graphs of one attempt to stop at their boundaries, and hears of every boundary.
+    """Asks the graphs of one attempt to stop at their boundaries, and is notified of every boundary.
 
-    The graphs that nodes invoke inherit it, in threads and in loops of their own, too.
+    Graphs that nodes invoke inherit it, even in threads and in other event loops.
     """
 
-    __slots__ = ("_bodies",)
+    __slots__ = ("_node_tasks",)
 
-    def __init__(self, bodies: Bodies) -> None:
+    def __init__(self, node_tasks: NodeTasks) -> None:
         super().__init__()
-        self._bodies = bodies
+        self._node_tasks = node_tasks
 
     @property
     def drain_requested(self) -> bool:
         stops = super().drain_requested
-        here, bodies = namespace(), self._bodies
+        here, node_tasks = namespace(), self._node_tasks
         if here:
-            bodies.graph_steps(stops=stops)
+            node_tasks.graph_steps(stops=stops)
             if stops and _asked_by_langgraph():
-                bodies.stopped_inside.setdefault(here, datetime.now(UTC).isoformat())
+                node_tasks.stopped_inside.setdefault(here, datetime.now(UTC).isoformat())
         else:
-            # The error of a graph that was stopped ends the graphs around it, unless a node catches it.
-            bodies.swallowed = bool(bodies.stopped_inside)
-            bodies.superstep(stops=stops)
+            # The error of a stopped graph ends the graphs around it, unless a node catches it.
+            node_tasks.swallowed = bool(node_tasks.stopped_inside)
+            node_tasks.superstep(stops=stops)
         return stops
 
 
 def namespace() -> str:
-    """Where the running code is: `node:<task id>|inner:<task id>`, or nothing in no node."""
+    """The checkpoint namespace of the running code: `node:<task id>|inner:<task id>`, or '' outside of nodes."""
     config = var_child_runnable_config.get() or {}
     return str((config.get("configurable") or {}).get("checkpoint_ns") or "")
 
 
 def _asked_by_langgraph() -> bool:
-    """Not by a node that wants to know, and ends by itself."""
+    """False if a node asks, which then ends by itself."""
     return sys._getframe(2).f_globals.get("__name__") == "langgraph.pregel._loop"
 
 
 def is_drain(problem: object) -> bool:
-    """Whether it says no more than that a drain has stopped a graph, or several side by side: a task group's error."""
+    """Whether the error only says that a drain has stopped one graph, or several in a task group."""
     if isinstance(problem, BaseExceptionGroup):
         drains, others = problem.split(GraphDrained)
         return drains is not None and (others is None or others.split(asyncio.CancelledError)[1] is None)

@@ -1,4 +1,4 @@
-"""What drives LangGraph, imported when the first run is about to begin: it takes longer than all the rest of a start.
+"""The modules that drive LangGraph, imported when the first run is about to begin: the import takes longer than the rest of a start.
 
 `await engine.load()`, then use `engine.RunSaver` and the other names of `slackwater.runtime.execution.loaded`. Never
 `from slackwater.runtime.execution.engine import …`: that would import it at once.
@@ -28,12 +28,12 @@ _loaded = False
 
 
 def loaded() -> bool:
-    """Whether a run can begin without delay."""
+    """Whether a run can begin without waiting for the import."""
     return _loaded
 
 
 async def load() -> None:
-    """Import it, once, in a thread; concurrent calls wait for the same import."""
+    """Import them once, in a thread. Concurrent calls wait for the same import."""
     if not _loaded:
         await run_in_import_thread(_import)
 
@@ -41,7 +41,7 @@ async def load() -> None:
 def _import() -> Any:
     global _loaded
     if not _loaded:
-        gc.disable()  # it would look through all that is being imported time and again, and find nothing
+        gc.disable()  # it would traverse everything that is being imported again and again, and find nothing
         try:
             import_module(_MODULE)
         finally:

@@ -28,17 +28,17 @@ from slackwater.runtime.events.partials import Partials
 from slackwater.runtime.events.replay import Published
 from slackwater.runtime.execution import message_ids, outcome, start
 from slackwater.runtime.execution.attempt import Attempt
-from slackwater.runtime.execution.bodies import current_bodies
 from slackwater.runtime.execution.callbacks import Last
 from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.execution.control import is_drain
 from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPart, StreamPlan
+from slackwater.runtime.execution.host import AttemptHost
+from slackwater.runtime.execution.node_tasks import current_node_tasks
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
 from slackwater.runtime.execution.outcome import CannotBegin
 from slackwater.runtime.execution.pace import Pace
-from slackwater.runtime.execution.shop import Shop
-from slackwater.runtime.execution.start import Begin, Impossible, Level, Opening, Over
+from slackwater.runtime.execution.start import AlreadyFinished, Begin, CannotResume, Level, StartPlan
 from slackwater.runtime.fenced.settlement import Settled
 from slackwater.runtime.fenced.writer import Refused, Writer
 from slackwater.runtime.queue.states import OUTCOME_OF, Outcome, StopWish
@@ -48,20 +48,20 @@ if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
 
 
-BODIES_SECONDS = 5.0
-"""What a node has begun and left behind gets so long to end, if no drain bounds it."""
+NODE_TASKS_SECONDS = 5.0
+"""How long tasks that nodes have left behind may take to end, unless a drain sets the limit."""
 
 THREAD_SECONDS = 0.5
-"""A thread whose result is known counts for a moment longer."""
+"""How long a thread whose result is known may still count as busy."""
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = 10.0
-"""How long a graph may take to say again where it stands."""
+REPLAY_SECONDS = 10.0
+"""How long a graph may take to stream its current state again."""
 
 
-async def execute(attempt: Attempt, shop: Shop) -> Settled:
-    """Run the attempt to its end, whatever that is. Never raises for what the graph does.
+async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
+    """Run the attempt to its end. Never raises an error of the graph.
 
     This is the one place where the cancellation of a run is handled: `attempt.wish` says what it means.
     """
@@ -73,60 +73,60 @@ async def execute(attempt: Attempt, shop: Shop) -> Settled:
     async with AsyncExitStack() as opened:
         try:
             graph = await opened.enter_async_context(
-                shop.graphs.open(
+                host.graphs.open(
                     run.graph_id,
                     config=config,
                     access="threads.create_run",
                     checkpointer=attempt.saver,
-                    store=shop.store_of(run.owner, attempt.lease),
+                    store=host.store_of(run.owner, attempt.lease),
                     context=run.kwargs.get("context"),
                     scope=attempt.scope,
                 )
             )
             try:
                 if attempt.wish is not None:
-                    raise asyncio.CancelledError  # somebody wanted it stopped before its first turn
+                    raise asyncio.CancelledError  # stopped before it could start
                 opening = await _open(attempt, graph, config)
-                encoder = await _encoder(attempt, shop, opening)
+                encoder = await _encoder(attempt, host, opening)
                 if (run.attempt == 1 and run.stopped is None) or run.repeats:
                     attempt.writer.publish(
                         "metadata", json_format.dumps({"run_id": str(run.run_id), "attempt": run.attempt})
                     )
                 if isinstance(opening, Begin):
-                    current_bodies.set(attempt.bodies)
+                    current_node_tasks.set(attempt.node_tasks)
                     await _stream(attempt, graph, config, opening, encoder)
                 else:
-                    await _say_the_rest(attempt, graph, config, opening, encoder)
-                    if isinstance(opening, Impossible):
+                    await _publish_missing_events(attempt, graph, config, opening, encoder)
+                    if isinstance(opening, CannotResume):
                         raise CannotBegin(opening.error, opening.message)
                 attempt.end(Outcome.FINISHED)
             except BaseException as problem:
                 error = problem
-                attempt.end(await _with_its_bodies(attempt, shop, problem))
+                attempt.end(await _outcome_after_node_tasks(attempt, host, problem))
             if attempt.given_up:
                 return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
                 facts = await outcome.facts_of(attempt, graph, config, encoder, error)
         except BaseException as problem:
-            # The graph's own factory failed, or the state could not be read: the run's outcome, if any, stands.
+            # The graph's factory failed, or the state could not be read. An outcome that is known stands.
             if attempt.outcome is None or not isinstance(problem, Exception):
-                attempt.end(attempt.outcome or _judge(attempt, problem))
+                attempt.end(attempt.outcome or _outcome_of(attempt, problem))
                 error = error or problem
             if attempt.given_up:
                 return Settled(owned=False)
-        # Before what the factory holds is closed: that is user code, and may take for ever.
-        return await outcome.conclude(attempt, shop, facts, error)
+        # Before the factory's context manager exits: that is user code, and may take forever.
+        return await outcome.conclude(attempt, host, facts, error)
 
 
-def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
-    """What an exception out of the graph means. Decided at once: nothing may come between it and the outcome."""
+def _outcome_of(attempt: Attempt, problem: BaseException) -> Outcome:
+    """The outcome that an exception from the graph means. Decided without an await, so that nothing can intervene."""
     if isinstance(problem, asyncio.CancelledError):
-        attempt.tails += [tail for tail in problem.args if isinstance(tail, asyncio.Task)]
+        attempt.leftovers += [task for task in problem.args if isinstance(task, asyncio.Task)]
     if attempt.lease.forgotten and not attempt.lease.lost:
         return Outcome.CUT
     if attempt.wish is StopWish.LEASE_LOST or attempt.lease.lost or isinstance(problem, LeaseLost):
         return Outcome.LOST
-    # Whatever came out after the cancellation: many a library turns one into an error of its own.
+    # Whatever was raised after the cancellation: libraries turn it into errors of their own.
     if attempt.wish is not None:
         return OUTCOME_OF[attempt.wish]
     refused = attempt.saver.database.gate.is_shut or isinstance(attempt.writer.failure, Refused)
@@ -135,45 +135,45 @@ def _judge(attempt: Attempt, problem: BaseException) -> Outcome:
     if isinstance(problem, GraphDrained):
         return Outcome.DRAINED
     if is_drain(problem):
-        return Outcome.CUT  # a task group cancels what stands beside the first graph that stops
+        return Outcome.CUT  # a task group cancels the siblings of the first graph that stops
     task = asyncio.current_task()
     if isinstance(problem, asyncio.CancelledError) and task is not None and task.cancelling():
         return Outcome.CUT
-    return Outcome.FAILED  # a node that raises CancelledError though nobody has cancelled it fails, too
+    return Outcome.FAILED  # a node that raises CancelledError without having been cancelled has failed
 
 
-async def _with_its_bodies(attempt: Attempt, shop: Shop, problem: BaseException) -> Outcome:
-    """What an exception out of the graph means, when nothing that its nodes have started runs here any more.
+async def _outcome_after_node_tasks(attempt: Attempt, host: AttemptHost, problem: BaseException) -> Outcome:
+    """The outcome that an exception from the graph means, once all tasks of its nodes have ended.
 
-    A run at a boundary of its own is at one. Inside a node the first of several graphs that stops ends the run, for
-    LangGraph; then those beside it, and whatever else the node has begun, are cut.
+    A root graph that stopped is at its boundary. Inside a node, the first of several graphs that stops ends the run for
+    LangGraph; its siblings, and whatever else the node has started, are then cut.
     """
-    ended = _judge(attempt, problem)
+    ended = _outcome_of(attempt, problem)
     if ended not in (Outcome.DRAINED, Outcome.CUT):
-        attempt.end(ended)  # decided: what comes now does not change it
-        await _end_bodies(attempt, everything=False, bounded=True)
+        attempt.end(ended)  # what happens from now on does not change it
+        await _cancel_node_tasks(attempt, everything=False, bounded=True)
         return ended
-    if ended is Outcome.DRAINED and attempt.bodies.at_boundary:
+    if ended is Outcome.DRAINED and attempt.node_tasks.at_boundary:
         return ended
-    cut = await _end_bodies(attempt, everything=True, bounded=not attempt.drain_reason)
-    ended = _judge(attempt, problem)
-    if ended is Outcome.DRAINED and (cut or not await shop.threads.idle(attempt.run.run_id, THREAD_SECONDS)):
+    cut = await _cancel_node_tasks(attempt, everything=True, bounded=not attempt.drain_reason)
+    ended = _outcome_of(attempt, problem)
+    if ended is Outcome.DRAINED and (cut or not await host.threads.idle(attempt.run.run_id, THREAD_SECONDS)):
         return Outcome.CUT
     return ended
 
 
-async def _end_bodies(attempt: Attempt, *, everything: bool, bounded: bool) -> bool:
-    """Cancel, once each, what the attempt's nodes have left open, and wait for it; whether there was anything to cut.
+async def _cancel_node_tasks(attempt: Attempt, *, everything: bool, bounded: bool) -> bool:
+    """Cancel the open tasks of the attempt's nodes, once each, and wait for them. Returns whether anything was cut.
 
-    `everything`: not only graphs. One that stores where it has stopped is left to do so, until the drain insists.
-    `bounded`: there is no drain whose budget bounds it.
+    `everything`: not only graphs. A graph that is storing its checkpoint may finish, until the drain insists.
+    `bounded`: limit the time, as there is no drain whose budget limits it.
     """
-    bodies, told, insisted = attempt.bodies, set[asyncio.Task[Any]](), False
-    cut, deadline = bodies.cut, time.monotonic() + BODIES_SECONDS
-    while left := bodies.open if everything else bodies.open_graphs:
-        for task in bodies.outermost(left) - told:
-            if insisted or not bodies.stops(task):
-                told.add(task)
+    node_tasks, cancelled, insisted = attempt.node_tasks, set[asyncio.Task[Any]](), False
+    cut, deadline = node_tasks.cut, time.monotonic() + NODE_TASKS_SECONDS
+    while left := node_tasks.open if everything else node_tasks.open_graphs:
+        for task in node_tasks.outermost(left) - cancelled:
+            if insisted or not node_tasks.stops(task):
+                cancelled.add(task)
                 cut = True
                 task.cancel()
         timeout = max(0.0, deadline - time.monotonic()) if bounded else None
@@ -183,11 +183,11 @@ async def _end_bodies(attempt: Attempt, *, everything: bool, bounded: bool) -> b
             insisted = True
         else:
             if not done:
-                return True  # what ignores its cancellation is fenced
+                return True  # a task that ignores its cancellation is fenced
     return cut
 
 
-async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> Opening:
+async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> StartPlan:
     run = attempt.run
     if not run.input_applied:
         kwargs = run.kwargs
@@ -195,15 +195,15 @@ async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> Openi
         if isinstance(given, Command) and isinstance(given.resume, dict) and run.stopped is not None:
             given = await _unanswered(attempt, given)
         return Begin(given)
-    # A fork goes on from the run's own last checkpoint, not from where it forked.
+    # A fork resumes from the run's own last checkpoint, not from where it forked.
     for key in start.CHECKPOINT_KEYS:
         config["configurable"].pop(key, None)
     attempt.saver.continues = True
-    return start.open_again(run, await _levels(attempt.saver, graph, config))
+    return start.plan_resume(run, await _levels(attempt.saver, graph, config))
 
 
 async def _levels(saver: RunSaver, graph: Graph, config: RunnableConfig) -> list[Level]:
-    """Where the graph and the graphs inside its tasks stand."""
+    """The states of the graph and of the graphs inside its tasks."""
     levels: list[Level] = []
     todo: list[tuple[Graph, StateSnapshot]] = [(graph, await graph.aget_state(config, subgraphs=True))]
     while todo:
@@ -221,7 +221,7 @@ async def _levels(saver: RunSaver, graph: Graph, config: RunnableConfig) -> list
 
 
 async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] | None:
-    """`command` without the answers that a task has stored already: LangGraph would append them again."""
+    """`command` without answers that a task has already stored: LangGraph would append them again."""
     answered = await attempt.saver.answered_interrupts()
     left = {
         key: value for key, value in cast("dict[str, Any]", command.resume).items() if key not in answered
@@ -231,7 +231,7 @@ async def _unanswered(attempt: Attempt, command: Command[Any]) -> Command[Any] |
     return None
 
 
-async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
+async def _encoder(attempt: Attempt, host: AttemptHost, opening: StartPlan) -> Encoder:
     run = attempt.run
     configurable = (run.kwargs.get("config") or {}).get("configurable") or {}
     plan = StreamPlan.of(
@@ -242,19 +242,21 @@ async def _encoder(attempt: Attempt, shop: Shop, opening: Opening) -> Encoder:
     resumed = not isinstance(opening, Begin) or opening.resumed
     published = None
     if resumed:
-        # What LangGraph says again was heard already, but for what a crash has left unsaid.
-        told_of = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
-        told = await attempt.writer.retrying(lambda: _told(shop.database, run.run_id, told_of))
-        published = Published.of(told, clean=not run.repeats)
+        # LangGraph streams again what was published before, except what a crash prevented.
+        statement = _PUBLISHED if _BOUNDARIES & {*plan.public} else _RECENT
+        events = await attempt.writer.retrying(
+            lambda: _published_events(host.database, run.run_id, statement)
+        )
+        published = Published.of(events, clean=not run.repeats)
     return Encoder(plan, run_id=str(run.run_id), resumed=resumed, published=published)
 
 
-async def _told(database: Database, run_id: UUID, statement: str) -> list[tuple[str, bytes]]:
-    """Name and data of what the run has told, but for what LangGraph does not repeat."""
+async def _published_events(database: Database, run_id: UUID, statement: str) -> list[tuple[str, bytes]]:
+    """Name and data of the events that the run has published, except those that LangGraph does not repeat."""
     found = [event_of(row) for row in await database.fetch(statement, {"run_id": run_id}) if row["data"]]
     rows = [row for row in found if row.name.removeprefix(PACK) not in (PARTIAL, DELTA)]
-    told = Partials(database, lambda: True).restored(rows, run_id, BATCH_BYTES, BEGINNING)
-    async with aclosing(told) as batches:
+    restored = Partials(database, lambda: True).restored(rows, run_id, BATCH_BYTES, BEGINNING)
+    async with aclosing(restored) as batches:
         return [(event.name, event.data) async for batch in batches for event in batch]
 
 
@@ -282,8 +284,8 @@ select fence, seq, event, data from (
   union
   ({_SAID} order by fence desc, seq desc limit {RECENT_EVENTS})) told
 order by fence, seq"""
-"""Where nothing tells supersteps apart: more than two of them say, and not all that a long run has said; and the beginning,
-which opens what is still open (`events`). LangGraph repeats nothing that is `custom`."""
+"""If nothing separates supersteps: more events than two supersteps have, but not all of a long run; and the first ones, which may start
+what is still open (`events`). LangGraph does not repeat `custom` events."""
 
 
 async def _stream(
@@ -301,7 +303,7 @@ async def _stream(
         "interrupt_before": before,
         "interrupt_after": after,
     }
-    # With `sync` LangGraph waits by itself, and with `exit` there is nothing to wait for.
+    # With `sync` LangGraph itself waits, and with `exit` there is nothing to wait for.
     bounded = options["durability"] == "async"
     saver.stores_at_exit = options["durability"] == "exit"
     saver.runs_ahead = bounded
@@ -327,7 +329,7 @@ async def _stream(
                     _publish(writer, encoder.feed(*encoder.plan.chunk(item)))
                 if begin.last_from is not None and encoder.step == begin.last_from:
                     attempt.control.request_drain("the superstep that runs now is the last one allowed")
-                await _before_more(writer, bounded)
+                await _check_before_next(writer, bounded)
     except GraphDrained:
         if not _out_of_steps(begin, encoder):
             raise
@@ -352,14 +354,18 @@ def _out_of_steps(begin: Begin, encoder: Encoder) -> bool:
     )
 
 
-async def _say_the_rest(
-    attempt: Attempt, graph: Graph, config: RunnableConfig, over: Over | Impossible, encoder: Encoder
+async def _publish_missing_events(
+    attempt: Attempt,
+    graph: Graph,
+    config: RunnableConfig,
+    over: AlreadyFinished | CannotResume,
+    encoder: Encoder,
 ) -> None:
-    """Publish what the last attempt has stored but not said, so that its readers do not end one superstep early."""
+    """Publish what the last attempt has stored but not published, so that readers do not miss the last superstep."""
     if attempt.writer.head is None:
         return
     nothing_more = RunControl()
-    nothing_more.request_drain("over")  # a graph that begins like this says where it stands, and runs no node
+    nothing_more.request_drain("over")  # the graph then streams its state and executes no node
     options: dict[str, Any] = {
         "stream_mode": encoder.modes,
         "subgraphs": encoder.plan.subgraphs,
@@ -367,15 +373,15 @@ async def _say_the_rest(
         "control": nothing_more,
         "context": fitted(graph.context_schema, attempt.run.kwargs.get("context"), ids_of(config)),
     }
-    # Not for ever: its callbacks are user code, and what the run has come to is known.
+    # Bounded: callbacks are user code, and the outcome of the run is already known.
     with suppress(GraphDrained, TimeoutError):
         async with (
-            asyncio.timeout(REST_SECONDS),
+            asyncio.timeout(REPLAY_SECONDS),
             aclosing(cast("Any", graph.astream)(None, config, **options)) as said,
         ):
             async for item in said:
                 _publish(attempt.writer, encoder.feed(*encoder.plan.chunk(item)))
-    if isinstance(over, Over) and over.held:
+    if isinstance(over, AlreadyFinished) and over.held:
         _publish(attempt.writer, encoder.feed((), "updates", {INTERRUPT: ()}))
 
 
@@ -384,12 +390,12 @@ def _publish(writer: Writer, events: Iterable[StreamPart]) -> None:
         writer.publish(event.name, event.data, event.series)
 
 
-async def _before_more(writer: Writer, bounded: bool) -> None:
-    """What has to hold before the graph may go on; between two supersteps it always asks."""
+async def _check_before_next(writer: Writer, bounded: bool) -> None:
+    """Check what must hold before the graph continues; called at least between two supersteps."""
     if bounded:
-        await writer.breathe()
+        await writer.wait_for_capacity()
     lease = writer.lease
     if lease.over or (not lease.valid() and not await lease.holds()):
-        # A process that was stopped wakes up in the middle of a node, or of the wait above: no further one may begin
-        # before it is known whose run it is.
+        # A suspended process may wake up inside a node, or in the wait above: no further node may begin before it is
+        # certain that the run is still ours.
         raise LeaseLost

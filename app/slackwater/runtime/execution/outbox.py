@@ -1,4 +1,4 @@
-"""What tells others of the ends of runs, as far as the runtime is concerned."""
+"""The outbox that reports ended runs to others, as the runtime sees it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Protocol
 
 
 class Outbox(Protocol):
-    """Sends what the database has for it: what is not sent here now is sent by somebody's sweep."""
+    """Sends what the database holds for it. What is not sent here is sent by the sweep of some process."""
 
     def nudge(self) -> None:
-        """A run may have ended that somebody is to be told of, or may be told of again."""
+        """A run may have ended: look for something to send."""
 
     async def sweep(self) -> None:
-        """Look for what is due, and for what is past keeping."""
+        """Send what is due, and delete what is past its retention."""
 
     async def sent(self, timeout: float) -> None:
-        """Wait, `timeout` seconds at most, until nothing more is being sent; leave the rest to others."""
+        """Wait at most `timeout` seconds until nothing is being sent; leave the rest to others."""
 
     async def stop(self, timeout: float) -> None:
-        """Send nothing more, ever."""
+        """Stop sending, for good."""
 
 
 class NoOutbox:
-    """Nobody is to be told."""
+    """Sends nothing."""
 
     def nudge(self) -> None: ...
     async def sweep(self) -> None: ...

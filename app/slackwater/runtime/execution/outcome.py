@@ -23,7 +23,7 @@ from slackwater.runtime.execution import start
 from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
 from slackwater.runtime.execution.encoding import Encoder
 from slackwater.runtime.execution.failing_node import failing_node
-from slackwater.runtime.execution.shop import Shop
+from slackwater.runtime.execution.host import AttemptHost
 from slackwater.runtime.fenced import epochs, settlement, settlements
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.settlement import TIMED_OUT, End, HandOver, Settled, ThreadFacts, Whose
@@ -101,14 +101,14 @@ def _streams_its_state(graph: Pregel[Any, Any, Any, Any]) -> bool:
 
 
 async def conclude(
-    attempt: Attempt, shop: Shop, facts: ThreadFacts | None, error: BaseException | None
+    attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None, error: BaseException | None
 ) -> Settled:
     """Write what has happened; retried while the lease is ours, since the state of a run is nobody else's to write."""
     attempt.ended = time.monotonic()
-    if attempt.tails:
-        await asyncio.wait(attempt.tails, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))
+    if attempt.leftovers:
+        await asyncio.wait(attempt.leftovers, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))
     if (head := _held_to_the_end(attempt, facts)) is not None:
-        settled = await _settle_with(head["id"], attempt, shop, facts)
+        settled = await _settle_with(head["id"], attempt, host, facts)
         if settled.owned:
             return settled
     await attempt.writer.written()
@@ -140,16 +140,16 @@ async def conclude(
         log.warning("lease lost", extra=_extra(attempt))
         if not attempt.given_up:
             # Until then the attempt is not over: its run must not begin again beside them, here at least.
-            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
+            await host.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
         return Settled(owned=False)
     if attempt.wish is StopWish.FORGOTTEN:
         # Handed over now, and not last: nobody drains.
         if not attempt.given_up:
-            await shop.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
-    elif attempt.outcome is Outcome.CUT and shop.threads.busy(attempt.run.run_id):
+            await host.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
+    elif attempt.outcome is Outcome.CUT and host.threads.busy(attempt.run.run_id):
         attempt.defer()
         return Settled(owned=True)
-    return await settle(attempt, shop, facts)
+    return await settle(attempt, host, facts)
 
 
 def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | None:
@@ -173,37 +173,37 @@ def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
 
 
 async def _settle_with(
-    checkpoint_id: str, attempt: Attempt, shop: Shop, facts: ThreadFacts | None
+    checkpoint_id: str, attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None
 ) -> Settled:
     """Settle the run in the transaction that stores its last checkpoint; not `owned` if that has to be done one by one."""
     writer, facts = attempt.writer, facts or ThreadFacts("busy", None)
     try:
-        settled = await _together(attempt, shop, facts, checkpoint_id)
+        settled = await _together(attempt, host, facts, checkpoint_id)
     except asyncio.CancelledError:
         attempt.journal.close(Ending.GONE_ON)
         raise
     if settled is not None:
         writer.stored()
-        return await _settled(attempt, shop, facts, settled)
+        return await _settled(attempt, host, facts, settled)
     await writer.written()
     if isinstance(writer.failure, LeaseLost):
         # Only the answer may have been lost: then it was us who settled the run.
-        return await settle(attempt, shop, facts)
+        return await settle(attempt, host, facts)
     return Settled(owned=False)
 
 
-async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None) -> Settled:
+async def settle(attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None = None) -> Settled:
     """End or hand over the run whose attempt has its outcome."""
     if attempt.settled is not None:
         return Settled(owned=True, status=attempt.settled)
     facts, lease, asked = facts or ThreadFacts("busy", None), attempt.lease, False
     while True:
         try:
-            settled = await _together(attempt, shop, facts)
+            settled = await _together(attempt, host, facts)
             if settled is None:
-                async with shop.settling:
-                    settled = await _write(attempt, shop, facts)
-            standing = Standing.WHOLE if settled.owned else await epochs.look(shop.database, lease)
+                async with host.settling:
+                    settled = await _write(attempt, host, facts)
+            standing = Standing.WHOLE if settled.owned else await epochs.look(host.database, lease)
             if standing is Standing.FORGOTTEN:
                 attempt.outcome = Outcome.CUT  # whatever it has come to is not stored
             elif settled.owned or standing is Standing.LOST:
@@ -220,38 +220,38 @@ async def settle(attempt: Attempt, shop: Shop, facts: ThreadFacts | None = None)
                 return Settled(owned=False)
             asked = lease.lost
             await asyncio.sleep(SETTLE_RETRY_SECONDS)
-    return await _settled(attempt, shop, facts, settled)
+    return await _settled(attempt, host, facts, settled)
 
 
-async def _settled(attempt: Attempt, shop: Shop, facts: ThreadFacts, settled: Settled) -> Settled:
+async def _settled(attempt: Attempt, host: AttemptHost, facts: ThreadFacts, settled: Settled) -> Settled:
     """Tell whoever waits for it what has become of the run."""
     if settled.owned:
         attempt.settled = settled.status
     if attempt.settled == RunStatus.PENDING.value:
-        shop.hints.give()
+        host.wakeups.send()
     elif settled.owned and attempt.run.kwargs.get("webhook"):
-        shop.outbox.nudge()
+        host.outbox.nudge()
     if settled.error is not None:
         # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
         attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
     if over and (facts.status == "busy" or settled.error is not None or attempt.given_up):
         # Before its readers hear of the end: they ask for the thread next.
-        await _refresh(attempt, shop)
+        await _refresh(attempt, host)
     deleted = attempt.cancel_wish is not None and attempt.cancel_wish.deletes
     attempt.journal.close(Ending.SETTLED if over and not deleted else Ending.GONE_ON)
     return settled
 
 
-async def _refresh(attempt: Attempt, shop: Shop) -> None:
+async def _refresh(attempt: Attempt, host: AttemptHost) -> None:
     try:
-        await shop.refresh_thread(attempt.run.thread_id)
+        await host.refresh_thread(attempt.run.thread_id)
     except DATABASE_UNAVAILABLE as problem:
         log.warning("thread not read again: %s; the next sweep does", problem, extra=_extra(attempt))
 
 
 async def _together(
-    attempt: Attempt, shop: Shop, facts: ThreadFacts, stored_with: str | None = None
+    attempt: Attempt, host: AttemptHost, facts: ThreadFacts, stored_with: str | None = None
 ) -> Settled | None:
     """Settle the run with whatever others do so now; None if it has to be settled alone.
 
@@ -259,27 +259,27 @@ async def _together(
     """
     last = attempt.writer if stored_with is not None else None
     if attempt.outcome is Outcome.DRAINED:
-        return await settlements.hand_over(shop.group_commit, _hand_over(attempt, shop, stored_with), last)
+        return await settlements.hand_over(host.group_commit, _hand_over(attempt, host, stored_with), last)
     if attempt.outcome is Outcome.CUT or _rolls_back(attempt):
         return None
-    return await settlements.end(shop.group_commit, _end(attempt, facts, stored_with), last)
+    return await settlements.end(host.group_commit, _end(attempt, facts, stored_with), last)
 
 
-async def _write(attempt: Attempt, shop: Shop, facts: ThreadFacts) -> Settled:
+async def _write(attempt: Attempt, host: AttemptHost, facts: ThreadFacts) -> Settled:
     if attempt.outcome in (Outcome.DRAINED, Outcome.CUT):
-        how = _hand_over(attempt, shop)
-        return await settlement.hand_over(shop.database, how, forgotten=attempt.lease.forgotten)
-    return await settlement.end(shop.database, _end(attempt, facts), rollback=_rolls_back(attempt))
+        how = _hand_over(attempt, host)
+        return await settlement.hand_over(host.database, how, forgotten=attempt.lease.forgotten)
+    return await settlement.end(host.database, _end(attempt, facts), rollback=_rolls_back(attempt))
 
 
-def _hand_over(attempt: Attempt, shop: Shop, stored_with: str | None = None) -> HandOver:
+def _hand_over(attempt: Attempt, host: AttemptHost, stored_with: str | None = None) -> HandOver:
     outcome = attempt.outcome
     assert outcome is not None
     return HandOver(
         _whose(attempt, stored_with),
         stopped=Stopped.DRAINED if outcome is Outcome.DRAINED else Stopped.CUT,
         reason=attempt.drain_reason or outcome.value,
-        max_handovers=shop.max_handovers,
+        max_handovers=host.max_handovers,
         nodes=pending_names(attempt.writer),
     )
 

@@ -1,7 +1,7 @@
-"""How an attempt begins. Each rule of a later start cost somebody a lost or doubled step.
+"""How an attempt begins. Each rule for a later attempt prevents a lost or a repeated superstep.
 
-A later start passes `None` if and only if the run's input has been stored: "the thread has a checkpoint"
-is wrong for `Command(update, goto)`, and passing the input twice applies it twice.
+A later attempt passes `None` if and only if the run's input has been stored. That the thread has a checkpoint is not
+enough, because of `Command(update, goto)`; and passing the input twice applies it twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slackwater.runtime.fenced.group import NULL_TASK_ID
 from slackwater.runtime.queue.claims import ClaimedRun
 
 BRANCH = "branch:to:"
-"""Prefix of the channels with which LangGraph triggers a node."""
+"""Prefix of the channels by which LangGraph triggers a node."""
 
 JOIN = "join:"
 """Prefix of the channels that trigger a node when several others have finished: `join:left+right:both`."""
@@ -38,43 +38,43 @@ class Begin:
     input: Any
     resumed: bool = False
     last_from: int | None = None
-    """The step of the checkpoint after which only one more superstep may run, in vain; None: LangGraph counts by itself.
+    """The step of the checkpoint after which the recursion limit is exceeded; None: LangGraph counts by itself.
 
-    It counts from where an attempt begins, and cannot be told to count on: a lower limit would be its subgraphs', too.
+    LangGraph counts from where an attempt begins. A lower limit cannot be passed, as it would apply to subgraphs too.
     """
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """Nothing is left to do: the last attempt got to the end, or to a static breakpoint, but did not say so."""
+class AlreadyFinished:
+    """Nothing is left to do: the last attempt reached the end, or a static breakpoint, without settling the run."""
 
     held: bool
-    """By a breakpoint."""
+    """Stopped by a breakpoint."""
 
 
 @dataclass(frozen=True, slots=True)
-class Impossible:
-    """The run cannot go on; `error` and `message` say why."""
+class CannotResume:
+    """The run cannot continue; `error` and `message` say why."""
 
     error: str
     message: str
 
 
-Opening = Begin | Over | Impossible
+StartPlan = Begin | AlreadyFinished | CannotResume
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Where a graph stands that a later start finds in the middle: the root graph, or one inside a task of another."""
+    """The state of a graph that a later attempt resumes: the root graph, or one inside a task of another."""
 
     graph: Pregel[Any, Any, Any, Any]
     head: CheckpointTuple
     parent: CheckpointTuple | None
     tasks: Sequence[PregelTask]
-    """The head's, with results or not: one whose writes wait for their siblings is not finished."""
+    """The tasks of the head, with or without results: a task whose writes wait for its siblings is not finished."""
 
     def missing(self) -> set[str]:
-        """The nodes that come next and that the loaded graph does not have."""
+        """The nodes to execute next that the loaded graph does not have."""
         return pending_nodes(self.head.checkpoint, self.head.pending_writes or ()) - set(self.graph.nodes)
 
     def held_before(self, nodes: All | Sequence[str]) -> bool:
@@ -96,13 +96,13 @@ class Level:
 
 
 def first_input(kwargs: Mapping[str, Any]) -> Any:
-    """What the request asked the graph to start with."""
+    """The input with which the request starts the graph."""
     command = kwargs.get("command")
     return command_of(command) if command else kwargs.get("input")
 
 
 def command_of(command: Mapping[str, Any]) -> Command[Any]:
-    """The SDK's JSON of a `Command`."""
+    """A `Command` from the SDK's JSON."""
     goto = command.get("goto")
     targets = goto if isinstance(goto, list) else [goto] if goto else []
     update = command.get("update")
@@ -116,7 +116,7 @@ def command_of(command: Mapping[str, Any]) -> Command[Any]:
 
 
 def is_one_answer(kwargs: Mapping[str, Any]) -> bool:
-    """Whether the request does no more than answer the question that its thread waits with."""
+    """Whether the request only answers the interrupt that its thread waits for."""
     command = kwargs.get("command") or {}
     resume = command.get("resume")
     if resume is None or command.get("update") or command.get("goto"):
@@ -124,19 +124,19 @@ def is_one_answer(kwargs: Mapping[str, Any]) -> bool:
     return not (isinstance(resume, dict) and resume and all(map(is_xxh3_128_hexdigest, resume)))
 
 
-def open_again(run: ClaimedRun, levels: Sequence[Level]) -> Opening:
-    """Decide how a run whose input is stored goes on.
+def plan_resume(run: ClaimedRun, levels: Sequence[Level]) -> StartPlan:
+    """Decide how to resume a run whose input is stored.
 
-    `levels` is where its graphs stand: the root graph first, then those inside its unfinished tasks; empty when the
-    thread has no checkpoint any more.
+    `levels` are the states of its graphs: the root graph first, then those inside its unfinished tasks; empty if the thread
+    has no checkpoint any more.
     """
     if not levels:
-        return Impossible(
+        return CannotResume(
             "CheckpointMissing", f"The checkpoints of run {run.run_id} were deleted while it ran."
         )
     missing = sorted(set[str]().union(*(level.missing() for level in levels)))
     if missing:
-        return Impossible(
+        return CannotResume(
             "NodeMissing",
             f"The run was to resume at node {', '.join(map(repr, missing))}, which graph {run.graph_id!r} no longer "
             "has. Deploy a version that still has it, or start a new run.",
@@ -146,15 +146,15 @@ def open_again(run: ClaimedRun, levels: Sequence[Level]) -> Opening:
     before, after = breakpoints(run.kwargs, root.graph)
     limit = recursion_limit(run.kwargs, root.graph)
     last_from = None if limit is None or run.input_step is None else run.input_step + limit
-    # In the order in which LangGraph looks. `None` would step over a breakpoint, and over the person who was to be asked.
+    # In LangGraph's own order. Resuming with `None` would skip a breakpoint, and the person who was to be asked.
     if own and root.held_after(after):
-        return Over(held=True)
+        return AlreadyFinished(held=True)
     if last_from is not None and root.head.metadata["step"] > last_from:
-        return Impossible(GraphRecursionError.__name__, out_of_steps(limit))
+        return CannotResume(GraphRecursionError.__name__, out_of_steps(limit))
     if own and not root.tasks:
-        return Over(held=False)
+        return AlreadyFinished(held=False)
     if (own and root.held_before(before)) or any(_own(level, run) and level.held_inside for level in inner):
-        return Over(held=True)
+        return AlreadyFinished(held=True)
     return Begin(None, resumed=True, last_from=last_from)
 
 
@@ -163,13 +163,13 @@ def _own(level: Level, run: ClaimedRun) -> bool:
 
 
 def recursion_limit(kwargs: Mapping[str, Any], graph: Pregel[Any, Any, Any, Any]) -> int | None:
-    """The limit that the request set, or else the graph's author; it counts per run, not per attempt."""
+    """The limit of the request, or else of the graph; it applies to the run, not to one attempt."""
     limit = kwargs.get("config", {}).get("recursion_limit") or (graph.config or {}).get("recursion_limit")
     return limit if isinstance(limit, int) else None
 
 
 def out_of_steps(limit: int | None) -> str:
-    """What LangGraph says when the limit is reached."""
+    """LangGraph's own message when the limit is reached."""
     return create_error_message(
         message=f"Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by "
         "setting the `recursion_limit` config key.",
@@ -188,7 +188,7 @@ def breakpoints(
 
 
 def pending_nodes(head: Checkpoint, pending_writes: Sequence[PendingWrite] = ()) -> set[str]:
-    """The nodes that the head's channels are about to start, whether or not the loaded graph has them."""
+    """The nodes that the head's channels trigger, whether or not the loaded graph has them."""
     values = head["channel_values"]
     names = {channel.removeprefix(BRANCH) for channel in values if channel.startswith(BRANCH)}
     names |= {send.node for send in values.get(TASKS) or () if isinstance(send, Send)}
@@ -209,8 +209,8 @@ def pending_nodes(head: Checkpoint, pending_writes: Sequence[PendingWrite] = ())
 def nodes_that_ran(parent: Checkpoint | None, head: Checkpoint) -> set[str]:
     """The nodes that ran between two checkpoints, or before the first.
 
-    With durability `exit` those are several supersteps; but a breakpoint after one of them would have stopped the
-    run there, so it can only hold if that was the last.
+    With durability `exit` this spans several supersteps. But a breakpoint after one of them would have stopped the run
+    there, so only one after the last can apply.
     """
     before = parent["versions_seen"] if parent is not None else {}
     sends = (parent["channel_values"].get(TASKS) or ()) if parent is not None else ()

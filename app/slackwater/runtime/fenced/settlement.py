@@ -252,7 +252,7 @@ def of_hand_over(how: HandOver) -> dict[str, Any]:
 
 
 async def end(database: Database, how: End, *, rollback: bool = False, expired: bool = False) -> Settled:
-    """Write a terminal state, the thread's face, and the run's last events; make the thread's next run ready."""
+    """Write a terminal state, what the thread shows, and the run's last events; make the thread's next run ready."""
     params = {
         **of_end(how),
         "rollback": rollback,

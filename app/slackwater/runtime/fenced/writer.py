@@ -156,7 +156,7 @@ class Writer:
         self.journal.append(name, data, series)
         self._soon(EVENT_FLUSH_SECONDS)
 
-    async def breathe(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait until it has kept up. Raises what a write has failed with."""
         await self.keep_up()
         if self.failure is not None:

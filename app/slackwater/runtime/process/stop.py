@@ -186,7 +186,7 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
         attempt.ask_to_drain(reason)  # what comes later is asked as it begins
     while True:
         running = _tasks(worker.unfinished)
-        if not running and not runtime.taking_on:
+        if not running and not runtime.claims_in_flight:
             break
         round_seconds = min(budget.left_to_ask(), ROUND_SECONDS)
         if round_seconds <= 0:
@@ -200,7 +200,7 @@ async def _ask_and_insist(runtime: Runtime, budget: Budget, reason: str) -> list
             attempt.stop(StopWish.DRAIN)
         # A claim that hung until now may still bring runs.
         seconds = budget.left_to_insist()
-        if runtime.taking_on:
+        if runtime.claims_in_flight:
             seconds = min(seconds, ROUND_SECONDS)
         elif not late:
             break
@@ -264,7 +264,7 @@ async def release(runtime: Runtime, budget: Budget) -> None:
         await runtime.opened_store.stop(budget.left())
     # What is being sent stays due for others: it is no reason to stay.
     await runtime.outbox.stop(min(OUTBOX_SECONDS, budget.left() / 2))
-    await runtime.hints.sent(budget.left())
+    await runtime.wakeups.flush(budget.left())
     gate = runtime.database.gate
     gate.shut()
     # Not before: what was in a batch that hangs would be said again.
@@ -285,7 +285,7 @@ async def settle_deferred(runtime: Runtime, budget: Budget) -> bool:
     ]
     if tasks:
         await asyncio.wait(tasks, timeout=max(0.05, budget.left()))
-        await runtime.hints.sent(budget.left())
+        await runtime.wakeups.flush(budget.left())
     return bool(tasks)
 
 
@@ -303,7 +303,7 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     await _settle(runtime, budget, attempts)
     await runtime.graphs.left(min(LEAVE_SECONDS, budget.left_to_insist() / 2))
     await runtime.outbox.sent(budget.left_to_insist())
-    await runtime.hints.sent(budget.left())
+    await runtime.wakeups.flush(budget.left())
     await runtime.worker.renewal.rest(budget.left())
     await runtime.database.gate.quiesce(budget.left())
     return _recorded(report(attempts, budget, reason), budget)
@@ -314,9 +314,9 @@ async def rest(runtime: Runtime, until: float) -> bool:
 
     Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
     """
-    await runtime.hints.sent(until - time.monotonic())
+    await runtime.wakeups.flush(until - time.monotonic())
     await runtime.database.quiesce(until - time.monotonic())
-    return not (runtime.worker.attempts or runtime.taking_on)
+    return not (runtime.worker.attempts or runtime.claims_in_flight)
 
 
 # The report

@@ -1,8 +1,8 @@
-"""What nobody else looks after: runs of dead processes, runs to delete, old events, readers that did not return.
+"""Work that no other part does: runs of dead processes, runs to delete, old events, readers that did not return.
 
-Two loops: one takes over what has expired, until nothing is left; the other does the chores, one after the other. Each
-chore is bounded in its time and in what one statement of it takes on, and what goes wrong with it concerns no other one.
-All of it is safe in any number of processes at once.
+Two loops: one takes over expired runs until none is left; the other does the jobs, one after another. Each job is limited in
+time and in the rows of one statement, and its failure does not affect the others. All of it may run in any number of processes
+at once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHORE_STATEMENTS = 2
-"""How long one chore may take, in times of a statement. What it has not come to is there the next time."""
+JOB_STATEMENTS = 2
+"""How long one job may take, in statement timeouts. The rest is left for the next sweep."""
 
 UNWIND_SECONDS = 1.0
-"""How long a chore that has had its time has for its way out; user code in it may not let itself be cancelled."""
+"""How long a job may take to unwind after its timeout; user code in it may ignore the cancellation."""
 
 WINDOW_SHARE = 0.5
-"""Of an invocation's time, for its sweep. The rest is for the runs that have become ready."""
+"""The share of an invocation's time for its sweep. The rest is for runs that have become ready."""
 
 READER_SECONDS = 60
 """How long the reader of an `on_disconnect=cancel` run may be away."""
@@ -65,10 +65,10 @@ order by t.thread_id"""
 _FIRST = UUID(int=0)
 
 STUCK_LEASE_SECONDS = 5
-"""A run whose lease has expired is taken over within this time, or nobody sweeps often enough."""
+"""If a run whose lease has expired is not taken over within this time, sweeps are too rare."""
 
 STUCK_WAIT_SECONDS = 60
-"""A run that is ready waits longer than this only when nobody has room for it, or nobody looks."""
+"""If a ready run waits longer than this, no process has capacity for it, or none is running."""
 
 _STUCK = f"""
 select count(*) as runs from (
@@ -92,7 +92,7 @@ class Sweeper:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.chores: dict[str, Callable[[], Awaitable[object]]] = {
+        self.jobs: dict[str, Callable[[], Awaitable[object]]] = {
             "readers": self._readers,
             "threads": self._threads,
             "events": self._events,
@@ -102,10 +102,10 @@ class Sweeper:
             "items": self._items,
             "webhooks": runtime.outbox.sweep,
         }
-        """By name. Others may be added: each has to be safe in any number of processes at once."""
+        """Jobs by name. Others may be added; each must be safe in any number of processes at once."""
         self.tasks: list[asyncio.Task[None]] = []
         self._left: dict[str, asyncio.Task[object]] = {}
-        """Chores that have not let themselves be cancelled."""
+        """Jobs that ignored their cancellation."""
         self._after = _FIRST
         self._batches = {
             "take over": Batch(100, 500),
@@ -124,11 +124,11 @@ class Sweeper:
         """Start the loops."""
         self.tasks = [
             asyncio.create_task(self._forever(act), name=f"sweeper:{name}")
-            for name, act in (("take-over", self.take_over), ("chores", self.do_chores))
+            for name, act in (("take-over", self.take_over), ("jobs", self.do_jobs))
         ]
 
     async def stop(self, timeout: float) -> None:
-        """End the loops, and what is left of chores, within `timeout` seconds."""
+        """End the loops and the jobs in progress, within `timeout` seconds."""
         tasks = [*self.tasks, *self._left.values()]
         for task in tasks:
             task.cancel()
@@ -138,9 +138,9 @@ class Sweeper:
     async def _forever(self, act: Callable[[], Awaitable[object]]) -> None:
         seconds = self._runtime.settings.sweep_seconds
         while not self._runtime.draining:
-            # Jitter, so that replicas share the work instead of meeting over it.
+            # Jitter, so that replicas share the work instead of contending for it.
             await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
-            with suppress(SweepFailed):  # it is in the log
+            with suppress(SweepFailed):  # already logged
                 await act()
 
     async def sweep(self) -> int:
@@ -151,7 +151,7 @@ class Sweeper:
         now = time.monotonic()
         until = now + (self._runtime.worker.deadline - now) * WINDOW_SHARE
         taken, failures = 0, []
-        for part in (self.take_over, self.do_chores):
+        for part in (self.take_over, self.do_jobs):
             try:
                 taken += await part(until) or 0
             except SweepFailed as failure:
@@ -163,7 +163,7 @@ class Sweeper:
     async def take_over(self, until: float = float("inf")) -> int:
         """Take over what has expired, until nothing is left, or `until` (monotonic seconds); how many there were.
 
-        Raises SweepFailed, and so does `do_chores`.
+        Raises SweepFailed, and so does `do_jobs`.
         """
         taken = 0
 
@@ -178,22 +178,22 @@ class Sweeper:
             raise SweepFailed(problem)
         return taken
 
-    async def do_chores(self, until: float = float("inf")) -> None:
-        """Each chore once, as far as there is time for it."""
-        problems = [await self._do(name, act, until) for name, act in list(self.chores.items())]
+    async def do_jobs(self, until: float = float("inf")) -> None:
+        """Each job once, as far as there is time for it."""
+        problems = [await self._do(name, act, until) for name, act in list(self.jobs.items())]
         for problem in filter(None, problems):
             raise SweepFailed(problem)
 
     async def _do(
         self, name: str, act: Callable[[], Awaitable[object]], until: float
     ) -> BaseException | None:
-        """One chore, within its time; what has gone wrong with it."""
-        seconds = min(CHORE_STATEMENTS * self._runtime.database.statement_seconds, until - time.monotonic())
+        """One job, within its time; what has gone wrong with it."""
+        seconds = min(JOB_STATEMENTS * self._runtime.database.statement_seconds, until - time.monotonic())
         if seconds <= 0 or name in self._left:
             log.warning(
                 "no time left for %s; the next sweep does it",
                 name,
-                extra={"event": "sweep.late", "chore": name},
+                extra={"event": "sweep.late", "job": name},
             )
             return None
         task = asyncio.ensure_future(act())
@@ -213,7 +213,7 @@ class Sweeper:
                 name,
                 seconds,
                 " when it has ended" if name in self._left else "",
-                extra={"event": "sweep.late", "chore": name},
+                extra={"event": "sweep.late", "job": name},
             )
         elif problem := _problem(task):
             self._report(name, problem)
@@ -228,10 +228,10 @@ class Sweeper:
             name,
             problem,
             exc_info=None if trouble else problem,
-            extra={"event": "sweep.trouble" if trouble else "sweep.failed", "chore": name},
+            extra={"event": "sweep.trouble" if trouble else "sweep.failed", "job": name},
         )
 
-    # The chores
+    # The jobs
 
     async def _readers(self) -> None:
         runtime = self._runtime
@@ -287,5 +287,5 @@ class Sweeper:
 
 
 def _problem(task: asyncio.Task[object]) -> BaseException | None:
-    """What a chore has failed with. User code in it may raise CancelledError, and nobody has cancelled the sweep."""
+    """What a job has failed with. User code in it may raise CancelledError, and nobody has cancelled the sweep."""
     return asyncio.CancelledError("cancelled by itself") if task.cancelled() else task.exception()

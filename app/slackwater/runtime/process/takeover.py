@@ -132,7 +132,7 @@ def _requeued(runtime: Runtime, rows: Collection[Row]) -> None:
         metrics.count(Metric.RUNS_TAKEN_OVER)
         _tell(row, RunStatus.PENDING.value)
     if rows:
-        runtime.hints.give(len(rows))
+        runtime.wakeups.send(len(rows))
         runtime.worker.wake()
 
 
@@ -145,7 +145,7 @@ async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
     except Exception:
         log.exception(
             "run not taken over; the next sweep tries again",
-            extra={"event": "sweep.failed", "chore": "take over", "run_id": str(row["run_id"])},
+            extra={"event": "sweep.failed", "job": "take over", "run_id": str(row["run_id"])},
         )
         return False
 
@@ -184,7 +184,7 @@ async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
         stale.append(thread_id)
     if settled.owned:
         _tell(row, settled.status)
-        runtime.hints.give()
+        runtime.wakeups.send()
         runtime.worker.wake()
     return settled.owned
 
@@ -217,7 +217,7 @@ async def read_again(runtime: Runtime, thread_id: UUID) -> None:
         log.warning(
             "thread not read again: %s; the next sweep does",
             problem,
-            extra={"event": "sweep.trouble", "chore": "threads", "thread_id": str(thread_id)},
+            extra={"event": "sweep.trouble", "job": "threads", "thread_id": str(thread_id)},
         )
 
 

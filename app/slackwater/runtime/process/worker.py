@@ -22,7 +22,7 @@ from slackwater.postgres.shares import Shares
 from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
-from slackwater.runtime.execution.bodies import Bodies
+from slackwater.runtime.execution.node_tasks import NodeTasks
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.process.ending import Endings
 from slackwater.runtime.process.lost_claims import LostClaims
@@ -264,7 +264,7 @@ class Worker:
         """There is something to claim: so many runs, here or, if nothing here takes them or has room, elsewhere."""
         self._told_of(runs)
         if not self._taking or self.room < runs:
-            self.runtime.hints.give(runs)
+            self.runtime.wakeups.send(runs)
 
     def _told_of(self, runs: int = 1) -> None:
         self._offered += runs
@@ -371,8 +371,8 @@ class Worker:
         )
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
-        saver.bodies = bodies = Bodies()
-        attempt = Attempt(run, saver, writer, run.lease, journal, engine.Control(bodies), bodies)
+        saver.node_tasks = node_tasks = NodeTasks()
+        attempt = Attempt(run, saver, writer, run.lease, journal, engine.Control(node_tasks), node_tasks)
         run.lease.keeper = self.renewal
         attempt.give_up = lambda: self.endings.give_up(attempt)
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
@@ -383,7 +383,7 @@ class Worker:
         self.shares.served(run.owner)
         self.live[run.run_id] = attempt
         self.renewal.begin()
-        self.runtime.hints.prepare()
+        self.runtime.wakeups.prepare()
         metrics.level(Metric.RUNS_LIVE, len(self.attempts))
         if run.stopped is None:
             metrics.count(Metric.RUNS_STARTED)

@@ -1,4 +1,4 @@
-"""Hints from other processes. They may be lost: polling is what counts."""
+"""Wake-ups from other processes. They may be lost: correctness depends on polling only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from slackwater.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnecti
 from slackwater.runtime.queue.order import HINT_CANCEL
 
 LISTEN_SECONDS = 5.0
-"""How soon a listener leaves a server that the pool has left."""
+"""How soon the listener leaves a server that the pool has left."""
 
 
 async def listen(database: Database, *, work: Callable[[], None], wishes: Callable[[], None]) -> None:
-    """Hear hints, on a connection of its own: that there may be `work`, or new `wishes` to cancel. Never returns."""
+    """Receive wake-ups on a connection of its own: there may be `work`, or new `wishes` to cancel. Never returns."""
     while True:
         connected = time.monotonic()
         connection = await connect(
@@ -27,7 +27,7 @@ async def listen(database: Database, *, work: Callable[[], None], wishes: Callab
         )
         async with connection:
             await connection.execute("listen slackwater")
-            # A server that has become a replica lets us listen on, and nobody speaks there.
+            # A server that has become a replica still accepts listeners, but nobody notifies them.
             while not database.made_anew_since(connected):
                 async for hint in connection.notifies(timeout=LISTEN_SECONDS):
                     if hint.payload == HINT_CANCEL:

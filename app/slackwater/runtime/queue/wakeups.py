@@ -1,7 +1,7 @@
-"""Hints to other processes that there may be work: few of them, for however many runs.
+"""Wake-ups for other processes that there may be work: few, however many runs there are.
 
-Not in the transactions that they are about. A commit with a NOTIFY holds a lock of the whole cluster until it is on
-disk: a hundred hand-overs would commit one after the other.
+They are not part of the transactions that they are about. A commit with a NOTIFY holds a cluster-wide lock until it is on
+disk: a hundred hand-overs would commit one after another.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from slackwater.runtime.queue import order
 log = logging.getLogger(__name__)
 
 RUNS_PER_WAKE = 10
-"""An environment that is woken works on several runs, and each claims what it finds."""
+"""An environment that is woken executes several runs, claiming what it finds."""
 MAX_WAKES = 10
 
 
 class WakeError(Exception):
-    """A wake-up was not taken."""
+    """A wake-up was not accepted."""
 
 
 class Waker(Protocol):
-    """Starts processes elsewhere that look for work: there may be none that listens."""
+    """Starts processes elsewhere that look for work, as none may be listening."""
 
     async def prepare(self) -> None:
-        """Do now what would make the first wake-up late."""
+        """Do in advance what would delay the first wake-up."""
 
     async def wake(self, count: int) -> None:
-        """Wake `count` of them. Raises WakeError."""
+        """Wake `count` processes. Raises WakeError."""
 
 
-class Hints:
-    """Sends hints, one statement or one round of wake-ups at a time. They may be lost: the others poll, or sweep.
+class WakeUps:
+    """Sends wake-ups, one statement or one round at a time. They may be lost: other processes poll or sweep.
 
-    `notify`: somebody may listen to the database. `waker`: who else is to be told.
+    `notify`: whether processes may be listening to the database. `waker`: wakes processes by other means.
     """
 
     def __init__(self, database: Database, *, notify: bool = True, waker: Waker | None = None) -> None:
@@ -50,20 +50,20 @@ class Hints:
         self._preparing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
-        """A run begins, which may have to be handed over: within 0.3 s, if this environment is taken away."""
+        """A run begins. If this environment is shut down, it must be handed over within 0.3 s."""
         if self.waker is not None and self._preparing is None:
-            self._preparing = asyncio.create_task(self.waker.prepare(), name="hints:prepare")
+            self._preparing = asyncio.create_task(self.waker.prepare(), name="wakeups:prepare")
 
-    def give(self, runs: int = 1) -> None:
-        """What has been committed until now may be claimed by others: so many runs, about."""
+    def send(self, runs: int = 1) -> None:
+        """About this many committed runs may be claimed by other processes."""
         if not (self._notify or self.waker):
             return
         self._wanted += runs
         if self._task is None:
-            self._task = asyncio.create_task(self._send(), name="hints")
+            self._task = asyncio.create_task(self._send(), name="wakeups")
 
-    async def sent(self, timeout: float) -> None:
-        """Wait, `timeout` seconds at most, until every hint is out."""
+    async def flush(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds until every wake-up has been sent."""
         tasks = {task for task in (self._task, self._preparing) if task is not None and not task.done()}
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, timeout))
@@ -91,5 +91,5 @@ class Hints:
         try:
             await self.waker.wake(count)
         except WakeError as problem:
-            # The next sweep finds the runs. Until then they wait, and nobody else would say why.
+            # The next sweep finds the runs. Until then they wait, and only this line says why.
             log.warning("wake-up lost: %s", problem, extra={"event": "wake.lost", "runs": runs})

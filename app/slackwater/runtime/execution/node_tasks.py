@@ -1,7 +1,7 @@
-"""What still runs here for an attempt when its graph has ended: the tasks that a node has started and not awaited.
+"""The tasks that nodes have started and that are still running when the graph has ended.
 
-`asyncio.gather` leaves its other children running when one of them raises. If that one is a graph that a drain has
-stopped at its boundary, LangGraph ends the whole run, while the bodies beside it run on in this process.
+`asyncio.gather` leaves its other children running when one of them raises. If that one is a graph that a drain has stopped
+at its boundary, LangGraph ends the whole run, while its siblings continue in this process.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any, cast
 
 Task = asyncio.Task[Any]
 
-current_bodies: ContextVar[Bodies | None] = ContextVar("current_bodies", default=None)
-"""Those of the attempt on whose behalf the running code was started."""
+current_node_tasks: ContextVar[NodeTasks | None] = ContextVar("current_bodies", default=None)
+"""The node tasks of the attempt that the running code belongs to."""
 
 
-class Bodies:
+class NodeTasks:
     """The asyncio tasks that an attempt has started since the last boundary of its root graph.
 
-    What an earlier superstep has left behind belongs to nodes that are finished: a connection that a library keeps, say.
+    Tasks left over from earlier supersteps belong to finished nodes, for example connections that a library keeps.
     """
 
     def __init__(self) -> None:
         self.at_boundary = False
-        """The root graph itself was told to stop: no node of it is in the middle of anything."""
+        """The root graph itself was told to stop, so that none of its nodes is executing."""
         self.stopped_inside: dict[str, str] = {}
-        """When a graph was told to stop, by its namespace: that of the node it is in."""
+        """When a graph was told to stop, by the namespace of the node that it runs in."""
         self.swallowed = False
-        """A node has gone on although a graph inside it was stopped: what it makes of that is not its result."""
+        """A node has continued although a graph inside it was stopped: what it returns is not its real result."""
         self._creators: weakref.WeakKeyDictionary[Task, weakref.ref[Task] | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -38,22 +38,22 @@ class Bodies:
         self._elsewhere: list[weakref.ref[Task]] = []
         self._loop = asyncio.get_running_loop()
 
-    # What the event loop and LangGraph tell
+    # Called by the event loop and LangGraph
 
     def started(self, task: Task) -> None:
-        """A task was created on the attempt's behalf."""
+        """A task was created for the attempt."""
         creator = asyncio.current_task()
         self._creators[task] = weakref.ref(creator) if creator is not None else None
 
     def superstep(self, *, stops: bool) -> None:
-        """The root graph begins its next superstep, or `stops` before it."""
+        """The root graph begins its next superstep, or stops before it if `stops`."""
         self.at_boundary = stops
         self._creators.clear()
         self._graphs.clear()
         self._elsewhere.clear()
 
     def graph_steps(self, *, stops: bool) -> None:
-        """The running task drives a graph inside a node; that begins its next superstep, or `stops` before it."""
+        """The current task drives a graph inside a node, which begins its next superstep, or stops before it if `stops`."""
         try:
             task = asyncio.current_task()
         except RuntimeError:  # a thread
@@ -65,30 +65,30 @@ class Bodies:
         else:
             self._elsewhere.append(weakref.ref(task))
 
-    # What the executor asks
+    # Called by the executor
 
     @property
     def open(self) -> set[Task]:
-        """What has not ended."""
+        """The tasks that have not ended."""
         return {task for task in list(self._creators) if not task.done()} - {asyncio.current_task()}
 
     @property
     def open_graphs(self) -> set[Task]:
-        """Those of them that drive a graph."""
+        """The open tasks that drive a graph."""
         return self.open & set(self._graphs)
 
     def stops(self, task: Task) -> bool:
-        """Whether it drives a graph that is on its way out already, and stores where it has got to."""
+        """Whether the task drives a graph that is already stopping, and storing its checkpoint."""
         return self._graphs.get(task, False)
 
     @property
     def cut(self) -> bool:
-        """Whether a graph was cancelled in a loop that a node had made for itself."""
+        """Whether a graph was cancelled in an event loop that a node created."""
         tasks = [task() for task in self._elsewhere]
         return any(task is not None and task.cancelled() for task in tasks)
 
     def outermost(self, tasks: set[Task]) -> set[Task]:
-        """Without those that another one of them has started, and ends by itself."""
+        """`tasks` without those started by another one of them, which ends them itself."""
         return {task for task in tasks if not self._is_inside(task, tasks)}
 
     def _is_inside(self, task: Task, others: set[Task]) -> bool:
@@ -103,14 +103,14 @@ class Bodies:
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on the loop's tasks are counted for the attempts that start them."""
+    """From now on, record the tasks of the loop with the attempts that start them."""
     factory: Any = loop.get_task_factory()
     if not isinstance(factory, _Factory):
         loop.set_task_factory(cast("Any", _Factory(factory)))
 
 
 class _Factory:
-    """Makes tasks as before, and tells the attempt."""
+    """Creates tasks as before, and records them with the attempt."""
 
     def __init__(self, inner: Any | None) -> None:
         self._make = inner
@@ -128,7 +128,7 @@ class _Factory:
             task = self._make(loop, work, **kept)
         else:
             task = asyncio.Task(cast("Any", work), loop=loop, context=context, **options)
-        bodies = current_bodies.get() if context is None else context.get(current_bodies)
-        if bodies is not None:
-            bodies.started(task)
+        node_tasks = current_node_tasks.get() if context is None else context.get(current_node_tasks)
+        if node_tasks is not None:
+            node_tasks.started(task)
         return cast("asyncio.Future[Any]", task)

@@ -1,4 +1,4 @@
-"""The checkpoints of a thread that is not there yet."""
+"""The checkpoints of a thread that does not exist yet."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _MAKE_THREAD = """owned as (
  returning *)"""
 
 
-class DraftSaver(Confined, InMemorySaver):
-    """Keeps everything in memory, and then stores it together with the thread, in one statement: all of it or nothing."""
+class NewThreadSaver(Confined, InMemorySaver):
+    """Collects checkpoints in memory, then stores them together with the thread, in one atomic statement."""
 
     def __init__(self, database: Database, thread_id: UUID) -> None:
         super().__init__(serde=CheckpointSerializer())
@@ -36,7 +36,7 @@ class DraftSaver(Confined, InMemorySaver):
         self._group = Group()
 
     async def store(self, thread: Mapping[str, Any]) -> Row | None:
-        """The thread's row; None if its id is taken, by whomever."""
+        """Store everything, and return the thread's row; None if its id is taken."""
         inserts, params = self._group.parameters()
         shape = StatementShape(applies_input=False, inserts=inserts, answers=False, base=False, events=False)
         return await self._database.fetch_one(statement(shape, _MAKE_THREAD, "*"), {**params, **thread})

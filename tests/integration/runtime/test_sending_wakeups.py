@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from slackwater.postgres.pool import Database
-from slackwater.runtime.queue.hints import Hints
+from slackwater.runtime.queue.wakeups import WakeUps
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ async def _heard(database: Database, listener: psycopg.AsyncConnection) -> int:
     """How many hints have come until now: what is said last is heard last."""
     await database.execute("notify slackwater, 'that is all'")
     count = 0
-    async with aclosing(listener.notifies(timeout=10)) as hints:
-        async for hint in hints:
+    async with aclosing(listener.notifies(timeout=10)) as wakeups:
+        async for hint in wakeups:
             if hint.payload == "that is all":
                 return count
             count += 1
@@ -35,23 +35,23 @@ async def _heard(database: Database, listener: psycopg.AsyncConnection) -> int:
 async def test_a_crowd_of_hand_overs_needs_two_hints_at_most(
     database: Database, listener: psycopg.AsyncConnection
 ) -> None:
-    hints = Hints(database)
+    wakeups = WakeUps(database)
     for _ in range(100):
-        hints.give()
+        wakeups.send()
     await asyncio.sleep(0)  # the first is on its way: what is given now may not be covered by it
     for _ in range(100):
-        hints.give()
-    await hints.sent(5)
+        wakeups.send()
+    await wakeups.flush(5)
     assert await _heard(database, listener) in (1, 2)
     # AND one that comes later is sent again
-    hints.give()
-    await hints.sent(5)
+    wakeups.send()
+    await wakeups.flush(5)
     assert await _heard(database, listener) == 1
 
 
 async def test_a_hint_that_cannot_be_sent_is_lost_in_silence(database: Database) -> None:
-    hints = Hints(database)
+    wakeups = WakeUps(database)
     await database.close(1)
-    hints.give()
-    await hints.sent(5)
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "hints"]
+    wakeups.send()
+    await wakeups.flush(5)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "wakeups"]

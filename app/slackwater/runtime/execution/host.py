@@ -1,4 +1,4 @@
-"""What an attempt needs of the process around it."""
+"""What an attempt needs from the process that executes it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import Outbox
-from slackwater.runtime.queue.hints import Hints
 from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from slackwater.graphs.registry import Graphs
 
 
-class Shop(Protocol):
-    """The runtime, as far as an attempt is concerned."""
+class AttemptHost(Protocol):
+    """The runtime, as an attempt sees it."""
 
     database: Database
     graphs: Graphs
     threads: NodeThreads
-    hints: Hints
+    wakeups: WakeUps
     outbox: Outbox
     max_handovers: int
     settling: asyncio.Semaphore

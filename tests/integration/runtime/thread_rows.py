@@ -21,7 +21,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d")
 
 
-async def face(fleet: Fleet, thread_id: UUID) -> list[str]:
+async def all_rows(fleet: Fleet, thread_id: UUID) -> list[str]:
     """All rows of the thread, to the bit, but for the names of ids and what clocks and counters say."""
     names: dict[str, str] = {}
     texts = []
