@@ -269,6 +269,41 @@ async def test_a_hold_whose_answer_is_lost_is_held_and_released_all_the_same(
                 pass
 
 
+async def test_a_hold_whose_holder_is_cancelled_before_its_answer_is_released_at_once(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await fleet.start(lease_seconds=600)
+    run = await claimed(fleet, "a")
+    await end(fleet, run)
+    options: dict[str, Any] = {"owner": OWNER, "graph_id": "line", "assistant_id": uuid7()}
+    taken = asyncio.Event()
+    answers = process.database.answers
+
+    async def late(**statements: Any) -> Any:
+        found = await answers(**statements)
+        if "taken" in statements:
+            taken.set()
+            await asyncio.Event().wait()
+        return found
+
+    async def hold() -> None:
+        async with process.runtime.hold(run.thread_id, **options):
+            raise AssertionError("nobody has heard of the hold")
+
+    monkeypatch.setattr(process.database, "answers", late)
+    # GIVEN a hold that is stored, whose answer is on its way, and a run that waits for it
+    holding = asyncio.create_task(hold())
+    await asyncio.wait_for(taken.wait(), 15)
+    waiting = (await process.admit("line", thread_id=run.thread_id)).row["run_id"]
+    assert (await fleet.row(waiting))["status"] == "pending"
+    # WHEN who asked for it is cancelled
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    # THEN the thread is free, and the run begins, long before the lease is over
+    assert (await fleet.ended(waiting))["status"] == "success"
+
+
 # What they leave behind
 
 

@@ -5,6 +5,7 @@ It holds the thread by the same row, lease and fence as a run, so it can neither
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -74,7 +75,7 @@ update slackwater.threads t set fence = r.fence, epoch = slackwater.epoch() from
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
 _RELEASE = """
-delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and kind = 'write'"""
+delete from slackwater.runs where run_id = %(run_id)s and worker = %(worker)s and kind = 'write'"""
 
 
 @asynccontextmanager
@@ -108,7 +109,13 @@ async def hold(
         raise Draining
     async with database.gate.operation():  # the pool stays open until the hold is released
         sent = time.monotonic()
-        row = await _take(database, params)
+        try:
+            row = await _take(database, params)
+        except asyncio.CancelledError:
+            # The thread may be held by now, of which nobody has heard: until the lease expires.
+            if await _release(database, params):
+                offer()
+            raise
         if row["head"] is not None:
             engine.advance_past(row["head"])  # an update at an older checkpoint reads only that one
         lease = Lease(params["run_id"], thread_id, row["fence"], worker, sent + lease_seconds)
@@ -117,7 +124,7 @@ async def hold(
             saver = engine.RunSaver(database, writer, keep_base=False, confined=True)
             yield Held(saver, writer, lease)
         finally:
-            if await _release(database, {**params, "fence": lease.fence}):
+            if await _release(database, params):
                 offer()
 
 
