@@ -28,7 +28,7 @@ SHORT = {"drain_reserve": 0.6, "hard_reserve": 0.3}
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop that is late does not end the process of the tests."""
-    monkeypatch.setattr("slackwater.runtime.process.stopping.OVERRUN_SECONDS", 60.0)
+    monkeypatch.setattr("slackwater.runtime.process.watchdog.OVERRUN_SECONDS", 60.0)
 
 
 async def reached(hold: object) -> None:
