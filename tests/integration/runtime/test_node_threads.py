@@ -94,7 +94,7 @@ async def test_what_may_begin_after_a_run_is_told_of_where_nothing_begins_here(
     # GIVEN a process in which every thread is taken
     monkeypatch.setattr(type(process.runtime.threads), "stuck", property(lambda threads: True))
     given: list[int] = []
-    monkeypatch.setattr(process.runtime.wakeups, "give", lambda runs=1: given.append(runs))
+    monkeypatch.setattr(process.runtime.wakeups, "send", lambda runs=1: given.append(runs))
     # WHEN a run ends there that another one waits for
     hold.let_go()
     assert (await fleet.ended(first["run_id"]))["status"] == "success"

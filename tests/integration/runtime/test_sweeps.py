@@ -201,7 +201,7 @@ async def test_a_graph_that_cannot_be_opened_stops_no_other_job(
 async def test_a_job_that_does_not_let_itself_be_cancelled_is_left_and_not_begun_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("slackwater.runtime.process.sweeper.CHORE_STATEMENTS", 0.02)
+    monkeypatch.setattr("slackwater.runtime.process.sweeper.JOB_STATEMENTS", 0.02)
     monkeypatch.setattr("slackwater.runtime.process.sweeper.UNWIND_SECONDS", 0.1)
     process = await fleet.start()
     over, begun, others = asyncio.Event(), [], []
