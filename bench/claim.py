@@ -19,7 +19,7 @@ from bench.tables import Finding, Goal, percentile, spread
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.runtime.fenced import settlement
-from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.fenced.settlement import End, ThreadFacts, Whose
 from slackwater.runtime.queue import admission, claims
 from slackwater.runtime.queue.admission import NewRun
 from slackwater.runtime.queue.claims import ClaimedRun
@@ -163,19 +163,9 @@ async def admit(
 
 async def end(database: Database, run: ClaimedRun, times: list[float]) -> None:
     with timed(times):
-        await settlement.end(
-            database,
-            run_id=run.run_id,
-            thread_id=run.thread_id,
-            owner=OWNER,
-            fence=run.fence,
-            worker=run.lease.worker,
-            status=RunStatus.SUCCESS,
-            facts=ThreadFacts("idle", b"{}"),
-            events=[],
-            last_event=f"{run.fence}-0",
-            checkpoint_id=None,
-        )
+        whose = Whose(run.run_id, run.thread_id, OWNER, run.fence, run.lease.worker)
+        facts = ThreadFacts("idle", b"{}")
+        await settlement.end(database, End(whose, RunStatus.SUCCESS, facts, last_event=f"{run.fence}-0"))
 
 
 @contextmanager

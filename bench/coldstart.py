@@ -34,7 +34,11 @@ asyncio.run(connect())
 IMPORTS = """
 import gc
 gc.disable()  # as `main` of the package for AWS Lambda does it
-import {server}.main, {handler}.environment, {handler}.events, {handler}.extension, {handler}.http, {handler}.snapshot
+import {server}.main, {handler}.environment, {handler}.events, {handler}.extension, {handler}.http
+try:
+    import {handler}.snapstart
+except ModuleNotFoundError:
+    import {handler}.snapshot  # as it was called before
 """
 
 LANGGRAPH = "import langgraph.graph, langgraph.checkpoint.postgres.aio, langgraph.store.postgres.aio"

@@ -20,7 +20,7 @@ from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.shares import Shares
 from slackwater.runtime.fenced import settlements
-from slackwater.runtime.fenced.settlement import ThreadFacts
+from slackwater.runtime.fenced.settlement import End, HandOver, ThreadFacts, Whose
 from slackwater.runtime.queue import admissions, claims, retention
 from slackwater.runtime.queue.admission import UNLIMITED, parameters
 from slackwater.runtime.queue.lease import Lease
@@ -124,17 +124,18 @@ async def sent_by_a_process(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Se
 
 def said_for_many(runs: Sequence[Row], idle: Sequence[Row]) -> Sent:
     """The statements that settle the runs, and that admit others on the threads."""
-    attempts: Any = [{**run, "worker": "w", "events": (), "checkpoint_id": None} for run in runs]
-    facts = {"facts": ThreadFacts("idle", None), "status": RunStatus.SUCCESS, "last_event": None}
-    stopped = {"stopped": Stopped.DRAINED, "reason": "SIGTERM", "max_handovers": 1000, "nodes": ""}
+    attempts = [Whose(run["run_id"], run["thread_id"], run["owner"], run["fence"], "w") for run in runs]
+    facts = ThreadFacts("idle", None)
     news = [new_run("line", thread_id=thread["thread_id"], owner=thread["owner"]) for thread in idle]
     asked = [
         dumped(parameters(new, worker="w", claim=True, lease_seconds=30, limits=UNLIMITED)) for new in news
     ]
     return dict(
         (
-            settlements.ENDS.statement([{**attempt, **facts} for attempt in attempts]),
-            settlements.HAND_OVERS.statement([{**attempt, **stopped} for attempt in attempts]),
+            settlements.ENDS.statement([End(attempt, RunStatus.SUCCESS, facts) for attempt in attempts]),
+            settlements.HAND_OVERS.statement(
+                [HandOver(attempt, Stopped.DRAINED, "SIGTERM", 1000, "") for attempt in attempts]
+            ),
             admissions.ADMISSIONS.statement(asked),
         )
     )
