@@ -99,8 +99,10 @@ async def test_after_a_freeze_no_dead_socket_is_handed_out(database_uri: str) ->
 
 
 async def fill_again(firewall: Firewall, database: Database) -> None:
-    """The attempt above has cost one connection, which the pool has replaced: forget that one as well."""
-    await asyncio.sleep(0.1)
+    """The attempt above has cost connections, which the pool replaces: forget the new ones as well."""
+    async with asyncio.timeout(20):
+        while (stats := database.pool.get_stats())["pool_available"] < stats["pool_size"]:
+            await asyncio.sleep(0.01)
     firewall.forget()
 
 
