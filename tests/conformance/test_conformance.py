@@ -36,9 +36,10 @@ CHANCE = {
 }
 """What the moment decides there."""
 
-JOBS = 7
+JOBS = 4
 ENVIRONMENTS = 12
-"""Each takes one event at a time, and goes on with a run after it. On AWS there are as many as it takes."""
+"""Each takes one event at a time, and goes on with a run after it. On AWS there are as many as it takes: a check keeps up to three
+busy, and one that finds none free comes too late for what it looks at."""
 STARTING = 3
 """Environments that start side by side: twelve on two cores would be at it for longer than a gateway waits."""
 
