@@ -55,6 +55,20 @@ def live(project: Path, database_uri: str) -> tuple[dict[str, Any], str]:
     return told, done.stderr
 
 
+def test_fastapi_builds_its_models_before_anything_large_is_imported() -> None:
+    code = "import sys, slackwater_lambda.signals, slackwater.errors, slackwater.main; print(*sys.modules)"
+    environment = {
+        **os.environ,
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
+        "PYTHONPATH": os.pathsep.join(map(str, SOURCES)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    order = done.stdout.split()
+    assert order.index("fastapi.openapi.models") < order.index("psycopg")
+
+
 def test_on_lambda_nothing_heavy_is_imported_before_a_graph_is_needed(
     project: Path, database_uri: str
 ) -> None:
