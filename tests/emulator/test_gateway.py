@@ -45,9 +45,9 @@ class Twin:
     async def do(self, what: str, **request: Any) -> httpx.Response:
         return await self.client.post("/", json={"do": what, **request})
 
-    async def until_started(self, timeout: float = 60) -> None:
+    async def until_started(self) -> None:
         """Wait until both environments take events."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(60):
             while any(response.status_code != 200 for response in await self._both()):
                 await asyncio.sleep(0.1)
 
@@ -57,8 +57,8 @@ class Twin:
     def noted(self) -> list[str]:
         return self.notes.read_text().splitlines() if self.notes.exists() else []
 
-    async def until_noted(self, *lines: str, timeout: float = 30) -> None:
-        deadline = time.monotonic() + timeout
+    async def until_noted(self, *lines: str) -> None:
+        deadline = time.monotonic() + 30
         while not set(lines) <= set(self.noted()):
             assert time.monotonic() < deadline, (self.noted(), self.server.tail())
             await asyncio.sleep(0.02)

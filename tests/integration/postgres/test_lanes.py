@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed
 from support.impatience import impatient
+from support.sessions import sessions, terminate
 
 from slackwater.postgres.arrays import LongArray, TextArray, UuidArray
 from slackwater.postgres.connection_errors import ConnectionFault
@@ -31,12 +32,8 @@ COUNT = "select count(*)::int as n from pg_prepared_statements"
 
 
 @asynccontextmanager
-async def opened(
-    uri: str, *, max_size: int = 4, prepare: Prepare = "auto", statement_seconds: float = 10.0
-) -> AsyncIterator[Database]:
-    database = Database(
-        uri, max_size=max_size, statement_seconds=statement_seconds, name="lanes", prepare=prepare
-    )
+async def opened(uri: str, *, max_size: int = 4, prepare: Prepare = "auto") -> AsyncIterator[Database]:
+    database = Database(uri, max_size=max_size, statement_seconds=10.0, name="lanes", prepare=prepare)
     await database.open()
     try:
         yield database
@@ -78,27 +75,6 @@ async def everywhere(database: Database, sql: str, params: dict[str, Any], times
     return answers
 
 
-def sessions(server_uri: str, database: Database, condition: str = "true") -> list[int]:
-    query = f"select pid from pg_stat_activity where datname = %s and application_name like 'slackwater%%' and {condition}"
-    with psycopg.connect(server_uri, autocommit=True) as connection:
-        return [row[0] for row in connection.execute(query, (name_of(database),))]
-
-
-def name_of(database: Database) -> str:
-    return str(conninfo_to_dict(cast("str", database.conninfo))["dbname"])
-
-
-def terminate(server_uri: str, database: Database) -> None:
-    with psycopg.connect(server_uri, autocommit=True) as connection:
-        connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name_of(database),)
-        )
-    deadline = time.monotonic() + 10
-    while sessions(server_uri, database):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 async def connected(database: Database) -> None:
     """Wait until no connection is in the making: it would be newer than what happens meanwhile."""
     async with lanes(database):
@@ -115,7 +91,7 @@ async def working(server_uri: str, database: Database, statement: str) -> None:
 async def ended(server_uri: str, database: Database, pids: set[int]) -> None:
     """Wait until none of these sessions is there: the server hears of a closed socket a moment after it was closed."""
     async with asyncio.timeout(10):
-        while pids & set(sessions(server_uri, database)):
+        while pids & sessions(server_uri, database):
             await asyncio.sleep(0.01)
 
 
@@ -388,7 +364,7 @@ async def test_all_connections_together_are_as_many_as_the_setting_says(
 @contextmanager
 def takes_no_writes(server_uri: str, database: Database) -> Iterator[None]:
     """New sessions, that is: those that there are do not hear of it."""
-    alter = f'alter database "{name_of(database)}"'
+    alter = f'alter database "{conninfo_to_dict(database.conninfo)["dbname"]}"'
     with psycopg.connect(server_uri, autocommit=True) as connection:
         connection.execute(f"{alter} set default_transaction_read_only = on".encode())
         yield
@@ -400,7 +376,7 @@ async def test_what_a_lane_meets_concerns_all_connections(database: Database, se
     insert = "insert into t values (%(n)s::int)"
     await everywhere(database, insert, {"n": 0})
     await asyncio.gather(*(database.fetch("select pg_sleep(0.05)") for _ in range(4)))
-    before = set(sessions(server_uri, database))
+    before = sessions(server_uri, database)
     with takes_no_writes(server_uri, database):
         await tell_each(database, "set default_transaction_read_only = on")
         writing = asyncio.create_task(database.write((insert, {"n": 1})))
@@ -417,7 +393,7 @@ async def test_what_a_lane_meets_concerns_all_connections(database: Database, se
 
 async def test_what_the_pool_meets_concerns_the_lanes(database: Database, server_uri: str) -> None:
     await everywhere(database, "select 1 as a", {})
-    before = set(sessions(server_uri, database))
+    before = sessions(server_uri, database)
     connection = await database.pool.getconn()
     await connection.execute("set default_transaction_read_only = on")
     with pytest.raises(psycopg.OperationalError, match="read-only"):
@@ -474,7 +450,7 @@ async def test_a_late_or_cancelled_write_ends_in_the_server(database_uri: str, s
 async def test_refresh_and_close_include_the_lanes(database_uri: str, server_uri: str) -> None:
     async with opened(database_uri) as database:
         await connected(database)
-        before, moment = set(sessions(server_uri, database)), time.monotonic()
+        before, moment = sessions(server_uri, database), time.monotonic()
         assert not database.made_anew_since(moment)
         await database.refresh()
         assert database.made_anew_since(moment)

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed, PoolTimeout
 from support.impatience import impatient
+from support.sessions import terminate
 
 from slackwater.postgres import pool
 from slackwater.postgres.pool import CANCEL_SECONDS, Database, StatementTimeout
@@ -22,8 +23,8 @@ MARGIN = 4.0  # seconds of scheduling on a busy machine: what is not bounded tak
 
 
 @asynccontextmanager
-async def opened(uri: str, *, max_size: int = 4, statement_seconds: float = 10.0) -> AsyncIterator[Database]:
-    database = Database(uri, max_size=max_size, statement_seconds=statement_seconds, name="test")
+async def opened(uri: str, *, max_size: int = 4) -> AsyncIterator[Database]:
+    database = Database(uri, max_size=max_size, statement_seconds=10.0, name="test")
     await database.open()
     try:
         yield database
@@ -40,16 +41,6 @@ def at_most(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds + MARGIN
-
-
-def terminate(server_uri: str, database: Database) -> None:
-    """End every session of the pool, and wait until they have ended."""
-    theirs = "from pg_stat_activity where datname = %s"
-    parameters = (name_of(database.conninfo),)
-    with psycopg.connect(server_uri, autocommit=True) as connection:
-        connection.execute(f"select pg_terminate_backend(pid) {theirs}", parameters)
-        while connection.execute(f"select {theirs}", parameters).rowcount:
-            time.sleep(0.01)
 
 
 async def working(server_uri: str, database: Database, statement: str) -> None:

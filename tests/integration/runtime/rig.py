@@ -431,18 +431,21 @@ class Fleet:
         )
         return [tuple(row.values()) for row in rows]
 
-    async def until(
-        self, condition: Callable[[], Awaitable[Any]], timeout: float = 10, what: str = ""
-    ) -> Any:
+    async def until(self, condition: Callable[[], Any], timeout: float = 10, what: str = "") -> Any:
+        """Wait until `condition`, plain or async, finds something; what it has found."""
         deadline = time.monotonic() + timeout
-        while not (found := await condition()):
+        while True:
+            found = condition()
+            if isinstance(found, Awaitable):
+                found = await found
+            if found:
+                return found
             if time.monotonic() > deadline:
                 rows = await self.database.fetch(
                     "select run_id::text, status, ready, attempt, fence, stopped, reason, error from slackwater.runs"
                 )
                 raise AssertionError(f"not within {timeout} s: {what}\n" + "\n".join(map(str, rows)))
             await asyncio.sleep(0.01)
-        return found
 
     async def until_listening(self, count: int) -> None:
         """Wait until so many processes hear hints."""
@@ -457,9 +460,7 @@ class Fleet:
 
     async def idle(self, process: Process) -> None:
         """Wait until a process works on no run: its books are closed a moment after the row says that a run is over."""
-        await self.until(
-            lambda: asyncio.sleep(0, not process.runtime.worker.attempts), what="an idle process"
-        )
+        await self.until(lambda: not process.runtime.worker.attempts, what="an idle process")
         assert process.runtime.worker.live == {}
 
     async def ended(self, run_id: UUID, timeout: float = 10) -> dict[str, Any]:
@@ -548,7 +549,7 @@ class Told:
     events: list[Event]
 
     @property
-    def all_rows(self) -> tuple[Any, ...]:
+    def state(self) -> tuple[Any, ...]:
         """The state of run and thread, without ids."""
         return (
             self.row["status"],

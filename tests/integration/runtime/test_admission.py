@@ -289,14 +289,14 @@ async def test_anothers_thread_is_not_there_and_its_runs_do_not_notice(
     await reached(hold)
     waiting = (await process.admit("line", thread_id=mine["thread_id"])).row
     before = [await fleet.row(row["run_id"]) for row in (mine, waiting)]
-    all_rows = await fleet.thread(mine["thread_id"])
+    thread = await fleet.thread(mine["thread_id"])
     with pytest.raises(NotFound):
         await process.admit(
             "line", thread_id=mine["thread_id"], owner="mallory", strategy=strategy, create_thread=create
         )
     await process.cancel(mine["thread_id"], owner="mallory")
     assert [await fleet.row(row["run_id"]) for row in (mine, waiting)] == before
-    assert await fleet.thread(mine["thread_id"]) == all_rows
+    assert await fleet.thread(mine["thread_id"]) == thread
     hold.let_go()
 
 

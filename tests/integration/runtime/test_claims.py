@@ -269,7 +269,9 @@ async def test_a_takeover_needs_an_expired_lease_and_happens_once(fleet: Fleet, 
 # Cancel
 
 
-async def test_a_live_run_is_cancelled_from_another_process_within_a_second(fleet: Fleet, helm: Helm) -> None:
+async def test_a_live_run_is_cancelled_from_another_process_before_a_renewal(
+    fleet: Fleet, helm: Helm
+) -> None:
     process = await fleet.start(poll_seconds=1.0)
     other = await fleet.start()
     helm.hold("b")

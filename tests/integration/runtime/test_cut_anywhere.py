@@ -92,7 +92,7 @@ class Trial:
         await process.admit(self.case.graph, options.pop("given", None), **options)
 
     def check(self, told: Told, where: str) -> None:
-        assert told.all_rows == self.reference.all_rows, where
+        assert told.state == self.reference.state, where
         assert told.body == self.reference.body, "\n".join([where, *told.sequence])
 
 

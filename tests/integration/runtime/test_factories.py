@@ -30,7 +30,7 @@ async def test_a_run_is_settled_and_its_readers_told_before_its_factory_is_left(
     told = await fleet.told(process, run["run_id"], run["thread_id"])
     await reached(close)
     # THEN it has its result, its thread is free, and so is its place here
-    assert told.all_rows[:3] == ("success", "idle", {"log": ["the factory's"]})
+    assert told.state[:3] == ("success", "idle", {"log": ["the factory's"]})
     assert process.runtime.worker.attempts == []
     again = (await process.admit("held", thread_id=run["thread_id"])).row
     assert again["status"] == "running"

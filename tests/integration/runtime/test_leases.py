@@ -116,11 +116,7 @@ async def test_an_event_loop_that_stays_dead_does_not_keep_its_runs(
 
     helm.hooks["b"] = block
     run = (await process.admit("line")).row["run_id"]
-
-    async def lost() -> bool:
-        return not process.runtime.worker.attempts
-
-    await fleet.until(lost)
+    await fleet.idle(process)
     assert seen == [{"over": True}]
     assert "worker.loop.dead" in {getattr(r, "event", "") for r in caplog.records}
     assert "c" not in helm.begun_by(run)
@@ -169,7 +165,7 @@ async def test_a_locked_row_costs_neither_its_own_lease_nor_others(
             )
             return {row["run_id"] for row in kept} == set(runs[1:])
 
-        await fleet.until(others_are_kept)
+        await fleet.until(others_are_kept, 1)
         assert not any(attempt.lease.lost for attempt in process.runtime.worker.attempts)
     await go_on(fleet, helm, runs)
 

@@ -226,11 +226,7 @@ async def test_a_run_that_could_not_be_settled_is_not_begun_again_by_the_process
     for module in (settlement, settlements):
         monkeypatch.setattr(module, "end", never)
     run_id = (await process.admit("line")).row["run_id"]
-
-    async def given_up() -> bool:
-        return not process.runtime.worker.attempts
-
-    await fleet.until(given_up)
+    await fleet.idle(process)
     worker = process.runtime.worker
     worker._check_claims.set()
 

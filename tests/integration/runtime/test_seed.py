@@ -14,6 +14,8 @@ import pytest
 from helm import Helm
 from rig import CUT, Fleet, Process
 
+from tests.support.impatience import impatient
+
 
 async def test_d1_a_run_whose_node_blocks_is_cut_and_requeued(
     fleet: Fleet, process: Process, helm: Helm
@@ -100,7 +102,7 @@ async def test_d6_a_run_that_finishes_while_it_is_drained_keeps_its_result(
 async def test_d7_a_state_that_cannot_be_written_is_reported_with_its_run_and_left_to_the_lease(
     fleet: Fleet, helm: Helm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = await fleet.start(linked=True, statement_seconds=0.2)
+    process = await fleet.start(linked=True)
     hold = helm.hold("b")
     run = (await process.admit("line")).row["run_id"]
     await asyncio.wait_for(hold.reached.wait(), 15)
@@ -109,7 +111,8 @@ async def test_d7_a_state_that_cannot_be_written_is_reported_with_its_run_and_le
     process.link.hang()
     hold.let_go()
     caplog.set_level(logging.WARNING)
-    report = await process.drain(1.0, drain_reserve=0.5, hard_reserve=0.2)
+    with impatient(process.database, 0.2):
+        report = await process.drain(1.0, drain_reserve=0.5, hard_reserve=0.2)
     # THEN the drain keeps its deadline, says which run it could not settle, and the run is taken over
     assert report["took_ms"] < 5000
     assert [(line["run_id"], line["outcome"], line["handed_over"]) for line in report["runs"]] == [

@@ -1,4 +1,4 @@
-"""Hints are few, come after what they are about, and may be lost."""
+"""Wake-ups are few, come after what they are about, and may be lost."""
 
 from __future__ import annotations
 

@@ -386,7 +386,7 @@ async def test_a_process_says_again_what_got_lost_of_a_settlement(
                 attempt.ask_to_drain("a stop")
             hold.let_go()
             row = await fleet.ended(run_id)
-            await far.until(lambda: asyncio.sleep(0, proxy.lost == 1), what="a loss")
+            await far.until(lambda: proxy.lost == 1, what="a loss")
             assert (row["status"], row["handovers"]) == ("success", int(what == "hand over"))
             assert helm.done_by(run_id) == list("abcd")
             await far.idle(process)

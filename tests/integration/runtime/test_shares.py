@@ -160,7 +160,7 @@ async def test_a_new_run_does_not_go_before_those_that_wait(fleet: Fleet, helm: 
     await asyncio.wait_for(hold.reached.wait(), 15)
     waits = (await process.admit("line", owner="bob")).row["run_id"]
     worker = process.runtime.worker
-    await fleet.until(lambda: asyncio.sleep(0, worker._crowded or None))
+    await fleet.until(lambda: worker._crowded)
 
     assert worker.room_for_new == 0
     hold.let_go()
@@ -169,7 +169,7 @@ async def test_a_new_run_does_not_go_before_those_that_wait(fleet: Fleet, helm: 
     first = await fleet.ended(waits)
     for run in later:
         assert (await fleet.ended(run))["ended_at"] > first["ended_at"]
-    await fleet.until(lambda: asyncio.sleep(0, worker.room_for_new or None))
+    await fleet.until(lambda: worker.room_for_new)
 
 
 @pytest.mark.parametrize("limit", [1, 16])

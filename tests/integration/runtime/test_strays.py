@@ -219,7 +219,7 @@ async def test_a_run_ends_without_the_callbacks_of_its_graph_that_do_not(
     run = (await process.admit("hooked", durability=durability)).row
     await reached(hook)
     told = await fleet.told(process, run["run_id"], run["thread_id"])
-    assert told.all_rows[:3] == ("success", "idle", {"log": ["a"]})
+    assert told.state[:3] == ("success", "idle", {"log": ["a"]})
     assert (await fleet.checkpoints(run["thread_id"]))[-1]["metadata"]["step"] == 1
     assert "'hooked'" in caplog.text
     # and one that ends in time is waited for

@@ -146,7 +146,7 @@ async def test_what_expires_is_taken_over_while_a_job_hangs(fleet: Fleet) -> Non
         await fleet.reaches(run, "pending")
 
 
-# Chores
+# Jobs
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs", "does not listen"])

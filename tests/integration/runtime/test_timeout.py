@@ -58,9 +58,11 @@ async def test_its_thread_shows_the_error_and_the_values_until_then(fleet: Fleet
 
 
 async def test_a_sync_node_is_left_behind(fleet: Fleet, helm: Helm) -> None:
-    process = await fleet.start(run_timeout_seconds=0.5)
+    process = await fleet.start(run_timeout_seconds=LONG)
     hold = helm.hold_sync("s")
     run = (await process.admit("sync_line")).row
+    assert await asyncio.to_thread(hold.reached.wait, 15)
+    process.runtime.worker.live[run["run_id"]].timeout_at = 0.0
     assert (await fleet.ended(run["run_id"]))["status"] == "timeout"
     hold.go.set()
 

@@ -68,7 +68,7 @@ async def test_an_attempt_that_ends_late_leaves_its_successor_in_the_books(
     assert worker.attempts == [second]
     deadline = second.lease.deadline
     await worker.renew_now()
-    await fleet.until(lambda: asyncio.sleep(0, second.lease.deadline > deadline))
+    await fleet.until(lambda: second.lease.deadline > deadline)
     hold.let_go()
     assert (await fleet.ended(row["run_id"]))["status"] == "success"  # type: ignore[arg-type]
 
