@@ -169,9 +169,8 @@ _DELETE = (
              select place from since where {cancel.ORPHANED}))
              and not exists (select 1 from slackwater.runs r where r.thread_id = %(thread_id)s and r.holds_thread
                and r.status = 'running' and r.run_id <> %(run_id)s)""",
-    *erasure.of_runs(f"select x.run_id from {_CHOSEN} as x"),
     order.show_graph(_CHOSEN),
-    f"delete from {_DOOMED} returning d.run_id",
+    erasure.runs_and_theirs(f"r.run_id in {_CHOSEN}"),
 )
 
 

@@ -54,33 +54,32 @@ DELETED = "deleted by its owner"
 READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 
 
-def _wish(threads: str, runs: str) -> str:
-    """Record the wish for the active runs of `threads`, which follows the column, that meet the condition `runs`."""
+def _wish(condition: str) -> str:
+    """Record the wish for the active runs `r` that meet the condition."""
     return f"""
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
   updated_at = clock_timestamp()
-where r.thread_id {threads} and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
-  and {runs}
+where {condition} and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
 returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
 
 
-def _end_ownerless(threads: str, wished: str) -> str:
-    """End the runs of `threads`, which follows the column, that nobody works on and that meet the condition `wished`."""
+def _end_ownerless(condition: str) -> str:
+    """End the runs `r` that nobody works on and that meet the condition."""
     return f"""
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
   ended_at = clock_timestamp(), updated_at = clock_timestamp(),
   delete_at = case when on_completion = 'delete' then clock_timestamp() + make_interval(secs => {STATELESS_LINGER_SECONDS}) end,
   last_event = (select fence || '-' || seq from slackwater.run_events e where e.run_id = r.run_id
                 order by fence desc, seq desc limit 1)
-where r.thread_id {threads} and r.owner = %(owner)s and r.status = 'pending' and {wished}
+where {condition} and r.owner = %(owner)s and r.status = 'pending'
 returning r.run_id, r.thread_id, r.cancel_action, r.cancel_reason"""
 
 
-_THREAD, _THREADS = "= %(thread_id)s", f"= any({order.LOCKED})"
-
-_WISH = _wish(_THREAD, "(%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))")
-_END_OWNERLESS = _end_ownerless(_THREAD, "r.cancel_action is not null")
+_WISH = _wish(
+    "r.thread_id = %(thread_id)s and (%(run_ids)s::uuid[] is null or r.run_id = any(%(run_ids)s::uuid[]))"
+)
+_END_OWNERLESS = _end_ownerless("r.thread_id = %(thread_id)s and r.cancel_action is not null")
 
 # What a rollback still needs goes with it.
 _FORGET_BASE = """forgotten as (
@@ -90,6 +89,7 @@ _END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_i
 
 
 def _end_and_show(end_ownerless: str) -> str:
+    # Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
     return f"""
 with ended as ({end_ownerless}), {_FORGET_BASE}, shown as (
   update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
@@ -104,7 +104,6 @@ select run_id from ended"""
 
 
 _END_AND_SHOW = _end_and_show(_END_OWNERLESS)
-# Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
 
 _DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(thread_id)s and d.owner = %(owner)s
  and d.status = 'interrupted' and d.cancel_action = 'rollback')"""
@@ -163,15 +162,15 @@ ROLLBACK = (
              decode(w ->> 5, 'base64')
            from slackwater.base_writes b, jsonb_array_elements(b.writes) w
            where b.run_id in (select run_id from {_DOOMED} as x) on conflict do nothing""",
-    *erasure.of_runs(f"select x.run_id from {_DOOMED} as x"),
     order.show_graph(_DOOMED),
-    f"delete from slackwater.runs where run_id in (select run_id from {_DOOMED} as x)",
+    # Their rows are locked: what was being written for them is there.
+    erasure.runs_and_theirs(f"r.run_id in (select run_id from {_DOOMED} as x)"),
 )
 """Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
 
 
 def rollback(params: Mapping[str, Any]) -> dict[str, Statement]:
-    """The statements of ROLLBACK. They answer nothing."""
+    """The statements of ROLLBACK, whose answers nobody reads."""
     return {f"rollback_{n}": (statement, params) for n, statement in enumerate(ROLLBACK, 1)}
 
 
@@ -197,16 +196,15 @@ class Cancelled:
 
 # Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
 _WISH_MANY = _wish(
-    _THREADS,
-    f"""r.run_id = any(array(select f.run_id from slackwater.runs f
+    f"""r.thread_id = any({order.LOCKED}) and r.run_id = any(array(select f.run_id from slackwater.runs f
     where f.run_id = any(%(run_ids)s::uuid[]) and f.status in {ACTIVE} for no key update skip locked))""",
 )
 
 # What has run and waits to go on has something to roll back, which is a thread's matter.
 _END_AND_SHOW_MANY = _end_and_show(
     _end_ownerless(
-        _THREADS,
-        f"(r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0) and r.{order.DONE_NOW}",
+        f"r.thread_id = any({order.LOCKED}) and r.{order.DONE_NOW}"
+        " and (r.cancel_action = 'interrupt' or r.cancel_action = 'rollback' and r.fence = 0)"
     )
 )
 

@@ -9,9 +9,8 @@ Statements repeat nothing and bound nothing: what may be large, a stateless run'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 class Lifetime(Enum):
@@ -25,8 +24,7 @@ class Lifetime(Enum):
     """With neither: they have an end of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table with rows of a thread, of a run, or of both."""
 
     name: str
@@ -52,7 +50,7 @@ TABLES = (
 )
 
 
-def of_runs(which: str) -> list[str]:
+def _of_runs(which: str) -> list[str]:
     """Statements that delete what the runs whose ids `which` selects own, but for their own rows."""
     # An array, so that each table is searched with its index, however many rows are expected.
     return [
@@ -69,7 +67,7 @@ def runs_and_theirs(condition: str) -> str:
     """
     return _along(
         f"delete from slackwater.runs r where {condition} returning r.run_id",
-        of_runs("select run_id from gone"),
+        _of_runs("select run_id from gone"),
     )
 
 
