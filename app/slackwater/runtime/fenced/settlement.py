@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -175,8 +175,7 @@ with stuck as (
 select error, last_event from stuck"""
 
 
-@dataclass(frozen=True, slots=True)
-class Whose:
+class Whose(NamedTuple):
     """An attempt, and what of it is not stored yet."""
 
     run_id: UUID
@@ -190,8 +189,7 @@ class Whose:
     """The same, if the transaction that settles the run is the one that stores it."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How an attempt ends its run."""
 
     whose: Whose
@@ -201,8 +199,7 @@ class End:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(NamedTuple):
     """How an attempt gives its run back."""
 
     whose: Whose
@@ -212,7 +209,8 @@ class HandOver:
     nodes: str
 
 
-def _of_attempt(whose: Whose) -> dict[str, Any]:
+def of_attempt(whose: Whose) -> dict[str, Any]:
+    """What each statement that settles the run says of the attempt."""
     return {
         "run_id": whose.run_id,
         "thread_id": whose.thread_id,
@@ -228,7 +226,7 @@ def of_end(how: End) -> dict[str, Any]:
     """What the statements that end the run say of it, but for its events."""
     facts, status = how.facts, how.status
     return {
-        **_of_attempt(how.whose),
+        **of_attempt(how.whose),
         "status": status.value,
         "reason": how.reason,
         "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
@@ -243,7 +241,7 @@ def of_end(how: End) -> dict[str, Any]:
 def of_hand_over(how: HandOver) -> dict[str, Any]:
     """What the statements that hand the run over say of it, but for its events."""
     return {
-        **_of_attempt(how.whose),
+        **of_attempt(how.whose),
         "stopped": how.stopped.value,
         "reason": how.reason,
         "max_handovers": how.max_handovers,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -154,7 +153,7 @@ async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
     database, run_id, thread_id = runtime.database, row["run_id"], row["thread_id"]
     whose = Whose(run_id, thread_id, row["owner"], row["fence"], row["worker"])
     if row["kind"] == "write":
-        params = asdict(whose)
+        params = settlement.of_attempt(whose)
         answers = await database.answers(
             locked=(order.LOCK, params), dropped=(_DROP_WRITE, params), promoted=(order.PROMOTE, params)
         )
