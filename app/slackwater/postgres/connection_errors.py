@@ -52,7 +52,7 @@ DATABASE_UNAVAILABLE = (
     PoolTimeout,
     PoolClosed,
     TimeoutError,
-    ReadOnlySqlTransaction,  # from connections outside the pool; the pool's own raise Unfit
+    ReadOnlySqlTransaction,  # from connections outside the pool; the pool's own raise UnusableConnection
 )
 
 

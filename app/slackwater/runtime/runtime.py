@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import Context
@@ -156,13 +157,12 @@ class Runtime:
 
         Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
         """
-        return await stop.rest(self, until)
+        await self.wakeups.flush(until - time.monotonic())
+        await self.database.quiesce(until - time.monotonic())
+        return not (self.worker.attempts or self.claims_in_flight)
 
     async def pause(self, budget: Budget, reason: str) -> dict[str, Any]:
-        """Close the window: stop every run within the budget, and leave nothing in flight. The report.
-
-        Afterwards the environment may be frozen, for ever if need be. Unlike a drain this can be taken back.
-        """
+        """Stop every run before a freeze, which may last for ever; see `stop.pause`."""
         return await stop.pause(self, budget, reason)
 
     # Runs

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 Task = asyncio.Task[Any]
 
-current_node_tasks: ContextVar[NodeTasks | None] = ContextVar("current_bodies", default=None)
+current_node_tasks: ContextVar[NodeTasks | None] = ContextVar("current_node_tasks", default=None)
 """The node tasks of the attempt that the running code belongs to."""
 
 

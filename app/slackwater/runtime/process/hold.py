@@ -113,8 +113,7 @@ async def hold(
             row = await _take(database, params)
         except asyncio.CancelledError:
             # The thread may be held by now, of which nobody has heard: until the lease expires.
-            if await _release(database, params):
-                offer()
+            await _release(database, params, offer)
             raise
         if row["head"] is not None:
             engine.advance_past(row["head"])  # an update at an older checkpoint reads only that one
@@ -124,8 +123,7 @@ async def hold(
             saver = engine.RunSaver(database, writer, keep_base=False, confined=True)
             yield Held(saver, writer, lease)
         finally:
-            if await _release(database, params):
-                offer()
+            await _release(database, params, offer)
 
 
 async def _take(database: Database, params: dict[str, Any]) -> Row:
@@ -146,8 +144,8 @@ async def _take(database: Database, params: dict[str, Any]) -> Row:
     return answers["taken"][0]
 
 
-async def _release(database: Database, params: dict[str, Any]) -> bool:
-    """Whether a run has come meanwhile that can begin now. What was written stands, whether or not this succeeds."""
+async def _release(database: Database, params: dict[str, Any], offer: Callable[[], None]) -> None:
+    """Give the thread back, and offer the run that can begin now. What was written stands, whether or not this succeeds."""
     try:
         answers = await retrying(
             lambda: database.answers(
@@ -164,5 +162,6 @@ async def _release(database: Database, params: dict[str, Any]) -> bool:
             problem,
             extra={"event": "hold.unreleased", "thread_id": str(params["thread_id"])},
         )
-        return False
-    return order.is_due(answers["promoted"])
+        return
+    if order.is_due(answers["promoted"]):
+        offer()

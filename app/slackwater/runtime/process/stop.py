@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +50,10 @@ class Stop:
         self._settings = settings
         self._runtime = runtime
         self._draining: asyncio.Task[None] | None = None
-        self._watchdog = Watchdog(self._overrun_code, self._say_overrun)
+        self._watchdog = Watchdog(lambda: self.exit_code, self._say_overrun)
         self._released = False
         self.budget: Budget | None = None
         self.report: dict[str, Any] | None = None
-        self.exit_code = ExitCode.CLEAN
         self.leaves = False
         """The process ends with this stop, whatever its server still waits for."""
 
@@ -85,8 +83,6 @@ class Stop:
 
     async def _drain(self, budget: Budget, reason: str) -> None:
         self.report = await drain(self._runtime, budget, reason)
-        if self._runs_left:
-            self.exit_code = ExitCode.RUNS_LEFT
 
     async def release(self, leave: Callable[[float], Awaitable[None]] | None = None) -> None:
         """Drain, if nobody has asked for it yet, and then let go of everything that is open, within the same budget.
@@ -128,8 +124,10 @@ class Stop:
     # What is said of it
 
     @property
-    def _runs_left(self) -> bool:
-        return self.report is None or any(run["outcome"] == "left" for run in self.report["runs"])
+    def exit_code(self) -> ExitCode:
+        """RUNS_LEFT until every run is known to be finished, or with others."""
+        left = self.report is None or any(run["outcome"] == "left" for run in self.report["runs"])
+        return ExitCode.RUNS_LEFT if left else ExitCode.CLEAN
 
     def _log_report(self, *, deferred: bool = False) -> None:
         report = self.report
@@ -138,16 +136,9 @@ class Stop:
         if deferred:
             settled = {str(a.run.run_id): _line(a) for a in self._runtime.worker.attempts}
             report["runs"] = [settled.get(run["run_id"], run) for run in report["runs"]]
-            if not self._runs_left:
-                self.exit_code = ExitCode.CLEAN
         report["took_ms"] = round(self.budget.spent_ms(), 1)
         level = logging.INFO if self.exit_code is ExitCode.CLEAN else logging.WARNING
         log.log(level, "drained", extra={"event": "drain.report", **report})
-
-    def _overrun_code(self) -> ExitCode:
-        if self._runs_left:
-            self.exit_code = ExitCode.RUNS_LEFT
-        return self.exit_code
 
     def _say_overrun(self) -> None:
         if not self._released:
@@ -307,16 +298,6 @@ async def pause(runtime: Runtime, budget: Budget, reason: str) -> dict[str, Any]
     await runtime.worker.renewal.rest(budget.left())
     await runtime.database.gate.quiesce(budget.left())
     return _recorded(report(attempts, budget, reason), budget)
-
-
-async def rest(runtime: Runtime, until: float) -> bool:
-    """After a pause: wait, until `until` (monotonic seconds), for what requests have left behind since.
-
-    Whether the environment may be frozen as far as runs are concerned: none is here, and none may still come.
-    """
-    await runtime.wakeups.flush(until - time.monotonic())
-    await runtime.database.quiesce(until - time.monotonic())
-    return not (runtime.worker.attempts or runtime.claims_in_flight)
 
 
 # The report
