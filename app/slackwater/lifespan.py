@@ -50,8 +50,8 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                 # Not earlier: graphs may rely on what the custom app sets up.
                 if not imports_are_lazy():
                     await services.graphs.warm()
-                # From here on there may be runs to drain: no await before the stop is set up.
                 await services.runtime.start()
+                # From here on there may be runs to drain: no await before the stop is set up.
                 stop = app.state.stop = services.stop
 
                 async def drain(reason: str) -> None:

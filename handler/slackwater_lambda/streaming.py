@@ -45,7 +45,9 @@ def main() -> NoReturn:
 
 def prepare_snapshot(api: RuntimeApi) -> None:
     """With SnapStart: allow the snapshot, and return in each copy. `slackwater_lambda.snapstart` has registered the hooks."""
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+    from slackwater_lambda import snapstart
+
+    if not snapstart.enabled():
         return
     from snapshot_restore_py import (  # type: ignore[import-untyped]
         get_after_restore,

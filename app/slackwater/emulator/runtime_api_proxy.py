@@ -86,16 +86,16 @@ class RuntimeApiProxy:
         """Close every connection."""
         if self._server is not None:
             self._server.close()
-            for line in self._connections:
-                line.cancel()
+            for connection in self._connections:
+                connection.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
             await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Our own task: asyncio logs the cancellation of its own as an error.
-        line = asyncio.create_task(self._process(reader, writer), name="runtime-line")
-        self._connections.add(line)
-        line.add_done_callback(self._connections.discard)
+        connection = asyncio.create_task(self._process(reader, writer), name="runtime-connection")
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
     async def _process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]

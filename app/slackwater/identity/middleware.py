@@ -1,4 +1,4 @@
-"""Authentication of requests; a draining process refuses them."""
+"""Authentication of requests. A process that has closed answers 503 to all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.kit.refusal import refuse
 from slackwater.kit.reserved import clean_headers
 from slackwater.settings import Settings
-from slackwater.web.route_table import PUBLIC, WHILE_DRAINING
+from slackwater.web.route_table import PUBLIC, WHEN_CLOSED
 from slackwater.web.scope import path_of, services_of
 
 
@@ -51,7 +51,7 @@ class Authentication:
 def authenticate(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
     services = services_of(scope)
-    if services.runtime.closed and path_of(scope) not in WHILE_DRAINING:
+    if services.runtime.closed and path_of(scope) not in WHEN_CLOSED:
         raise Draining
     principal = _caller(scope, services.settings)
     wanted = services.graphs.http.configurable_headers
@@ -60,9 +60,8 @@ def authenticate(scope: Scope) -> Principal:
 
 def _caller(scope: Scope, settings: Settings) -> Principal:
     headers = Headers(scope=scope)
-    authorizer = (
-        settings.authorizer if settings.on_lambda else None
-    )  # in a container there is no authorizer in front
+    # In a container there is no authorizer in front.
+    authorizer = settings.authorizer if settings.on_lambda else None
     if settings.api_keys and (authorizer is None or "x-api-key" in headers):
         return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())
     if authorizer is not None:

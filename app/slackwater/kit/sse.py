@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""So that nothing in between keeps a stream, or collects it."""
+
 HEARTBEAT = b": heartbeat\r\n\r\n"
 """A comment, which clients ignore: it keeps the connection in use."""
 

@@ -47,7 +47,7 @@ class Entry:
     """A custom app cannot override it, unless its group is disabled."""
     at_the_root: bool = False
     """Also served without the mount prefix, where load balancers and platforms expect it."""
-    while_draining: bool = False
+    when_closed: bool = False
     """Served even while runs are settled: it reports what a stop did."""
     _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _open: bool = field(init=False, repr=False, compare=False)
@@ -80,7 +80,7 @@ TABLE = (
     Entry("/docs", group=RouteGroup.META, public=True, reserved=True),
     Entry("/docs/oauth2-redirect", group=RouteGroup.META),
     Entry("/openapi.json", group=RouteGroup.META, public=True, reserved=True),
-    Entry("/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, while_draining=True),
+    Entry("/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, when_closed=True),
     Entry("/assistants/**", "assistants", RouteGroup.ASSISTANTS),
     Entry("/threads/*/commands", "protocol", RouteGroup.EVENT_STREAMING),
     Entry("/threads/*/stream/events", "protocol", RouteGroup.EVENT_STREAMING),
@@ -102,7 +102,7 @@ PUBLIC = frozenset(entry.path for entry in TABLE if entry.public)
 PROBES = frozenset(entry.path for entry in TABLE if entry.probe)
 RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)
-WHILE_DRAINING = frozenset(entry.path for entry in TABLE if entry.while_draining)
+WHEN_CLOSED = frozenset(entry.path for entry in TABLE if entry.when_closed)
 
 _BY_FIRST = {
     first: tuple(entry for entry in TABLE if entry.first == first)

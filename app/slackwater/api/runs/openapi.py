@@ -82,7 +82,6 @@ id: 1-1
 
 """
 _GIVES = {"thread_id": "$response.body#/thread_id", "run_id": "$response.body#/run_id"}
-_GIVES_HIDDEN = {"run_id": "$response.body#/run_id", **_GIVES}
 
 
 def _content_location(path: str) -> Json:

@@ -133,7 +133,7 @@ class PagedStream:
         for event in batch:
             if matches(event.name, self._modes):
                 frame = sse.frame(event.name, event.data, str(event.id))
-                size = len(frame) if self._page.live else json_format.escaped_size(frame)
+                size = self._page.size_of(frame)
                 match self._page.judge(size):
                     case PageFit.NEXT_PAGE:
                         self._cut = True

@@ -100,14 +100,14 @@ async def active(database: Database, owner: str, status: str, *, after: UUID | N
     return await database.fetch(_ACTIVE, {"owner": owner, "statuses": statuses, "after": after})
 
 
-_FACE = """
+_THREAD_SUMMARY = """
 select t.status, t."values", t.interrupts, t.error from slackwater.threads t
 where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
 
 
 async def thread_summary(database: Database, owner: str, thread_id: UUID) -> Row | None:
     """What the thread shows: status, values, interrupts, error."""
-    return await database.fetch_one(_FACE, {"owner": owner, "thread_id": thread_id})
+    return await database.fetch_one(_THREAD_SUMMARY, {"owner": owner, "thread_id": thread_id})
 
 
 TOLD_BYTES = 4_000_000

@@ -39,7 +39,6 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 Status = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 
-_SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TRUE = frozenset({"1", "true", "yes"})
 _BASE_OF_NAME = re.compile(r"[|/]")
 """`updates|child:…` and `messages/partial` are names of events, too."""
@@ -238,8 +237,8 @@ async def join_run_stream(
     if row is None:
         return Response(
             sse.frame("error", json_format.dumps(service.NOT_FOUND), None),
-            headers=_SSE_HEADERS,
-            media_type="text/event-stream",
+            headers=sse.HEADERS,
+            media_type=sse.MEDIA_TYPE,
         )
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
@@ -288,7 +287,7 @@ class Reading:
 
     @property
     def path(self) -> str:
-        return f"/threads/{self.thread_id}/runs/{self.run_id}"
+        return service.path_of(self.thread_id, self.run_id)
 
     @property
     def join(self) -> str:
@@ -350,12 +349,12 @@ async def _events(
             services, run_id, cursor, modes=modes, bounds=bounds, reader=reader, starts=starts
         )
     location = f"{reading.path}/stream" + (f"?{urlencode(query)}" if query else "")
-    headers = {**_SSE_HEADERS, "location": location, "content-location": content_location}
+    headers = {**sse.HEADERS, "location": location, "content-location": content_location}
     if stream is not None and not stream.live:
         page = b"".join([chunk async for chunk in stream.frames()])
         if not stream.over:
             await reading.cut()
-        return Response(page, headers=headers, media_type="text/event-stream")
+        return Response(page, headers=headers, media_type=sse.MEDIA_TYPE)
 
     async def left(how: Left) -> None:
         sent_away = how is Left.ENDED and stream is not None and not stream.over
@@ -363,7 +362,7 @@ async def _events(
 
     return OpenResponse(
         stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
-        media_type="text/event-stream",
+        media_type=sse.MEDIA_TYPE,
         headers=headers,
         heartbeat=sse.HEARTBEAT,
         seconds=services.settings.heartbeat_seconds,

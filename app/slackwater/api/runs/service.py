@@ -42,6 +42,11 @@ DELETE_AGAIN_SECONDS = 0.05
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 
 
+def path_of(thread_id: UUID, run_id: UUID) -> str:
+    """Where the run is, whoever asks: without the stage or mount prefix that a proxy may have added."""
+    return f"/threads/{thread_id}/runs/{run_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """A run that has been admitted."""
@@ -61,13 +66,8 @@ class Created:
         return thread_id
 
     @property
-    def path(self) -> str:
-        """Where the run is, whoever asks: without the stage or mount prefix that a proxy may have added."""
-        return f"/threads/{self.thread_id}/runs/{self.run_id}"
-
-    @property
     def content_location(self) -> str:
-        return f"/runs/{self.run_id}" if self.stateless else self.path
+        return f"/runs/{self.run_id}" if self.stateless else path_of(self.thread_id, self.run_id)
 
 
 async def create(

@@ -76,7 +76,6 @@ _OK = {
     ),
 }
 _CHECK = {"check_db": {"description": "Whether to check the database, too."}}
-_TYPES = ("text/plain; version=0.0.4; charset=utf-8", "text/plain; version=1.0.0; charset=utf-8")
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /": Operation(id="root", responses=_OK, parameters=_CHECK, public=True, stored=False),

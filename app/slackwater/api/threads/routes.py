@@ -23,6 +23,7 @@ from slackwater.api.threads.models import (
 )
 from slackwater.graphs.snapshot import select_from
 from slackwater.identity.principal import CurrentPrincipal
+from slackwater.kit import sse
 from slackwater.kit.ids import parse_uuid
 from slackwater.web.http import CurrentServices, JsonRoute, json_response, pagination
 from slackwater.web.streams.bounds import CurrentBounds
@@ -130,11 +131,7 @@ async def stream(
     if cursor is None:
         cursor = await services.runtime.thread_log.newest(principal.owner, thread)
     query = urlencode({"stream_modes": ",".join(sorted(modes))})
-    headers = {
-        "cache-control": "no-store",
-        "x-accel-buffering": "no",
-        "location": f"/threads/{thread}/stream?{query}",
-    }
+    headers = {**sse.HEADERS, "location": f"/threads/{thread}/stream?{query}"}
     chunks = (
         streaming.frames(services, principal, thread, cursor, modes)
         if bounds is None

@@ -101,7 +101,7 @@ async def page(
                     if frame is None:
                         yield sse.id_only(str(event.id))
                         continue
-                    size = len(frame) if room.live else json_format.escaped_size(frame)
+                    size = room.size_of(frame)
                     match room.judge(size):
                         case PageFit.NEXT_PAGE:
                             raise TimeoutError

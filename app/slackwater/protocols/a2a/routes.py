@@ -28,7 +28,7 @@ from slackwater.runtime.events.journal import BEGINNING, EventId
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
 from slackwater.web.streams.bounds import Bounds, CurrentBounds
-from slackwater.web.streams.response import Left, OpenResponse
+from slackwater.web.streams.response import OpenResponse
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -47,8 +47,6 @@ _METHODS = {
 """What 0.3 calls the methods of 1.0."""
 
 _SPOKEN = ("0.3", "1.0")
-_SSE = "text/event-stream"
-_SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 HistoryScope = Annotated[str, Header(alias=HISTORY_SCOPE)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
@@ -169,8 +167,8 @@ class _Answer:
 
     def _expects_stream(self) -> None:
         accept = self._request.headers.get("accept", "*/*")
-        if _SSE not in accept and "*/*" not in accept:
-            raise RpcError(jsonrpc.INVALID_REQUEST, f"Accept must name {_SSE}")
+        if sse.MEDIA_TYPE not in accept and "*/*" not in accept:
+            raise RpcError(jsonrpc.INVALID_REQUEST, f"Accept must name {sse.MEDIA_TYPE}")
 
     def _shown(self, task: Task, history: int | None = None) -> dict[str, Any]:
         """A task as the result of a call that sends."""
@@ -213,8 +211,10 @@ class _Answer:
     async def _stream(self, task: Task, cursor: EventId) -> Response:
         frames = self._frames(task, cursor)
         if self._collected:
-            return Response(b"".join([f async for f in frames]), headers=_SSE_HEADERS, media_type=_SSE)
-        return self._open(frames, _SSE, sse.HEARTBEAT)
+            return Response(
+                b"".join([f async for f in frames]), headers=sse.HEADERS, media_type=sse.MEDIA_TYPE
+            )
+        return self._open(frames, sse.MEDIA_TYPE, sse.HEARTBEAT)
 
     async def _frames(self, task: Task, cursor: EventId) -> AsyncGenerator[bytes]:
         yield self._frame(self._shown(task))
@@ -243,13 +243,13 @@ class _Answer:
 
     def _open(self, chunks: AsyncGenerator[bytes], media_type: str, heartbeat: bytes) -> Response:
         services: Services = self._agent.services
+        # A task does not end with its reader: that is what `CancelTask` is for.
         return OpenResponse(
             chunks,
             media_type=media_type,
-            headers=_SSE_HEADERS,
+            headers=sse.HEADERS,
             heartbeat=heartbeat,
             seconds=services.settings.heartbeat_seconds,
-            left=_goes_on,
         )
 
     async def _list(self, query: ListTasks) -> Response:
@@ -265,7 +265,3 @@ class _Answer:
                 "nextPageToken": following,
             }
         )
-
-
-async def _goes_on(how: Left) -> None:
-    """A task does not end with its reader: that is what `CancelTask` is for."""

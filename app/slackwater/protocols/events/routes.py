@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request, Response, WebSocket
 
 from slackwater.errors import BadRequest, Invalid, NoWebSocket
 from slackwater.identity.principal import CurrentPrincipal
+from slackwater.kit import sse
 from slackwater.kit.ids import parse_uuid
 from slackwater.kit.refusal import refuse
 from slackwater.protocols.events import service, streaming
@@ -70,9 +71,8 @@ async def events(
         )
     feed = Feed(services.runtime.thread_log, principal.owner, thread, since_of(body))
     wanted = Subscription.of(body)
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     chunks = streaming.frames(feed, wanted) if bounds is None else streaming.page(feed, wanted, bounds)
-    return await thread_answer(chunks, headers, services.settings, bounds)
+    return await thread_answer(chunks, sse.HEADERS, services.settings, bounds)
 
 
 @router.get("/stream/events", include_in_schema=False)

@@ -68,7 +68,7 @@ def _fitting(batch: Sequence[Envelope], wanted: Subscription, room: Page) -> tup
         if not wanted.wants(event):
             continue
         chunk = frame(event)
-        size = len(chunk) if room.live else json_format.escaped_size(chunk)
+        size = room.size_of(chunk)
         match room.judge(size):
             case PageFit.NEXT_PAGE:
                 return chunks, True

@@ -28,7 +28,7 @@ from slackwater.protocols.mcp.service import Called
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
 from slackwater.web.streams.bounds import Bounds, CurrentBounds
-from slackwater.web.streams.response import Left, OpenResponse
+from slackwater.web.streams.response import OpenResponse
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -38,8 +38,6 @@ router = APIRouter(tags=["mcp"], route_class=JsonRoute)
 RETRY_MILLISECONDS = 2000
 """When a client whose answer was cut off asks again. The SDK tries twice, and another process has to be there by then."""
 
-_SSE = "text/event-stream"
-_SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
 ProtocolVersion = Annotated[str | None, Header(alias="MCP-Protocol-Version")]
@@ -60,8 +58,10 @@ async def message(
     Anything else is answered with 400 and a JSON-RPC error.
     """
     accept = request.headers.get("accept", "*/*")
-    if not any(kind in accept for kind in ("application/json", _SSE, "*/*")):
-        return _refuse(RpcError(jsonrpc.INVALID_REQUEST, f"Accept must name application/json or {_SSE}"))
+    if not any(kind in accept for kind in ("application/json", sse.MEDIA_TYPE, "*/*")):
+        return _refuse(
+            RpcError(jsonrpc.INVALID_REQUEST, f"Accept must name application/json or {sse.MEDIA_TYPE}")
+        )
     try:
         call = await jsonrpc.read(request)
     except RpcError as error:
@@ -73,7 +73,7 @@ async def message(
         if call.method == "tools/call":
             _check(version)
             called = await service.call_tool(services, principal, call.read(CallTool), idempotency_key)
-            resumable = version in RESUMABLE and _SSE in accept
+            resumable = version in RESUMABLE and sse.MEDIA_TYPE in accept
             return await _answer(services, principal, call, called, bounds, resumable=resumable)
         return json_response(call.result(await _result(services, principal, call, version)))
     except RpcError as error:
@@ -157,24 +157,20 @@ async def _answer(
     if bounds is not None and not bounds.live:
         if resumable:
             page = b"".join([chunk async for chunk in events()])
-            return Response(page, headers=_SSE_HEADERS, media_type=_SSE)
+            return Response(page, headers=sse.HEADERS, media_type=sse.MEDIA_TYPE)
         try:
             return json_response(call.result(await service.result(services, principal, called, until=until)))
         except StreamCut:
             why = f"The run is still going, but this server cannot wait any longer: GET {called.join} to keep waiting."
             raise RpcError(jsonrpc.GOES_ON, why, {"location": called.join}) from None
+    # A run does not end with its caller: MCP has a message for that, which could name anybody's call.
     return OpenResponse(
         events() if resumable else whole(),
-        media_type=_SSE if resumable else "application/json",
-        headers=_SSE_HEADERS,
+        media_type=sse.MEDIA_TYPE if resumable else "application/json",
+        headers=sse.HEADERS,
         heartbeat=sse.HEARTBEAT if resumable else b"\n",
         seconds=services.settings.heartbeat_seconds,
-        left=_goes_on,
     )
-
-
-async def _goes_on(how: Left) -> None:
-    """A run does not end with its caller: MCP has a message for that, which could name anybody's call."""
 
 
 def _where_to(called: Called, call: Call) -> bytes:

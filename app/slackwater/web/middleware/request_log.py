@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Logs each request, except for probes, which arrive every few seconds."""
+    """Logs each request, except for those that arrive every few seconds: probes, `/metrics` and `/`."""
 
     def __init__(self, app: ASGIApp, headers: HeaderFilter) -> None:
         self.app = app

@@ -17,16 +17,12 @@ def merge(api: Mapping[str, Any], custom: Mapping[str, Any]) -> dict[str, Any]:
     """
     api_schemas: dict[str, Any] = api.get("components", {}).get("schemas", {})
     custom_schemas: dict[str, Any] = custom.get("components", {}).get("schemas", {})
+    clashing = [name for name, body in custom_schemas.items() if api_schemas.get(name, body) != body]
     text = orjson.dumps({"paths": custom.get("paths", {}), "schemas": custom_schemas})
-    for name in (
-        name for name in custom_schemas if name in api_schemas and custom_schemas[name] != api_schemas[name]
-    ):
+    for name in clashing:
         text = text.replace(f'"{_REF}{name}"'.encode(), f'"{_REF}Own{name}"'.encode())
     moved = orjson.loads(text)
-    schemas = {
-        f"Own{name}" if name in api_schemas and custom_schemas[name] != api_schemas[name] else name: body
-        for name, body in moved["schemas"].items()
-    }
+    schemas = {f"Own{name}" if name in clashing else name: body for name, body in moved["schemas"].items()}
     components = {
         **custom.get("components", {}),
         **api.get("components", {}),

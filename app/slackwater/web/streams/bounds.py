@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from slackwater.kit.json_format import RESPONSE_BYTES
+from slackwater.kit.json_format import RESPONSE_BYTES, escaped_size
 from slackwater.web.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ class Page:
     """Bytes: as they go out, or as they are counted where the answer is collected."""
     named: bool = False
     """Whether it holds an event. An answer without one counts as a failed try of the client."""
+
+    def size_of(self, frame: bytes) -> int:
+        """The bytes of a frame, counted as `size` is."""
+        return len(frame) if self.live else escaped_size(frame)
 
     def judge(self, size: int) -> PageFit:
         if not self.live and size > RESPONSE_BYTES:

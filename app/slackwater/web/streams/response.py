@@ -34,6 +34,9 @@ class Left(Enum):
     """By the client."""
 
 
+async def _nothing_depends_on_it(_: Left) -> None: ...
+
+
 class OpenResponse(Response):
     """Sends `chunks` as they come, and `heartbeat` every `seconds` from the start of the response.
 
@@ -49,7 +52,7 @@ class OpenResponse(Response):
         headers: Mapping[str, str],
         heartbeat: bytes,
         seconds: float,
-        left: Callable[[Left], Awaitable[None]],
+        left: Callable[[Left], Awaitable[None]] = _nothing_depends_on_it,
     ) -> None:
         super().__init__(headers=dict(headers), media_type=media_type)
         del self.headers["content-length"]
@@ -118,15 +121,11 @@ async def thread_answer(
     """The answer to a reader of a thread, on whom no run depends; whole where answers are collected whole."""
     if bounds is not None and not bounds.live:
         body = b"".join([chunk async for chunk in chunks])
-        return Response(body, headers=dict(headers), media_type="text/event-stream")
+        return Response(body, headers=dict(headers), media_type=sse.MEDIA_TYPE)
     return OpenResponse(
         chunks,
-        media_type="text/event-stream",
+        media_type=sse.MEDIA_TYPE,
         headers=headers,
         heartbeat=sse.HEARTBEAT,
         seconds=settings.heartbeat_seconds,
-        left=_nothing_depends_on_it,
     )
-
-
-async def _nothing_depends_on_it(_: Left) -> None: ...
