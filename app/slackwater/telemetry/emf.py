@@ -1,11 +1,13 @@
-"""Metrics on AWS Lambda: lines on stdout in CloudWatch's Embedded Metric Format, written by Powertools.
+"""Metrics on AWS Lambda: lines on stdout in CloudWatch's Embedded Metric Format, made by Powertools.
 
 What has changed since the last flush is one line, or none. CloudWatch makes the metrics of it, at no call and no wait.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -59,9 +61,10 @@ class EmbeddedMetrics:
             yield metric, [round(recent.popleft(), 3) for _ in range(len(recent))]
 
     def _write(self, news: dict[Metric, list[float]]) -> None:
-        if self._powertools is None:
-            from aws_lambda_powertools.metrics import EphemeralMetrics
+        from aws_lambda_powertools.metrics import EphemeralMetrics
+        from aws_lambda_powertools.metrics.functions import is_metrics_disabled
 
+        if self._powertools is None:
             # Its ordinary class has one set of metrics for the whole process: a graph's own would be in it, too.
             self._powertools = EphemeralMetrics(
                 namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or NAMESPACE,
@@ -71,8 +74,11 @@ class EmbeddedMetrics:
             unit = "Milliseconds" if metric.kind is MetricKind.DURATION else "Count"
             for value in values:
                 self._powertools.add_metric(metric.label, unit, value)
-        self._powertools.flush_metrics()
-        self._powertools.clear_metrics()  # which it does not do itself when POWERTOOLS_METRICS_DISABLED is set
+        metrics = self._powertools.serialize_metric_set()
+        self._powertools.clear_metrics()
+        if not is_metrics_disabled():
+            # Powertools prints the line and its end one after the other: a line that another thread logs would get between.
+            sys.stdout.write(json.dumps(metrics, separators=(",", ":")) + "\n")
 
 
 _sink: EmbeddedMetrics | None = None

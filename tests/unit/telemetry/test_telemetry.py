@@ -114,6 +114,19 @@ def test_nothing_is_written_twice_and_no_line_when_nothing_has_happened(
     assert [(line["runs_started"], line["runs_stuck"]) for line in lines(capsys)] == [([1.0], [3.0])]
 
 
+def test_a_line_is_written_with_its_end_so_that_no_other_threads_line_gets_between(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[str] = []
+    monkeypatch.setattr(sys.stdout, "write", writes.append)
+    sink = EmbeddedMetrics(recorder)
+    recorder.count(Metric.RUNS_STARTED)
+    sink.flush()
+    (write,) = writes
+    assert json.loads(write)["runs_started"] == [1.0]
+    assert write.endswith("}\n")
+
+
 def test_of_a_level_the_highest_since_the_last_line_is_written(
     recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
