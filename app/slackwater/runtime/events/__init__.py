@@ -1,3 +1,3 @@
-"""What is read: the log of a run while it is written, and its readers, wherever they are."""
+"""The event log of runs, and its readers in any process."""
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Partial messages and states in the table: what is new in them, not all that was said before once more.
+"""Deltas: partial messages and states are stored as what has changed since the event before.
 
-Readers get `messages/partial` with the whole message so far, and `values` with the whole state, as ever. The table has such
-an event under its own id either as it is, or as a `delta`: what to put into the middle of another event of the same series,
-one message or one graph's states. Bytes are compared, so what a reader gets is what was said, whatever it consists of. Each
-delta names the whole that it goes back to; from there a reader who begins in the middle finds the event, by a read that is
-bounded in rows and bytes.
+Readers get `messages/partial` with the whole message so far, and `values` with the whole state. The table stores such an
+event under its own id either whole, or as a `delta`: what to put into the middle of an earlier event of the same series
+(one message, or the states of one graph). Deltas work on bytes, so readers get exactly what was published. Each delta names
+the whole event that it builds on, from which a reader who starts in the middle restores it, with a read that is bounded in
+rows and bytes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from slackwater.runtime.events.journal import Event
 
 PARTIAL = "messages/partial"
-"""Its delta is called `DELTA`. Readers of this version never see it. Those of an older one, beside it on the same database,
-are sent it as it is, and have the wholes in between: it has a name that clients skip."""
+"""Its delta is called `DELTA`, a name that clients skip: a process of an older version on the same database sends its readers
+the deltas as they are, with whole events in between."""
 
 DELTA_OF = f"{DELTA}|"
-"""Before the name of any other event."""
+"""The prefix for the deltas of all other events."""
 
 LEAST_BYTES = 2_000
-"""A smaller state is stored whole: its row has room for it."""
+"""A smaller state is stored whole."""
 
 ROWS = 1_000
-"""So many events after it a whole is followed by the next one. Before that, if its deltas come to as many bytes as it has."""
+"""The longest distance, in events, between two whole events. It is shorter if the deltas in between come to more bytes than
+a whole event."""
 
 KEEP_BYTES = 200_000
-"""Of the messages that go on beside the newest. One that is not kept is stored whole again, or read again."""
+"""How much is kept of series beside the newest. One that is not kept is stored whole again, or read again."""
 
 K = TypeVar("K")
 
@@ -45,15 +46,14 @@ class Said:
 
     data: bytes
     seq: int
-    """Of the event that said so."""
     whole: int = 0
-    """The `seq` of the row that has the last whole."""
+    """The `seq` of the last event that is stored whole."""
     since: int = 0
-    """Bytes of the deltas after that."""
+    """Bytes of the deltas since then."""
 
 
 class _Recent(Generic[K]):
-    """The newest event of the newest series, and of others as far as there is room."""
+    """The newest event of each series, as many as KEEP_BYTES has room for."""
 
     def __init__(self) -> None:
         self._said: OrderedDict[K, Said] = OrderedDict()
@@ -75,25 +75,25 @@ class _Recent(Generic[K]):
 
 
 class Series(Generic[K]):
-    """Messages and states apart: neither has the other forgotten."""
+    """Messages and states are kept apart, so that neither evicts the other."""
 
     def __init__(self) -> None:
         self._messages: _Recent[K] = _Recent()
         self._states: _Recent[K] = _Recent()
 
     def of(self, name: str) -> _Recent[K]:
-        """Those of events with that name."""
+        """The series of events with this name."""
         return self._messages if name == PARTIAL else self._states
 
 
 class Deltas:
-    """Makes the rows of one attempt's partials and states."""
+    """Encodes one attempt's partial messages and states."""
 
     def __init__(self) -> None:
         self._series: Series[str] = Series()
 
     def row(self, series: str, event: Event) -> Event:
-        """What the table gets of an event of the series: a message's id, or the name under which a graph says its state."""
+        """The row to store for an event. `series`: a message's id, or the event name of a graph's states."""
         name, data, seq = event.name, event.data, event.id.seq
         if name != PARTIAL and len(data) < LEAST_BYTES:
             return event
@@ -109,12 +109,12 @@ class Deltas:
 
 
 def delta_of(name: str) -> str:
-    """What a delta of an event with that name is called in the table."""
+    """The name in the table of a delta of events with this name."""
     return DELTA if name == PARTIAL else f"{DELTA_OF}{name}"
 
 
 def name_of(row: str) -> str | None:
-    """The name of the event that a row has a delta of; None if it has the event itself."""
+    """The name of the event that the row is a delta of; None if the row is not a delta."""
     if row == DELTA:
         return PARTIAL
     return row.removeprefix(DELTA_OF) if row.startswith(DELTA_OF) else None
@@ -125,7 +125,8 @@ def is_state(name: str) -> bool:
 
 
 def _delta(before: Said, after: bytes) -> bytes | None:
-    """`[last whole, event before, bytes kept at its beginning, at its end, what comes between]`; None if most is new."""
+    """`[seq of the last whole, seq of the event before, bytes kept of its head, of its tail, new middle]`; None if more than
+    half is new."""
     head = common_head(before.data, after)
     tail = common_tail(before.data[head:], after[head:])
     if 2 * (head + tail) < len(after):

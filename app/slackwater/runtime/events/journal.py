@@ -1,4 +1,4 @@
-"""The events of one attempt: in memory for the readers of this process, in the table for everybody.
+"""The events of one attempt: in memory for readers in this process, in the table for all others.
 
 Ids are `<fence>-<seq>`. The fence rises with every claim on the thread, so ids sort over the attempts and runs
 of a thread and none is ever used twice.
@@ -17,11 +17,11 @@ from slackwater.runtime.events.deltas import Deltas
 from slackwater.runtime.events.packs import packed
 
 BATCH_BYTES = 500_000
-"""What a reader gets at a time, and so what waits for a slow one; more if a single event has more."""
+"""The size of a batch for a reader, and so the most that waits for a slow one, unless a single event is larger."""
 
 KEEP_EVENTS = 4096
 KEEP_BYTES = 8_000_000
-"""What memory holds for slow readers of this process; older events are read from the table."""
+"""How much is kept in memory for slow readers in this process; older events are read from the table."""
 
 
 class EventId(NamedTuple):
@@ -34,9 +34,9 @@ class EventId(NamedTuple):
         return f"{self.fence}-{self.seq}"
 
     @classmethod
-    def parse(cls, text: str) -> EventId | None:
-        """The id a client sent back; `-1`, `0`, `-` and nonsense mean the beginning (None)."""
-        fence, _, seq = text.strip().partition("-")
+    def parse(cls, value: str) -> EventId | None:
+        """Parse an id that a client sent; `-1`, `0`, `-` and anything malformed mean the beginning (None)."""
+        fence, _, seq = value.strip().partition("-")
         if not fence.isdecimal() or len(fence) > 18 or not (seq == "" or (seq.isdecimal() and len(seq) < 10)):
             return None
         return cls(int(fence), int(seq or 0))
@@ -46,7 +46,7 @@ BEGINNING = EventId(0, 0)
 
 
 class Event(NamedTuple):
-    """One logged event, `data` is JSON; or a row of the table with one or several (`slackwater.runtime.events.packs`)."""
+    """A logged event, whose `data` is JSON; or a row of the table, which may pack several (`runtime.events.packs`)."""
 
     id: EventId
     name: str
@@ -54,7 +54,7 @@ class Event(NamedTuple):
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
-    """Of a row with `fence`, `seq`, `event` and `data`."""
+    """From a row with `fence`, `seq`, `event` and `data`."""
     return Event(EventId(row["fence"], row["seq"]), row["event"], row["data"].encode())
 
 
@@ -62,13 +62,13 @@ class Ending(Enum):
     """How the journal of an attempt was closed."""
 
     SETTLED = "settled"
-    """The run is terminal: a reader's stream ends."""
+    """The run has ended: its readers' streams end."""
     GONE_ON = "gone on"
-    """The run goes on elsewhere: a reader has to look in the table."""
+    """The run continues elsewhere: readers must read from the table."""
 
 
 class Journal:
-    """The log of one attempt. Single writer: the attempt's task."""
+    """The log of one attempt. Only the attempt's task writes it."""
 
     def __init__(self, fence: int) -> None:
         self.fence = fence
@@ -77,16 +77,16 @@ class Journal:
         self._bytes = 0
         self._seq = 0
         self._unwritten: deque[Event] = deque()
-        """As the table gets them, but for packs."""
+        """As rows of the table, before they are packed."""
         self._unwritten_bytes = 0
         self._deltas = Deltas()
         self._changed: asyncio.Event | None = None
-        """What readers wait for, if any do."""
+        """What readers wait for; None if none do."""
 
     def append(self, name: str, data: bytes, series: str | None = None) -> None:
-        """Publish an event: readers here see it now, the table gets it with the next write.
+        """Publish an event: readers here see it at once, the table gets it with the next write.
 
-        `series`: those that each say what the one before has said, and something new. The table gets what is new.
+        `series`: events that each repeat the one before and add to it. The table stores only what is new.
         """
         self._seq += 1
         event = Event(EventId(self.fence, self._seq), name, data)
@@ -104,25 +104,25 @@ class Journal:
 
     @property
     def oldest(self) -> EventId:
-        """The id of the oldest event in memory, or of the next one if there is none."""
+        """The id of the oldest event in memory, or of the next event if there is none."""
         return self._events[0].id if self._events else EventId(self.fence, self._seq + 1)
 
     @property
     def unwritten(self) -> int:
-        """How many events the table does not have yet."""
+        """How many events are not in the table yet."""
         return len(self._unwritten)
 
     @property
     def unwritten_bytes(self) -> int:
-        """How many bytes of data those have."""
+        """The size of their data."""
         return self._unwritten_bytes
 
     def take(self) -> list[Event]:
-        """The rows to write now. Their events stay unwritten until `written` confirms them."""
+        """The rows to write. Their events count as unwritten until `written` confirms them."""
         return packed(self._unwritten)
 
     def written(self, rows: Sequence[Event]) -> None:
-        """Confirm that the table has these rows and all before them; memory may forget old events now."""
+        """Confirm that these rows and all before them are in the table; old events may leave memory."""
         while rows and self._unwritten and self._unwritten[0].id <= rows[-1].id:
             self._unwritten_bytes -= len(self._unwritten.popleft().data)
         written = self._seq - len(self._unwritten)
@@ -133,7 +133,7 @@ class Journal:
         return len(self._events) > KEEP_EVENTS or self._bytes > KEEP_BYTES
 
     def after(self, cursor: EventId) -> list[Event] | None:
-        """The next events after `cursor`, a batch of them; None when memory no longer reaches back that far."""
+        """The next batch of events after `cursor`; None if memory does not reach back that far."""
         if cursor.fence > self.fence:
             return []
         seq = cursor.seq if cursor.fence == self.fence else 0
@@ -141,7 +141,7 @@ class Journal:
         return None if skipped < 0 else _batch(islice(self._events, skipped, None))
 
     def close(self, ending: Ending) -> None:
-        """No more events come."""
+        """End the log. Only the first call counts."""
         if self.ending is None:
             self.ending = ending
             self._wake()
@@ -153,7 +153,7 @@ class Journal:
         await self._changed.wait()
 
     def _wake(self) -> None:
-        # Whoever waits wakes, for all that comes in this turn of the loop; whoever comes later waits for the next change.
+        # Wakes all who wait now; those who come later wait for the next change.
         if self._changed is not None:
             self._changed.set()
             self._changed = None

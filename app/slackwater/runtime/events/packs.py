@@ -1,8 +1,8 @@
-"""Events of one name that are written together: one row, which has only once what they have in common.
+"""Packs: consecutive events of one name in one row, which holds what they have in common only once.
 
-A row of events costs the database more in itself, and in indexes, than what one token says. A pack is named `pack|` and the
-events' name, has the id of its last event, and these lines, none of which JSON has any of: how all its events begin, how all
-end, and for each event what it has between these.
+A row and its index entries cost the database more than the token they hold. A pack is named `pack|` and the events' name,
+and has the id of its last event. Its data are lines, which JSON events do not contain: the common head, the common tail,
+and for each event what lies between.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from slackwater.runtime.events.thread_reader import ThreadEvent
 
 PACK = "pack|"
-"""Readers of this version never see it, and those of an older one skip it."""
+"""Readers never see it; those of an older version skip it."""
 
 PACKED = frozenset({"messages", "custom", "events", "tasks", "debug", "tools"})
-"""What comes often, and what nobody looks for in the table by its name."""
+"""Events that are frequent, and that no query looks for by name."""
 
 DELTA = "delta"
-"""What the table has of a partial message. A pack of them is of one message, which is looked for by how it begins."""
+"""The delta of a partial message. A pack has deltas of one message only, which queries find by how they begin."""
 
 PACK_BYTES = 100_000
-"""So much a pack's events have together: what a reader holds at a time."""
+"""The total size of a pack's events, which a reader holds in memory at once."""
 
 E = TypeVar("E", "Event", "ThreadEvent")
 
 
 def packed(events: Iterable[Event]) -> list[Event]:
-    """The rows of events that follow each other."""
+    """The rows for consecutive events."""
     rows: list[Event] = []
     for (name, _), same in groupby(events, key=_kind):
         if name == DELTA or name.partition("|")[0] in PACKED:
@@ -42,7 +42,7 @@ def packed(events: Iterable[Event]) -> list[Event]:
 
 
 def unpacked(row: E, after: EventId) -> Iterator[E]:
-    """The events of a row that come after that id, one by one."""
+    """The events of a row after this id."""
     if not row.name.startswith(PACK):
         if row.id > after:
             yield row
@@ -56,7 +56,7 @@ def unpacked(row: E, after: EventId) -> Iterator[E]:
 
 
 def first_id(row: Event | ThreadEvent, after: EventId) -> EventId:
-    """The id of the first event of a row that comes after that id."""
+    """The id of the first event of a row after this id."""
     if not row.name.startswith(PACK):
         return row.id
     first = row.id._replace(seq=row.id.seq - row.data.count(b"\n") + 2)
@@ -68,7 +68,7 @@ def _kind(event: Event) -> tuple[str, bytes]:
 
 
 def _parts(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """The events in packs. One that has lines of its own, as only custom JSON can have, stays alone."""
+    """Split the events into packs. An event with line breaks, as only custom JSON can have, stays alone."""
     part: list[Event] = []
     size = 0
     for event in events:
@@ -93,7 +93,7 @@ def _row(events: Sequence[Event]) -> Event:
 
 
 def _shared(said: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """How all begin, and how all end after that; cut between characters."""
+    """The common head, and the common tail of the rest; cut between characters."""
     first, *others = said
     head = first
     for data in others:
@@ -108,7 +108,7 @@ def _shared(said: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 
 def common_head(one: bytes, other: bytes) -> int:
-    """How many bytes of UTF-8 both begin with; cut between characters."""
+    """The length of the common head in bytes of UTF-8; cut between characters."""
     head, end = 0, min(len(one), len(other))
     while head < end:
         middle = (head + end + 1) // 2
@@ -124,7 +124,7 @@ def common_head(one: bytes, other: bytes) -> int:
 
 
 def common_tail(one: bytes, other: bytes) -> int:
-    """How many bytes of UTF-8 both end with; cut between characters."""
+    """The length of the common tail in bytes of UTF-8; cut between characters."""
     tail, end = 0, min(len(one), len(other))
     while tail < end:
         middle = (tail + end + 1) // 2

@@ -1,4 +1,4 @@
-"""Readers' side of deltas: partial messages and states made whole again."""
+"""Restores partial messages and states from their deltas, for readers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from slackwater.runtime.events.thread_reader import ThreadEvent
 
 AGAIN_SECONDS = 0.1
-"""Between two tries to read, while the database is away."""
+"""The pause between two attempts to read while the database is away."""
 
-# One series' rows: those of others between them are not looked into.
+# Rows of one series only: others in between are not read.
 _SINCE_WHOLE = """
 select fence, seq, event, data from slackwater.run_events
 where run_id = %(run_id)s and fence = %(fence)s and seq between %(whole)s and (
@@ -33,22 +33,22 @@ E = TypeVar("E", Event, "ThreadEvent")
 
 
 class Partials:
-    """Makes partials and states of one reader's rows again."""
+    """Restores the events of one reader's rows."""
 
     def __init__(self, database: Database, is_over: Callable[[], bool]) -> None:
-        """`is_over`: the reader is let go, and waits for the database no longer."""
+        """`is_over`: the reader has been let go, and no longer waits for the database."""
         self._database = database
         self._is_over = is_over
         self._series: Series[tuple[int, int]] = Series()
-        """By fence, and `seq` of the last whole."""
+        """By fence, and `seq` of the last whole event."""
         self._lost: tuple[int, int] | None = None
 
     async def restored(
         self, rows: Sequence[E], run_id: UUID | None, most: int, after: EventId
     ) -> AsyncGenerator[list[E]]:
-        """The events of the rows that come after that id, as they were said, about `most` bytes at a time.
+        """The rows' events after this id as they were published, in batches of about `most` bytes.
 
-        `run_id`: whose they are, if not their own.
+        `run_id`: the run of all rows; None if each row has its own.
         """
         batch: list[E] = []
         size = 0
@@ -65,7 +65,7 @@ class Partials:
             yield batch
 
     async def whole(self, event: E, run_id: UUID | None) -> E | None:
-        """The event as it was said. A `gap` stands for what cannot be made whole any more, or None once that is told."""
+        """The event as it was published. If it cannot be restored any more: a `gap` the first time, then None."""
         name = name_of(event.name)
         if name is not None:
             return await self._restored(event, name, run_id)
@@ -78,19 +78,21 @@ class Partials:
         whole, base, head, tail, middle = orjson.loads(event.data)
         recent = self._series.of(name)
         known = recent[fence, whole]
-        if known is None or known.seq != base:  # the reader begins here, or had others from memory
+        if (
+            known is None or known.seq != base
+        ):  # the reader starts here, or read the events before from memory
             run_id = run_id or getattr(event, "run_id", None)
             known = await self._read(run_id, event.name, fence, whole, base)
         if known is None:
-            # Deleted between two looks, with all that comes before it.
-            told, self._lost = self._lost == (fence, whole), (fence, whole)
-            return None if told else event._replace(name="gap", data=b'{"first_available_id":null}')
+            # Deleted between two reads, with everything before it.
+            announced, self._lost = self._lost == (fence, whole), (fence, whole)
+            return None if announced else event._replace(name="gap", data=b'{"first_available_id":null}')
         data = applied(known.data, head, tail, middle)
         recent[fence, whole] = Said(data, seq)
         return event._replace(name=name, data=data)
 
     async def _read(self, run_id: UUID | None, delta: str, fence: int, whole: int, base: int) -> Said | None:
-        """What the event `base` has said."""
+        """The event with the seq `base`, restored from the table; None if it is gone."""
         rows = None
         wanted = {
             "run_id": run_id,

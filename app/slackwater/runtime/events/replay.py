@@ -1,7 +1,7 @@
-"""What LangGraph says twice when a run goes on from a checkpoint, and who has already heard it.
+"""Drops what LangGraph streams a second time when a run continues from a checkpoint.
 
 A run continues with the input `None`. LangGraph then streams again, first for the root graph and then for every
-subgraph that it enters in the middle:
+subgraph that it re-enters:
 
 * the `values` of the checkpoint it continues from, and the checkpoint itself (`checkpoints`, `debug`);
 * the start of every task of the superstep, and with `"__metadata__": {"cached": true}` the updates of those tasks
@@ -9,7 +9,7 @@ subgraph that it enters in the middle:
 * the interrupts of those tasks that had interrupted;
 * messages that a subgraph's node returns although an earlier attempt streamed them.
 
-A subgraph that was stopped before its first superstep even says `values` that it never had.
+A subgraph that was stopped before its first superstep even streams `values` that it never had.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _METADATA = "__metadata__"
 
 @dataclass(slots=True)
 class Published:
-    """What earlier attempts of a run have published, as far as LangGraph might say it again.
+    """What earlier attempts of a run have published, as far as LangGraph might stream it again.
 
-    `clean`: the last attempt ended with `GraphDrained` and all its events were published. Then everything up to
-    the boundary at which it stopped is known to be out. Otherwise (a crash, a cancelled superstep) an event is
-    dropped only if the very same one is found, so that one lost between checkpoint and publication is filled in.
+    `clean`: the last attempt ended with `GraphDrained` and all its events were published, that is everything up to the
+    boundary at which it stopped. Otherwise (a crash, a cancelled superstep) an event is dropped only if the very same
+    one is found, so that an event that was lost between checkpoint and publication is published now.
     """
 
     clean: bool
@@ -48,10 +48,10 @@ class Published:
 
     @classmethod
     def of(cls, events: Iterable[tuple[str, bytes]], *, clean: bool) -> Published:
-        """From name and data of the run's events.
+        """From the names and data of the run's events.
 
-        Those since the last three root `values` (or `checkpoints`) are enough: a crash under durability `async`
-        loses at most two supersteps. More do no harm.
+        The events since the third last root `values` (or `checkpoints`) are enough: a crash under durability `async`
+        loses two supersteps at most. More do no harm.
         """
         published = cls(clean=clean)
         for name, data in events:
@@ -64,7 +64,7 @@ class Published:
         return published
 
     def take(self, *mark: str) -> bool:
-        """Whether the marked event was published; each is found as often as it was."""
+        """Whether the marked event was published. Each is found as often as it was published."""
         if self.marks[mark] <= 0:
             return False
         self.marks[mark] -= 1
@@ -73,24 +73,24 @@ class Published:
 
 @dataclass(slots=True)
 class Spans:
-    """What `astream_events` has said to begin and not to end: the subgraphs in which an attempt has stopped.
+    """The spans that `astream_events` started and did not end: the subgraphs in which an attempt stopped.
 
-    A later attempt enters them again, under other ids. Its readers know them by those that they began with.
+    A later attempt re-enters them under new ids; readers know them by the old ones.
     """
 
     _open: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Run id → what tells it from others."""
+    """LangChain's run id → what identifies the span across attempts."""
     _renamed: dict[str, str] = field(default_factory=dict)
 
     def note(self, record: Mapping[str, Any]) -> None:
-        """A record that was published."""
+        """Take a record that was published."""
         if record["event"].endswith("_start"):
             self._open[record["run_id"]] = _span_of(record)
         elif record["event"].endswith(("_end", "_error")):
             self._open.pop(record["run_id"], None)
 
     def admit(self, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """A record of a later attempt under the ids that readers know; None if they have heard it."""
+        """A record of a later attempt under the ids that readers know; None if they have seen it."""
         if record["event"].endswith("_start"):
             span = _span_of(record)
             known = next((run_id for run_id, other in self._open.items() if other == span), None)
@@ -111,14 +111,14 @@ def _span_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class _Stage(Enum):
-    """How far one namespace has come in this attempt."""
+    """How far this attempt has come in one namespace."""
 
     SILENT = auto()
-    """Nothing was said yet."""
+    """Nothing has been streamed yet."""
     ENTERED = auto()
-    """`values` came first, so it goes on from a checkpoint, which is said next."""
+    """`values` came first, so it continues from a checkpoint, which comes next."""
     AGAIN = auto()
-    """In the superstep that an earlier attempt may have begun."""
+    """In the superstep that an earlier attempt may have started."""
     LIVE = auto()
     """Everything is new."""
 
@@ -132,20 +132,20 @@ class _Space:
 
 
 class Resumption:
-    """Lets pass, of the first chunks of an attempt that continues, what is new.
+    """Filters the first chunks of a continuing attempt: lets only new ones pass.
 
-    Without `published` the last attempt counts as clean and every namespace as known.
+    Without `published` the last attempt counts as clean, and every namespace as known.
     """
 
     def __init__(self, published: Published | None) -> None:
         self.over = False
-        """The root graph has reached a new boundary: whatever comes now is new."""
+        """The root graph has reached a new boundary: everything from now on is new."""
         self._published = published
         self._clean = published is None or published.clean
         self._spaces: dict[tuple[str, ...], _Space] = {}
 
     def admit(self, ns: tuple[str, ...], mode: str, chunk: Any) -> list[Said]:
-        """What of this chunk, and of one held back before it, goes on."""
+        """The chunks to publish: this one, one that was held back before it, both or none."""
         space = self._spaces.setdefault(ns, _Space())
         said = (ns, mode, chunk)
         match space.stage:
@@ -164,13 +164,13 @@ class Resumption:
     def _at_entry(self, space: _Space, said: Said) -> list[Said]:
         ns, mode, chunk = said
         if mode != "values":
-            # A graph that starts says its input checkpoint first; one without a checkpointer says none at all.
+            # A graph that starts streams its input checkpoint first; one without a checkpointer streams none.
             space.stage = _Stage.LIVE
             return [said]
         space.stage = _Stage.ENTERED
         space.announced = self._clean and self._knows(ns)
         if not space.announced and not self._was_published(*_mark_of_data(_name("values", ns), dumps(chunk))):
-            space.held.append(said)  # its checkpoint tells whether these values were ever true
+            space.held.append(said)  # the checkpoint that follows tells whether these values ever existed
         return []
 
     def _at_checkpoint(self, space: _Space, said: Said) -> list[Said]:
@@ -205,7 +205,7 @@ class Resumption:
                 update = {key: value for key, value in chunk.items() if key != _METADATA}
                 return self._unless_published(said, _mark_of_data(name, dumps(update)))
             case "tasks" | "debug" if self._clean and (mark := _mark_of_task(name, payload)):
-                return self._unless_published(said, mark)  # after a crash they do start once more
+                return self._unless_published(said, mark)  # after a crash the tasks really start again
             case "messages" if not type(chunk[0]).__name__.endswith("Chunk"):
                 return self._unless_published(said, ("message", chunk[0].id or ""))
         return [said]
@@ -247,7 +247,7 @@ def _mark_of_data(name: str, data: bytes) -> tuple[str, ...]:
 
 
 def _mark_of_task(name: str, payload: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Of the start of a task, and of its end with an interrupt: after any other end it does not run again."""
+    """The mark of a task's start, or of its end with an interrupt: after any other end it does not run again."""
     if "result" not in payload:
         return (name, "start", payload["id"])
     return (name, "interrupt", payload["id"]) if payload["interrupts"] else None

@@ -1,4 +1,4 @@
-"""The body of `/wait` and `/join`: what a run's events come to."""
+"""The body of `/wait` and `/join`, made from a run's events."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _INTERRUPT_KEY = f'"{INTERRUPT}"'.encode()
 
 
 class Collector:
-    """Takes the events that a run publishes, in order, and knows the answer at every moment.
+    """Takes a run's events in order, and has the response at any moment.
 
-    Only the root graph's `values` and `updates` count. Of the same interrupt seen in both, the `values` are kept.
+    Only the root graph's `values` and `updates` count. If both have the same interrupt, the `values` are kept.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Collector:
 
     @property
     def silent(self) -> bool:
-        """Whether the run has said nothing that an answer could be made of."""
+        """Whether no event so far makes a response."""
         return self._said() is None
 
     def body(self, fallback_thread: Mapping[str, Any] | None) -> bytes:
-        """The answer as JSON; `fallback_thread` is the thread's row, for a run that has said nothing.
+        """The response as JSON; `fallback_thread` is the thread's row, for a run without events.
 
         * an error: `{"__error__": {"error", "message"}}`
         * one interrupt: the chunk that holds it; several: `{"__interrupt__": [all of them]}`

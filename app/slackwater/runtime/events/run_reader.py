@@ -1,6 +1,6 @@
-"""Readers of a run's events, wherever the run is being worked on.
+"""Readers of a run's events, whichever process works on the run.
 
-A reader in the owner's process reads memory; elsewhere one task per process polls the table for all readers at once.
+In the owner's process they read from memory; elsewhere one task per process polls the table for all readers at once.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 0.1
-"""How often the table is asked for the readers of runs that are worked on elsewhere: one round trip for all."""
+"""How often the table is polled for readers of runs in other processes: one round trip for all."""
 
 PAGE = 500
 ROUND_BYTES = 4_000_000
-"""How much one look at the table brings for all readers together; who is left out comes first in the next one."""
+"""How much one poll reads for all readers together; readers who are left out come first in the next one."""
 
 
 class StreamCut(Exception):
-    """This process is leaving while the run goes on: the reader's connection is to be aborted, never ended."""
+    """This process is leaving while the run continues: the reader's connection must be aborted, not ended."""
 
 
 class RunGone(Exception):
-    """The run was deleted while it was read."""
+    """The run was deleted while a reader followed it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,12 +61,12 @@ class _Remote:
 _STATUS = """select run_id, status, last_event, reader_left_at from slackwater.runs
 where run_id = any(%(run_ids)s::uuid[])"""
 
-# The time of leaving is compared: he may have been sent away by us since it was read.
+# Compares the time at which the reader left: they may have been cut off by us since it was read.
 _STILL_HERE = f"""
 update slackwater.runs set reader_left_at = null
 where run_id = %(run_id)s and reader_left_at = %(left_at)s and status in {ACTIVE}"""
 
-# At least one event, however large. The size of a value that is stored elsewhere is known without reading it.
+# At least one event, however large. `octet_length` of a TOASTed value does not read it.
 _EVENTS = f"""
 select n, fence, seq, event, data, found from (
   select c.n, e.*, sum(e.size) over (order by c.n, e.fence, e.seq) - e.size as ahead
@@ -78,23 +78,23 @@ select n, fence, seq, event, data, found from (
         where e.run_id = c.run_id and (e.fence, e.seq) > (c.fence, c.seq) order by e.fence, e.seq limit {PAGE}
       ) f) b where before < {BATCH_BYTES}) e
 ) a where ahead < {ROUND_BYTES} order by n, fence, seq"""
-# A run that is trimmed has no events any more, however many of them are still to be deleted.
+# A trimmed run counts as having no events, even while some still wait to be deleted.
 
 
 class Follower:
-    """Reads events for clients."""
+    """Reads the events of runs for clients."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.following: Counter[UUID] = Counter()
-        """The runs that somebody reads through this process."""
+        """The number of readers of each run in this process."""
         self._readers: dict[_Remote, None] = {}
-        """Those that wait for the next look, in the order in which they came."""
+        """The readers that wait for the next poll, in order of arrival."""
         self._task: asyncio.Task[None] | None = None
         self._cut = asyncio.Event()
 
     def cut_remote(self) -> None:
-        """Let go of the readers of runs that are worked on elsewhere: this process is about to leave."""
+        """Let go of readers whose runs are in other processes: this process is about to leave."""
         self._cut.set()
         for reader in self._readers:
             reader.answered.set()
@@ -106,10 +106,10 @@ class Follower:
             await asyncio.wait({self._task}, timeout=timeout)
 
     async def follow(self, run_id: UUID, cursor: EventId = BEGINNING) -> AsyncGenerator[list[Event]]:
-        """The run's events after `cursor` in batches, until the run is terminal.
+        """The run's events after `cursor` in batches, until the run has ended.
 
-        Raises StreamCut when this process is leaving, and RunGone when the run is deleted. An event named `gap`,
-        with `{"first_available_id"}`, stands for events that retention has trimmed.
+        Raises StreamCut if this process is leaving, and RunGone if the run is deleted. An event named `gap`, with
+        `{"first_available_id"}`, stands for events that retention has trimmed.
         """
         self.following[run_id] += 1
         try:
@@ -125,8 +125,8 @@ class Follower:
         attempt: Attempt | None = None
         partials = Partials(self._runtime.database, self._cut.is_set)
         while True:
-            # Kept for as long as it may have something to say: it is no longer live when its reader hears of its end,
-            # and asking the table for what is in memory costs a round trip and up to a poll's pause.
+            # Keep the attempt until its journal is read: by the time a reader sees its end it is no longer live, and
+            # reading its last events from the table would cost a round trip and up to a poll interval.
             if attempt is None or attempt.journal.ending is Ending.GONE_ON:
                 attempt = self._here(run_id)
             if attempt is None:
@@ -145,7 +145,7 @@ class Follower:
             if fresh is None or (
                 cursor.fence < journal.fence and attempt.run.attempt + attempt.run.handovers > 1
             ):
-                # Memory does not reach back so far: what is missing is in the table.
+                # Memory does not reach back that far: read the rest from the table.
                 before, upto = cursor, EventId(journal.fence, 0) if fresh is not None else journal.last
                 async with aclosing(self._page(run_id, cursor, upto, partials)) as pages:
                     async for events in pages:
@@ -154,7 +154,7 @@ class Follower:
                 if fresh is not None:
                     cursor = max(cursor, upto)
                 elif cursor == before:
-                    # Deleted meanwhile, with its run or by a rollback.
+                    # The events were deleted meanwhile, with the run or by a rollback.
                     found = gap(cursor, journal.oldest)
                     cursor = EventId(journal.fence, journal.oldest.seq - 1)
                     yield found
@@ -172,12 +172,12 @@ class Follower:
             await journal.change()
 
     def _here(self, run_id: UUID) -> Attempt | None:
-        """The attempt of this process at the run, unless the run has gone on elsewhere."""
+        """This process's attempt at the run, unless the run continues elsewhere."""
         attempt = self._runtime.worker.live.get(run_id)
         return attempt if attempt is not None and attempt.journal.ending is not Ending.GONE_ON else None
 
     async def newest(self, run_id: UUID) -> EventId:
-        """The id of the newest event: where a reader begins who wants only what comes from now on."""
+        """The id of the newest event, for readers who want only what comes next."""
         attempt = self._here(run_id)
         if attempt is not None:
             return attempt.journal.last
@@ -197,9 +197,9 @@ class Follower:
             events = [event_of(row) for row in rows]
             within = [event for event in events if event.id <= upto]
             if within:
-                told = [*gap(cursor, first_id(within[0], cursor)), *within]
+                page = [*gap(cursor, first_id(within[0], cursor)), *within]
                 after, cursor = cursor, within[-1].id
-                async with aclosing(partials.restored(told, run_id, BATCH_BYTES, after)) as batches:
+                async with aclosing(partials.restored(page, run_id, BATCH_BYTES, after)) as batches:
                     async for batch in batches:
                         yield batch
             if len(within) < len(events) or not _is_more(rows):
@@ -227,9 +227,9 @@ class Follower:
             events, reader.events = reader.events, []
             over = reader.status in TERMINAL and not reader.more
             if events:
-                told = [*gap(reader.cursor, first_id(events[0], reader.cursor)), *events]
+                page = [*gap(reader.cursor, first_id(events[0], reader.cursor)), *events]
                 after, reader.cursor = reader.cursor, events[-1].id
-                async with aclosing(partials.restored(told, run_id, BATCH_BYTES, after)) as batches:
+                async with aclosing(partials.restored(page, run_id, BATCH_BYTES, after)) as batches:
                     async for batch in batches:
                         yield batch, False
                 yield [], over
@@ -269,8 +269,8 @@ class Follower:
                 )
                 at_once = self._answer(readers, statuses, rows)
                 for row in statuses:
-                    # Its owner has handed it over, or died, and knew nothing of the reader here. On Lambda the sweep
-                    # is elsewhere, and would take him for gone.
+                    # The owner handed the run over or died, and knew nothing of the reader here. On Lambda the sweep
+                    # runs elsewhere, and would take the reader for gone.
                     if row["reader_left_at"] is not None and row["run_id"] in self.following:
                         here = {"run_id": row["run_id"], "left_at": row["reader_left_at"]}
                         await self._runtime.database.execute(_STILL_HERE, here)
@@ -280,7 +280,7 @@ class Follower:
                 log.exception("events not read; the query is repeated", extra={"event": "follow.failed"})
 
     def _answer(self, readers: Sequence[_Remote], statuses: Sequence[Row], rows: Sequence[Row]) -> bool:
-        """Whether there is more to read just now."""
+        """Give the readers their rows; whether there is more to read at once."""
         found = {row["run_id"]: row for row in statuses}
         given: list[list[Row]] = [[] for _ in readers]
         for row in rows:
@@ -288,7 +288,7 @@ class Follower:
         full = sum(len(row["data"]) for row in rows) >= ROUND_BYTES // 4  # characters of up to four bytes
         for reader, own in zip(readers, given, strict=True):
             if full and not own:
-                continue  # perhaps there was no room for them
+                continue  # the poll may have been full before their rows came
             run = found.get(reader.run_id)
             new = reader.events = [event_of(row) for row in own]
             reader.more = _is_more(own)
@@ -296,19 +296,19 @@ class Follower:
             reader.last_event = run["last_event"] if run else None
             if new or run is None or run["status"] in TERMINAL or self._here(reader.run_id):
                 reader.answered.set()
-                self._readers.pop(reader, None)  # or the next look would begin at the old cursor again
+                self._readers.pop(reader, None)  # or the next poll would start at the old cursor
         return full
 
 
 def _is_more(rows: Sequence[Row]) -> bool:
-    """Whether a reader, whose rows these are, has more to read."""
+    """Whether there are rows after these for their reader."""
     return bool(rows) and (rows[0]["found"] > len(rows) or rows[0]["found"] >= PAGE)
 
 
 def gap(cursor: EventId, first: EventId) -> list[Event]:
-    """Announces that events between `cursor` and `first` are gone, if any are.
+    """A `gap` event if events between `cursor` and `first` are gone, else nothing.
 
-    Ids of one fence have no holes, and begin at 1. What a lost process had not written yet was never in the log.
+    Ids under one fence start at 1 and have no holes. What a lost process had not written was never in the log.
     """
     expected = cursor.seq + 1 if cursor.fence == first.fence else 1
     if first.seq == expected:

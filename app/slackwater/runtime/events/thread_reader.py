@@ -1,7 +1,7 @@
-"""Readers of everything that happens on a thread: the events of all its runs, one after the other.
+"""Readers of a thread: the events of all its runs in order.
 
-Ids are ordered over the runs of a thread, since each claim raises its fence, and a run keeps its thread until it has ended.
-All of it is read from the table, by one task per process for all readers: so it does not matter where a run is worked on.
+Ids are ordered across a thread's runs, since each claim raises the thread's fence, and a run keeps its thread until it ends.
+One task per process reads the table for all readers, so it does not matter which process works on a run.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEAST_SECONDS = 0.01
-"""Between two looks, however much is stored."""
+"""The shortest pause between two polls, however much is stored."""
 
 RUN_DONE = "run_done"
-"""The event with this name stands for the end of a run. It is not in the log: a run that has ended has a row that says so,
-and nothing more is ever written under its last fence, so its id is the one after the last event's."""
+"""The event for the end of a run. It is not in the log but made from the run's row. Nothing more is ever written under the
+run's last fence, so its id is the one after its last event's."""
 
 
 class ThreadEvent(NamedTuple):
-    """One event of a thread; `data` is JSON, `at` milliseconds since the epoch, on the database's clock."""
+    """An event of a thread. `data` is JSON, `at` milliseconds since the epoch, on the database's clock."""
 
     id: EventId
     name: str
@@ -44,12 +44,12 @@ class ThreadEvent(NamedTuple):
     run_id: UUID | None = None
     at: int = 0
     graph_id: str = ""
-    """The run's."""
+    """The run's graph."""
     status: str | None = None
-    """How the run has ended, in the entry that stands for its end."""
+    """The run's terminal status, in RUN_DONE only."""
 
 
-# In one snapshot: a run that is seen to have ended is seen with all its events.
+# Read in one snapshot: a run that is seen to have ended is seen with all its events.
 def _log(order: str) -> str:
     return f"""
 select e.fence, e.seq, e.event, e.data, e.run_id, e.created_at as at, null::text as status from slackwater.run_events e
@@ -67,7 +67,7 @@ select r.fence, x.last + 1 as seq, '{RUN_DONE}' as event, r.run_id::text as data
  where r.thread_id = c.thread_id and r.kind = 'run' and r.fence > 0 and r.fence >= c.fence
    and r.status in ('success', 'error', 'timeout', 'interrupted') and (r.fence, x.last + 1) > (c.fence, c.seq)"""
 
-# At least one entry for each, however large, but for those that come after what one look brings.
+# At least one entry for each reader, however large, except for readers behind the limit of one poll.
 _READ = f"""
 select * from (
 select c.n, t.created_at as born, l.fence, l.seq, l.event, l.data, l.run_id, l.status, g.graph_id,
@@ -93,7 +93,7 @@ select c.fence, coalesce(a.seq, 0) as seq from (
   left join lateral (({_log("e.fence desc, e.seq desc")})
     union all ({_ENDS} order by 1 desc limit 1)) a
     on true order by a.seq desc nulls last limit 1"""
-# Under older fences nothing is written any more.
+# Only the thread's current fence matters: nothing is written under older ones any more.
 
 
 @dataclass(slots=True, eq=False)
@@ -102,12 +102,12 @@ class _Reader:
     owner: str
     cursor: EventId
     patient: bool
-    """Waits for a thread that is not there yet, and stays until this process takes no more requests."""
+    """Waits for a thread that does not exist yet, and stays until this process takes no more requests."""
     entries: list[ThreadEvent] = field(default_factory=list)
     more: bool = False
     """There are entries after these."""
     born: datetime | None = None
-    """When the thread was made, once it is there: another one may be made under its id."""
+    """When the thread was created, once it exists: it may be deleted, and another created under its id."""
     gone: bool = False
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -118,24 +118,24 @@ class ThreadLog:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._readers: dict[_Reader, None] = {}
-        """Those that wait for the next look, in the order in which they came."""
+        """The readers that wait for the next poll, in order of arrival."""
         self._followed: Counter[UUID] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._nudged = asyncio.Event()
         self._leaving = False
         self._closed = False
         self.closing = asyncio.Event()
-        """This process takes no more requests: the last look has begun."""
+        """This process takes no more requests: the last poll has begun."""
 
     def cut(self) -> None:
-        """Let go of the readers but the patient ones: this process is about to leave, and the threads go on."""
+        """Let go of all but the patient readers: this process is about to leave, and the threads continue elsewhere."""
         self._leaving = True
         for reader in self._readers:
             if not reader.patient:
                 reader.answered.set()
 
     def close(self) -> None:
-        """Let go of all readers, once they have been told what is stored by now."""
+        """Let go of all readers, once they have what is stored by now."""
         self.cut()
         self.closing.set()
         self._nudged.set()
@@ -148,7 +148,7 @@ class ThreadLog:
             await asyncio.wait({self._task}, timeout=timeout)
 
     def nudge(self, thread_id: UUID) -> None:
-        """Something of the thread was stored here: its readers need not wait for the next look."""
+        """This process has stored something for the thread: its readers need not wait for the next poll."""
         if thread_id in self._followed:
             self._nudged.set()
 
@@ -159,17 +159,17 @@ class ThreadLog:
             reader.answered.set()
 
     async def newest(self, owner: str, thread_id: UUID) -> EventId:
-        """The id of the newest event: where a reader begins who wants only what comes from now on."""
+        """The id of the newest event, for readers who want only what comes next."""
         row = await self._runtime.database.fetch_one(_NEWEST, {"thread_id": thread_id, "owner": owner})
         return EventId(row["fence"], row["seq"]) if row else BEGINNING
 
     async def follow(
         self, owner: str, thread_id: UUID, cursor: EventId, *, patient: bool = False
     ) -> AsyncGenerator[list[ThreadEvent]]:
-        """What happens on the thread after `cursor`, in batches, without an end.
+        """The thread's events after `cursor` in batches, without end.
 
-        Raises StreamCut when this process is leaving, and RunGone when the thread is deleted, or was never there unless
-        the reader is `patient`. An event named `gap` stands for events that retention has trimmed.
+        Raises StreamCut if this process is leaving, and RunGone if the thread is deleted or, unless the reader is `patient`,
+        does not exist. An event named `gap` stands for events that retention has trimmed.
         """
         self._followed[thread_id] += 1
         try:
@@ -248,13 +248,13 @@ class ThreadLog:
                         self._readers.pop(reader, None)
                 if left_out:
                     self._nudged.set()
-                    last = False  # somebody was not told yet
+                    last = False  # some reader does not have its events yet
             if last:
                 self._let_go()
 
 
 def _answer(readers: Sequence[_Reader], rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether somebody had to be left out."""
+    """Give the readers their rows; whether some had to be left out."""
     for row in rows:
         reader = readers[row["n"] - 1]
         reader.born = reader.born or row["born"]

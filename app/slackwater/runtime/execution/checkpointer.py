@@ -1,6 +1,6 @@
-"""The checkpointer of one run: what LangGraph calls. It has the attempt's fenced writer.
+"""The checkpointer that LangGraph calls: reads from the pool, stores through the attempt's fenced writer.
 
-Every put of a run goes through the writer's one queue, together with the run's events.
+All puts of a run share one queue with its events.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RESUMING = "__pregel_resuming"
 
 
 class _NoLock:
-    """The stock saver serialises all I/O of a process behind one lock; the pool is bound enough."""
+    """Replaces the lock behind which the stock saver serialises all I/O of a process; the pool is limit enough."""
 
     async def __aenter__(self) -> None: ...
 
@@ -51,9 +51,9 @@ class _NoLock:
 
 
 class PooledSaver(AsyncPostgresSaver):
-    """A reader of checkpoints over the shared pool, without the stock saver's lock.
+    """Reads checkpoints over the shared pool, without the stock saver's lock.
 
-    Works from any thread and any event loop: graphs are invoked in sync nodes, in tools, under `asyncio.run`.
+    Works from any thread and event loop: graphs are invoked in sync nodes, in tools and under `asyncio.run`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -63,7 +63,7 @@ class PooledSaver(AsyncPostgresSaver):
         self.lock = _NoLock()  # type: ignore[assignment]
 
     def _still_owned(self) -> None:
-        """Raises what ends the wait of somebody in another thread or loop."""
+        """Raise if callers in other threads or loops must stop waiting."""
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
@@ -90,7 +90,7 @@ class PooledSaver(AsyncPostgresSaver):
             async for found in super().alist(config, **cast("Any", asked)):
                 yield found
         else:
-            # All at once: a connection that waits for a node between two of them would be missed by others.
+            # All at once: otherwise a slow node would hold a connection of the pool between two checkpoints.
             for found in await self.owning_loop.run(lambda: self._listed(config, **asked)):
                 yield found
 
@@ -104,10 +104,10 @@ class PooledSaver(AsyncPostgresSaver):
         return await super().aget_delta_channel_history(config=config, channels=channels)
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
-        # The stock saver takes a thread for this, and keeps its connection meanwhile: it would wait behind sync nodes.
+        # The stock saver does this in a thread and keeps its connection, so that it would wait behind sync nodes.
         return PostgresSaver._load_checkpoint_tuple(cast("Any", self), value)
 
-    # The same for sync code: in the thread of a node, or of a graph that one invokes
+    # The sync methods, for code in a node's thread
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return self.owning_loop.call(lambda: self.aget_tuple(config))
@@ -146,7 +146,7 @@ class PooledSaver(AsyncPostgresSaver):
 
 
 class RunSaver(Confined, PooledSaver):
-    """The checkpointer of one attempt of one run: reads from the pool, and stores through the attempt's writer."""
+    """The checkpointer of one attempt: reads from the pool, stores through the attempt's writer."""
 
     def __init__(
         self,
@@ -158,22 +158,22 @@ class RunSaver(Confined, PooledSaver):
         keep_base: bool = True,
         confined: bool = False,
     ) -> None:
-        """`confined`: user code can get hold of it, and must not reach another thread through it."""
+        """`confined`: user code can reach this checkpointer, and must not reach another thread through it."""
         super().__init__(database)
         self.writer = writer
         self.own_thread = str(writer.lease.thread_id)
         self._confined = confined
         self.continues = False
-        """The attempt goes on in the middle of the run."""
+        """The attempt continues a run that has begun."""
         self.node_tasks: NodeTasks | None = None
-        """Those of its attempt."""
+        """The node tasks of the attempt."""
         self.stores_at_exit = False
         """Durability `exit`."""
         self.runs_ahead = False
-        """Durability `async`: the graph goes on while what it has put is on its way."""
+        """Durability `async`: the graph does not wait for its puts."""
         self._base_id = base_id
         self._keep_base = keep_base
-        # A thread without checkpoints has nothing to read: what this attempt has not put is not there.
+        # A new thread has no checkpoints but those that this attempt puts, so others need not be read.
         self._fresh = fresh
         self._put: set[str] = set()
 
@@ -182,7 +182,7 @@ class RunSaver(Confined, PooledSaver):
         if lease.lost or lease.over:
             raise LeaseLost
 
-    # What LangGraph calls
+    # Called by LangGraph
 
     @from_any_loop
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -195,8 +195,8 @@ class RunSaver(Confined, PooledSaver):
         if found is not None:
             foreign = self._keep_base and str(found.metadata.get("run_id")) != str(self.writer.lease.run_id)
             if self.continues and _remembers(namespace) and not _of_this_superstep(found, config):
-                # Our `None` tells subgraphs to go on, too. One that keeps its state between calls and has not begun in
-                # this superstep would go on from the end of its last call, and do nothing (langgraph 1.2.22).
+                # Our input `None` resumes subgraphs, too. One that keeps its state between calls and has not started in
+                # this superstep would resume at the end of its last call, and do nothing (langgraph 1.2.22).
                 config["configurable"].pop(_RESUMING, None)
             self.writer.has_read(namespace, found.checkpoint["id"], foreign=foreign)
             if namespace == "" and self.writer.head is None:
@@ -230,7 +230,9 @@ class RunSaver(Confined, PooledSaver):
         else:
             self.writer.hold(put)
             if metadata.get("source") == "input":
-                self.writer.is_stored(namespace, checkpoint["id"])  # as good as: the run's row has the input
+                self.writer.is_stored(
+                    namespace, checkpoint["id"]
+                )  # as good as stored: the run's row has the input
         return {
             "configurable": {
                 "thread_id": thread_id,
@@ -245,11 +247,11 @@ class RunSaver(Confined, PooledSaver):
     ) -> None:
         self._check(config)
         if any(channel == ERROR and isinstance(value, asyncio.CancelledError) for channel, value in writes):
-            # A node that was cancelled between its end and its edges (langgraph 1.2.22, modes custom and messages):
-            # stored, its writes would count as finished, and what its edges lead to would be lost without a word.
+            # The node was cancelled between its end and its edges (langgraph 1.2.22, modes custom and messages). If its
+            # writes were stored, it would count as finished, and the nodes behind its edges would silently never run.
             return
         if any(channel == ERROR and is_drain(value) for channel, value in writes):
-            return  # a task group whose graphs were drained has not failed
+            return  # a task whose inner graphs were drained has not failed
         if self._has_swallowed_a_drain(task_id) and all(
             channel not in WRITES_IDX_MAP for channel, _ in writes
         ):
@@ -269,14 +271,14 @@ class RunSaver(Confined, PooledSaver):
         return namespace == "" and thread_id == self.own_thread
 
     def _has_swallowed_a_drain(self, task_id: str) -> bool:
-        """Whether a graph inside the task, which has ended all the same, was stopped by a drain: it did not finish."""
+        """Whether a drain stopped a graph inside the task. The task has returned all the same, but is not finished."""
         stopped = self.node_tasks.stopped_inside if self.node_tasks is not None else {}
         return any(f":{task_id}|" in f"{namespace}|" for namespace in stopped)
 
     def _after_a_swallowed_drain(self, namespace: str, checkpoint: Checkpoint) -> bool:
-        """Whether a superstep is to be stored in which a task has swallowed a drain.
+        """Whether the checkpoint follows a superstep in which a task swallowed a drain.
 
-        With durability `exit` the last one before it is stored no sooner; then only the next boundary tells.
+        With durability `exit` the checkpoint before it is stored no sooner, so any swallowed drain counts.
         """
         if self.node_tasks is None:
             return False
@@ -310,10 +312,10 @@ class RunSaver(Confined, PooledSaver):
         async for found in super().alist(config, filter=filter, before=before, limit=limit):
             yield found
 
-    # What the executor calls
+    # Called by the executor
 
     async def answered_interrupts(self) -> set[str]:
-        """The ids of the interrupts whose answers the run's tasks have taken and stored."""
+        """The ids of the interrupts whose resume values the run's tasks have consumed and stored."""
         params = {
             "run_id": self.writer.lease.run_id,
             "thread": self.own_thread,
@@ -330,12 +332,12 @@ class RunSaver(Confined, PooledSaver):
 
 
 def _are_results(writes: WritesPut, task_id: str) -> bool:
-    """Whether it is what a finished task has written; and not an answer, an interrupt or an error."""
+    """Whether these are the writes of a finished task, not a resume value, an interrupt or an error."""
     return task_id != NULL_TASK_ID and not writes.upsert and not writes.answers
 
 
 def _remembers(namespace: str) -> bool:
-    """Whether it is a subgraph's that was compiled with `checkpointer=True`: no task's id is in its last part."""
+    """Whether the namespace is that of a subgraph compiled with `checkpointer=True`: its last part has no task id."""
     return namespace != "" and ":" not in namespace.rpartition("|")[2]
 
 

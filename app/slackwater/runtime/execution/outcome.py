@@ -1,4 +1,4 @@
-"""What an attempt has come to: decided from what really happened, and written until it is stored or the lease is gone."""
+"""Decides the outcome of an attempt from what is really stored, and retries writing it while the lease holds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SETTLE_RETRY_SECONDS = 0.1
 
 
 class CannotBegin(Exception):
-    """A run that cannot begin; carries the error object that clients get."""
+    """The run cannot begin. Carries the error object that clients get."""
 
     def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
@@ -54,9 +54,9 @@ async def facts_of(
     encoder: Encoder | None,
     error: BaseException | None,
 ) -> ThreadFacts:
-    """What the thread shows when the run has ended. Needs the checkpoint only when the stream does not say it."""
+    """What the thread shows after the run. Reads the checkpoint only if the stream does not have the state."""
     if attempt.cancel_wish is not None and attempt.cancel_wish.action is CancelAction.ROLLBACK:
-        return ThreadFacts("busy", None)  # read again when the rollback is done
+        return ThreadFacts("busy", None)  # read again after the rollback
     failed = attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
     plain = attempt.outcome is Outcome.FINISHED and encoder is not None and not encoder.interrupted
     if plain and encoder is not None and encoder.last_values is not None and _streams_its_state(graph):
@@ -91,7 +91,7 @@ def _error_object(attempt: Attempt, error: BaseException | None) -> dict[str, st
 
 
 def _node_of(attempt: Attempt, error: BaseException) -> str | None:
-    """The node that an error comes from, or those of the superstep that could not be finished as a whole."""
+    """The node that raised the error, or all nodes of the superstep if it failed as a whole."""
     whole = isinstance(error, TimeoutError | InvalidUpdateError) or error is attempt.writer.failure
     return failing_node(error) or (pending_names(attempt.writer) if whole else None) or None
 
@@ -103,7 +103,7 @@ def _streams_its_state(graph: Pregel[Any, Any, Any, Any]) -> bool:
 async def conclude(
     attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None, error: BaseException | None
 ) -> Settled:
-    """Write what has happened; retried while the lease is ours, since the state of a run is nobody else's to write."""
+    """Settle the run by the attempt's outcome. Retried while the lease holds, since nobody else may write this state."""
     attempt.ended = time.monotonic()
     if attempt.leftovers:
         await asyncio.wait(attempt.leftovers, timeout=max(0.0, attempt.lease.deadline - time.monotonic()))
@@ -139,11 +139,11 @@ async def conclude(
         attempt.journal.close(Ending.GONE_ON)
         log.warning("lease lost", extra=_extra(attempt))
         if not attempt.given_up:
-            # Until then the attempt is not over: its run must not begin again beside them, here at least.
+            # While its nodes' threads run, the attempt is not over: this process must not start the run again beside them.
             await host.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.LEASE_LOST])
         return Settled(owned=False)
     if attempt.wish is StopWish.FORGOTTEN:
-        # Handed over now, and not last: nobody drains.
+        # Not deferred to the end of a drain: there is no drain.
         if not attempt.given_up:
             await host.threads.idle(attempt.run.run_id, UNWIND_SECONDS[StopWish.FORGOTTEN])
     elif attempt.outcome is Outcome.CUT and host.threads.busy(attempt.run.run_id):
@@ -153,9 +153,8 @@ async def conclude(
 
 
 def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | None:
-    """The outcome, if what it says is stored: a run is at its end, or at a boundary, only with the checkpoint of it.
-
-    LangGraph tells nobody that a put was refused, or has failed while a drain or a breakpoint ended the graph.
+    """The outcome after taking failed writes into account: a run has ended, or is at a boundary, only if its checkpoint is
+    stored. LangGraph does not report a put that was refused, or that failed while a drain or a breakpoint ended the graph.
     """
     if failure is None or outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.CUT, Outcome.LOST):
         return outcome
@@ -165,7 +164,7 @@ def _proved(outcome: Outcome | None, failure: Exception | None) -> Outcome | Non
 
 
 def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
-    """The run's last checkpoint, if it is not stored yet, and may be as the run is settled."""
+    """The run's last checkpoint, if the transaction that settles the run is to store it."""
     finished = attempt.outcome is Outcome.FINISHED and facts is not None
     if finished or attempt.outcome is Outcome.DRAINED:
         return attempt.writer.hold_to_the_end()
@@ -175,7 +174,7 @@ def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
 async def _settle_with(
     checkpoint_id: str, attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None
 ) -> Settled:
-    """Settle the run in the transaction that stores its last checkpoint; not `owned` if that has to be done one by one."""
+    """Settle the run in the transaction that stores its last checkpoint; not `owned` if that needs two transactions."""
     writer, facts = attempt.writer, facts or ThreadFacts("busy", None)
     try:
         settled = await _together(attempt, host, facts, checkpoint_id)
@@ -187,13 +186,13 @@ async def _settle_with(
         return await _settled(attempt, host, facts, settled)
     await writer.written()
     if isinstance(writer.failure, LeaseLost):
-        # Only the answer may have been lost: then it was us who settled the run.
+        # Perhaps only the response was lost, and we have settled the run already.
         return await settle(attempt, host, facts)
     return Settled(owned=False)
 
 
 async def settle(attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None = None) -> Settled:
-    """End or hand over the run whose attempt has its outcome."""
+    """End the run or hand it over, by the attempt's outcome."""
     if attempt.settled is not None:
         return Settled(owned=True, status=attempt.settled)
     facts, lease, asked = facts or ThreadFacts("busy", None), attempt.lease, False
@@ -205,15 +204,15 @@ async def settle(attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None 
                     settled = await _write(attempt, host, facts)
             standing = Standing.WHOLE if settled.owned else await epochs.look(host.database, lease)
             if standing is Standing.FORGOTTEN:
-                attempt.outcome = Outcome.CUT  # whatever it has come to is not stored
+                attempt.outcome = Outcome.CUT  # its real outcome is not stored
             elif settled.owned or standing is Standing.LOST:
                 break
         except asyncio.CancelledError:
             attempt.journal.close(Ending.GONE_ON)
             raise
         except DATABASE_UNAVAILABLE as problem:
-            # A lost connection, or a restarting database. Repeating is safe: the statement is a compare-and-set.
-            # A run that is not ours any more may have been settled by us, and only the answer was lost: asked once more.
+            # A lost connection, or a restarting database. The statement is a compare-and-set, so retrying is safe.
+            # If the run is no longer ours, perhaps we settled it and only the response was lost: ask once more.
             if not await lease.holds() and (asked or not lease.lost):
                 log.error("run not settled: %s; its lease will expire", problem, extra=_extra(attempt))
                 attempt.journal.close(Ending.GONE_ON)
@@ -224,7 +223,7 @@ async def settle(attempt: Attempt, host: AttemptHost, facts: ThreadFacts | None 
 
 
 async def _settled(attempt: Attempt, host: AttemptHost, facts: ThreadFacts, settled: Settled) -> Settled:
-    """Tell whoever waits for it what has become of the run."""
+    """Notify readers, other processes and the webhook of the settlement."""
     if settled.owned:
         attempt.settled = settled.status
     if attempt.settled == RunStatus.PENDING.value:
@@ -232,11 +231,11 @@ async def _settled(attempt: Attempt, host: AttemptHost, facts: ThreadFacts, sett
     elif settled.owned and attempt.run.kwargs.get("webhook"):
         host.outbox.nudge()
     if settled.error is not None:
-        # A guard has ended the run; its row and the log say so already, readers here have to hear it too.
+        # A guard has ended the run. The row and the log have the error already; readers in this process need it too.
         attempt.journal.append("error", settled.error)
     over = settled.owned and settled.status != RunStatus.PENDING.value
     if over and (facts.status == "busy" or settled.error is not None or attempt.given_up):
-        # Before its readers hear of the end: they ask for the thread next.
+        # Before readers see the end, since they read the thread next.
         await _refresh(attempt, host)
     deleted = attempt.cancel_wish is not None and attempt.cancel_wish.deletes
     attempt.journal.close(Ending.SETTLED if over and not deleted else Ending.GONE_ON)
@@ -253,9 +252,9 @@ async def _refresh(attempt: Attempt, host: AttemptHost) -> None:
 async def _together(
     attempt: Attempt, host: AttemptHost, facts: ThreadFacts, stored_with: str | None = None
 ) -> Settled | None:
-    """Settle the run with whatever others do so now; None if it has to be settled alone.
+    """Settle the run in a statement shared with other runs; None if it has to be settled alone.
 
-    `stored_with`: its last checkpoint, which its writer holds.
+    `stored_with`: the id of its last checkpoint, which its writer holds.
     """
     last = attempt.writer if stored_with is not None else None
     if attempt.outcome is Outcome.DRAINED:
@@ -312,7 +311,7 @@ def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
         run.owner,
         run.fence,
         lease.worker,
-        # What is not said yet belongs to what runs again.
+        # After a failover the unwritten events belong to supersteps that run again.
         events=writer.take_events() if not (forgotten or held) else [],
         checkpoint_id=stored_with or writer.head_id if not forgotten else None,
         stored_with=stored_with,
@@ -325,7 +324,7 @@ def _rolls_back(attempt: Attempt) -> bool:
 
 
 def pending_names(writer: Writer) -> str:
-    """The nodes that the run was about to start or in, for a person to read."""
+    """The nodes that are running or next, for messages."""
     return ", ".join(sorted(start.pending_nodes(writer.head))) if writer.head is not None else ""
 
 

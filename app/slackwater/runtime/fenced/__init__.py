@@ -1,3 +1,3 @@
-"""What is stored: by the owner of a lease only, in groups, as one compare-and-set."""
+"""Writes that only the owner of a lease can make: grouped, each a single compare-and-set."""
 
 from __future__ import annotations

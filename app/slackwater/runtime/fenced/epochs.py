@@ -1,8 +1,8 @@
-"""After a failover: whether an owner may go on, whose claim the new server knows.
+"""Whether an owner may continue after a failover.
 
-Replication is asynchronous. The server may know the claim and lack what was stored under it last; whoever went on then
-would leave a hole in the run's history. Everything that commits under a fence therefore compares the epoch, too. Refused,
-its owner looks once: WAL is replayed in order, so if its newest acknowledged row is there, so is all that came before.
+Replication is asynchronous. The new server may know the claim but lack the last writes made under it, and continuing then
+would leave a hole in the run's history. Every fenced commit therefore compares the epoch as well. An owner that is refused
+looks once: WAL is replayed in order, so if its newest acknowledged row is there, everything before it is there too.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class Standing(Enum):
-    """What the database knows of an owner whose write it has refused."""
+    """What the database still has of an owner whose write it refused."""
 
     WHOLE = "whole"
-    """Everything that it has acknowledged: the run goes on, in the epoch that it is now."""
+    """Every write that was acknowledged: the run continues in the current epoch."""
     FORGOTTEN = "forgotten"
-    """The claim, but not all that was stored under it: the run has to go on from what is there."""
+    """The claim, but not every write made under it: the run must continue from what is stored."""
     LOST = "lost"
-    """The run is not this owner's any more."""
+    """The run no longer belongs to this owner."""
 
 
-# Locked first: then nothing takes the run over between the look and what it leads to.
+# Lock first, so that nobody takes the run over between this check and what follows from it.
 _LOOK = """
 with found as (
   select r.run_id, {there} as whole from slackwater.runs r where {owned} for update
@@ -39,7 +39,7 @@ select whole from found"""
 
 
 async def look(database: Database, lease: Lease) -> Standing:
-    """Whether the owner may go on. Sent again, it finds the same."""
+    """Whether the owner may continue. Idempotent."""
     if lease.lost:
         return Standing.LOST
     if lease.forgotten:

@@ -1,4 +1,4 @@
-"""What gathers to be stored with one statement: checkpoints and what tasks have written, as rows."""
+"""Checkpoints and task writes that are queued, as rows, to be stored with one statement."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from slackwater.runtime.queue.lease import Acknowledged
 
 RESUME = "__resume__"
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
-"""LangGraph's names for an answer, and for the writes of no task; tests/unit/runtime/test_group.py fails if they change."""
+"""LangGraph's names for a resume value, and for writes without a task; tests/unit/runtime/test_group.py fails if they change."""
 
 
 @dataclass(slots=True)
 class CheckpointPut:
-    """A checkpoint to be stored, and the blobs that it refers to."""
+    """A checkpoint to store, and the blobs it refers to."""
 
     row: tuple[Any, ...]
     blobs: list[tuple[str, str, str, str, str, bytes]]
     head: Any | None
-    """The checkpoint itself, if it is the run's own: of its thread's root graph."""
+    """The checkpoint itself if it belongs to the root graph; None for a subgraph's."""
 
     @property
     def size(self) -> int:
@@ -42,13 +42,13 @@ class CheckpointPut:
 
 @dataclass(slots=True)
 class WritesPut:
-    """What a task has written."""
+    """The writes of one task."""
 
     rows: dict[tuple[str, str, str, str, int], tuple[Any, ...]]
     upsert: bool
     root_input: bool
     answers: bool
-    """A task has taken the run's resume value: it must not be offered to the next question."""
+    """A task has consumed the run's resume value, which must not be offered to the next interrupt."""
 
     @property
     def size(self) -> int:
@@ -57,7 +57,7 @@ class WritesPut:
 
 @dataclass(slots=True)
 class Group:
-    """What one statement stores."""
+    """The contents of one statement."""
 
     checkpoints: list[CheckpointPut] = field(default_factory=list)
     writes: list[WritesPut] = field(default_factory=list)
@@ -68,11 +68,11 @@ class Group:
 
     @property
     def size(self) -> int:
-        """About how many bytes the statement has of it."""
+        """Approximate size in bytes."""
         return sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
 
     def add(self, put: CheckpointPut | WritesPut) -> None:
-        """It is stored with the rest."""
+        """Add a checkpoint or a task's writes to the group."""
         if isinstance(put, CheckpointPut):
             self.checkpoints.append(put)
         else:
@@ -80,12 +80,12 @@ class Group:
 
     @property
     def heads(self) -> list[Any]:
-        """The checkpoints of the run's own, of its thread's root graph."""
+        """The checkpoints of the root graph."""
         return [checkpoint.head for checkpoint in self.checkpoints if checkpoint.head]
 
     @property
     def has_answers(self) -> bool:
-        """Whether a task has taken the run's resume value."""
+        """Whether a task has consumed the run's resume value."""
         return any(writes.answers for writes in self.writes)
 
     @property
@@ -93,13 +93,13 @@ class Group:
         return any(writes.root_input for writes in self.writes)
 
     def touched(self, checkpoints: AbstractSet[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those of `checkpoints`, by namespace and id, that tasks write to."""
+        """The members of `checkpoints` (namespace, id) that the group's tasks write to."""
         if not checkpoints:
             return set()
         return {(key[1], key[2]) for writes in self.writes for key in writes.rows} & checkpoints
 
     def rows(self) -> dict[Insert, Collection[tuple[Any, ...]]]:
-        """The rows by where they go, each key once."""
+        """The rows by target, without duplicate keys."""
         answers = self.has_answers
         upserts: dict[Any, tuple[Any, ...]] = {}
         inserts: dict[Any, tuple[Any, ...]] = {}
@@ -120,15 +120,15 @@ class Group:
         return {insert: rows.values() for insert, rows in found.items() if rows}
 
     def parameters(self) -> tuple[tuple[Insert, ...], dict[str, Any]]:
-        """Where its rows go, and the parameters for that."""
+        """The inserts that are needed, and their parameters."""
         params: dict[str, Any] = {}
         rows = self.rows()
-        for insert, of_it in rows.items():
-            insert.add(params, of_it)
+        for insert, values in rows.items():
+            insert.add(params, values)
         return tuple(rows), params
 
     def newest(self, events: Sequence[Event]) -> Acknowledged | None:
-        """A row that is there only if the group is, and `events` with it."""
+        """A row that is stored only if the whole group and `events` are."""
         if events:
             return Acknowledged(EVENT_IS_THERE, {"event_seq": events[-1].id.seq})
         if self.checkpoints:
@@ -137,7 +137,7 @@ class Group:
             )
         for writes in reversed(self.writes):
             for key, row in writes.rows.items():
-                if row[3] != NULL_TASK_ID or row[6] != RESUME:  # which may be left out
+                if row[3] != NULL_TASK_ID or row[6] != RESUME:  # `rows` may leave that one out
                     put = dict(zip((*_PUT_KEY, "put_task", "put_idx"), key, strict=True))
                     return Acknowledged(
                         WRITE_IS_THERE, {**put, "put_blob": row[8] if writes.upsert else None}

@@ -1,8 +1,8 @@
-"""The state in which a run ends or is handed over: one compare-and-set on owner, status and fence.
+"""How a run ends or is handed over: one compare-and-set on owner, status and fence.
 
-The statements are pipelined behind the lock of the thread's row, and each later one holds only if the first has changed
-the run in this very transaction. So neither a stale owner nor a repetition after a lost answer changes anything, and
-the thread never shows what its run does not.
+The statements are pipelined behind the lock on the thread's row, and each later one takes effect only if the first changed
+the run in the same transaction. A stale owner, or a retry after a lost response, therefore changes nothing, and the thread
+never disagrees with its run.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 
 TIMED_OUT = {"error": "TimeoutError", "message": ""}
-"""What the thread of a run shows that has had its time. Its stream says nothing of it, as officially."""
+"""The error that a thread shows after its run timed out. As on the official server, the stream does not mention it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadFacts:
-    """What a thread shows after a run: read from its last checkpoint."""
+    """What a thread shows after a run, read from its last checkpoint."""
 
     status: str
-    """`busy` if it could not be read: then it is read again by `Runtime.refresh_thread`, or else by the next sweep."""
+    """`busy` if the state could not be read: `Runtime.refresh_thread` or the next sweep reads it again."""
     values: bytes | None
-    """JSON; None keeps what the thread shows."""
+    """JSON; None leaves the thread's values as they are."""
     interrupts: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`owned` is False when another process owns the run now, or the server is another one (`epochs.look`): then nothing
-    has been written."""
+    """The outcome of a settlement. If `owned` is False, nothing was written: another process owns the run, or the database
+    failed over (`epochs.look`)."""
 
     owned: bool
     next_ready: bool = False
-    """Another run of the thread can be claimed."""
+    """The thread's next run can be claimed."""
     status: str | None = None
     error: bytes | None = None
-    """The `error` event with which a guard has ended the run, as it stands in the log."""
+    """The `error` event with which a guard ended the run, as logged."""
 
 
 def owned(of: Of) -> str:
-    """Whether run `r` is the attempt's to settle."""
+    """The condition that run `r` still belongs to the attempt."""
     return f"""r.run_id = {of("run_id")} and r.fence = {of("fence")} and r.worker is not distinct from {of("worker")}
     and r.status = 'running'"""
 
@@ -66,16 +66,16 @@ _OURS = f"""{owned(of_one)}
     and (%(expired)s or %(forgotten)s or {THIS_SERVER})
     and (%(expired)s is false or r.lease_until < clock_timestamp())"""
 
-# A take-over leaves it as it is: who has lost the lease must not take what others did then for their own work.
+# A take-over does not sign: an owner that lost its lease must not mistake somebody else's settlement for its own.
 _SIGN = """settled_by = case when %(expired)s then r.settled_by else %(worker)s end,
     settled_fence = case when %(expired)s then r.settled_fence else %(fence)s end"""
 
 _SIGNED = """e.run_id = %(run_id)s and e.settled_by = %(worker)s and e.settled_fence = %(fence)s and not %(expired)s"""
-"""The owner has sent this before, and only its answer was lost."""
+"""The owner has settled the run already, and only the response was lost."""
 
 
 def ended(of: Of) -> str:
-    """What becomes of run `r` that ends."""
+    """The columns to set when run `r` ends."""
     return f"""status = {of("status")}, ready = false, holds_thread = false, worker = null,
     lease_until = null, ended_at = clock_timestamp(), updated_at = clock_timestamp(), reason = {of("reason")},
     error = {of("error")}, last_checkpoint_id = coalesce({of("checkpoint_id")}, last_checkpoint_id),
@@ -104,7 +104,7 @@ delete from slackwater.base_writes where run_id = %(run_id)s and {_ENDED_NOW}"""
 
 
 def shown(of: Of) -> str:
-    """What thread `t` shows of a run that has ended on it, beside its status and its error."""
+    """The columns to set on thread `t` when its run ends, except status and error."""
     return f""""values" = coalesce({of("values")}::jsonb, t."values"), interrupts = {of("interrupts")},
   updated_at = clock_timestamp(), state_updated_at = clock_timestamp()"""
 
@@ -118,7 +118,7 @@ where t.thread_id = %(thread_id)s and {_ENDED_NOW}"""
 
 
 def given_back(of: Of) -> str:
-    """What becomes of run `r` that goes on elsewhere; needs `now`, with its `progress`."""
+    """The columns to set when run `r` returns to the queue; needs a CTE `now` with its `progress`."""
     return f"""status = 'pending', worker = null, lease_until = null, updated_at = clock_timestamp(),
     handovers = handovers + 1, stopped = {of("stopped")}, reason = {of("reason")},
     worked_seconds = {WORKED},
@@ -176,7 +176,7 @@ select error, last_event from stuck"""
 
 
 class Whose(NamedTuple):
-    """An attempt, and what of it is not stored yet."""
+    """An attempt, and what it has not stored yet."""
 
     run_id: UUID
     thread_id: UUID
@@ -186,7 +186,7 @@ class Whose(NamedTuple):
     events: Sequence[Event] = ()
     checkpoint_id: str | None = None
     stored_with: str | None = None
-    """The same, if the transaction that settles the run is the one that stores it."""
+    """`checkpoint_id` if the transaction that settles the run also stores that checkpoint."""
 
 
 class End(NamedTuple):
@@ -200,7 +200,7 @@ class End(NamedTuple):
 
 
 class HandOver(NamedTuple):
-    """How an attempt gives its run back."""
+    """How an attempt hands its run over."""
 
     whose: Whose
     stopped: Stopped
@@ -210,7 +210,7 @@ class HandOver(NamedTuple):
 
 
 def of_attempt(whose: Whose) -> dict[str, Any]:
-    """What each statement that settles the run says of the attempt."""
+    """The parameters that every settling statement needs."""
     return {
         "run_id": whose.run_id,
         "thread_id": whose.thread_id,
@@ -223,7 +223,7 @@ def of_attempt(whose: Whose) -> dict[str, Any]:
 
 
 def of_end(how: End) -> dict[str, Any]:
-    """What the statements that end the run say of it, but for its events."""
+    """The parameters for ending the run, without its events."""
     facts, status = how.facts, how.status
     return {
         **of_attempt(how.whose),
@@ -239,7 +239,7 @@ def of_end(how: End) -> dict[str, Any]:
 
 
 def of_hand_over(how: HandOver) -> dict[str, Any]:
-    """What the statements that hand the run over say of it, but for its events."""
+    """The parameters for handing the run over, without its events."""
     return {
         **of_attempt(how.whose),
         "stopped": how.stopped.value,
@@ -250,7 +250,7 @@ def of_hand_over(how: HandOver) -> dict[str, Any]:
 
 
 async def end(database: Database, how: End, *, rollback: bool = False, expired: bool = False) -> Settled:
-    """Write a terminal state, what the thread shows, and the run's last events; make the thread's next run ready."""
+    """Write the terminal state, the thread's state and the run's last events; make the thread's next run ready."""
     params = {
         **of_end(how),
         "rollback": rollback,
@@ -262,7 +262,7 @@ async def end(database: Database, how: End, *, rollback: bool = False, expired: 
     answers = await database.answers(
         locked=(order.LOCK, params),
         ended=(_END, params),
-        shown=(_THREAD, params),  # while the run is there: a rollback takes its row, too
+        shown=(_THREAD, params),  # before a rollback deletes the run's row
         **undo,
         promoted=(order.PROMOTE, params),
     )
@@ -275,20 +275,20 @@ async def end(database: Database, how: End, *, rollback: bool = False, expired: 
 
 
 async def _ready(database: Database, params: Mapping[str, Any]) -> bool:
-    """As PROMOTE, after a repetition: it was an earlier transaction that made the thread's next run ready."""
+    """The answer of PROMOTE after a retry, when an earlier transaction has made the thread's next run ready."""
     row = await database.fetch_one(order.READY, params)
     return bool(row and row["ready"])
 
 
 def count_end(status: RunStatus) -> None:
-    """An attempt has ended its run: said once, also if the answer to that was lost."""
+    """Count the end of a run: once, even if the response was lost and the statement sent again."""
     metrics.count(Metric.RUNS_FINISHED)
     if status in (RunStatus.ERROR, RunStatus.TIMEOUT):
         metrics.count(Metric.RUNS_FAILED)
 
 
 def count_hand_over(stopped: Stopped) -> None:
-    """An attempt has given its run back: said once, as with `count_end`."""
+    """Count a hand-over: once, as with `count_end`."""
     metrics.count(Metric.RUNS_TAKEN_OVER if stopped is Stopped.LOST else Metric.RUNS_HANDED_OVER)
     if stopped is Stopped.DRAINED:
         metrics.count(Metric.RUNS_DRAINED)
@@ -297,10 +297,10 @@ def count_hand_over(stopped: Stopped) -> None:
 async def hand_over(
     database: Database, how: HandOver, *, expired: bool = False, forgotten: bool = False
 ) -> Settled:
-    """Give the run back to the queue, as the one that keeps its thread; or end it when a guard says so.
+    """Return the run, which keeps its thread, to the queue; or end it if a guard says so.
 
-    With `expired` only if its lease is: the take-over from an owner who is gone. With `forgotten` whatever the server still
-    knows of the attempt.
+    `expired`: a take-over, which requires that the lease has expired. `forgotten`: ignore the epoch, since the owner knows
+    that a failover lost some of its writes.
     """
     params = {
         **of_hand_over(how),

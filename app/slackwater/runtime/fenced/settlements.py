@@ -1,8 +1,8 @@
-"""What most attempts come to, for several of them at once: an end after which nobody waits on the thread, a hand-over at a
-boundary with which no guard is concerned.
+"""The common settlements, for several attempts with one statement: an end with no other active run on the thread, and a
+hand-over that no guard turns into an error.
 
-It waits for no lock. Whoever is missing from the answer has been left as it was, and everybody if there is none; then it is
-said again alone (`settlement`), which decides, and finds its own work done if only the answer was lost.
+Takes no lock that it would have to wait for. An attempt that is missing from the response is unchanged, as are all if there
+is no response. It is then settled alone (`settlement`), which is idempotent: a lost response does no harm.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _ATTEMPT = {
 
 _STORED = """(a.stored_with is null or exists (select 1 from checkpoints c
     where c.thread_id = a.thread_id::text and c.checkpoint_ns = '' and c.checkpoint_id = a.stored_with))"""
-"""What the attempt has come to is there, if this very transaction was to store it."""
+"""If this transaction was to store the attempt's last checkpoint, it did."""
 
-# The rows are looked up one by one, or by an array: whatever the planner believes of how many there are, it reads no table.
+# Rows are looked up one by one, or by an array, so that no row estimate makes the planner scan a table.
 
 _LOCKED = """locked as materialized (
   select a.*, t.version from asked a cross join lateral (
     select t.xmin as version from slackwater.threads t where t.thread_id = a.thread_id and t.owner = a.owner
     for update skip locked) t
 )"""
-"""Those of `asked` whose threads nobody else has: first, as everywhere."""
+"""The rows of `asked` whose thread nobody else has locked. Threads are locked first, as everywhere."""
 
 _SIGNED = "settled_by = a.worker, settled_fence = a.fence"
 
@@ -135,16 +135,16 @@ ENDS: Kind[End] = Kind(
     statement=_end_all,
     bytes_of=lambda how: _size_of(how) + len(how.facts.values or b""),
 )
-"""One row `n` for each run that has ended: after it nobody waits on its thread."""
+"""Returns a row `n` for each run that was ended; no other run waits on its thread."""
 
 HAND_OVERS: Kind[HandOver] = Kind("hand_over", statement=_hand_over_all, bytes_of=_size_of)
-"""One row `n` for each run that was handed over, and whether it is `due` again at once."""
+"""Returns a row `n` for each run that was handed over, and whether it is `due` at once."""
 
 
 async def end(group: GroupCommit, how: End, last: Gathering | None = None) -> Settled | None:
-    """As `settlement.end`; None if it has to be said again alone.
+    """As `settlement.end`; None if the run has to be settled alone.
 
-    `last` is stored in the same transaction, and has the checkpoint `stored_with`: neither happens without the other.
+    `last` holds the checkpoint `stored_with` and is stored in the same transaction: both happen or neither does.
     """
     if await group.send(ENDS, how, first=_first(last)) is None:
         return None
@@ -153,7 +153,7 @@ async def end(group: GroupCommit, how: End, last: Gathering | None = None) -> Se
 
 
 async def hand_over(group: GroupCommit, how: HandOver, last: Gathering | None = None) -> Settled | None:
-    """As `settlement.hand_over`; None if it has to be said again alone. `last` is as with `end`."""
+    """As `settlement.hand_over`; None if the run has to be settled alone. `last` is as in `end`."""
     row = await group.send(HAND_OVERS, how, first=_first(last))
     if row is None:
         return None

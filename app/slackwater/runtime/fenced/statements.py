@@ -1,4 +1,4 @@
-"""What a run's writer says to the database: one statement for all that has gathered, under the fence."""
+"""The SQL of a run's writer: one fenced statement for everything that is queued."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ INSERT_EVENTS = """insert into slackwater.run_events (run_id, fence, seq, thread
  select %(run_id)s, %(fence)s, e.seq, %(thread_id)s, e.event, e.data
  from owned, unnest(%(e0)b::int[], %(e1)b::text[], %(e2)b::text[]) as e(seq, event, data)
  on conflict do nothing"""
-"""Writes a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
+"""Inserts a run's events under the fence; needs a CTE `owned`, and `event_columns`."""
 
 EVENTS_OF_MANY = """insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
  select o.run_id, o.fence, e.seq, o.thread_id, e.event, e.data
  from unnest(%(e_n)b::int[], %(e_seq)b::int[], %(e_event)b::text[], %(e_data)b::text[]) as e(n, seq, event, data)
  join owned o on o.n = e.n
  on conflict do nothing"""
-"""Writes the events of those items that are in `owned`; needs `event_columns_of_many`."""
+"""Inserts the events of the items in `owned`; needs `event_columns_of_many`."""
 
 
 def event_columns_of_many(events: Mapping[int, Sequence[Event]]) -> dict[str, Array]:
@@ -56,7 +56,7 @@ def event_columns_of_many(events: Mapping[int, Sequence[Event]]) -> dict[str, Ar
 OWNED_IN_ANY_EPOCH = (
     "run_id = %(run_id)s and fence = %(fence)s and worker = %(worker)s and status = 'running'"
 )
-# A subquery: evaluated once, and not for a row.
+# A subquery, so that it is evaluated once and not per row.
 _LEASE = f"{OWNED_IN_ANY_EPOCH} and epoch = (select slackwater.epoch())"
 _OWNED = f"""owned as (
  select 1 from slackwater.runs where {_LEASE} for share)"""
@@ -65,7 +65,7 @@ _OWNED_INPUT = f"""owned as (
  update slackwater.runs set input_applied = true, input_step = %(input_step)s
  where {_LEASE} returning 1)"""
 REQUIRE_OWNED = f"with {_OWNED} select 1 / count(*) from owned"
-"""Fails, and with it everything of its transaction, when the lease is gone: no round trip to look before."""
+"""Fails the transaction if the lease is gone, which saves the round trip of checking first."""
 
 EVENT_IS_THERE = """exists (
   select 1 from slackwater.run_events e where e.run_id = %(run_id)s and e.fence = %(fence)s and e.seq = %(event_seq)s)"""
@@ -76,7 +76,7 @@ WRITE_IS_THERE = """exists (
   select 1 from checkpoint_writes w where w.thread_id = %(put_thread)s and w.checkpoint_ns = %(put_ns)s
     and w.checkpoint_id = %(put_id)s and w.task_id = %(put_task)s and w.idx = %(put_idx)s
     and (%(put_blob)s::bytea is null or w.blob = %(put_blob)s))"""
-"""Of an upsert the value counts: there may have been another one under its key."""
+"""An upsert compares the value too, since another may have been stored under the same key before."""
 ITEM_IS_AS_PUT = """(select s.value from store s where s.prefix = %(item_prefix)s and s.key = %(item_key)s)
   is not distinct from %(item_value)s::jsonb"""
 _BASE = """base as (
@@ -91,21 +91,21 @@ _BASE = """base as (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Insert:
-    """An insert of rows under the fence; needs a CTE `owned`."""
+    """A fenced insert; needs a CTE `owned`."""
 
     name: str
     table: str
     prefix: str
-    """Of its parameters: `<prefix>0`, `<prefix>1`, … and, of many runs, `<prefix>n`: the number of each row's run."""
+    """Parameters are named `<prefix>0`, `<prefix>1`, … and, for many runs, `<prefix>n`: the number of each row's run."""
     columns: Mapping[str, type[Array]]
     conflict: str
 
     def of_one(self) -> str:
-        """The CTE, of a single run."""
+        """The CTE for a single run."""
         return self._text(f"owned, unnest({self._arrays}) as x({', '.join(self.columns)})")
 
     def of_many(self) -> str:
-        """The CTE, of many runs, whose numbers are in `owned`."""
+        """The CTE for many runs, whose numbers are in `owned`."""
         numbers = f"%({self.prefix}n)b::int[]"
         return self._text(
             f"unnest({numbers}, {self._arrays}) as x(n, {', '.join(self.columns)}) join owned o on o.n = x.n"
@@ -177,12 +177,12 @@ UPSERTS = Insert(
 )
 INSERTS = Insert("writes_put", "checkpoint_writes", "i", _WRITE, f"{_WRITE_KEY} do nothing")
 ORDER = (BLOBS, CHECKPOINTS, UPSERTS, INSERTS)
-"""How they follow each other in a statement."""
+"""The order in which a statement has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatementShape:
-    """Which parts a statement has; one prepared text per shape."""
+    """Which parts a statement has; each shape is prepared once."""
 
     applies_input: bool
     inserts: tuple[Insert, ...]
@@ -191,8 +191,8 @@ class StatementShape:
     events: bool
 
 
-# LangGraph keeps the answer of `Command(resume=…)` as a pending write of no task, and a later start with None
-# would offer it to the *next* question of the node that has taken it already.
+# LangGraph keeps the value of `Command(resume=…)` as a pending write without a task. A later start with None would offer
+# it to the *next* interrupt of the node that has consumed it already.
 _ANSWERED = """answered as (
  delete from checkpoint_writes w using owned
  where w.thread_id = %(thread)s and w.checkpoint_ns = '' and w.task_id = %(null_task)s and w.channel = %(resume)s)"""
@@ -205,14 +205,14 @@ join slackwater.base_writes b on b.run_id = %(run_id)s and b.checkpoint_ns = r.c
 where r.thread_id = %(thread)s and r.channel = %(resume)s and i.channel = %(interrupt)s
   and not exists (select 1 from jsonb_array_elements(b.writes) w
     where w ->> 0 = r.task_id and w ->> 3 = %(resume)s and decode(w ->> 5, 'base64') = r.blob)"""
-"""The interrupts whose answers the run's tasks have taken and stored."""
+"""The interrupts whose resume values the run's tasks have consumed and stored."""
 
 
 @lru_cache
 def statement(shape: StatementShape, owned: str | None = None, answer: str = "count(*)::int as owned") -> str:
-    """Everything of one group at once; `owned` in its answer is 0 when the lease is gone, or the server is another one.
+    """The statement that stores one group; it returns `owned`, 0 if the lease is gone or the database failed over.
 
-    Or whatever another CTE `owned` has as its condition, and as its answer.
+    `owned` and `answer` replace the CTE with the condition, and what is selected from it.
     """
     parts = [owned or (_OWNED_INPUT if shape.applies_input else _OWNED)]
     parts += [

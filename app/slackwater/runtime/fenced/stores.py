@@ -1,4 +1,4 @@
-"""What the runs of a process store, with one statement for all of them: each under its own fence."""
+"""One statement that stores what several runs of a process have queued, each under its own fence."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class Store:
 
     lease: Lease
     input_step: int | None
-    """The run's first step, if its input is stored with this."""
+    """The run's first step, if this stores its input."""
     rows: Mapping[Insert, Collection[Sequence[Any]]]
-    """Each of its keys once; none of them empty."""
+    """Without duplicate keys, and without empty collections."""
     events: Sequence[Event]
 
 
 class Gathering(Protocol):
-    """Who gathers things to store until they are sent."""
+    """Queues what is to be stored until it is sent."""
 
     @property
     def gathered_bytes(self) -> int:
-        """About how much has gathered."""
+        """Approximate size of the queue."""
 
     def take(self) -> Store | None:
-        """What has gathered, and is sent now; None if it needs a statement of its own."""
+        """Take what is queued, to send it now; None if it needs a statement of its own."""
 
 
-# A row that somebody has locked is passed over: its run then waits alone. So no transaction of many runs ever waits for
-# another one. FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
+# A locked row is skipped, and its run is stored alone, so that no transaction of many runs waits for another.
+# FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
 _MINE = """
  select w.n, r.run_id, r.fence, r.thread_id, w.step
  from unnest(%(r0)b::int[], %(r1)b::uuid[], %(r2)b::bigint[], %(r3)b::text[], %(r4)b::int[])
@@ -47,7 +47,7 @@ _MINE = """
  join slackwater.runs r on r.run_id = w.run_id and r.fence = w.fence and r.worker = w.worker and r.status = 'running'
    and r.epoch = (select slackwater.epoch())
  where w.step is {step} for {lock} of r skip locked"""
-# What will be updated is locked for that at once: two that only shared the row would wait for each other.
+# Rows to be updated are locked for update at once: two sharers of a row would deadlock on the upgrade.
 _OWNED = f"""storing as ({_MINE.format(step="null", lock="share")}
 ), applying as ({_MINE.format(step="not null", lock="no key update")}
 ), owned as (
@@ -60,13 +60,13 @@ _EVENTS = f"events as ({EVENTS_OF_MANY})"
 
 @lru_cache
 def text(inserts: tuple[Insert, ...], events: bool) -> str:
-    """The statement that has those parts."""
+    """The statement with these parts."""
     parts = [_OWNED, *(insert.of_many() for insert in inserts), *([_EVENTS] if events else [])]
     return f"with {', '.join(parts)} select n from owned"
 
 
 def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
-    # Who has something else than it seemed is not in the statement, and so not in its answer.
+    # A writer whose queue needs a statement of its own after all is left out, and so missing from the response.
     stores = {n: store for n, who in enumerate(gatherings, 1) if (store := who.take()) is not None}
     params: dict[str, Any] = {}
     runs = [
@@ -90,4 +90,4 @@ def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
 
 
 STORE: Kind[Gathering] = Kind("store", statement=_statement, bytes_of=lambda who: who.gathered_bytes)
-"""One row `n` for each run whose fence has held, and whose row nobody had locked."""
+"""Returns a row `n` for each run whose fence held and whose row was not locked."""

@@ -1,4 +1,4 @@
-"""The writer of one run: fenced, and together with other runs. It knows what is stored where, and nothing of LangGraph."""
+"""The fenced writer of one run, which shares statements with other runs. It knows the tables, but nothing of LangGraph."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from slackwater.runtime.queue.lease import Lease
 T = TypeVar("T")
 
 EVENT_FLUSH_SECONDS = 0.05
-"""How long an event may wait for a checkpoint to be written with."""
+"""How long an event may wait for a checkpoint that it can be stored with."""
 
 HOLD_SECONDS = 0.02
-"""How long a checkpoint that nothing waits for may, to be stored with what comes next: the one after it, or the run's end."""
+"""How long a checkpoint that nothing waits for is held, to be stored with the next one or with the end of the run."""
 
 IDLE_TURNS = 100
-"""So many turns of the loop nothing is written: then LangGraph does not mean to put what is waited for."""
+"""After this many turns of the event loop without a write, LangGraph is not going to put the awaited checkpoint."""
 
 RETRY_SECONDS = (0.05, 1.0)
-"""First and longest pause before something is sent again after a lost connection."""
+"""First and longest pause before a retry after a lost connection."""
 
 
 class Refused(Exception):
-    """This process is about to leave, and stores nothing more: the next one goes on from what is stored."""
+    """This process is about to leave and stores nothing more: the next one continues from what is stored."""
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)
 
 
 class Forgotten(Refused):
-    """A failover has forgotten what was stored before: what would follow it is not stored."""
+    """A failover lost writes of this attempt: nothing that would follow them is stored."""
 
 
 class Writer:
-    """Stores what one attempt of one run has to say: checkpoints, writes, events.
+    """Stores the checkpoints, writes and events of one attempt.
 
-    Everything goes through one queue. What has gathered is stored with **one** statement that also proves the lease. So
-    a superstep's events commit no later than its checkpoint, a stale process cannot write, and a superstep costs one
-    round trip at most, which it shares with those of other runs. Whatever that has not stored is sent again alone, by a
-    statement that decides. Statements are idempotent: after a lost connection they are simply sent again.
+    Everything goes through one queue, which is stored with **one** statement that also checks the lease. A superstep's
+    events therefore commit no later than its checkpoint, a stale process cannot write, and a superstep costs at most one
+    round trip, shared with other runs. Whatever the shared statement leaves out is sent again alone. Statements are
+    idempotent, so after a lost connection they are simply sent again.
 
-    Nobody may have to wait for what is put: then it is held until a superstep may not begin without it, and no longer than
-    `HOLD_SECONDS`. What is held when the run ends is stored in the transaction that ends it.
+    A put that nobody waits for is held until a superstep may not begin without it, for `HOLD_SECONDS` at most. What is held
+    when the run ends is stored in the transaction that ends it.
     """
 
     def __init__(
@@ -74,36 +74,36 @@ class Writer:
         self.journal = journal
         self.input_applied = input_applied
         self.input_step = -1
-        """The step that the run's first own checkpoint has; counts its supersteps over all attempts."""
+        """The step of the run's first own checkpoint; supersteps of all attempts count from it."""
         self.head: Any | None = None
-        """The newest checkpoint of the thread's root graph that is stored, as far as this attempt knows."""
+        """The newest stored checkpoint of the root graph, as far as this attempt knows."""
         self.failure: Exception | None = None
-        """What the first write that was not stored has failed with: LeaseLost, Refused, or what Postgres says of it."""
+        """Why the first write that failed was not stored: LeaseLost, Refused, or Postgres's error."""
         self.on_lost: Callable[[], None] | None = None
-        """Called once when a write has shown that the lease is gone."""
+        """Called once, when a write finds the lease gone."""
         self.on_stored: Callable[[], None] | None = None
-        """Called when events were stored."""
+        """Called whenever events have been stored."""
         self._answer_is_input = answer_is_input
         self._group_commit = group_commit
         self._foreign: set[tuple[str, str]] = set()
         """Checkpoints of earlier runs that the attempt has read, by namespace and id."""
         self._queue = Group()
         self._taken: tuple[Group, list[Event]] | None = None
-        """What is on its way."""
+        """What is being sent."""
         self._writer: asyncio.Task[None] | None = None
         self._worked_from: dict[str, str] = {}
-        """The newest checkpoint that a finished task has worked from, by namespace."""
+        """The newest checkpoint that a finished task started from, by namespace."""
         self._stored: dict[str, str] = {}
-        """The newest checkpoint that is stored, by namespace."""
+        """The newest stored checkpoint, by namespace."""
         self._caught_up = asyncio.Event()
         self._context = copy_context()
-        """Not that of a node whose put comes first: the writer works for none of them."""
+        """Captured here, so that the writer does not run in the context of whichever node puts first."""
         self._flush: asyncio.TimerHandle | None = None
 
-    # What its checkpointer calls
+    # For the checkpointer
 
     async def put(self, put: CheckpointPut | WritesPut) -> None:
-        """Store it, with what has gathered. Raises what a write has failed with, and RunOver when the attempt has ended."""
+        """Store `put` with everything queued. Raises what the write fails with, and RunOver if the attempt has ended."""
         self._queue.add(put)
         if self.lease.over:
             raise RunOver
@@ -113,62 +113,62 @@ class Writer:
         await done
 
     def hold(self, put: CheckpointPut | WritesPut) -> None:
-        """Keep it, to be stored with what comes next: nobody waits for it. Raises RunOver when the attempt has ended."""
+        """Queue `put`, to be stored with the next one; nobody waits for it. Raises RunOver if the attempt has ended."""
         self._queue.add(put)
         if self.lease.over:
             raise RunOver
         self._soon(HOLD_SECONDS)
 
     def failed_with(self, error: Exception) -> None:
-        """Something is not stored. Remember why: LangGraph drops what its puts fail with when something else ends the
-        graph, a drain for one."""
+        """Remember why a write was not stored: LangGraph drops errors of its puts if something else, such as a drain, ends
+        the graph."""
         if self.failure is None:
             self.failure = LeaseLost() if self.lease.lost else error
 
     def has_read(self, namespace: str, checkpoint_id: str, *, foreign: bool) -> None:
-        """The attempt has read a checkpoint; `foreign`: what tasks write to it is kept apart, since an earlier run has put it."""
+        """The attempt has read a checkpoint. `foreign`: an earlier run put it, so its writes are kept for a rollback."""
         if foreign:
             self._foreign.add((namespace, checkpoint_id))
         self.is_stored(namespace, checkpoint_id)
 
     def goes_on_from(self, head: Any, step: int) -> None:
-        """The head of the thread's root graph, as the attempt has found it first, and its step."""
+        """Set the root checkpoint from which the attempt starts, and its step."""
         self.head, self.input_step = head, step + 1
 
     def is_stored(self, namespace: str, checkpoint_id: str) -> None:
-        """No superstep has to wait for this one, nor for those before it."""
+        """This checkpoint and those before it are stored: no superstep has to wait for them."""
         self._stored[namespace] = max(self._stored.get(namespace, ""), checkpoint_id)
 
     def works_from(self, namespace: str, checkpoint_id: str) -> None:
-        """A task that began from this checkpoint has finished: no superstep may begin before it is stored."""
+        """A task that started from this checkpoint has finished: no superstep may begin before it is stored."""
         self._worked_from[namespace] = max(self._worked_from.get(namespace, ""), checkpoint_id)
 
-    # What its owner calls
+    # For the attempt
 
     @property
     def head_id(self) -> str | None:
         return self.head["id"] if self.head is not None else None
 
     def publish(self, name: str, data: bytes, series: str | None = None) -> None:
-        """Log an event. It is written with the next checkpoint, or shortly after if none comes."""
+        """Log an event. It is stored with the next checkpoint, or soon after if none comes."""
         if self.lease.over or self.lease.forgotten:
-            return  # its run was ended, or goes on, without whoever says this
+            return  # the run has ended, or continues in another attempt
         self.journal.append(name, data, series)
         self._soon(EVENT_FLUSH_SECONDS)
 
     async def wait_for_capacity(self) -> None:
-        """Wait until it has kept up. Raises what a write has failed with."""
+        """Wait as `keep_up` does. Raises what a write has failed with."""
         await self.keep_up()
         if self.failure is not None:
-            raise self.failure  # LangGraph looks at its puts only on its way out: the nodes would run on, unstored
+            raise self.failure  # LangGraph checks its puts only at its end: until then nodes would run without being stored
 
     async def keep_up(self) -> None:
-        """Wait until the checkpoints that the newest finished tasks worked from are stored.
+        """Wait until the checkpoints from which the last finished tasks started are stored.
 
-        Called before a superstep begins: then a kill costs two of them at most with `async` durability, the one in
-        flight and the one whose checkpoint is on its way. LangGraph itself queues any number of checkpoints.
+        Called before each superstep: with `async` durability a kill then costs two supersteps at most, the one in flight
+        and the one whose checkpoint is being written. LangGraph itself queues any number of checkpoints.
         """
-        await asyncio.sleep(0)  # what LangGraph has just submitted arrives in its next turn
+        await asyncio.sleep(0)  # what LangGraph has just submitted arrives in the next turn of the loop
         idle = 0
         while self._behind and self.failure is None and idle < IDLE_TURNS:
             if self._writer is None and self._queue:
@@ -189,25 +189,25 @@ class Writer:
         )
 
     def abandon(self) -> None:
-        """The lease is gone: end what is on its way to the database, so that LangGraph's way out need not wait for it."""
+        """The lease is gone: cancel the write in flight, so that LangGraph does not wait for it as it ends."""
         self.lease.lost = True
         if self._writer is not None and self._writer is not asyncio.current_task():
             self._writer.cancel()
 
     def hurry(self) -> None:
-        """Somebody has waited long enough for what is on its way together with others: the connection may be silent."""
+        """Stop waiting for the shared write in flight, whose connection may be silent; it is sent again alone."""
         self._group_commit.let_go(self)
 
     async def written(self) -> None:
-        """Wait until everything enqueued so far is stored (or has failed). Events may go on waiting for what comes next."""
+        """Wait until everything queued so far is stored or has failed. Events may stay queued."""
         while self._writer is not None or self._queue or self._taken is not None:
             if self._writer is None:
                 self._start_writer()
             await asyncio.wait({cast("asyncio.Task[None]", self._writer)})
 
     async def flush(self) -> None:
-        """Store what was published, now. Raises what a write has failed with."""
-        await self.written()  # what is on its way now may have been taken before
+        """Store all events now. Raises what a write has failed with."""
+        await self.written()  # the write in flight may have been taken before the newest events
         if self.journal.unwritten:
             self._start_writer()
         await self.written()
@@ -215,14 +215,14 @@ class Writer:
             raise self.failure
 
     def take_events(self) -> list[Event]:
-        """The events that still have to be written, for the statement that settles the run. Cancels the timer."""
+        """Take the unwritten events, for the statement that settles the run. Cancels the timer."""
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
         return self.journal.take()
 
     async def retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` answers, which may be carried out twice; while the database is away, for as long as the lease is ours."""
+        """Call `ask`, which must be idempotent, until the database answers. Raises LeaseLost once the lease is gone."""
         pause = RETRY_SECONDS[0]
         while True:
             try:
@@ -236,7 +236,7 @@ class Writer:
     # The task
 
     def _soon(self, seconds: float) -> None:
-        """Store what has gathered with what comes next, or a moment later if nothing comes."""
+        """Store what is queued with the next put, or after `seconds` if none comes."""
         if self._writer is not None:
             return
         loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ class Writer:
             self._writer = asyncio.create_task(
                 self._write(), name=f"writer:{self.lease.run_id}", context=self._context
             )
-            # Not a `finally` of its own: a task that is cancelled before its first turn never gets there.
+            # Not a `finally` in `_write`: a task that is cancelled before it first runs never reaches it.
             self._writer.add_done_callback(self._wrote)
 
     async def _write(self) -> None:
@@ -270,21 +270,21 @@ class Writer:
                 waiter.cancel()
             self._queue = Group()
         elif self._queue.waiting:
-            self._start_writer()  # it came between the writer's last look and now
+            self._start_writer()  # queued after the writer last looked
         elif self._queue:
             self._soon(HOLD_SECONDS)
         elif self.journal.unwritten:
-            self._soon(EVENT_FLUSH_SECONDS)  # tokens gather meanwhile: each statement has a price
+            self._soon(EVENT_FLUSH_SECONDS)  # let tokens collect: each statement costs a round trip
         self._caught_up.set()
 
     async def _store(self) -> None:
-        """Store what has gathered: with what other runs store, and if that does not work, alone."""
+        """Store what is queued: together with other runs, or else alone."""
         try:
             self._look()
             if await self._group_commit.send(STORE, self) is None:
                 await self._send(*self._take())
         except asyncio.CancelledError:
-            # The gate is shut: nobody may write any more, and LangGraph drops a cancelled put silently.
+            # The gate is shut: nobody may write any more, and LangGraph silently drops a cancelled put.
             group, events = self._take()
             for waiter in group.waiting:
                 waiter.cancel()
@@ -297,7 +297,7 @@ class Writer:
             for waiter in group.waiting:
                 if not waiter.done():
                     waiter.set_exception(error)
-                    waiter.exception()  # a put that LangGraph has cancelled awaits nobody
+                    waiter.exception()  # marks it as retrieved: nobody awaits a put that LangGraph has cancelled
         else:
             self._stored_all(*self._take())
         finally:
@@ -321,17 +321,17 @@ class Writer:
                 waiter.set_result(None)
 
     def _take(self) -> tuple[Group, list[Event]]:
-        """What is on its way; until then, what has gathered."""
+        """What is being sent. Takes what is queued if nothing is."""
         if self._taken is None:
             self._taken, self._queue = (self._queue, self.journal.take()), Group()
         return self._taken
 
-    # What ends the run
+    # For the end of the run
 
     def hold_to_the_end(self) -> Any | None:
-        """The root checkpoint that was put last, if it is held, and all that has gathered may be stored as the run ends.
+        """The last root checkpoint, if it is still queued and the queue may be stored in the transaction that ends the run.
 
-        Then that is to be stored next: `take` has it, and `stored` or `written` follows.
+        The caller then stores the queue by `take`, and calls `stored` or `written`.
         """
         heads = self._queue.heads
         if not heads or self._writer is not None or self.failure is not None or not self._goes_with_others:
@@ -340,11 +340,11 @@ class Writer:
         return heads[-1]
 
     def stored(self) -> None:
-        """What was held to the end is stored."""
+        """The transaction that ended the run has stored the queue."""
         self._stored_all(*self._take())
         self._taken = None
 
-    # What the group commit asks
+    # For the group commit
 
     @property
     def gathered_bytes(self) -> int:
@@ -352,7 +352,7 @@ class Writer:
 
     @property
     def _goes_with_others(self) -> bool:
-        # What does more than to insert rows does not.
+        # Only plain inserts can share a statement.
         return not (
             self.lease.lost
             or self.lease.forgotten
@@ -361,7 +361,7 @@ class Writer:
         )
 
     def take(self) -> Store | None:
-        """What has gathered, for a statement that stores it with that of other runs."""
+        """Take what is queued, for a statement shared with other runs; None if it needs one of its own."""
         if not self._goes_with_others:
             return None
         group, events = self._take()
@@ -373,7 +373,7 @@ class Writer:
         shape, params = self._parameters(group, events)
 
         async def send() -> bool:
-            """Whether it is stored. If not, the server was another one, and may take it now."""
+            """Whether the group is stored. If not, the database has failed over, and accepts it if sent again."""
             self._look()
             async with self._group_commit.alone, self.database.gate.operation():
                 row = await self.database.fetch_one(statement(shape), params)
@@ -382,7 +382,7 @@ class Writer:
                     raise self._lost()
             return stored
 
-        # The statement is idempotent and fenced: sending it again is safe for as long as the lease is ours.
+        # Idempotent and fenced: safe to send again for as long as this attempt holds the lease.
         while not await self.retrying(send):
             pass
 
@@ -408,11 +408,11 @@ class Writer:
     def _applies_input(self, group: Group) -> bool:
         if self.input_applied:
             return False
-        # With durability `exit` the answer itself is never stored as input, if a task has taken it before.
+        # With durability `exit` a resume value that a task has consumed is never stored as input itself.
         return bool(group.heads or group.has_root_input or (self._answer_is_input and group.has_answers))
 
     def _look(self) -> None:
-        """Raises what is known to end all writing under this lease, without asking the database, which may be silent."""
+        """Raise if writing under this lease is known to be over. Does not ask the database, which may be silent."""
         if self.lease.lost:
             raise LeaseLost
         if self.lease.forgotten:
