@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from rig import Fleet
 
-TYPED = str(Path(__file__).parent / "typed" / "langgraph.json")
+TYPED = str(Path(__file__).parents[1] / "typed" / "langgraph.json")
 
 Saver = Any
 Act = Callable[[Saver, RunnableConfig, RunnableConfig], Awaitable[object]]

@@ -17,7 +17,7 @@ from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.checkpointer import PooledSaver
 
-TYPED = str(Path(__file__).parent / "typed" / "langgraph.json")
+TYPED = str(Path(__file__).parents[1] / "typed" / "langgraph.json")
 
 
 async def test_the_classes_of_a_projects_state_survive_a_hand_over(fleet: Fleet, helm: Helm) -> None:

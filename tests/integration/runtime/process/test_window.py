@@ -22,7 +22,7 @@ from slackwater.runtime.queue import claims
 
 # By its path: to pytest `handler` is the folder with its tests.
 _SPEC = importlib.util.spec_from_file_location(
-    "invocation_of_handler", Path(__file__).parents[3] / "handler" / "slackwater_lambda" / "invocation.py"
+    "invocation_of_handler", Path(__file__).parents[4] / "handler" / "slackwater_lambda" / "invocation.py"
 )
 assert _SPEC is not None
 assert _SPEC.loader is not None
