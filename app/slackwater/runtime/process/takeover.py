@@ -1,6 +1,6 @@
-"""Runs whose process is gone: their leases have expired. They are requeued by the hundred, or ended as somebody wished.
+"""Takes over runs whose lease has expired, since their process is gone: requeues them in batches, or ends them.
 
-Only SQL on the way: what reads a thread's state runs code of its graph, and comes after all of them.
+All runs are settled first, with SQL only. Reading a thread's state runs code of its graph, and comes last.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 12.0
-"""How long the state of one thread may take to be read: a little longer than its graph, which is user code, to be opened."""
+"""How long reading one thread's state may take: a little more than opening its graph, which is user code."""
 
 _REASON = "lease_expired"
 
 _OVERDUE = f"{WORKED} >= %(limit_seconds)s"
 
-# `now()` and not `clock_timestamp()`, which no index is searched with.
+# `now()` and not `clock_timestamp()`, which is volatile and prevents an index scan.
 _GONE = """r.status = 'running' and r.lease_until < now() and r.run_id <> all(%(here)s::uuid[])"""
 
 _PLAIN = f"""r.kind = 'run' and r.cancel_action is null and r.stalls < {MAX_STALLS - 1}
   and r.handovers < %(max_handovers)s and not {_OVERDUE}"""
-"""There is nothing to decide, and no guard that could end it: it is given back."""
+"""There is nothing to decide, and no guard could end the run: it is requeued."""
 
-# Whose row, or whose thread's, somebody has locked is left alone: whoever waited for it would take the run before its
-# owner, who may only have been held up, has renewed its lease.
+# Locked rows of runs and threads are skipped. After waiting for one, the take-over would come before the renewal of an owner
+# that was only delayed.
 REQUEUE = f"""
 with expired as materialized (
   select r.run_id, r.thread_id, r.fence, r.worker from slackwater.runs r
@@ -81,7 +81,7 @@ delete from slackwater.runs where run_id = %(run_id)s and fence = %(fence)s
 
 
 async def take_over_all(runtime: Runtime, batch: Batch) -> int:
-    """Take over what has expired, until nothing is left; how many there were."""
+    """Take over all runs whose lease has expired; how many."""
     taken = 0
     params = _params(runtime, None)
     while True:
@@ -104,7 +104,7 @@ async def take_over_all(runtime: Runtime, batch: Batch) -> int:
 
 
 async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID]) -> int:
-    """Take over those of the runs whose lease has expired; how many there were."""
+    """Take over those of the runs whose lease has expired; how many."""
     stale: list[UUID] = []
     params = {**_params(runtime, run_ids), "all": True, "limit": len(run_ids)}
     rows = await runtime.database.fetch(EXPIRED, params)
@@ -116,7 +116,7 @@ async def take_over_expired(runtime: Runtime, run_ids: Collection[UUID]) -> int:
 def _params(runtime: Runtime, run_ids: Collection[UUID] | None) -> dict[str, Any]:
     return {
         "run_ids": None if run_ids is None else list(run_ids),
-        # What is worked on here its own renewal asks for first.
+        # Not the runs of this process: its renewal asks for their leases first.
         "here": [a.run.run_id for a in runtime.worker.attempts if not a.lease.lost],
         "limit_seconds": runtime.settings.run_timeout_seconds or float("inf"),
         "max_handovers": runtime.settings.max_handovers,
@@ -136,7 +136,7 @@ def _requeued(runtime: Runtime, rows: Collection[Row]) -> None:
 
 
 async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
-    """Requeue one run, or end it as somebody wished. What goes wrong with it keeps nobody from the next one."""
+    """Requeue one run, or end it. An error with one run does not stop the others."""
     try:
         return await _settle(runtime, row, stale)
     except DATABASE_UNAVAILABLE:
@@ -209,7 +209,7 @@ async def _show(runtime: Runtime, threads: Collection[UUID]) -> None:
 
 
 async def read_again(runtime: Runtime, thread_id: UUID) -> None:
-    """Let the thread show its state. If that hangs or fails, it concerns this thread alone."""
+    """Read the thread's state again. If that hangs or fails, only this thread is affected."""
     try:
         await bounded(runtime.refresh_thread(thread_id), READ_SECONDS, None)
     except DATABASE_UNAVAILABLE as problem:
@@ -228,7 +228,7 @@ async def _pending_names(runtime: Runtime, thread_id: UUID) -> str:
         )
     except DATABASE_UNAVAILABLE:
         raise
-    except Exception:  # a class that is no longer there: it keeps nobody from ending the run
+    except Exception:  # such as a class that no longer exists: the run is ended all the same
         log.exception(
             "checkpoint not readable", extra={"event": "sweep.unreadable", "thread_id": str(thread_id)}
         )

@@ -1,7 +1,7 @@
-"""The loops of a process that works: claim, watch, look for wishes. Each is a named task with an end.
+"""The loops of a process that works on runs: claim, watch, look for wishes. Each is a named task with an end.
 
-What they share is `Worker.attempts`, those of this process. A run is in it from the statement that claimed it on, until
-no code of it runs here any more, whoever owns it by then.
+They share `Worker.attempts`. An attempt is in it from the statement that claims its run until no code of it runs here any
+more, whoever owns the run by then.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 
 CLAIM_BATCH = 16
 SETTLE_SECONDS_BEFORE_EXPIRY = 0.5
-"""A run whose lease cannot be renewed is stopped so long before anybody else may take it."""
+"""How long before its lease expires a run is stopped if the lease cannot be renewed."""
 
 PASSED_OVER_TRIES, PASSED_OVER_SECONDS = 6, 0.2
-"""How often, and how soon, it is tried again to claim what is ready: a claim passes over a thread whose row somebody holds."""
+"""How often, and how soon, a claim is retried: it skips threads whose row is locked."""
 
 LEASE_AFTER_DEADLINE_SECONDS = 2.0
-"""How long a lease may outlive the deadline of the invocation in which its run is worked on."""
+"""How long a lease may outlive the deadline of the invocation that works on its run."""
 
 
 class Worker:
@@ -58,24 +58,24 @@ class Worker:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.attempts: list[Attempt] = []
-        """Every attempt that has not ended here, also one that unwinds although its run is somebody else's by now."""
+        """Every attempt that still runs code here, even if another process owns its run by now."""
         self.live: dict[UUID, Attempt] = {}
-        """The newest of them at each run."""
+        """The newest of them for each run."""
         self.shares = Shares()
         self._crowded = False
-        """The last claim took all that it asked for: more may wait, and what comes now has no right to go first."""
+        """The last claim was full: more runs may wait, and new ones must not go before them."""
         self._wake = asyncio.Event()
         self._offered = 0
-        """So many runs that can be claimed have been told of, and not been claimed here since."""
+        """How many claimable runs were announced, and have not been claimed here since."""
         self._check_wishes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._claiming = not runtime.settings.on_lambda
         self._taking = bool(self._claiming and runtime.settings.max_concurrent_runs)
-        """Something here takes what is ready by itself: nobody else has to be told of it."""
+        """A loop here claims what is ready: no other process has to be woken for it."""
         self.stop_reason = ""
-        """Why nothing more is claimed, once that is so."""
+        """Why this process has stopped claiming, once it has."""
         self.latecomers: list[Attempt] = []
-        """What has begun since, of which the answer came late."""
+        """Attempts that began after that, since the response to their claim came late."""
         self._deadline = float("inf")
         self._reserved = 0
         self._said_stuck = False
@@ -114,33 +114,33 @@ class Worker:
         ]
 
     def stop_claiming(self, reason: str) -> None:
-        """Take nothing more. What has been claimed until now is in `live` before the next await."""
+        """Claim nothing more. Everything claimed until now is in `live` before the next await."""
         self._claiming = self._taking = False
         self.stop_reason = reason
         self.latecomers = []
         self._wake.set()
 
     def open_window(self, deadline: float) -> None:
-        """Runs may be claimed again, for an invocation that ends at `deadline` (monotonic seconds)."""
+        """Allow claims again, for an invocation that ends at `deadline` (monotonic seconds)."""
         self._claiming, self._deadline = True, deadline
 
     @property
     def lease_seconds(self) -> float:
-        """How long a lease is that is taken or renewed now.
+        """The length of a lease that is taken or renewed now.
 
-        What an invocation holds is free soon after its deadline, whatever becomes of it: a run must not wait for
-        the lease of a process that is frozen or gone.
+        On Lambda a lease ends soon after the invocation's deadline: a run must not wait for the lease of a process that is
+        frozen or gone.
         """
         left = self._deadline - time.monotonic() + LEASE_AFTER_DEADLINE_SECONDS
         return min(self.runtime.settings.lease_seconds, max(left, LEASE_AFTER_DEADLINE_SECONDS))
 
     @property
     def deadline(self) -> float:
-        """The end of the invocation whose window was opened last (monotonic seconds); infinite where there is none."""
+        """The deadline of the invocation whose window was opened last (monotonic seconds); infinite outside Lambda."""
         return self._deadline
 
     async def work(self, until: float) -> None:
-        """Claim and work, several runs at a time, until nothing is left to claim, or `until` (monotonic seconds)."""
+        """Claim runs and work on several at a time, until none is left to claim, or `until` (monotonic seconds)."""
         self._taking = True
         tries = PASSED_OVER_TRIES
         try:
@@ -161,7 +161,7 @@ class Worker:
             self._taking = self._crowded = False
 
     async def _until_something_happens(self, seconds: float) -> None:
-        """Until a run has ended or there may be something to claim, or `seconds` have passed."""
+        """Wait until a run has ended, there may be something to claim, or `seconds` have passed."""
         woken = asyncio.create_task(self._wake.wait(), name="worker:woken")
         try:
             await asyncio.wait(
@@ -173,7 +173,7 @@ class Worker:
             woken.cancel()
 
     async def idle(self, until: float) -> bool:
-        """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""
+        """Wait until no run is worked on here, or `until` (monotonic seconds); whether this process is idle."""
         while self.unfinished and (left := until - time.monotonic()) > 0:
             await asyncio.wait([a.task for a in self.unfinished if a.task is not None], timeout=left)
         return not self.unfinished
@@ -209,7 +209,7 @@ class Worker:
             if free > 0 and claimed == free:
                 continue
             if free > 0 and self._offered and tries < PASSED_OVER_TRIES and await self._is_any_ready():
-                # It was passed over, and is not told of again.
+                # The run was skipped since its thread was locked, and is not announced again.
                 tries, seconds = tries + 1, PASSED_OVER_SECONDS
             else:
                 # Jitter, so that replicas do not poll in step.
@@ -233,14 +233,14 @@ class Worker:
     async def _take_ready(self, limit: int) -> int:
         runtime = self.runtime
         if not engine.loaded():
-            # Before the claim: nobody else can take what waits here for an import. And only if something does wait.
+            # Import before the claim, since nobody else can take a run that waits here for it; and only if one is ready.
             if not await self._is_any_ready():
                 return 0
             await engine.load()
             if not self._claiming:
                 return 0
-        # Not cancellable between the statement and `begin`: a run that was claimed and not begun would lie idle
-        # until its lease expires.
+        # No await between the statement and `begin`: a run that is claimed but not begun would lie idle until its lease
+        # expires.
         claimed = await claims.claim(
             runtime.database,
             worker=runtime.worker_id,
@@ -257,11 +257,11 @@ class Worker:
         return len(claimed)
 
     def wake(self) -> None:
-        """There may be something to claim."""
+        """Look for something to claim."""
         self._wake.set()
 
     def offer(self, runs: int = 1) -> None:
-        """There is something to claim: so many runs, here or, if nothing here takes them or has room, elsewhere."""
+        """Announce that many claimable runs: here, and elsewhere if this process does not claim or has no room."""
         self._told_of(runs)
         if not self._taking or self.room < runs:
             self.runtime.wakeups.send(runs)
@@ -276,7 +276,7 @@ class Worker:
 
     @property
     def room_for_new(self) -> int:
-        """How many runs could begin here now as they are admitted, without going before those that wait."""
+        """How many new runs could begin here now without overtaking runs that wait."""
         return 0 if self._crowded else self.room
 
     @property
@@ -288,7 +288,7 @@ class Worker:
 
     @property
     def _stuck(self) -> bool:
-        """Whether what began here would only wait for a thread. Said once, each time."""
+        """Whether a run would only wait for a thread here. Each change is logged once."""
         threads = self.runtime.threads
         if threads.stuck and not self._said_stuck:
             log.error(
@@ -305,7 +305,7 @@ class Worker:
 
     @contextlib.contextmanager
     def reserve(self, number: int) -> Iterator[None]:
-        """Keep room for runs that a statement in flight may claim."""
+        """Reserve room for runs that a statement in flight may claim."""
         self._reserved += number
         try:
             with self.lost_claims.statement():
@@ -328,7 +328,7 @@ class Worker:
                 raise
 
     async def take_up_lost(self) -> None:
-        """Begin the runs that are ours by a claim whose answer was lost."""
+        """Begin runs that this process owns by a claim whose response was lost."""
         runtime = self.runtime
         if not self._claiming:
             return  # their leases will expire
@@ -350,7 +350,7 @@ class Worker:
                 self.begin(run)
 
     def begin(self, run: ClaimedRun) -> Attempt | None:
-        """Work on a run that this process has just claimed; None if it has begun before, and was only heard of again."""
+        """Work on a run that this process has just claimed; None if that claim has begun already."""
         if not self.lost_claims.begin((run.run_id, run.fence)):
             return None
         journal = Journal(run.fence)
@@ -391,7 +391,7 @@ class Worker:
         attempt.task = asyncio.create_task(
             self.endings.work(attempt), name=f"run:{run.run_id}", context=attempt.scope
         )
-        if not self._claiming:  # a drain, or the end of the window, has come between the claim and its answer
+        if not self._claiming:  # a drain, or the end of the window, came between the claim and its response
             attempt.ask_to_drain(self.stop_reason)
             self.latecomers.append(attempt)
         if run.cancel_action:
@@ -400,16 +400,16 @@ class Worker:
             )
         if limit := self.runtime.settings.run_timeout_seconds:
             attempt.timeout_at = attempt.started + limit - run.worked_seconds
-            if run.worked_seconds >= limit:  # no node may start any more
+            if run.worked_seconds >= limit:  # not a single node may start
                 attempt.stop(StopWish.TIMEOUT)
         return attempt
 
     def _leases(self) -> list[Lease]:
-        """What is to be renewed: in the thread of the renewal, while the loop may change what is copied here."""
+        """The leases to renew. Called in the renewal's thread while the loop may change `attempts`, hence the copy."""
         return [a.lease for a in list(self.attempts) if a.settled is None and not a.lease.lost]
 
     async def renew_now(self) -> None:
-        """Renew every lease; stop what is no longer ours, and what somebody wants stopped."""
+        """Renew every lease; stop attempts that lost theirs or are to be cancelled."""
         await self.renewal.now()
 
     def _renewed(self, answers: Sequence[LeaseReport]) -> None:
@@ -427,10 +427,9 @@ class Worker:
                     attempt.lease.lost = True
 
     async def _watch(self) -> None:
-        """Stop runs that have had their time, and those whose lease runs out before it could be renewed, however long a
-        statement hangs.
+        """Stop runs that have reached their time limit, and runs whose lease is about to expire although a statement hangs.
 
-        Whoever stood still, or met a lock, asks first: a lease that is over and that nobody has taken is renewed.
+        After a freeze, or behind a lock, the database is asked first: an expired lease that nobody has taken is renewed.
         """
         margin = min(SETTLE_SECONDS_BEFORE_EXPIRY, self.runtime.settings.lease_seconds / 6)
         while True:
@@ -463,11 +462,11 @@ class Worker:
 
     @property
     def unfinished(self) -> list[Attempt]:
-        """Attempts whose task has not ended."""
+        """The attempts whose task has not ended."""
         return [a for a in self.attempts if a.task is not None and not a.task.done()]
 
     def unwinds_on(self, thread_id: UUID) -> bool:
-        """Whether nodes still run here on a thread that is no longer ours: nothing else may begin beside them."""
+        """Whether nodes of a lost run still run here on this thread: no other run may begin beside them."""
         return any(
             attempt.run.thread_id == thread_id
             for attempt in self.attempts
@@ -476,13 +475,13 @@ class Worker:
 
     @property
     def _occupied(self) -> list[UUID]:
-        """The threads on which nothing of a run has to begin that is claimed now: nodes may still run there, of ours."""
+        """The threads that must not be claimed now, since nodes of this process may still run there."""
         return [attempt.run.thread_id for attempt in self.attempts if attempt.settled is None]
 
     def forget(self, attempt: Attempt) -> None:
-        """No code of it runs here any more."""
+        """Remove an attempt of which no code runs here any more."""
         self.attempts.remove(attempt)
-        # Its run may have been claimed again since: only the attempt itself is told by its identity.
+        # Compared by identity: its run may have been claimed again since.
         if self.live.get(attempt.run.run_id) is attempt:
             del self.live[attempt.run.run_id]
         metrics.level(Metric.RUNS_LIVE, len(self.attempts))

@@ -1,3 +1,3 @@
-"""What waits, and who may work on it: admission, claims, leases, the order of a thread, cancel, erasure, wake-ups."""
+"""The queue of runs: admission, claims, leases, the order on a thread, cancellation, erasure, wake-ups."""
 
 from __future__ import annotations

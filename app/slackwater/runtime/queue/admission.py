@@ -1,8 +1,7 @@
-"""A new run enters: one transaction, one round trip.
+"""Admits a new run: one transaction, one round trip.
 
-It decides the multitask strategy, inserts the run and whatever it displaces, and, if the thread is free and
-this process has room, claims the run in the same breath. Nothing is visible before it commits; a
-failure leaves nothing behind.
+It applies the multitask strategy, inserts the run, cancels the runs that it displaces, and claims the run as well if the
+thread is free and this process has room. Nothing is visible before it commits; a failure leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class RunForgotten(Conflict):
 
 
 class Overtaken(Conflict):
-    """What the run was to follow from is not as it was any more; nothing has been admitted."""
+    """The state that the run was to follow has changed; nothing was admitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A validated request for a run. `config` is the body's, `assistant_*` come from the assistant."""
+    """A validated request for a run. `assistant_*` come from the assistant."""
 
     run_id: UUID
     thread_id: UUID
@@ -46,7 +45,7 @@ class NewRun:
     graph_id: str
     kwargs: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    """Of config and body, in this order; the thread's and the assistant's are merged below it."""
+    """Merged from config and body, in this order; it overrides the thread's and the assistant's."""
     assistant_metadata: Mapping[str, Any]
     assistant_configurable: Mapping[str, Any]
     multitask_strategy: str = "enqueue"
@@ -56,22 +55,22 @@ class NewRun:
     """Set for stateless runs, whose thread is hidden: `delete` or `keep`."""
     idempotency_key: str | None = None
     of_the_request: frozenset[str] = frozenset()
-    """Keys of `configurable` that came with this request only: the thread does not keep them for later runs."""
+    """Keys of `configurable` that belong to this request only: the thread does not keep them for later runs."""
     ttl: tuple[float | None, str | None] = (None, None)
-    """Minutes and strategy for a thread that is made for this run."""
+    """Minutes and strategy for a thread that is created for this run."""
     condition: tuple[str, Mapping[str, Any]] | None = None
-    """A last statement of the same transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
-    It stays carried out when there is no such thread, or the thread is busy."""
+    """The last statement of the transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
+    It takes effect even if there is no such thread, or the thread is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many runs each owner may have, in all processes together. None is no limit."""
+    """How many runs each owner may have, in all processes together. None means no limit."""
 
     running: int | None = None
-    """The others wait."""
+    """Further runs wait."""
     pending: int | None = None
-    """One more that would wait is refused (TooManyRuns). Handed-over runs wait, too, and never are."""
+    """Further runs that would have to wait are refused (TooManyRuns). Handed-over runs count, but are never refused."""
 
 
 UNLIMITED = Limits()
@@ -79,19 +78,18 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What has been admitted. `row` is the run's row; `claimed` is set when this process owns it already.
+    """An admitted run. `row` is its row; `claimed` is set if this process owns it already.
 
-    `next_ready`: a run of the thread can be claimed now, and nobody has been told. With a delayed run ahead of it even one
-    that this process had room for.
+    `next_ready`: a run of the thread can be claimed now, and no worker has been notified yet.
     """
 
     row: Mapping[str, Any]
     claimed: ClaimedRun | None
     displaced: Mapping[UUID, CancelWish] = field(default_factory=dict)
-    """Running runs that have been told to stop, and what their rows say: an earlier wish wins."""
+    """Running runs that must stop, and the wish in their rows: an earlier wish wins."""
     next_ready: bool = False
     repeated: bool = False
-    """The run of an earlier request with the same idempotency key."""
+    """It is the run of an earlier request with the same idempotency key."""
 
 
 RUN_ROW = f"""{RUN_COLUMNS}, r.status, r.multitask_strategy, r.updated_at, r.available_at"""
@@ -106,7 +104,7 @@ on conflict (thread_id) do update set updated_at = threads.updated_at where thre
 returning thread_id"""
 
 
-# Where there is nothing to count it fails, and the whole transaction with it: no round trip to look in between.
+# Divides by zero if the condition returns no row, which fails the transaction without a round trip to check.
 def _require(condition: str) -> str:
     return f"with required as ({condition}) select 1 / count(*) from required"
 
@@ -117,8 +115,8 @@ NEW_RUN = """run_id, thread_id, owner, assistant_id, graph_id, multitask_strateg
 
 
 def as_asked(of: Of) -> str:
-    """The values of `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, when it is `s.due`, and
-    whether it is to `s.start` here."""
+    """The values for `NEW_RUN`; needs the thread's `t.metadata` and `t.next_fence`, `active.busy`, `s.due` (when it may
+    start) and `s.start` (whether it starts here now)."""
     return f"""{of("run_id")}, {of("thread_id")}, {of("owner")}, {of("assistant_id")}, {of("graph_id")}, {of("strategy")}, {of("on_completion")},
   {of("assistant_metadata")}::jsonb || t.metadata
     || case when active.busy then '{{}}' else {of("graph_metadata")}::jsonb end || {of("metadata")}::jsonb,
@@ -153,15 +151,15 @@ returning {RUN_ROW}"""
 
 
 def thread_config(of: Of) -> str:
-    """What thread `t` is read with that run `r` runs on."""
+    """The config with which the thread is read after the run."""
     return f"jsonb_build_object('configurable', {of('assistant_configurable')}::jsonb || {of('thread_configurable')}::jsonb)"
 
 
 def occupied(of: Of) -> str:
-    """What becomes of thread `t` when run `r` is admitted on it. `updated_at` is written in any case: so who has seen the row
-    has seen the thread's runs, too (`settlements`)."""
-    # A thread is read through the graph of the last run that ran on it: one that waits says nothing of it yet, and is shown
-    # only where there was none. `config` is what that graph is built with for each reader. Runs do not inherit it.
+    """The columns to set on thread `t` when run `r` is admitted. `updated_at` is always written, so that a statement which
+    sees the row unchanged has seen all of the thread's runs (`settlements`)."""
+    # A thread is read through the graph of the last run that started on it, or of a waiting run if there was none before.
+    # `config` is what that graph is built with for readers. Runs do not inherit it.
     return f"""metadata = case when r.status = 'running' or not t.metadata ? 'graph_id'
     then t.metadata || {of("graph_metadata")} else t.metadata end,
   config = case when r.status = 'running' or not t.metadata ? 'graph_id' then {thread_config(of)} else t.config end,
@@ -175,7 +173,7 @@ update slackwater.threads t set {occupied(of_one)}
 from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
-# First of all: whoever has it may wait for a thread, and nobody who has a thread waits for it.
+# Always the first lock: its holder may wait for a thread, but the holder of a thread never waits for it.
 _LOCK_OWNER = "select slackwater.lock_owner(%(owner)s)"
 
 _REQUIRE_ROOM = "select slackwater.require_waiting_room(%(owner)s, %(run_ids)s::uuid[], %(max_pending)s)"
@@ -210,9 +208,9 @@ async def admit(
     limits: Limits = UNLIMITED,
     unsure: bool = False,
 ) -> Admitted:
-    """Insert the run, or answer with the one that the same idempotency key made before.
+    """Insert the run, or return the one that was created with the same idempotency key.
 
-    `unsure`: this very run may have been admitted, or may be any moment, without an answer.
+    `unsure`: an earlier statement, whose response was lost, may have admitted this run or may still do so.
 
     With `claim` the run starts here at once if it is due and its thread is free. Raises ThreadBusy
     (`multitask_strategy=reject`), NotFound (no such thread of this owner), TooManyRuns and Overtaken.
@@ -261,7 +259,7 @@ async def admit(
     if not answers["thread"]:
         raise NotFound("Thread or assistant not found.")
     if not answers["inserted"]:
-        # What keeps the thread busy may be what was sent before, or the same request, delivered twice at once.
+        # The thread may be busy with this very run, sent before, or with the same request, delivered twice at once.
         if sending.unsure and await sending.look():
             return sending.admitted(sending.rows[0], worker)
         if new.idempotency_key is not None and (
@@ -284,9 +282,9 @@ async def admit_batch(
     lease_seconds: float,
     limits: Limits = UNLIMITED,
 ) -> list[Admitted]:
-    """Insert runs of one owner, on new threads of their own; the first `claims` that are due start here at once.
+    """Insert runs of one owner, each on a new thread; those of the first `claims` that are due start here at once.
 
-    One transaction: all of them, or none. Raises TooManyRuns.
+    One transaction: all or none. Raises TooManyRuns.
     """
     locks, requires = _limited(limits, news[0].owner, [new.run_id for new in news])
     statements: dict[str, Statement] = {**locks}
@@ -318,9 +316,9 @@ async def admit_batch(
 
 @dataclass(slots=True)
 class _Sending:
-    """An admission that is sent until it is certain what has become of it, or the time of one statement is over.
+    """An admission that is retried, for the time of one statement at most, until its result is known.
 
-    All of its runs are there, or none; and none is there twice, since the ids are ours.
+    Either all of its runs are stored or none, and none twice, since we choose their ids.
     """
 
     database: Database
@@ -328,20 +326,20 @@ class _Sending:
     run_ids: Sequence[UUID]
     lease_seconds: float
     at: float = 0.0
-    """When it was sent last, or looked for; 0 before."""
+    """When it was last sent, or its runs were last looked up (monotonic seconds); 0 before."""
     rows: list[Row] = field(default_factory=list)
-    """The rows of the runs, in order, if an answer was lost and they are there."""
+    """The rows of the runs, in order, if a response was lost and they turned out to be stored."""
     unsure: bool = False
-    """An answer was lost: what it was about may be there, or still come."""
+    """A response was lost: the runs may be stored, or may still come."""
     _clashed: bool = False
 
     async def answers(self) -> Mapping[str, list[Row]]:
-        """What the statements answer, by their names; nothing if `rows` are there instead."""
+        """The rows of each statement by its name; empty if `rows` has the runs."""
         until = time.monotonic() + self.database.statement_seconds
         return await retrying(self._send, until=until)
 
     async def _send(self) -> Mapping[str, list[Row]]:
-        # Not before it was sent at all: what is there already refuses it, and seldom is.
+        # Not before the first try: runs that are stored already are rare, and the statement then fails anyway.
         if self.unsure and self.at and await self.look():
             return {}
         self.at = time.monotonic()
@@ -353,12 +351,12 @@ class _Sending:
         except UniqueViolation:
             if not self.unsure or self._clashed:
                 raise
-            # What was sent before has arrived since, and the next look finds it; or it is somebody's key.
+            # An earlier try has arrived since, and `look` finds it now; or the idempotency key is taken.
             self._clashed = True
             return await self._send()
 
     async def look(self) -> bool:
-        """Whether the runs are there."""
+        """Look the runs up; whether they are stored."""
         self.at = time.monotonic()
         found = await self.database.fetch(_FIND_RUNS, {"run_ids": list(self.run_ids)})
         by_id = {row["run_id"]: row for row in found}
@@ -366,20 +364,20 @@ class _Sending:
         return bool(self.rows)
 
     def admitted(self, row: Row, worker: str) -> Admitted:
-        """What its row says has been admitted."""
+        """The admission as this row shows it."""
         left = row.get("lease_left", self.lease_seconds)
         return admitted(row, worker=worker, sent=self.at, lease_left=left)
 
 
 def admitted(row: Row, *, worker: str, sent: float, lease_left: float) -> Admitted:
-    """What its row, asked for at `sent` (monotonic seconds), says has been admitted: ours to begin, if we have claimed it."""
+    """The admission as a row shows it that was queried at `sent` (monotonic seconds); `claimed` if this process owns it."""
     ours = row["status"] == "running" and row["worker"] == worker and lease_left > 0
     claimed = ClaimedRun.of(row, worker=worker, lease_from=sent, lease_seconds=lease_left) if ours else None
-    return Admitted(row, claimed, next_ready=row["status"] == "pending")  # what PROMOTE has said is lost
+    return Admitted(row, claimed, next_ready=row["status"] == "pending")  # the answer of PROMOTE is lost
 
 
 async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
-    """What an earlier request with the same idempotency key has made. Raises RunForgotten."""
+    """The run of an earlier request with the same idempotency key, or None. Raises RunForgotten."""
     params = {"owner": owner, "key": key}
     answers = await retrying(
         lambda: database.answers(
@@ -392,14 +390,14 @@ async def earlier(database: Database, owner: str, key: str) -> Admitted | None:
         raise RunForgotten
     if not found:
         return None
-    # Delivered again: perhaps whoever was to tell of it was gone before that.
+    # `next_ready`, since the process that handled the first delivery may have died before it woke a worker.
     return Admitted(found[0], None, next_ready=found[0]["status"] == "pending", repeated=True)
 
 
 def _limited(
     limits: Limits, owner: str, run_ids: Sequence[UUID]
 ) -> tuple[dict[str, Statement], dict[str, Statement]]:
-    """What an admission does first and last where the owner's runs are limited."""
+    """The first and the last statements of an admission if the owner's runs are limited."""
     params = {"owner": owner, "run_ids": list(run_ids), "max_pending": limits.pending}
     locks: dict[str, Statement] = {"owner": (_LOCK_OWNER, params)} if limits != UNLIMITED else {}
     return locks, {"room": (_REQUIRE_ROOM, params)} if limits.pending is not None else {}
@@ -412,7 +410,7 @@ def _refusal(problem: CheckViolation) -> Exception:
 def parameters(
     new: NewRun, *, worker: str, claim: bool, lease_seconds: float, limits: Limits
 ) -> dict[str, Any]:
-    """What the statements that admit the run say of it."""
+    """The parameters of the statements that admit the run."""
     configurable = new.kwargs.get("config", {}).get("configurable", {})
     graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
     return {
@@ -424,7 +422,7 @@ def parameters(
         "strategy": new.multitask_strategy,
         "on_completion": new.on_completion,
         "hidden": new.on_completion is not None,
-        # What goes with its run needs no other end.
+        # A thread that is deleted with its run needs no TTL.
         "ttl_minutes": None if new.on_completion == "delete" else new.ttl[0],
         "ttl_strategy": None if new.on_completion == "delete" else new.ttl[1],
         "metadata": Jsonb({**new.metadata, "assistant_id": str(new.assistant_id)}),

@@ -1,7 +1,7 @@
-"""Runs that enter on threads that are new or idle, several of them in one statement that also claims them.
+"""Admits several runs on new or idle threads with one statement, which also claims them.
 
-It waits for no run, and for a thread only if somebody else is just making it. Whoever is missing from the answer is admitted
-alone (`admission`), which decides: also if only the answer was lost, as the run's id is known beforehand.
+It never waits for a run, and for a thread only while somebody else creates it. A run that is missing from the response is
+admitted alone (`admission`), which also settles the case that only the response was lost: the run's id is known beforehand.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ ADMISSIONS: Kind[Mapping[str, Any]] = Kind(
     statement=lambda asked: (_ADMIT, _ASKED.parameters(asked)),
     bytes_of=lambda asked: len(asked["kwargs"]) + len(asked["metadata"]) + len(asked["thread_metadata"]),
 )
-"""One row `n` for each run that was admitted, with its RUN_ROW. An item has the `dumped` parameters of an admission."""
+"""Returns a row `n` for each admitted run, with its RUN_ROW. An item has the `dumped` parameters of an admission."""
 
 
 async def admit(
@@ -96,7 +96,7 @@ async def admit(
     lease_seconds: float,
     limits: Limits = UNLIMITED,
 ) -> Admitted:
-    """As `admission.admit`, with others if that can be."""
+    """As `admission.admit`, in a statement shared with other runs where possible."""
     alone = partial(
         admission.admit,
         database,
@@ -118,7 +118,7 @@ async def admit(
 
 
 def _is_plain(new: NewRun, limits: Limits) -> bool:
-    """Whether nothing has to be looked at but the thread."""
+    """Whether the admission depends on nothing but the thread."""
     return (
         new.idempotency_key is None
         and new.condition is None

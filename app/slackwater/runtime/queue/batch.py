@@ -1,4 +1,4 @@
-"""How many rows a statement takes on: fewer after it was too slow, more after it was not."""
+"""Batch sizes that adapt: smaller after a statement was too slow, larger after it was fast enough."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from slackwater.postgres.pool import StatementTimeout
 
 @dataclass(slots=True)
 class Batch:
-    """Rows at a time, from 1 to `most`."""
+    """The number of rows for the next statement, from 1 to `most`."""
 
     size: int
     most: int
 
     @contextmanager
     def sized(self) -> Iterator[int]:
-        """The limit for one statement. Halved if that has no answer in time, doubled if it has."""
+        """The limit for one statement. Halved if the statement times out, doubled if it does not."""
         try:
             yield self.size
         except (StatementTimeout, QueryCanceled, TimeoutError, asyncio.CancelledError):

@@ -1,10 +1,10 @@
-"""Cancel is a durable wish; the first one wins.
+"""Cancellation is a durable wish; the first one wins.
 
-A run without an owner (pending, handed over) is ended by the statement that records the wish. A live one is ended
-by its owner, who hears of it within a second, or by the sweeper once the owner's lease has expired.
+The statement that records the wish also ends the run if nobody owns it (pending, handed over). A live run is ended by its
+owner, which learns of the wish within a second, or by the sweep once the owner's lease has expired.
 
-Rollback goes with the transaction that ends the run: its checkpoints go, the writes that it left on
-older checkpoints are put back as they were, and only then is the thread free for the next claim.
+A rollback is part of the transaction that ends the run: it deletes the run's checkpoints and restores the writes on older
+checkpoints. Only then is the thread free for the next claim.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS
 
 
 class CancelAction(StrEnum):
-    """What is to become of a cancelled run."""
+    """What happens to a cancelled run."""
 
     INTERRUPT = "interrupt"
-    """It ends as `interrupted`; what it has finished stays."""
+    """It ends as `interrupted`; finished supersteps stay."""
     ROLLBACK = "rollback"
-    """It is deleted, and its thread is as it was before."""
+    """It is deleted, and its thread is restored to the state before."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelWish:
-    """Who wants a live run to stop, and how."""
+    """Why a live run is to stop, and how."""
 
     action: CancelAction
     reason: str
 
     @property
     def deletes(self) -> bool:
-        """Whether it is to be as if the run had never been."""
+        """Whether the run is rolled back because it was deleted."""
         return self.action is CancelAction.ROLLBACK and self.reason == DELETED
 
     @classmethod
@@ -49,13 +49,13 @@ class CancelWish:
 CANCEL_REASON = "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel"
 
 DELETED = "deleted by its owner"
-"""Why a live run is rolled back that somebody has deleted: whoever reads it is told that it is gone."""
+"""The reason for rolling back a live run that was deleted; its readers learn that it is gone."""
 
 READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 
 
 def _wish(condition: str) -> str:
-    """Record the wish for the active runs `r` that meet the condition."""
+    """The statement that records the wish for the active runs `r` that meet the condition."""
     return f"""
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
@@ -65,7 +65,7 @@ returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as 
 
 
 def _end_ownerless(condition: str) -> str:
-    """End the runs `r` that nobody works on and that meet the condition."""
+    """The statement that ends the runs `r` that nobody owns and that meet the condition."""
     return f"""
 update slackwater.runs r set status = 'interrupted', ready = false, holds_thread = false, reason = cancel_reason,
   ended_at = clock_timestamp(), updated_at = clock_timestamp(),
@@ -81,7 +81,7 @@ _WISH = _wish(
 )
 _END_OWNERLESS = _end_ownerless("r.thread_id = %(thread_id)s and r.cancel_action is not null")
 
-# What a rollback still needs goes with it.
+# Only interrupted runs: a rollback still needs its rows, and deletes them itself.
 _FORGET_BASE = """forgotten as (
   delete from slackwater.base_writes b using ended e where b.run_id = e.run_id and e.cancel_action = 'interrupt')"""
 
@@ -89,7 +89,7 @@ _END_DISPLACED = f"with ended as ({_END_OWNERLESS}), {_FORGET_BASE} select run_i
 
 
 def _end_and_show(end_ownerless: str) -> str:
-    # Busy until its state has been read again, by whoever cancels or, if that process dies now, by the next sweep.
+    # The thread stays busy until its state is read again, by the canceller or, if that process dies, by the next sweep.
     return f"""
 with ended as ({end_ownerless}), {_FORGET_BASE}, shown as (
   update slackwater.threads t set updated_at = clock_timestamp(), status = 'busy',
@@ -110,10 +110,10 @@ _DOOMED = """(select d.run_id from slackwater.runs d where d.thread_id = %(threa
 
 
 def since(table: str, chosen: str) -> str:
-    """CTEs `doomed`, the runs that `chosen` selects, and `since`: what `table` has of checkpoints made since they began.
+    """CTEs `doomed`, the runs that `chosen` selects, and `since`, the rows of `table` for checkpoints made since they began.
 
-    A run's own checkpoints, in whichever namespace, have ids that sort after the thread's head when it began. What came
-    before is not looked at, however much it is.
+    The ids of a run's own checkpoints, in any namespace, sort after the thread's head when it began. Older rows are not
+    read, however many there are.
     """
     rows = f"""select s.ctid as place, s.checkpoint_ns, s.checkpoint_id, {
         "s.metadata ->> 'run_id'" if table == "checkpoints" else "null"
@@ -131,10 +131,10 @@ def since(table: str, chosen: str) -> str:
 
 ORPHANED = """(select true from checkpoints c where c.thread_id = %(thread_id)s::uuid::text
   and c.checkpoint_ns = since.checkpoint_ns and c.checkpoint_id = since.checkpoint_id) is null"""
-# Not `not exists`, which would be answered by reading all checkpoints of the thread.
+# Not `not exists`, for which the planner reads all checkpoints of the thread.
 
 ROLLBACK = (
-    # With the blobs that no other checkpoint refers to: all that is older is inherited from parent to child.
+    # With the blobs that no other checkpoint refers to; older ones are inherited from parent to child.
     f"""with {since("checkpoints", _DOOMED)}, gone as (
              delete from checkpoints where ctid = any(array(
                select place from since where maker = run_id::text))
@@ -163,44 +163,44 @@ ROLLBACK = (
            from slackwater.base_writes b, jsonb_array_elements(b.writes) w
            where b.run_id in (select run_id from {_DOOMED} as x) on conflict do nothing""",
     order.show_graph(_DOOMED),
-    # Their rows are locked: what was being written for them is there.
+    # Their rows are locked, so no write for them is still in flight.
     erasure.runs_and_theirs(f"r.run_id in (select run_id from {_DOOMED} as x)"),
 )
-"""Undo every cancelled run of the thread whose wish was a rollback and that has ended just now."""
+"""Undoes every run of the thread that was cancelled with a rollback and ends in this transaction."""
 
 
 def rollback(params: Mapping[str, Any]) -> dict[str, Statement]:
-    """The statements of ROLLBACK, whose answers nobody reads."""
+    """The statements of ROLLBACK; their results are not needed."""
     return {f"rollback_{n}": (statement, params) for n, statement in enumerate(ROLLBACK, 1)}
 
 
 def displace(params: Mapping[str, Any]) -> dict[str, Statement]:
-    """The statements with which a new run displaces the others of its thread; `wished` answers which."""
+    """The statements with which a new run displaces the others of its thread; `wished` returns them."""
     params = {**params, "run_ids": None}
     return {"wished": (_WISH, params), "displaced": (_END_DISPLACED, params), **rollback(params)}
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What a wish to cancel found: runs that have ended with it, and runs that their owners have to end."""
+    """The result of a cancellation: runs that have ended, and live runs, which their owners have to end."""
 
     ended: tuple[UUID, ...]
     live: dict[UUID, CancelWish]
     orphans: tuple[UUID, ...] = ()
-    """Those of the live ones whose owner's lease has expired."""
+    """The live runs whose lease has expired."""
 
     @property
     def found(self) -> bool:
         return bool(self.ended or self.live)
 
 
-# Whose row somebody has locked is left alone: so no transaction of many threads ever waits for another one.
+# Locked rows are skipped, so that no transaction of many threads waits for another.
 _WISH_MANY = _wish(
     f"""r.thread_id = any({order.LOCKED}) and r.run_id = any(array(select f.run_id from slackwater.runs f
     where f.run_id = any(%(run_ids)s::uuid[]) and f.status in {ACTIVE} for no key update skip locked))""",
 )
 
-# What has run and waits to go on has something to roll back, which is a thread's matter.
+# A run that has started has something to roll back, which is done thread by thread.
 _END_AND_SHOW_MANY = _end_and_show(
     _end_ownerless(
         f"r.thread_id = any({order.LOCKED}) and r.{order.DONE_NOW}"
@@ -213,7 +213,7 @@ _DELETE_UNTOUCHED = erasure.runs_and_theirs(
   and r.status = 'interrupted' and r.cancel_action = 'rollback' and r.fence = 0"""
 )
 
-# Of a thread that nothing has run on there is nothing to read.
+# A thread on which nothing has run has no state to read.
 _SHOW_EMPTY = f"""
 update slackwater.threads t set status = case when t.error ->> 'error' <> 'UserInterrupt' then 'error' else 'idle' end,
   "values" = null, interrupts = '{{}}', updated_at = clock_timestamp(), state_updated_at = clock_timestamp()
@@ -225,20 +225,20 @@ returning t.thread_id"""
 
 @dataclass(frozen=True, slots=True)
 class CancelledMany:
-    """What a wish to cancel runs of several threads found."""
+    """The result of cancelling runs of several threads."""
 
     runs: Cancelled
     unread: tuple[UUID, ...]
-    """The threads that have to be read again."""
+    """The threads whose state has to be read again."""
     left: dict[UUID, list[UUID]]
-    """Runs to be cancelled with their threads alone, by these: to be rolled back, or with a row that somebody had locked."""
+    """The runs that need `cancel`, by thread: they need a rollback, or their row was locked."""
     next_ready: bool
 
 
 async def cancel_many(
     database: Database, *, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
 ) -> CancelledMany:
-    """`cancel` for runs of several threads at once, as far as that can be: what is left is to be cancelled by `cancel`."""
+    """`cancel` for runs of several threads at once; those in `left` still need `cancel`."""
     params: dict[str, Any] = {
         "owner": owner,
         "threads": list(run_ids),
@@ -257,11 +257,11 @@ async def cancel_many(
     )
     wished, ended = answers["wished"], answers["ended"]
     gone, empty = {row["run_id"] for row in ended}, {row["thread_id"] for row in answers["shown"]}
-    told = gone | {row["run_id"] for row in wished if row["status"] == "running"}
+    reached = gone | {row["run_id"] for row in wished if row["status"] == "running"}
     left = {
         thread_id: rest
         for thread_id, of_thread in run_ids.items()
-        if (rest := [run_id for run_id in of_thread if run_id not in told])
+        if (rest := [run_id for run_id in of_thread if run_id not in reached])
     }
     unread = dict.fromkeys(row["thread_id"] for row in wished if row["run_id"] in gone)
     return CancelledMany(
@@ -287,7 +287,7 @@ async def cancel(
     action: CancelAction,
     reason: str = CANCEL_REASON,
 ) -> Cancelled:
-    """Record the wish for the active runs among `run_ids` (None: all of the thread), and end the ownerless ones."""
+    """Record the wish for the active runs among `run_ids` (None: all of the thread), and end those without an owner."""
     params: dict[str, Any] = {
         "owner": owner,
         "thread_id": thread_id,

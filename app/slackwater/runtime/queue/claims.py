@@ -25,7 +25,7 @@ RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.k
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that this process owns, and all that an attempt needs to know."""
+    """A run that this process owns, and everything that an attempt needs to know."""
 
     run_id: UUID
     thread_id: UUID
@@ -47,14 +47,14 @@ class ClaimedRun:
     cancel_action: str | None
     cancel_reason: str | None
     worked_seconds: float
-    """How long earlier attempts have worked on it."""
+    """How long earlier attempts worked on it."""
     lease: Lease
 
     @classmethod
     def of(
         cls, row: Mapping[str, Any], *, worker: str, lease_from: float, lease_seconds: float
     ) -> ClaimedRun:
-        """From a row with RUN_COLUMNS; the lease counts from the monotonic time before the claim was sent."""
+        """From a row with RUN_COLUMNS. The lease counts from `lease_from`, the monotonic time before the claim was sent."""
         return cls(
             **{name: row[name] for name in cls.__slots__ if name not in ("lease", "stopped")},
             stopped=Stopped(row["stopped"]) if row["stopped"] else None,
@@ -68,31 +68,31 @@ class ClaimedRun:
 
     @property
     def repeats(self) -> bool:
-        """Whether a superstep starts again, which readers are told by a `metadata` event."""
+        """Whether a superstep runs again, which a `metadata` event announces to readers."""
         return self.stopped in (Stopped.CUT, Stopped.LOST)
 
 
 NEXT_FENCE = "slackwater.next_fence(t.fence, t.epoch)"
-"""The fence that a claim on thread `t` takes. Its row then says in which epoch: `epoch = slackwater.epoch()`."""
+"""The fence that a claim on thread `t` takes. Together with it, set `epoch = slackwater.epoch()` on the row."""
 
 FIRST_FENCE = "greatest(slackwater.epoch(), 0) * 10000"
-"""What a thread is made with, before any claim: the column's default."""
+"""The fence of a new thread: the column's default."""
 
 CLAIM_SET = """status = 'running', ready = false, holds_thread = true, worker = %(worker)s,
  lease_until = clock_timestamp() + make_interval(secs => %(lease)s), claimed_at = clock_timestamp(),
  started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()"""
 
 MAX_STALLS = 3
-"""So many attempts in a row that were cut or lost at the same checkpoint end the run."""
+"""After this many attempts in a row that were cut or lost at the same checkpoint, the run ends."""
 
 _SUSPECT = f"stalls >= {MAX_STALLS - 1}"
-"""Has one attempt left. Whoever died with a run that kills its process looks just like it, so a process takes such
-runs one after the other: then the last attempt of each shows which one it was."""
+"""The run has one attempt left. Runs that die together with one that kills its process look just like it, so a process
+takes such runs one at a time: the last attempt of each then shows which one it was."""
 
 _DUE: LiteralString = f"""q.ready and q.available_at <= statement_timestamp() and q.graph_id = any(%(graphs)s)
     and q.thread_id <> all(%(occupied)s::uuid[])
     and (not q.{_SUSPECT} or q.run_id in (select run_id from suspect))"""
-# The clock would keep the index from being used.
+# Not `clock_timestamp()`, which is volatile and prevents an index scan.
 
 _SUSPECTS: LiteralString = f"""suspect as (
   select run_id from slackwater.runs
@@ -126,10 +126,9 @@ update slackwater.runs r set {CLAIM_SET}, fence = f.fence, epoch = f.epoch,
 from fenced f where r.run_id = any(array(select m.run_id from mine m)) and f.run_id = r.run_id
 returning {RUN_COLUMNS}
 )"""
-# Nothing is locked until the thread's row is; whatever changed between the snapshot and that lock (another process may
-# have claimed the run, and even ended it) is seen by `mine`: Postgres evaluates its WHERE on the newest version of the
-# row that it locks. Rows are looked up one by one, or by an array: whatever the planner believes of how many there are, it
-# reads no table.
+# The thread's row is locked first. Changes between the snapshot and that lock (another process may have claimed the run,
+# and even ended it) are seen by `mine`: Postgres evaluates its WHERE on the newest version of the row that it locks.
+# Rows are looked up one by one, or by an array, so that no row estimate makes the planner scan a table.
 
 _ALONE: LiteralString = shares.alone(table="slackwater.runs", waits="ready")
 
@@ -164,18 +163,18 @@ with {_SUSPECTS}, alone as materialized (
   order by q.available_at, q.seq limit %(limit)s * 2 + 4
 ), {_TAKE}
 select c.*, a.alone from alone a left join claimed c on true"""
-"""The same where the runs of one owner wait, or none: it takes half the time, and no run if others wait, too."""
+"""_CLAIM for the case that at most one owner's runs wait: takes half the time, but claims nothing if others wait, too."""
 
 
 _ANY_READY = """
 select (select true from slackwater.runs
   where ready and available_at <= statement_timestamp() and graph_id = any(%(graphs)s)
   order by available_at, seq limit 1) is not null as found"""
-# In order, though any would do: the planner may hope to meet one soon by reading the table.
+# Ordered, although any row would do: otherwise the planner may scan the table in the hope of an early match.
 
 
 async def any_ready(database: Database, *, graphs: Collection[str]) -> bool:
-    """Whether there is something to claim."""
+    """Whether any run can be claimed."""
     row = await database.fetch_one(_ANY_READY, {"graphs": list(graphs)})
     return row is not None and bool(row["found"])
 
@@ -192,11 +191,11 @@ async def claim(
     in_hand: Iterable[str] = (),
     max_running: int | None = None,
 ) -> list[ClaimedRun]:
-    """Take up to `limit` ready runs of the loaded `graphs`, shared out per owner, and of each those due longest first.
+    """Claim up to `limit` ready runs of the loaded `graphs`, shared fairly among owners; per owner the longest due first.
 
-    `in_hand` has the owner of each run that is worked on here, and `share` remembers whose turn it was. No owner has more
-    than `max_running` runs in all processes together: None is no limit.
-    None of the threads in `occupied`: an attempt of this process still unwinds there, whose lease is gone.
+    `in_hand` has the owner of each run that this process works on, and `share` remembers whose turn it was. No owner gets
+    more than `max_running` runs in all processes together; None means no limit. Threads in `occupied` are skipped: an
+    attempt of this process that has lost its lease still unwinds there.
     """
     share = share or Shares()
     params = {
@@ -239,14 +238,14 @@ with mine as (
 )
 select run_id, fence, kept.run_id is not null as kept, cancel_action, cancel_reason
 from mine left join kept using (run_id)"""
-"""Renews the leases of a process, of which none waits for another's row. What is missing in the answer is lost; what is
-there and not kept is locked by somebody: perhaps by a writer of ours, perhaps by who takes it over."""
+"""Renews the leases of a process without waiting for locked rows. A lease that is missing from the result is lost; one that
+is there but not `kept` has a locked row: by a writer of this process, or by a take-over."""
 
 
 def renewal(
     leases: Sequence[Lease], *, worker: str, lease_seconds: float, stalled_by: UUID | None = None
 ) -> dict[str, Any]:
-    """The parameters of `RENEW`. `stalled_by` is the run that holds up all of this process, if one does."""
+    """The parameters of `RENEW`. `stalled_by`: the run that blocks this process's event loop, if any."""
     return {
         "worker": worker,
         "lease": lease_seconds,
@@ -268,14 +267,14 @@ returning {RUN_COLUMNS}"""
 
 
 async def ours(database: Database, *, worker: str) -> list[tuple[UUID, int]]:
-    """The runs that this process owns, as the database has them, and their fences."""
+    """The runs that this process owns according to the database, and their fences."""
     return [(row["run_id"], row["fence"]) for row in await database.fetch(_OURS, {"worker": worker})]
 
 
 async def take_up(
     database: Database, lost: Sequence[tuple[UUID, int]], *, worker: str, lease_seconds: float
 ) -> list[ClaimedRun]:
-    """Those of the claims that are still ours, with a lease that begins now."""
+    """Renew those of the claims that still belong to this process; their runs."""
     sent = time.monotonic()
     rows = await database.fetch(
         _TAKE_UP,
@@ -295,13 +294,13 @@ where worker = %(worker)s and status = 'running' and cancel_action is not null""
 
 
 async def wishes(database: Database, *, worker: str) -> list[dict[str, Any]]:
-    """The wishes to cancel runs of this process."""
+    """The wishes to cancel runs that this process owns."""
     return await database.fetch(_WISHES, {"worker": worker})
 
 
 WORKED = """(r.worked_seconds + extract(epoch from
  greatest(least(clock_timestamp(), r.lease_until) - r.claimed_at, interval '0')))"""
-"""How long run `r` has been worked on, if it is running: a process that is gone has worked until its lease is over."""
+"""How long the running run `r` has been worked on; a process that is gone counts until the end of its lease."""
 
 PROGRESS = """(select k.checkpoint_id || ':' || (select count(*) from checkpoint_writes w
    where w.thread_id = k.thread_id and w.checkpoint_ns = k.checkpoint_ns and w.checkpoint_id = k.checkpoint_id)
@@ -312,4 +311,4 @@ PROGRESS = """(select k.checkpoint_id || ':' || (select count(*) from checkpoint
    (select thread_id, checkpoint_ns, checkpoint_id from checkpoints
      where thread_id = r.thread_id::text and checkpoint_ns <> '' order by checkpoint_id desc limit 1)
  ) k order by k.checkpoint_id desc limit 1)"""
-"""How far run `r` has come: its thread's newest checkpoint in any namespace, and the writes that wait on it."""
+"""How far run `r` has come: its thread's newest checkpoint in any namespace, and the number of its pending writes."""

@@ -1,10 +1,10 @@
 """What a thread or a run owns, table by table, and the statements that delete it.
 
 Every table with a column `thread_id` or `run_id` is in TABLES, unless a foreign key with `on delete cascade` deletes its
-rows. A test compares with the database's catalogue, and erases a row of each. There are few foreign keys on purpose: they
-would cost every event and every checkpoint a look at its run, whose row many transactions have locked.
+rows. A test compares TABLES with the database's catalogue, and erases a row of each. There are few foreign keys on purpose:
+each event and checkpoint would have to look up its run, whose row is often locked.
 
-Statements repeat nothing and bound nothing: what may be large, a stateless run's events, is deleted before (`retention`).
+The statements are not batched: what may be large, such as a stateless run's events, is deleted before (`retention`).
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from typing import Literal, NamedTuple
 
 
 class Lifetime(Enum):
-    """With what the rows of a table go."""
+    """What the rows of a table are deleted with."""
 
     RUN = "run"
-    """With their run, or with its thread."""
+    """Their run or their thread."""
     THREAD = "thread"
-    """With their thread. Their run may be gone before."""
+    """Their thread; they may outlive their run."""
     OWN = "own"
-    """With neither: they have an end of their own."""
+    """Neither: they expire by themselves."""
 
 
 class Table(NamedTuple):
-    """A table with rows of a thread, of a run, or of both."""
+    """A table whose rows belong to a thread, a run, or both."""
 
     name: str
     lifetime: Lifetime
     thread_id: Literal["uuid", "text"] | None = None
-    """The type of this column, by which rows are found. None: they are found by their run, there is no index for threads."""
+    """The type of the column by which rows are found. None: rows are found by run, since there is no index on the thread."""
 
 
 TABLES = (
-    # A hold of a thread that is no run leaves events, too, which are the thread's.
+    # State updates leave events, too, which belong to the thread and not to a run.
     Table("slackwater.run_events", Lifetime.RUN, "uuid"),
     Table("slackwater.base_writes", Lifetime.RUN),
-    # A reader who is sent away just now may leave one behind: it is forgotten with the next one who is.
+    # A reader who is cut off at this moment may leave a row behind, which the next one to be cut off removes.
     Table("slackwater.cut_readers", Lifetime.RUN),
-    # A second delivery must not start what has run and is gone. Only whoever deletes a whole thread means that, too.
+    # Kept after the run, so that a second delivery does not start a deleted run again. Deleting the thread ends that.
     Table("slackwater.idempotency_keys", Lifetime.THREAD),
-    # A rollback, or the deletion of a run, takes the run's own out of them (`cancel`).
+    # A rollback, or the deletion of a run, removes the run's own rows (`cancel`).
     Table("checkpoints", Lifetime.THREAD, "text"),
     Table("checkpoint_blobs", Lifetime.THREAD, "text"),
     Table("checkpoint_writes", Lifetime.THREAD, "text"),
-    # What is to be told of a run is told of one that is gone, too. It goes when it is delivered, or given up for long.
+    # A webhook is sent even after its run is deleted. Rows go after delivery, or long after giving up.
     Table("slackwater.webhooks", Lifetime.OWN),
 )
 
 
 def _of_runs(which: str) -> list[str]:
-    """Statements that delete what the runs whose ids `which` selects own, but for their own rows."""
-    # An array, so that each table is searched with its index, however many rows are expected.
+    """Statements that delete everything owned by the runs whose ids `which` selects, except the runs themselves."""
+    # An array, so that each table is searched by its index, whatever the row estimate.
     return [
         f"delete from {table.name} where run_id = any(array({which}))"
         for table in TABLES
@@ -61,9 +61,9 @@ def _of_runs(which: str) -> list[str]:
 
 
 def runs_and_theirs(condition: str) -> str:
-    """The statement that deletes the runs `r` that meet the condition, with all that they own; it returns their ids.
+    """The statement that deletes the runs `r` that meet the condition, with everything they own; it returns their ids.
 
-    For runs that nobody writes for any more: what comes in meanwhile is not seen.
+    Nobody may still write for these runs: concurrent writes are missed.
     """
     return _along(
         f"delete from slackwater.runs r where {condition} returning r.run_id",
@@ -72,13 +72,13 @@ def runs_and_theirs(condition: str) -> str:
 
 
 def threads(which: str) -> list[str]:
-    """Statements that delete the threads whose ids `which` selects, with all that they and their runs own.
+    """Statements that delete the threads whose ids `which` selects, with everything that they and their runs own.
 
-    Each of them selects again, under the locks of the threads' rows; the last one returns the ids.
+    Each selects again, under the locks on the threads' rows; the last one returns the ids.
     """
     return [
-        # Before everything that a run writes: a write in flight holds its run's row, is waited for here, and what it
-        # wrote is seen by the statements below. A later one finds its fence gone.
+        # Runs first: this waits for writes in flight, which lock their run's row, so that the statements below see what
+        # they wrote. Later writes find their fence gone.
         f"""with gone as (delete from slackwater.runs where thread_id = any(array({which})) returning run_id)
             select set_config('slackwater.erased', coalesce(array_agg(run_id), '{{}}')::text, true) from gone""",
         *(
@@ -93,9 +93,9 @@ def threads(which: str) -> list[str]:
 
 
 def threads_without_runs(condition: str) -> str:
-    """The statement that deletes the threads `t` that meet the condition, with all that they own; it returns their ids.
+    """The statement that deletes the threads `t` that meet the condition, with everything they own; it returns their ids.
 
-    They must not have a run any more. The key of one that they had is kept until its day is over.
+    They must not have runs any more.
     """
     return _along(
         f"delete from slackwater.threads t where {condition} returning t.thread_id",
@@ -112,6 +112,6 @@ def _of_threads(which: str) -> list[str]:
 
 
 def _along(deletion: str, statements: list[str]) -> str:
-    """One statement: `deletion`, whose rows the others know as `gone`, and which it returns."""
+    """One statement that runs `deletion`, provides its rows to `statements` as `gone`, and returns them."""
     others = "".join(f",\nothers_{n} as ({statement})" for n, statement in enumerate(statements))
     return f"with gone as ({deletion}){others}\nselect * from gone"

@@ -10,49 +10,49 @@ from uuid import UUID
 
 
 class Keeper(Protocol):
-    """Renews leases, and asks the database about one whose time is over."""
+    """Renews leases, and asks the database about one whose deadline has passed."""
 
     async def confirm(self, lease: Lease) -> bool:
-        """Wait until the lease is renewed, or is known or has to be taken to be lost; which."""
+        """Wait until the lease is renewed (True), or is lost or must be presumed lost (False)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A row that the database has said to have stored."""
+    """A row that the database has acknowledged as stored."""
 
     is_there: LiteralString
-    """The condition for it, in SQL; its parameters beside the lease's own are `key`."""
+    """The SQL condition that it is there. Parameters other than the lease's are in `key`."""
     key: Mapping[str, Any]
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """What a process has to prove with every write.
+    """What every write of a process has to prove.
 
-    `deadline` (monotonic seconds) is confirmed: counted from before the statement that took or renewed it.
+    `deadline` (monotonic seconds) is safe: it counts from before the statement that took or renewed the lease.
     """
 
     run_id: UUID
     thread_id: UUID
     fence: int
     worker: str
-    """Compared beside the fence: a failover may forget a claim, and its number with it."""
+    """Compared as well as the fence: a failover may lose a claim, and then its fence is used again."""
     deadline: float
     lost: bool = False
     over: bool = False
-    """Its attempt has ended here: what of it still runs may write nothing more, not even what the fence would let in."""
+    """The attempt has ended here: code of it that still runs must not write, even if the fence would allow it."""
     forgotten: bool = False
-    """A failover has forgotten what was stored under it: the run goes on from what is there, in another attempt."""
+    """A failover lost writes made under the lease: the run continues from what is stored, in another attempt."""
     on_forgotten: Callable[[], None] | None = None
-    """Called once when that is known."""
+    """Called once, when `forgotten` is set."""
     acknowledged: dict[str, Acknowledged] = field(default_factory=dict)
-    """The newest row of each who stores under it; before the first one the claim itself is that."""
+    """The newest row of each writer that uses the lease; without any, the claim itself stands for it."""
     keeper: Keeper | None = None
-    """Who renews it. Without one it ends with its deadline."""
+    """Renews it. Without a keeper the lease ends at its deadline."""
 
     @property
     def key(self) -> dict[str, Any]:
-        """What a fenced statement compares."""
+        """The parameters that a fenced statement compares."""
         return {"run_id": self.run_id, "fence": self.fence, "worker": self.worker}
 
     def valid(self) -> bool:
@@ -60,8 +60,8 @@ class Lease:
         return not self.lost and time.monotonic() < self.deadline
 
     async def holds(self) -> bool:
-        """Whether this process is the owner. After the deadline, which a process that stood still sees too late, the
-        database decides: a lease that nobody has taken is renewed."""
+        """Whether this process is the owner. After the deadline, which a process that was frozen notices too late, the
+        database decides: a lease that nobody has taken over is renewed."""
         if not self.lost and not self.valid() and self.keeper is not None:
             return await self.keeper.confirm(self)
         return self.valid()

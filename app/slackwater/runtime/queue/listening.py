@@ -1,4 +1,4 @@
-"""Wake-ups from other processes. They may be lost: correctness depends on polling only."""
+"""Receives wake-ups from other processes. They may be lost: only polling is relied on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from slackwater.postgres.pool import CONNECT_SECONDS, KEEPALIVE, BoundedConnecti
 from slackwater.runtime.queue.order import HINT_CANCEL
 
 LISTEN_SECONDS = 5.0
-"""How soon the listener leaves a server that the pool has left."""
+"""How soon the listener notices that the pool has moved to another server."""
 
 
 async def listen(database: Database, *, work: Callable[[], None], wishes: Callable[[], None]) -> None:
-    """Receive wake-ups on a connection of its own: there may be `work`, or new `wishes` to cancel. Never returns."""
+    """Receive wake-ups on a dedicated connection: call `work` or, for wishes to cancel, `wishes`. Never returns."""
     while True:
         connected = time.monotonic()
         connection = await connect(
@@ -27,7 +27,7 @@ async def listen(database: Database, *, work: Callable[[], None], wishes: Callab
         )
         async with connection:
             await connection.execute("listen slackwater")
-            # A server that has become a replica still accepts listeners, but nobody notifies them.
+            # A server that has become a replica still accepts listeners, but they get no notifications.
             while not database.made_anew_since(connected):
                 async for hint in connection.notifies(timeout=LISTEN_SECONDS):
                     if hint.payload == HINT_CANCEL:

@@ -1,4 +1,4 @@
-"""What is said of one item, said of many: what is a parameter of the statement for one is a column of `asked a` here."""
+"""SQL shared by statements for one item and for many: a parameter of the former is a column of `asked a` in the latter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slackwater.postgres import jsonb
 from slackwater.postgres.arrays import Array
 
 Of = Callable[[str], str]
-"""How a fragment that both statements share says a value of an item: `of("run_id")`."""
+"""How a shared fragment refers to a value of an item: `of("run_id")`."""
 
 
 def of_one(name: str) -> str:
@@ -27,24 +27,24 @@ def of_each(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The parameters of which each item has its own."""
+    """The parameters that differ from item to item."""
 
     columns: Mapping[str, type[Array]]
 
     @property
     def cte(self) -> str:
-        """`asked`: a row for each item, and its 1-based position as `n`."""
+        """The CTE `asked`: a row for each item, with its 1-based position as `n`."""
         arrays = ", ".join(f"%({name})b::{type_.sql}" for name, type_ in self.columns.items())
         names = ", ".join(f'"{name}"' for name in self.columns)
         return f"asked as materialized (\n  select a.* from unnest({arrays})\n  with ordinality as a({names}, n)\n)"
 
     def parameters(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Those of the items' own parameters that are asked for, as columns."""
+        """The items' parameters as columns; others are ignored."""
         return {name: type_([item[name] for item in items]) for name, type_ in self.columns.items()}
 
 
 def dumped(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of the statement for one item, as `Asked.parameters` takes them."""
+    """The parameters of a statement for one item, as `Asked.parameters` takes them."""
     return {
         name: jsonb.dumps(value.obj) if isinstance(value, Jsonb) else value
         for name, value in parameters.items()
@@ -52,5 +52,5 @@ def dumped(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 UNCHANGED = "version = (select t.xmin from slackwater.threads t where t.thread_id = a.thread_id)"
-"""The thread's row of `a`, locked as `version`, is the one that this statement has seen from its beginning. Whoever adds a run
-to a thread writes its row: so the statement has seen all its runs, too."""
+"""The locked row of the thread (`version`) is the one in the statement's snapshot. Adding a run writes the thread's row, so
+the statement sees all of the thread's runs as well."""

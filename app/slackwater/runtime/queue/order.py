@@ -1,7 +1,7 @@
 """The order of a thread's runs: which one is ready to be claimed, and what the thread shows.
 
-Each statement expects that its transaction has locked the thread's row, and may be repeated. It holds the owner: ids
-come from requests, too, and of another's thread nothing is locked or changed.
+Each statement expects its transaction to hold the lock on the thread's row, and is idempotent. Each compares the owner:
+ids come from requests, and nothing of another owner's thread may be locked or changed.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ update slackwater.runs r set ready = not r.ready
 from concerned c
 where r.run_id = c.run_id and r.owner = %(owner)s and r.ready <> (r.run_id in (select run_id from head))
 returning r.ready, r.available_at <= clock_timestamp() as due"""
-"""Makes the thread's next run ready, and none but it.
+"""Makes the thread's next run ready, and no other.
 
-A run that has started keeps its thread until it is terminal, also while it is shown as pending: a younger
-one that slipped in between would move the thread's head, and the older one would resume as a no-op.
+A run that has started keeps its thread until it ends, even while it is shown as pending: a younger run that slipped in
+between would move the thread's head, and the older one would resume as a no-op.
 """
 
 LOCKED = "(select current_setting('slackwater.locked')::uuid[])::uuid[]"
-"""The threads that LOCK_FREE has locked; read once for each statement."""
+"""The threads that LOCK_FREE has locked; evaluated once per statement."""
 
 LOCK_FREE = """
 select set_config('slackwater.locked', coalesce(array_agg(thread_id), '{}')::text, true) from (
   select thread_id from slackwater.threads where thread_id = any(%(threads)s::uuid[]) and owner = %(owner)s
   for update skip locked) t"""
-"""LOCK for those of several threads that nobody has locked, which the rest of the transaction knows as LOCKED."""
+"""LOCK for several threads, without those that are locked already. The rest of the transaction knows them as LOCKED."""
 
 PROMOTE_LOCKED = f"""
 with head as (
@@ -73,17 +73,17 @@ select exists (select 1 from slackwater.runs
 """Whether the thread's next run can be claimed."""
 
 DONE_NOW = "xmin = pg_current_xact_id_if_assigned()::xid"
-"""Of a row: this transaction has written it. What follows a compare-and-set holds only if the set took place now: sent again,
-it would overwrite what has happened since."""
+"""This transaction has written the row. Statements after a compare-and-set require it: when the transaction is sent again,
+they must not overwrite what has happened since."""
 
 
 def is_due(promoted: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether what PROMOTE has returned is a run that can be claimed now: somebody has to be told of it."""
+    """Whether PROMOTE has returned a run that can be claimed now, so that a worker has to be woken."""
     return any(row["ready"] and row["due"] for row in promoted)
 
 
 def show_graph(gone: str) -> str:
-    """Has the thread read through the graph of the run that ran before those that `gone` selects, which are about to go."""
+    """Makes the thread be read through the graph of the last run before those that `gone` selects, which are to be deleted."""
     return f"""
 update slackwater.threads t set config = slackwater.thread_config(l.kwargs),
   metadata = t.metadata || jsonb_build_object('graph_id', l.graph_id, 'assistant_id', l.assistant_id)
@@ -98,7 +98,7 @@ THREAD_BUSY = f"""exists (
  select 1 from slackwater.runs a where a.thread_id = %(thread_id)s and a.status in {ACTIVE})"""
 
 NOTIFY = "select pg_notify('slackwater', %(hint)s)"
-"""A hint for other processes. It may be lost: the row is the queue and the truth."""
+"""A hint for other processes. It may be lost: only the rows count."""
 
 HINT_WORK = "work"
 HINT_CANCEL = "cancel"

@@ -1,8 +1,8 @@
-"""Taking threads away, or all of their past: by request, or because their time is over.
+"""Deletes threads or their history, on request or because they have expired.
 
-Each call is one transaction: a process that dies in the middle of it has done nothing. It begins with the locks of the
-threads' rows, in the order of their ids. Whoever starts a run, ends one or holds a thread takes that lock first, so what
-is seen of a thread's runs stays as it is until the end.
+Each call is one transaction, so that a process that dies in the middle leaves nothing half-done. It first locks the threads'
+rows, in the order of their ids. Starting or ending a run, or holding a thread, takes the same lock first, so a thread's runs
+cannot change until the transaction ends.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 50
-"""Threads that the sweep takes away at once."""
+"""How many threads the sweep deletes at once."""
 
 EXPIRES = "(t.updated_at at time zone 'UTC') + t.ttl_minutes * interval '1 minute'"
 
 _OVERDUE = f"""t.ttl_minutes is not null and (t.swept_at is null or t.swept_at < t.updated_at)
   and {EXPIRES} < (now() at time zone 'UTC')"""
 
-# Whoever has a cron on a thread means it to be there at the next date. Once there is none, its time is over.
+# A thread with an active cron is needed at the next date. It expires once there is none.
 _AWAITED = """(t.ttl_strategy = 'delete' and coalesce((select true from slackwater.crons c
     where c.thread_id = t.thread_id and c.enabled and c.next_run_date is not null limit 1), false))"""
-# Not `exists`, which within an `and` is answered for all crons at once.
+# Not `exists`, which within an `and` is planned as a hash of all crons.
 
-# What is running holds its thread; each is one look at an index, however many runs a thread has had.
+# A running run holds its thread. Each condition is one index lookup, however many runs a thread has had.
 _IDLE = """not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.status = 'pending')
   and not exists (select 1 from slackwater.runs a where a.thread_id = t.thread_id and a.holds_thread)"""
 
-# LangGraph reads a delta channel from the checkpoints before the newest one: there is no past to take away.
+# LangGraph reads a delta channel from the checkpoints before the newest one, so the history must stay.
 _WHOLE = """not exists (select 1 from checkpoints d where d.thread_id = t.thread_id::text
     and d.metadata ? 'counters_since_delta_snapshot')"""
 
@@ -49,7 +49,7 @@ _MINE = "select t.thread_id from slackwater.threads t where t.thread_id = any(%(
 _MINE_AND_ALL_IDLE = f"""{_MINE} and {_WHOLE} and not exists (select 1 from slackwater.runs a
   where a.thread_id = any(%(threads)s) and a.owner = %(owner)s and a.status in {ACTIVE})"""
 
-# Looked at again, under the locks: the time, the strategy and the runs may have changed since the thread was found.
+# Checked again under the locks: the expiry, the strategy and the runs may have changed since the thread was found.
 _EXPIRED = f"""select t.thread_id from slackwater.threads t where t.thread_id = any(%(threads)s)
   and t.ttl_strategy = %(strategy)s and {_OVERDUE} and {_IDLE} and not {_AWAITED}"""
 
@@ -61,9 +61,8 @@ _BUSY = f"""select thread_id from slackwater.runs where thread_id = any(%(thread
 
 
 def _keep_latest(chosen: str) -> list[str]:
-    """The past of the threads that `chosen` selects. What is pending at their heads stays, in subgraphs, too.
-
-    A subgraph's namespace without a task's id remembers from call to call; the others belong to one superstep.
+    """Statements that delete the history of the threads that `chosen` selects. What is pending at their heads stays, in
+    subgraphs, too: a namespace without a task's id keeps its state from call to call, the others belong to one superstep.
     """
     named = f"(select x.thread_id::text as thread_id from ({chosen}) x)"
     return [
@@ -108,9 +107,9 @@ where name = 'thread_ttl' and begun_at < clock_timestamp() - make_interval(secs 
 _DUE = """
 select run_id, thread_id from slackwater.runs where delete_at < now() and trimmed = 'gone'
 order by delete_at limit %(limit)s"""
-# Its events have been deleted before, see `retention`: there may be any number of them.
+# Only runs whose events `retention` has deleted already: there may be any number of them.
 
-# Under the locks, each with a snapshot of its own: another run may have come since the first look.
+# Under the locks, each with a new snapshot: another run may have been admitted since the first query.
 _DELETE_DUE = [
     _LOCK,
     erasure.runs_and_theirs("r.run_id = any(%(runs)s) and r.delete_at < clock_timestamp()"),
@@ -122,7 +121,7 @@ _DELETE_DUE = [
 
 
 async def delete_due(database: Database, limit: int = 500) -> int:
-    """Delete stateless runs whose time is over and whose events are gone, and their threads; how many there were."""
+    """Delete stateless runs that are due and whose events are gone, and their threads; the number of runs."""
     due = await database.fetch(_DUE, {"limit": limit})
     if not due:
         return 0
@@ -136,13 +135,13 @@ _LIVE = """select distinct thread_id from slackwater.runs where thread_id = any(
 
 
 async def live(database: Database, owner: str, threads: Collection[UUID]) -> list[UUID]:
-    """Those of `threads` on which somebody works on a run of the owner's."""
+    """Those of `threads` that have a running run of this owner with a valid lease."""
     rows = await database.fetch(_LIVE, {"threads": list(threads), "owner": owner})
     return [row["thread_id"] for row in rows]
 
 
 async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:
-    """Delete those of `threads` that are the owner's, whatever runs on them; how many."""
+    """Delete those of `threads` that belong to the owner, whatever runs on them; how many."""
     params = {"threads": list(threads), "owner": owner}
     *_, deleted = await database.pipeline(*((statement, params) for statement in _DELETE_MINE))
     return len(deleted)
@@ -150,23 +149,23 @@ async def delete(database: Database, owner: str, threads: Collection[UUID]) -> i
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How many threads have only their newest checkpoint now. None, if `busy` is set: a thread that a run needs."""
+    """How many threads were reduced to their newest checkpoint; 0 if `busy`, a thread with an active run, is set."""
 
     count: int
     busy: UUID | None
 
 
 async def keep_latest(database: Database, owner: str, threads: Collection[UUID]) -> Kept:
-    """Delete the past of those of `threads` that are the owner's, if none of them has a run: all of them, or nothing."""
+    """Delete the history of those of `threads` that belong to the owner, if none has an active run: all or nothing."""
     params = {"threads": list(threads), "owner": owner}
     found, busy, *_ = await database.pipeline(*((statement, params) for statement in _KEEP_MINE))
     return Kept(0, busy[0]["thread_id"]) if busy else Kept(len(found), None)
 
 
 async def expire(database: Database, ttl: TtlPolicy, batch: Batch | None = None) -> int:
-    """One round over the threads whose time is over; how many there were.
+    """Delete or reduce the threads that have expired; how many.
 
-    Of all processes one does it, once in each interval. Two at the same time would do no harm.
+    One process does this per interval. Two at the same time would do no harm.
     """
     seconds = ttl.interval_minutes * 60
     if await database.fetch_one(_BEGIN_ROUND, {"seconds": seconds}) is None:

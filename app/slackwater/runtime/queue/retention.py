@@ -1,7 +1,7 @@
-"""What is kept for a time only, and how it goes: a bounded number of rows at a time, however much there is.
+"""Deletes what is kept for a limited time, a bounded number of rows at a time.
 
-The events of a run are gone for its readers all at once, when it is said to be trimmed: so a reader finds every one of
-them, or is told of the gap. They are deleted after that.
+Marking a run as trimmed hides all its events from readers at once, so that a reader gets every event or a gap. The rows are
+deleted after that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.states import KEYS_KEPT
 
 RUNS = 200
-"""So many runs are trimmed, or looked at, by one statement."""
+"""How many runs one statement trims or examines."""
 
 _MARKED = f"""order by {{order}} limit {RUNS} for no key update skip locked
 )
@@ -27,7 +27,7 @@ _MARK_DUE = f"""
 with old as (
   select run_id from slackwater.runs where trimmed is null and delete_at < now() {_MARKED.format(order="delete_at")}"""
 
-# By their places in the table, which nothing changes: events are never updated.
+# By `ctid`, which stays valid since events are never updated.
 _WIPE = f"""
 with old as (
   select run_id from slackwater.runs where trimmed = 'hidden'
@@ -45,7 +45,7 @@ update slackwater.runs r set trimmed = 'gone'
 where r.run_id = any(%(runs)s::uuid[]) and r.trimmed = 'hidden'
   and not exists (select 1 from slackwater.run_events e where e.run_id = r.run_id)"""
 
-# They belong to no run.
+# Separately, since state updates belong to no run.
 _TRIM_STATES = """
 delete from slackwater.run_events where ctid = any(array(
   select ctid from slackwater.run_events where event = 'state_update'
@@ -64,7 +64,7 @@ delete from store s using old where s.prefix = old.prefix and s.key = old.key"""
 
 
 async def trim_events(database: Database, seconds: float, batch: Batch) -> None:
-    """Take away the events of runs that ended more than `seconds` ago, and state updates of that age."""
+    """Delete the events of runs that ended more than `seconds` ago, and the events of state updates of that age."""
     while len(await database.fetch(_MARK_OLD, {"seconds": seconds})) == RUNS:
         await _wipe(database, batch)
     await _wipe(database, batch)
@@ -72,7 +72,7 @@ async def trim_events(database: Database, seconds: float, batch: Batch) -> None:
 
 
 async def delete_runs(database: Database, runs: Batch, events: Batch) -> None:
-    """Delete what is to go with its end, events first: there may be any number of them."""
+    """Delete stateless runs that are due, events first: there may be any number of them."""
     while len(await database.fetch(_MARK_DUE)) == RUNS:
         await _wipe(database, events)
     await _wipe(database, events)
@@ -84,12 +84,12 @@ async def delete_runs(database: Database, runs: Batch, events: Batch) -> None:
 
 
 async def trim_keys(database: Database, batch: Batch) -> None:
-    """Forget the idempotency keys whose day is over."""
+    """Delete idempotency keys that have expired."""
     await _repeat(database, _TRIM_KEYS, batch)
 
 
 async def trim_items(database: Database, batch: Batch) -> None:
-    """Delete the items of the store whose time is over."""
+    """Delete items of the store that have expired."""
     await _repeat(database, _TRIM_ITEMS, batch)
 
 
@@ -102,7 +102,7 @@ async def _wipe(database: Database, batch: Batch) -> None:
             return
         done = await database.execute(_WIPED, {"runs": found["runs"]})
         if not done and not found["events"]:
-            return  # somebody else is at it
+            return  # another process is deleting them
 
 
 async def _repeat(database: Database, statement: str, batch: Batch, **params: float) -> None:

@@ -6,17 +6,17 @@ from enum import Enum, StrEnum
 
 
 class RunStatus(StrEnum):
-    """What the API shows."""
+    """The status of a run in the API."""
 
     PENDING = "pending"
     """Waits for its first claim, or was handed over and waits for the next one."""
     RUNNING = "running"
     """A process holds its lease."""
     SUCCESS = "success"
-    """The graph ended, or stopped to ask a person (the thread says which)."""
+    """The graph ended, or stopped at an interrupt (the thread says which)."""
     ERROR = "error"
     TIMEOUT = "timeout"
-    """It has been worked on for as long as a run may be, in all its attempts together."""
+    """All attempts together took as long as a run may take."""
     INTERRUPTED = "interrupted"
     """Cancelled."""
 
@@ -24,17 +24,17 @@ class RunStatus(StrEnum):
 TERMINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.TIMEOUT, RunStatus.INTERRUPTED})
 
 ACTIVE = f"('{RunStatus.PENDING}', '{RunStatus.RUNNING}')"
-"""In SQL, after `in`: the statuses of a run that has not ended."""
+"""SQL for use after `in`: the statuses of a run that has not ended."""
 
 STATELESS_LINGER_SECONDS = 120
-"""A stateless run stays readable for so long: the SDK takes a 404 as a normal end."""
+"""How long a stateless run stays readable after its end: the SDK takes a 404 for a normal end."""
 
 KEYS_KEPT = "interval '24 hours'"
-"""In SQL: how long an Idempotency-Key names the run that was made with it."""
+"""SQL: how long an Idempotency-Key stands for the run that was created with it."""
 
 
 class Phase(Enum):
-    """The life of the process."""
+    """The phases in the life of a process."""
 
     STARTING = "starting"
     READY = "ready"
@@ -45,55 +45,55 @@ class Phase(Enum):
 
 
 class StopWish(Enum):
-    """Why an attempt is being stopped from outside. The first one wins."""
+    """Why an attempt is stopped from outside. The first wish wins."""
 
     CANCEL = "cancel"
-    """A user's wish, or a newer run's (`multitask_strategy`)."""
+    """A user cancelled the run, or a newer run displaces it (`multitask_strategy`)."""
     TIMEOUT = "timeout"
     """The run exceeded its time limit: SLACKWATER_RUN_TIMEOUT_SECONDS."""
     DRAIN = "drain"
-    """The deadline of a drain has come while a node was still running."""
+    """A drain reached its deadline while a node was running."""
     LEASE_LOST = "lease_lost"
-    """This process can no longer prove that the run is its own."""
+    """This process can no longer prove that it owns the run."""
     FORGOTTEN = "forgotten"
-    """The database has failed over and lacks what this attempt has stored: it goes on from what is there, elsewhere."""
+    """A failover lost writes of this attempt: the run continues from what is stored, elsewhere."""
 
 
 class Outcome(Enum):
-    """What really happened to an attempt. Set once, with no await between the graph's end and it."""
+    """What really happened to an attempt. Set once, without an await after the graph's end."""
 
     FINISHED = "finished"
-    """The graph ended or interrupted itself."""
+    """The graph ended, or stopped at an interrupt."""
     FAILED = "failed"
     """A node raised."""
     DRAINED = "drained"
-    """Stopped at a superstep boundary: goes on elsewhere, no node runs twice."""
+    """Stopped at a superstep boundary: the run continues elsewhere, and no node runs twice."""
     CUT = "cut"
-    """Cancelled inside a superstep, at a drain's deadline or because its past was forgotten: that superstep runs again."""
+    """Cancelled inside a superstep, at a drain's deadline or after a failover: that superstep runs again."""
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-    """Cancelled when the run's time was over."""
+    """Cancelled when the run reached its time limit."""
     LOST = "lost"
-    """The lease went: nothing more may be written by this process."""
+    """The lease is gone: this process must not write any more."""
 
 
 class AttemptState(Enum):
-    """How far an attempt has come in this process. It never goes back; `then` decides where it may go."""
+    """The state of an attempt in this process. It never goes back; `then` has the transitions."""
 
     CLAIMED = "claimed"
-    """Its task has not had its first turn. A task that is cancelled before never runs at all, not even to settle."""
+    """Its task has not started. A task that is cancelled before that never runs at all, not even to settle."""
     RUNNING = "running"
     """Its graph is being opened or driven: a cancellation reaches it."""
     ENDED = "ended"
-    """It has its outcome. What follows is only its settlement, which nobody may cut."""
+    """It has its outcome. Only the settlement follows, which must not be cancelled."""
     GIVEN_UP = "given_up"
-    """Ended without its nodes, which ignore their cancellation: a task of its own settles it, and what they still do is
-    fenced off."""
+    """Ended although its nodes ignore their cancellation: a separate task settles it, and what they still do is fenced
+    off."""
     DEFERRED = "deferred"
-    """A node of it cannot be stopped: handed over last, immediately before the process leaves."""
+    """A node cannot be stopped: the run is handed over last, immediately before the process leaves."""
 
     def then(self, wanted: AttemptState) -> AttemptState:
-        """`wanted`, if it may follow; else this one, which stands whatever an attempt still does that is out of our hands."""
+        """`wanted` if that transition is allowed, else the state unchanged."""
         return wanted if wanted in _FOLLOWING[self] else self
 
 
@@ -113,11 +113,11 @@ OUTCOME_OF = {
     StopWish.LEASE_LOST: Outcome.LOST,
     StopWish.FORGOTTEN: Outcome.CUT,
 }
-"""What an attempt has come to that was stopped from outside, and did not end before."""
+"""The outcome of an attempt that was stopped from outside before it ended."""
 
 
 class Stopped(StrEnum):
-    """How the previous attempt of a run stopped, as its row says."""
+    """How the previous attempt of a run stopped, as stored in its row."""
 
     DRAINED = "drained"
     CUT = "cut"

@@ -1,7 +1,7 @@
-"""Wake-ups for other processes that there may be work: few, however many runs there are.
+"""Tells other processes that there may be work, with few messages however many runs there are.
 
-They are not part of the transactions that they are about. A commit with a NOTIFY holds a cluster-wide lock until it is on
-disk: a hundred hand-overs would commit one after another.
+Not in the transactions that make the work: a commit with a NOTIFY holds a cluster-wide lock until it is on disk, so that a
+hundred hand-overs would commit one after another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from slackwater.runtime.queue import order
 log = logging.getLogger(__name__)
 
 RUNS_PER_WAKE = 10
-"""An environment that is woken executes several runs, claiming what it finds."""
+"""An environment that is woken claims what it finds, and works on several runs."""
 MAX_WAKES = 10
 
 
@@ -26,7 +26,7 @@ class WakeError(Exception):
 
 
 class Waker(Protocol):
-    """Starts processes elsewhere that look for work, as none may be listening."""
+    """Starts processes elsewhere that look for work, since none may be listening."""
 
     async def prepare(self) -> None:
         """Do in advance what would delay the first wake-up."""
@@ -50,12 +50,12 @@ class WakeUps:
         self._preparing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
-        """A run begins. If this environment is shut down, it must be handed over within 0.3 s."""
+        """Call when a run begins: if this environment is shut down, the run must be handed over within 0.3 s."""
         if self.waker is not None and self._preparing is None:
             self._preparing = asyncio.create_task(self.waker.prepare(), name="wakeups:prepare")
 
     def send(self, runs: int = 1) -> None:
-        """About this many committed runs may be claimed by other processes."""
+        """Tell other processes that they may claim about this many runs, which are committed."""
         if not (self._notify or self.waker):
             return
         self._wanted += runs
