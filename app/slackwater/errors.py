@@ -188,7 +188,7 @@ class JoinAgain(ApiError):
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
-class AnswerTooLarge(ApiError):
+class ResponseTooLarge(ApiError):
     """The response is too large for AWS Lambda."""
 
     # 422, as the JavaScript SDK repeats a request after a 413 or a 5xx, and what a POST was to do has been done.

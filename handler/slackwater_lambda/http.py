@@ -10,7 +10,7 @@ from mangum import Mangum
 from mangum.protocols.http import HTTPCycle
 from mangum.types import Response, Scope
 
-from slackwater.errors import AnswerTooLarge, ApiError, StartError
+from slackwater.errors import ApiError, ResponseTooLarge, StartError
 from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal
 from slackwater.web.delivery import SCOPE_KEY, Delivery
@@ -65,7 +65,7 @@ class HttpAdapter(Mangum):
         return (
             result
             if size <= json_format.RESPONSE_BYTES
-            else handler(response_of(AnswerTooLarge(size, json_format.RESPONSE_BYTES)))
+            else handler(response_of(ResponseTooLarge(size, json_format.RESPONSE_BYTES)))
         )
 
     def scope_of(self, scope: Scope, invocation: Invocation, *, live: bool) -> Scope:

@@ -36,8 +36,8 @@ def every_error() -> Iterator[ApiError]:
         if isinstance(kind, type) and issubclass(kind, ApiError):
             if kind is StillRunning:
                 yield StillRunning(f"/threads/{uuid4()}/runs/{uuid4()}/join?cancel_on_disconnect=1")
-            elif kind is errors.AnswerTooLarge:
-                yield errors.AnswerTooLarge(7_000_000, 6_000_000)
+            elif kind is errors.ResponseTooLarge:
+                yield errors.ResponseTooLarge(7_000_000, 6_000_000)
             else:
                 yield kind()
     yield ApiError("a „quoted“ line\nand another: \x00 \u2028")

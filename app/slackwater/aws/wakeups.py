@@ -50,7 +50,7 @@ class QueueWaker:
     async def wake(self, count: int) -> None:
         """Send `count` messages. Raises WakeError."""
         for first in range(0, count, BATCH):
-            await clients.in_thread(_told, self._send, min(BATCH, count - first))
+            await clients.in_thread(_raising_wake_error, self._send, min(BATCH, count - first))
 
     def _send(self, count: int) -> None:
         queue = clients.client("sqs", self._region)
@@ -77,7 +77,8 @@ class FunctionWaker:
     async def wake(self, count: int) -> None:
         """Invoke it `count` times. Raises WakeError."""
         results = await asyncio.gather(
-            *(clients.in_thread(_told, self._invoke) for _ in range(count)), return_exceptions=True
+            *(clients.in_thread(_raising_wake_error, self._invoke) for _ in range(count)),
+            return_exceptions=True,
         )
         failed = [result for result in results if isinstance(result, BaseException)]
         if len(failed) == count:
@@ -96,7 +97,7 @@ def _client(service: str, region: str | None) -> None:
         clients.client(service, region)
 
 
-def _told(call: Callable[..., None], *arguments: Any) -> None:
+def _raising_wake_error(call: Callable[..., None], *arguments: Any) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

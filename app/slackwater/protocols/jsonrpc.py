@@ -69,11 +69,11 @@ class Call:
 
 
 def failure(call_id: Id, error: RpcError) -> dict[str, Any]:
-    """The answer of a call that failed, or that could not be read at all (`call_id` None)."""
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    """The response to a call that failed, or that could not be parsed (`call_id` None)."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.data is not None:
-        told["data"] = error.data
-    return {"jsonrpc": "2.0", "id": call_id, "error": told}
+        body["data"] = error.data
+    return {"jsonrpc": "2.0", "id": call_id, "error": body}
 
 
 async def read(request: Request) -> Call:

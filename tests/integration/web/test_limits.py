@@ -183,7 +183,7 @@ async def test_what_a_run_came_to_is_read_a_little_at_a_time(
         "from generate_series(1, 50) n",
         [run, thread],
     )
-    monkeypatch.setattr(queries, "TOLD_BYTES", 10_000)
+    monkeypatch.setattr(queries, "RESULT_BYTES", 10_000)
     read: list[int] = []
     fetch = Database.fetch
 
@@ -195,7 +195,7 @@ async def test_what_a_run_came_to_is_read_a_little_at_a_time(
     monkeypatch.setattr(Database, "fetch", measured)
 
     for most in (10_000, 100):  # one event is read however large it is
-        monkeypatch.setattr(queries, "TOLD_BYTES", most)
+        monkeypatch.setattr(queries, "RESULT_BYTES", most)
         read.clear()
         answer = (await http.get(f"/threads/{thread}/runs/{run}/join")).json()
         assert answer["n"] == 50

@@ -86,7 +86,7 @@ class RunCreate(BaseModel):
     durability: Literal["sync", "async", "exit"] | None = None
     checkpoint_during: StrictBool | None = None
     webhook: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """The URL that is told of the run's end."""
+    """The URL that is notified of the run's end."""
     feedback_keys: Annotated[list[str], BOUNDED_LIST] | None = None
 
     @property

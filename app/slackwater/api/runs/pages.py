@@ -71,9 +71,9 @@ class PagedStream:
         return not self._cut and not self._refused
 
     async def frames(self) -> AsyncGenerator[bytes]:
-        """The page. Raises DATABASE_UNAVAILABLE when nobody could be told that the reader is to come back."""
+        """The page. Raises DATABASE_UNAVAILABLE if it could not be recorded that the reader will come back."""
         if self._page.live:
-            # Who is cut off before his first event has to know where to come back to.
+            # A reader who is cut off before their first event needs an id to come back with.
             yield sse.id_only(str(self._cursor))
         try:
             async with aclosing(self._read()) as chunks:

@@ -110,30 +110,30 @@ async def thread_summary(database: Database, owner: str, thread_id: UUID) -> Row
     return await database.fetch_one(_THREAD_SUMMARY, {"owner": owner, "thread_id": thread_id})
 
 
-TOLD_BYTES = 4_000_000
-"""How much of them is read at a time. One event may have more."""
+RESULT_BYTES = 4_000_000
+"""How much of a result's events is read at a time. A single event may be larger."""
 
-_TOLD = f"""
+_RESULT_EVENTS = f"""
 select fence, seq, event, data, place < count as more from (
-  select fence, seq, event, data, row_number() over told as place, count(*) over () as count,
-    sum(octet_length(data)) over told as bytes
+  select fence, seq, event, data, row_number() over log as place, count(*) over () as count,
+    sum(octet_length(data)) over log as bytes
   from slackwater.run_events e where run_id = %(run_id)s and (fence, seq) > (%(fence)s, %(seq)s)
     and (event = 'error' or event in ('values', '{DELTA_OF}values', 'updates') and (data like '%%"{INTERRUPT}"%%' or (fence, seq) = (
       select l.fence, l.seq from slackwater.run_events l where l.run_id = %(run_id)s
         and l.event in ('values', '{DELTA_OF}values') order by l.fence desc, l.seq desc limit 1)))
-  window told as (order by fence, seq)) e
+  window log as (order by fence, seq)) e
 where place = 1 or bytes <= %(bytes)s order by fence, seq"""
 
 
-async def told(database: Database, run_id: UUID) -> AsyncGenerator[Event]:
-    """The events of a finished run that its wait body is made of. Any state may look as if it asked something."""
+async def result_events(database: Database, run_id: UUID) -> AsyncGenerator[Event]:
+    """The events of a finished run from which its result is made: errors, the last values, and all that may hold an interrupt."""
     partials = Partials(database, lambda: True)
     last: Mapping[str, Any] = {"fence": -1, "seq": -1, "more": True}
     while last["more"]:
-        after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": TOLD_BYTES}
-        rows = await database.fetch(_TOLD, after)
+        after = {"run_id": run_id, "fence": last["fence"], "seq": last["seq"], "bytes": RESULT_BYTES}
+        rows = await database.fetch(_RESULT_EVENTS, after)
         events = [event_of(row) for row in rows]
-        async with aclosing(partials.restored(events, run_id, TOLD_BYTES, BEGINNING)) as batches:
+        async with aclosing(partials.restored(events, run_id, RESULT_BYTES, BEGINNING)) as batches:
             async for batch in batches:
                 for event in batch:
                     yield event
@@ -198,7 +198,7 @@ async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) 
         **{f"delete_{n}": (statement, params) for n, statement in enumerate(_DELETE, 1)},
         promoted=(order.PROMOTE, params),
         offered=(order.NOTIFY, {"hint": order.HINT_WORK}),
-        told=(order.NOTIFY, {"hint": order.HINT_CANCEL}),
+        notified=(order.NOTIFY, {"hint": order.HINT_CANCEL}),
     )
     live = bool(answers["wished"])
     return Deleted(live or bool(answers["found"]), live, order.is_due(answers["promoted"]))

@@ -373,23 +373,23 @@ async def _events(
 async def _frames(
     services: Services, run_id: UUID, cursor: EventId, modes: list[str]
 ) -> AsyncGenerator[bytes]:
-    told = False
-    # A client that is cut off before its first event has to know where to come back to: an id of its own
-    # moves its cursor and is no event.
+    has_id = False
+    # A client that is cut off before its first event needs an id to come back with: a frame with an id only
+    # moves its cursor and is not an event.
     if not services.runtime.works_on(run_id):
-        told = True
+        has_id = True
         yield sse.id_only(str(cursor))
     try:
         async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
             async for batch in batches:
                 wanted = [event for event in batch if matches(event.name, modes)]
                 if wanted:
-                    told = True
+                    has_id = True
                     yield b"".join(sse.frame(e.name, e.data, str(e.id)) for e in wanted)
     except RunGone:
         yield sse.frame("error", json_format.dumps(service.NOT_FOUND), None)
     except StreamCut:
-        if not told:
+        if not has_id:
             yield sse.id_only(str(cursor))
         raise
 

@@ -306,9 +306,9 @@ async def _body(services: Services, principal: Principal, thread_id: UUID, run_i
     if not services.runtime.works_on(run_id):
         row = await queries.get(services.database, principal.owner, thread_id, run_id)
     if row is not None and row["status"] in TERMINAL:
-        async with aclosing(queries.told(services.database, run_id)) as events:
-            async for told in events:
-                collector.feed(told.name, told.data)
+        async with aclosing(queries.result_events(services.database, run_id)) as events:
+            async for event in events:
+                collector.feed(event.name, event.data)
     else:
         try:
             async with aclosing(services.runtime.follow(run_id)) as batches:

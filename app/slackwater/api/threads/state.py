@@ -138,8 +138,8 @@ async def update(
         async with hold as held, _open(services, thread, held.saver, "threads.update") as graph:
             written = await _apply(graph, thread.config(at), body)
             state = snapshot.thread_state(await graph.aget_state(thread.config()))
-            told = json_format.dumps({"state": state, "thread_id": str(thread_id)})
-            held.writer.publish("state_update", told)  # for the readers of the thread's stream
+            event = json_format.dumps({"state": state, "thread_id": str(thread_id)})
+            held.writer.publish("state_update", event)  # for the readers of the thread's stream
             await held.writer.flush()
     except LeaseLost:
         # Somebody has deleted the thread, or this process stalled for longer than its lease.

@@ -221,8 +221,8 @@ class _Answer:
         if task.state not in (TaskState.SUBMITTED, TaskState.WORKING):
             return
         try:
-            # Where the answer is collected, nobody reads what is said before it has been said.
-            said = service.events(self._agent, task, cursor, until=self._until, told=not self._collected)
+            # A collected response has no reader for partial messages.
+            said = service.events(self._agent, task, cursor, until=self._until, messages=not self._collected)
             async for event_id, so_far in said:
                 yield self._frame(task.working(self._version, so_far), event_id)
             ended = await service.find(self._agent, task.task_id)
@@ -232,7 +232,7 @@ class _Answer:
         except StreamCut:
             if self._collected or not self._agent.services.runtime.draining:
                 yield self._frame(replace(task, state=TaskState.WORKING).update(self._version))
-                return  # its time is up: whoever wants more subscribes to the task
+                return  # its time is up: clients subscribe to the task for more
             raise  # aborted, as an end would look like that of the task
         for made in ended.artifact_updates(self._version):
             yield self._frame(made)

@@ -81,7 +81,7 @@ async def card(agent: Agent, url: str) -> dict[str, Any]:
 async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
     """Take in a message: it begins a task, or answers one that has asked. The task as it begins.
 
-    The same message delivered twice is the task of the first time: it is told by its id and all that it says.
+    The same message delivered twice is the task of the first time: a message is identified by its id and its whole content.
     """
     services, principal, message = agent.services, agent.principal, request.message
     configuration = request.configuration
@@ -93,7 +93,7 @@ async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
         return await find(agent, tasks.begun(before).task_id)
     asked = await find(agent, message.taskId) if message.taskId is not None else None
     thread_id = _context(message, asked)
-    # Where nobody listens, values are enough; where somebody may, what is said is told as it is said.
+    # Messages are streamed only if somebody may listen; otherwise values are enough.
     listened = stream or not request.waits
     body = RunCreate(
         assistant_id=str(agent.assistant.assistant_id),
@@ -173,18 +173,19 @@ async def finished(agent: Agent, task: Task, *, until: float | None) -> Task:
 
     Raises StreamCut when this process leaves before, or at the monotonic second `until`.
     """
-    # What has been said already does not matter here.
+    # Only the end matters here, not earlier events.
     cursor = await agent.services.runtime.newest(task.run_id)
-    async with aclosing(events(agent, task, cursor, until=until, told=False)) as said:
+    async with aclosing(events(agent, task, cursor, until=until, messages=False)) as said:
         async for _ in said:
             pass
     return await find(agent, task.task_id)
 
 
 async def events(
-    agent: Agent, task: Task, cursor: EventId, *, until: float | None, told: bool = True
+    agent: Agent, task: Task, cursor: EventId, *, until: float | None, messages: bool = True
 ) -> AsyncGenerator[tuple[str, Message]]:
-    """What the agent says after `cursor`, as it says it: the id of the event, and the whole message so far.
+    """What the agent says after `cursor`, as it says it: the id of the event, and the whole message so far. Without
+    `messages` it only waits.
 
     Ends with the run. Raises StreamCut as `finished` does.
     """
@@ -192,7 +193,7 @@ async def events(
     try:
         async with aclosing(agent.services.runtime.follow(task.run_id, cursor)) as batches:
             while (batch := await _next(batches, until)) is not None:
-                for message_event in batch if told else ():
+                for message_event in batch if messages else ():
                     if message_event.name not in _PARTIAL:
                         continue
                     for given in orjson.loads(message_event.data):
@@ -240,11 +241,11 @@ def not_found(task_id: str) -> RpcError:
 
 async def _tasks(agent: Agent, rows: list[queries.Row]) -> list[Task]:
     superseded = [row["run_id"] for row in rows if row["values"] is None and TaskState(row["state"]).over]
-    told = await queries.last_values(agent.services.database, superseded)
+    last = await queries.last_values(agent.services.database, superseded)
     found = []
     for row in rows:
         values = row["values"]
-        if values is None and (data := told.get(row["run_id"])) is not None:
+        if values is None and (data := last.get(row["run_id"])) is not None:
             values = orjson.loads(data)
             if isinstance(values, dict):
                 values.pop(INTERRUPT, None)

@@ -156,8 +156,8 @@ def speaks(message: GivenMessage) -> bool:
 
 
 def answer_of(message: GivenMessage) -> Any:
-    """What a task is told that has asked: a text, or the data of one part; `{"resume": …}` is the official server's way of
-    saying it. Raises Invalid.
+    """The answer to a task that waits for input: a string, or the data of one part, for which the official server's form is
+    `{"resume": …}`. Raises Invalid.
     """
     parts = [given.part() for given in message.parts]
     texts = [part.text for part in parts if part.text is not None]

@@ -21,12 +21,12 @@ class Missing:
     """Events that retention has trimmed before the reader had them."""
 
     since: int
-    """The number of the last one that it has."""
+    """The number of the last event that the reader has."""
     first: int
-    """The least number of what is left."""
+    """The lowest number that is left."""
 
     def notice(self, command_id: int | None = None) -> dict[str, Any]:
-        """What the reader is told."""
+        """The message for the reader."""
         return {
             "type": "error",
             "id": command_id,
@@ -38,7 +38,7 @@ class Missing:
 
 
 class Feed:
-    """A thread's events for one connection. It has no server-side state: who comes back makes a new one."""
+    """A thread's events for one connection. There is no server-side state: a reader who reconnects gets a new feed."""
 
     def __init__(self, log: ThreadLog, owner: str, thread_id: UUID, since: int | None) -> None:
         """`since`: the number of the last event that the reader has."""
@@ -50,14 +50,14 @@ class Feed:
         self.cursor = BEGINNING if since is None else EventId(first_fence(since), 0)
         """How far the log was read."""
         self.seq = since or 0
-        """The number of the last event that was given out."""
+        """The number of the last event that was returned."""
         self.missing: Missing | None = None
-        """What the reader has to be told of before anything else."""
+        """A gap that the reader must learn of before anything else."""
 
     async def batches(self) -> AsyncGenerator[list[Envelope]]:
-        """What happens, without an end. Raises StreamCut when this process leaves.
+        """The events, without end. Raises StreamCut when this process leaves.
 
-        A thread that is not there, for this owner, is waited for.
+        Waits for a thread that does not exist for this owner.
         """
         while True:
             try:

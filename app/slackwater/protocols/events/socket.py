@@ -1,8 +1,8 @@
 """Protocol v2 by WebSocket: commands and events on one connection, in containers.
 
-A refusal is said after the handshake, by a close code of 4000 plus the status that HTTP would have: a browser cannot read
-the status of a refused handshake, and both SDKs know these codes. When the process leaves, the code is 1012, upon which
-they connect again and go on from the last event that they have.
+Connections are refused after the handshake, by a close code of 4000 plus the HTTP status: a browser cannot read the status
+of a refused handshake, and both SDKs know these codes. When the process leaves, the code is 1012, upon which the SDKs
+reconnect and continue from their last event.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 SERVICE_RESTART = 1012
 
 REPLAY_SECONDS = 5.0
-"""How long a replay waits for the log, whose end it has to reach."""
+"""How long a replay may take to reach the end of the log."""
 
 
 @asynccontextmanager
@@ -52,7 +52,7 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
 
 
 class Socket:
-    """One connection. Its subscriptions end with it; there is no state beyond it."""
+    """One connection. Its subscriptions end with it."""
 
     def __init__(self, websocket: WebSocket, caller: Caller) -> None:
         self._websocket = websocket
@@ -60,33 +60,33 @@ class Socket:
         self._subscriptions: dict[str, Subscription] = {}
         self._feed: Feed | None = None
         self._subscribed = asyncio.Event()
-        # Whoever subscribes late is told the past first, and nothing of the present meanwhile.
+        # A late subscription gets the past first; live events wait meanwhile.
         self._turn = asyncio.Lock()
-        self._told_until = BEGINNING
-        self._told = 0
-        """The number of the last event that the subscriptions know."""
+        self._cursor = BEGINNING
+        self._seq = 0
+        """The number of the last event that was sent to the subscriptions."""
 
     async def serve(self) -> None:
-        """Until either side closes, or this process leaves."""
+        """Serve until either side closes, or this process leaves."""
         await self._websocket.accept()
-        listening = asyncio.create_task(self._listen(), name="socket:listen")
-        telling = asyncio.create_task(self._tell(), name="socket:tell")
+        receiving = asyncio.create_task(self._receive(), name="socket:receive")
+        sending = asyncio.create_task(self._forward(), name="socket:forward")
         try:
-            await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            listening.cancel()
-            telling.cancel()
-            heard, told = await asyncio.gather(listening, telling, return_exceptions=True)
-        if isinstance(told, StreamCut) or isinstance(heard, StreamCut):
+            receiving.cancel()
+            sending.cancel()
+            received, sent = await asyncio.gather(receiving, sending, return_exceptions=True)
+        if isinstance(sent, StreamCut) or isinstance(received, StreamCut):
             with suppress(WebSocketDisconnect, RuntimeError):
                 await self._websocket.close(SERVICE_RESTART, "this process is stopping: connect again")
             return
-        for outcome in (heard, told):
+        for outcome in (received, sent):
             if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
                 raise outcome
 
-    async def _listen(self) -> None:
-        """Carry out what comes, one after the other."""
+    async def _receive(self) -> None:
+        """Carry out commands, one after the other."""
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -106,8 +106,8 @@ class Socket:
             if command["method"].startswith("subscription."):
                 return await self._subscription(command)
             if command["method"] == "agent.getTree" and self._feed and (tree := self._feed.tree()):
-                return service.success(command["id"], {"tree": tree}, self._told)
-            return await service.answer(self._caller, command, self._told)
+                return service.success(command["id"], {"tree": tree}, self._seq)
+            return await service.answer(self._caller, command, self._seq)
         except CommandError as error:
             return service.failure(command["id"], error.code, error.message)
         except ApiError as error:  # another process takes it
@@ -126,7 +126,7 @@ class Socket:
                 raise CommandError("invalid_argument", f"{method} requires a subscription_id.")
             if self._subscriptions.pop(subscription_id, None) is None:
                 raise CommandError("no_such_subscription", f"Unknown subscription: {subscription_id}")
-            return service.success(command["id"], {}, self._told)
+            return service.success(command["id"], {}, self._seq)
         if method not in ("subscription.subscribe", "subscription.reconnect"):
             raise CommandError("unknown_command", f"Unknown protocol command: {method}")
         channels, since = params.get("channels"), since_of(params)
@@ -154,22 +154,22 @@ class Socket:
             replayed = 0
             if self._feed is None:
                 self._feed = self._new_feed(since)
-                self._told = since or 0
+                self._seq = since or 0
                 self._subscribed.set()
             else:
                 past = self._new_feed(since)
-                # Of a run that was deleted meanwhile nothing more comes.
+                # Bounded, since nothing more comes of a run that was deleted meanwhile.
                 async with aclosing(past.batches()) as batches, _patience(REPLAY_SECONDS):
-                    while past.cursor < self._told_until:
+                    while past.cursor < self._cursor:
                         batch = await anext(batches)
-                        events = [event for event in batch if event.seq <= self._told and wanted.wants(event)]
+                        events = [event for event in batch if event.seq <= self._seq and wanted.wants(event)]
                         replayed += len(events)
                         await self._send_events(events)
                 if past.missing is not None:
                     return past.missing.notice(command_id)
             self._subscriptions[subscription_id] = wanted
         result = {"subscription_id": subscription_id, "replayed_events": replayed}
-        return service.success(command_id, result, self._told)
+        return service.success(command_id, result, self._seq)
 
     def _new_feed(self, since: int | None) -> Feed:
         return Feed(self._log, self._caller.principal.owner, self._caller.thread_id, since)
@@ -178,8 +178,8 @@ class Socket:
     def _log(self) -> ThreadLog:
         return self._caller.services.runtime.thread_log
 
-    async def _tell(self) -> None:
-        """Send what happens to whom it concerns: each event once, however many subscriptions want it."""
+    async def _forward(self) -> None:
+        """Send each event that any subscription wants, once."""
         closing = asyncio.create_task(self._log.closing.wait(), name="socket:closing")
         subscribed = asyncio.create_task(self._subscribed.wait(), name="socket:subscribed")
         try:
@@ -198,7 +198,7 @@ class Socket:
                         feed.missing = None
                     wanted = list(self._subscriptions.values())
                     await self._send_events(e for e in batch if any(w.wants(e) for w in wanted))
-                    self._told_until, self._told = feed.cursor, feed.seq
+                    self._cursor, self._seq = feed.cursor, feed.seq
 
     async def _send_events(self, events: Iterable[Envelope]) -> None:
         for event in events:

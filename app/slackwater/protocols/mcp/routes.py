@@ -135,10 +135,10 @@ async def _answer(
     *,
     resumable: bool,
 ) -> Response:
-    """What the call's run comes to, when it has ended.
+    """The result of the call's run, once it has ended.
 
-    A client that can come back is told at once where to. One that cannot is cut off with this process: an end would look
-    like an answer.
+    A client that can come back gets at once an id to come back with. The connection of one that cannot is aborted when this
+    process leaves, since a clean end would look like a result.
     """
     until = None if bounds is None else bounds.wait_until
 

@@ -72,8 +72,8 @@ async def list_tools(services: Services, principal: Principal, cursor: str | Non
             try:
                 schemas[of_graph] = await input_schema(services, principal, assistant)
             except GraphBroken:
-                continue  # its import has told the log why
-            await asyncio.sleep(0)  # making schemas takes milliseconds each, and others wait
+                continue  # its import has logged why
+            await asyncio.sleep(0)  # each schema takes milliseconds: let others run in between
         page.append(tools.tool(name, assistant, schemas[of_graph]))
     answer: dict[str, Any] = {"tools": page}
     if begin + PAGE < len(named):

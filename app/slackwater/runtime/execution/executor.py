@@ -282,7 +282,7 @@ _RECENT = f"""
 select fence, seq, event, data from (
   ({_SAID} order by fence, seq limit {FIRST_EVENTS})
   union
-  ({_SAID} order by fence desc, seq desc limit {RECENT_EVENTS})) told
+  ({_SAID} order by fence desc, seq desc limit {RECENT_EVENTS})) picked
 order by fence, seq"""
 """If nothing separates supersteps: more events than two supersteps have, but not all of a long run; and the first ones, which may start
 what is still open (`events`). LangGraph does not repeat `custom` events."""

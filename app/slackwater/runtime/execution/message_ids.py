@@ -1,4 +1,4 @@
-"""The ids that LangGraph gives messages a moment after it has told its callbacks of them."""
+"""The ids that LangGraph gives messages a moment after it has passed them to its callbacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command
 
 TURNS = 16
-"""Of the event loop. LangGraph 1.2 applies a node's writes six turns after its callbacks were told."""
+"""Turns of the event loop. LangGraph 1.2 applies a node's writes six turns after it calls the callbacks."""
 
 _OF_NODES = ("on_chain_stream", "on_chain_end")
 
@@ -18,8 +18,8 @@ _OF_NODES = ("on_chain_stream", "on_chain_end")
 async def given(record: Mapping[str, Any]) -> None:
     """Wait until the messages in a record of `astream_events` have the ids under which the state keeps them.
 
-    A reducer gives a message without an id one, in place. A reader who is told of the message before that cannot find it
-    again. In a state without such a reducer messages stay as they are, and this ends after `TURNS` turns.
+    A reducer gives a message without an id one, in place. A reader who gets the message before that cannot find it again
+    later. In a state without such a reducer messages stay as they are, and this ends after `TURNS` turns.
     """
     if record["event"] not in _OF_NODES:
         return

@@ -40,12 +40,12 @@ _LIBRARIES = (
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
-_told: set[TypeName] = set()
+_reported: set[TypeName] = set()
 """Refused types that the log has named; few, since each had to be stored."""
 
 
 class CheckpointSerializer(JsonPlusSerializer):
-    """Brings back values of known types only: LangGraph's own list, and what it is told of. Others come back as they are
+    """Brings back values of known types only: LangGraph's own list, and those that it learns. Others come back as they are
     stored: the fields of a class as a dict, the value of an enum.
     """
 
@@ -63,8 +63,8 @@ class CheckpointSerializer(JsonPlusSerializer):
         if any(typed in source for source in self._sources):
             self._known.add(typed)
             return True
-        if typed not in _told:
-            _told.add(typed)
+        if typed not in _reported:
+            _reported.add(typed)
             log.warning(
                 "%s was read from a checkpoint as plain data because it is not a known type. Declare it in the state's schema, "
                 'or add ["%s", "%s"] to checkpointer.serde.allowed_msgpack_modules in langgraph.json.',

@@ -161,7 +161,7 @@ with stuck as (
   where r.run_id = %(run_id)s and r.status = 'pending' and r.{order.DONE_NOW}
     and (r.stalls >= {MAX_STALLS} or r.handovers > %(max_handovers)s)
   returning r.run_id, r.thread_id, r.fence, r.error, r.last_event
-), told as (
+), logged as (
   insert into slackwater.run_events (run_id, fence, seq, thread_id, event, data)
   select run_id, fence, split_part(last_event, '-', 2)::int, thread_id, 'error', error::text from stuck
 ), forgotten as (

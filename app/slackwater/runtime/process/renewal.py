@@ -2,7 +2,7 @@
 it up.
 
 The thread lives from the first run of a process on, has a connection only while there are leases to renew, and does
-nothing while there are none. What it hears is told to the loop, where the attempts are.
+nothing while there are none. It passes the results on to the event loop, where the attempts are.
 
 A run whose node blocks the event loop (`blocked_loop`) stops every other run of its process. Their leases are kept meanwhile, for a
 while, and the run is named: in the log, and in the rows, so that it is not they whose stalls are counted. Code that holds

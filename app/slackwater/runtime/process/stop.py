@@ -40,7 +40,7 @@ ROUND_SECONDS = 0.02
 """How often a drain looks for runs that were claimed or admitted while it began."""
 
 OUTBOX_SECONDS = 1.0
-"""What a process that leaves gives to receivers who are just being told of a run."""
+"""What a process that leaves gives to receivers who are just being stopped of a run."""
 
 
 class Stop:
@@ -233,11 +233,11 @@ async def _settle(runtime: Runtime, budget: Budget, attempts: Iterable[Attempt])
             attempt.journal.close(Ending.GONE_ON)
 
 
-def _recorded(told: dict[str, Any], budget: Budget) -> dict[str, Any]:
-    if told["runs"]:  # an invocation ends with a pause, too, and most of them have nothing to stop
-        metrics.took(Metric.DRAIN_MS, told["took_ms"])
-        tracing.record("drain", budget.started, runs=len(told["runs"]))
-    return told
+def _recorded(stopped: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    if stopped["runs"]:  # an invocation ends with a pause, too, and most of them have nothing to stop
+        metrics.took(Metric.DRAIN_MS, stopped["took_ms"])
+        tracing.record("drain", budget.started, runs=len(stopped["runs"]))
+    return stopped
 
 
 # Release

@@ -38,17 +38,6 @@ _REQUEST_KEYS = frozenset(
 """What the custom app's middleware may change for the API. The rest of the scope belongs to the app that is called."""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomApp:
-    """A custom app that has been started."""
-
-    app: Starlette
-    state: Mapping[str, Any]
-    """The state that its lifespan yielded."""
-    in_flight: set[asyncio.Task[Any]] = field(default_factory=set)
-    """The server's tasks for the requests in flight in it."""
-
-
 def does_not_start(source: str, part: str, error: BaseException) -> GraphImportError:
     """The error that ends the start of the process."""
     last = traceback.format_exception_only(error)[-1].strip()
@@ -102,6 +91,18 @@ class CustomAppLifespan:
                 log.exception("the lifespan of http.app failed", extra={"event": "custom.failed"})
                 return
             entered.set_exception(does_not_start(self._source, "lifespan", error))
+
+
+@dataclass(frozen=True, slots=True)
+class CustomApp:
+    """A custom app that has been started."""
+
+    app: Starlette
+    lifespan: CustomAppLifespan
+    state: Mapping[str, Any]
+    """The state that its lifespan yielded."""
+    in_flight: set[asyncio.Task[Any]] = field(default_factory=set)
+    """The server's tasks for the requests in flight in it."""
 
 
 class CustomAppMiddleware:

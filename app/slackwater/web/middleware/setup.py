@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slackwater.services import Services
     from slackwater.settings import Settings
     from slackwater.web.application import Application
-    from slackwater.web.middleware.custom_app import CustomApp, CustomAppLifespan
+    from slackwater.web.middleware.custom_app import CustomApp
 
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,7 @@ LAST_RESPONSES_SECONDS = 0.5
 class CustomAppHandle:
     """Stops the project's custom app, if there is one."""
 
-    def __init__(self, lifespan: CustomAppLifespan | None = None, custom: CustomApp | None = None) -> None:
-        self._lifespan = lifespan
+    def __init__(self, custom: CustomApp | None = None) -> None:
         self._custom = custom
 
     def abort_soon(self) -> None:
@@ -99,14 +98,14 @@ class CustomAppHandle:
 
     async def shutdown(self, seconds: float) -> None:
         """Abort its requests and leave its lifespan, within `seconds`. The pool is still open then."""
-        if self._lifespan is None or self._custom is None:
+        if self._custom is None:
             return
         until = time.monotonic() + seconds
         if self._custom.in_flight:
             # Before the lifespan closes what they use.
             self._abort(self._custom)
             await asyncio.wait(set(self._custom.in_flight), timeout=seconds / 2)
-        await self._lifespan.leave(until - time.monotonic())
+        await self._custom.lifespan.leave(until - time.monotonic())
 
 
 @asynccontextmanager
@@ -122,14 +121,13 @@ async def installed(app: Application, services: Services) -> AsyncIterator[Custo
     from slackwater.web.middleware.custom_app import CustomApp, CustomAppLifespan, does_not_start
     from slackwater.web.middleware.stack import install
 
-    handle = CustomAppHandle()
     custom = None
     if spec.app is not None:
         custom_app = await run_in_import_thread(lambda: custom_app_of(services.graphs))
         assert custom_app is not None
         lifespan = CustomAppLifespan(custom_app, spec.app.source)
-        custom = CustomApp(custom_app, await lifespan.enter())
-        handle = CustomAppHandle(lifespan, custom)
+        custom = CustomApp(custom_app, lifespan, await lifespan.enter())
+    handle = CustomAppHandle(custom)
     try:
         try:
             install(app, spec, custom)

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from slackwater.errors import (
-    AnswerTooLarge,
     BodyTooLarge,
     BodyTooSlow,
     Crowded,
@@ -20,6 +19,7 @@ from slackwater.errors import (
     Forbidden,
     Invalid,
     PageTooLarge,
+    ResponseTooLarge,
     Unauthorized,
     Unexpected,
 )
@@ -40,7 +40,7 @@ KEY = "apiKey"
 
 _METHODS = ("get", "put", "post", "delete", "patch")
 _FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
-_TOO_LARGE = AnswerTooLarge(7_340_032, 6_225_920)
+_TOO_LARGE = ResponseTooLarge(7_340_032, 6_225_920)
 _HEADERS = {
     "Retry-After": "How many seconds to wait before trying again.",
     "Connection": "The connection closes after this response.",
