@@ -42,7 +42,16 @@ class Fleet:
 
     def submit(self, payload: bytes) -> None:
         """Invoke asynchronously: the result is only logged, if it is an error."""
-        self._track(asyncio.create_task(self._log_outcome(payload), name="asynchronous-event"))
+        self._track(asyncio.create_task(self.deliver(payload), name="asynchronous-event"))
+
+    async def deliver(self, payload: bytes) -> None:
+        """The same, and wait until the event is processed."""
+        outcome = await self.invoke(payload)
+        if outcome.error is not None and outcome is not STOPPING:
+            log.warning(
+                "an asynchronous event failed",
+                extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
+            )
 
     async def close(self, seconds: float = STOP_SECONDS) -> None:
         """Stop every environment. Waiting events fail."""
@@ -50,14 +59,6 @@ class Fleet:
         await asyncio.gather(*(environment.stop(seconds) for environment in self.environments))
         while self._work:
             await asyncio.wait(self._work)
-
-    async def _log_outcome(self, payload: bytes) -> None:
-        outcome = await self.invoke(payload)
-        if outcome.error is not None and outcome is not STOPPING:
-            log.warning(
-                "an asynchronous event failed",
-                extra={"event": "emulator.event_failed", "error": outcome.payload.decode(errors="replace")},
-            )
 
     async def _process(self, payload: bytes, outcome: asyncio.Future[InvocationResult]) -> None:
         try:

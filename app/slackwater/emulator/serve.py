@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -26,8 +25,6 @@ from slackwater.emulator.gateway import Gateway
 from slackwater.errors import ExitCode, StartError
 from slackwater.settings import Settings
 from slackwater.web.listener import listen
-
-log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 """The only address: there is no authentication between the network and the function."""
@@ -122,15 +119,7 @@ def _sources(fleet: Fleet, options: Options) -> list[asyncio.Task[None]]:
 async def _schedule(fleet: Fleet, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        outcome = await fleet.invoke(orjson.dumps(events.scheduled(time.time())))
-        if outcome.error is not None:
-            log.warning(
-                "a scheduled event failed",
-                extra={
-                    "event": "emulator.event_failed",
-                    "error": outcome.payload.decode(errors="replace"),
-                },
-            )
+        await fleet.deliver(orjson.dumps(events.scheduled(time.time())))
 
 
 def _function(settings: Settings, options: Options, database: dict[str, str], url: str) -> Function:
