@@ -18,6 +18,7 @@ import pytest
 
 from tests.drills.drill import BATCH, COUNT
 from tests.support.server import ROOT, ServerProcess, fleet_of
+from tests.support.sessions import until_waiting
 
 pytestmark = pytest.mark.drill
 
@@ -131,7 +132,7 @@ async def test_a_process_that_goes_in_the_middle_leaves_nothing_half_done(
             # GIVEN each of them in the middle of its work
             await block.execute(f"lock table {BLOCKED} in share row exclusive mode")
             sent = [asyncio.create_task(http.post(path, json=body)) for path, body in scene.requests]
-            await _waiting(watch, len(sent))
+            await until_waiting(database_uri, len(sent))
             # WHEN their process goes, and then nothing is in the way any more
             getattr(server, how)()
             if how == "sigkill":
@@ -166,19 +167,6 @@ async def test_a_process_that_goes_at_any_moment_leaves_nothing_half_done(
                 await _quiet(watch)
                 await scene.check(watch)
                 await watch.execute(f"truncate {', '.join(TABLES)} cascade")
-
-
-async def _waiting(watch: psycopg.AsyncConnection[Any], count: int) -> None:
-    """Until so many statements wait for a lock."""
-    async with asyncio.timeout(15):
-        while True:
-            cursor = await watch.execute(
-                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-            )
-            row = await cursor.fetchone()
-            if row and row[0] >= count:
-                return
-            await asyncio.sleep(0.05)
 
 
 async def _quiet(watch: psycopg.AsyncConnection[Any]) -> None:

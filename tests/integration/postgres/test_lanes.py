@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed
 from support.impatience import impatient
-from support.sessions import sessions, terminate
+from support.sessions import sessions, terminate, until_working
 
 from slackwater.postgres.arrays import LongArray, TextArray, UuidArray
 from slackwater.postgres.connection_errors import ConnectionFault
@@ -79,13 +79,6 @@ async def connected(database: Database) -> None:
     """Wait until no connection is in the making: it would be newer than what happens meanwhile."""
     async with lanes(database):
         await database.pool.wait(10)
-
-
-async def working(server_uri: str, database: Database, statement: str) -> None:
-    """Wait until a session is in the middle of the statement that begins like this."""
-    async with asyncio.timeout(10):
-        while not sessions(server_uri, database, f"state = 'active' and query like '{statement}%%'"):
-            await asyncio.sleep(0.01)
 
 
 async def ended(server_uri: str, database: Database, pids: set[int]) -> None:
@@ -421,7 +414,7 @@ async def test_a_write_whose_connection_dies_is_never_sent_again(database: Datab
     await database.execute("create table t (n int)")
     await everywhere(database, "select 1 as a", {})
     task = asyncio.create_task(database.write(("insert into t select 1 from pg_sleep(20)", {})))
-    await working(server_uri, database, "insert into t select")
+    await until_working(database.conninfo, "insert into t select")
     terminate(server_uri, database)
     with pytest.raises(psycopg.OperationalError):
         await task

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolClosed, PoolTimeout
 from support.impatience import impatient
-from support.sessions import terminate
+from support.sessions import terminate, until_working
 
 from slackwater.postgres import pool
 from slackwater.postgres.pool import CANCEL_SECONDS, Database, StatementTimeout
@@ -41,16 +41,6 @@ def at_most(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds + MARGIN
-
-
-async def working(server_uri: str, database: Database, statement: str) -> None:
-    """Wait until a session is in the middle of the statement that begins like this."""
-    active = "select from pg_stat_activity where datname = %s and state = 'active' and query like %s"
-    parameters = (name_of(database.conninfo), f"{statement}%")
-    async with await psycopg.AsyncConnection.connect(server_uri, autocommit=True) as watcher:
-        async with asyncio.timeout(10):
-            while not (await watcher.execute(active, parameters)).rowcount:
-                await asyncio.sleep(0.01)
 
 
 async def fill(database: Database, count: int) -> None:
@@ -264,7 +254,7 @@ async def test_sockets_that_died_idle_fail_nothing_not_even_a_write(
 async def test_a_read_whose_connection_dies_is_sent_again(database: Database, server_uri: str) -> None:
     await fill(database, 4)
     task = asyncio.create_task(database.fetch("select 7 as n, pg_sleep(0.5)"))
-    await working(server_uri, database, "select 7")
+    await until_working(database.conninfo, "select 7")
     terminate(server_uri, database)
     assert (await task)[0]["n"] == 7
 
@@ -281,7 +271,7 @@ async def test_a_write_whose_connection_dies_is_never_sent_again(
             task = asyncio.create_task(database.pipeline((statement, None)))
         case _:
             task = asyncio.create_task(getattr(database, method)(statement))
-    await working(server_uri, database, "insert into t")
+    await until_working(database.conninfo, "insert into t")
     terminate(server_uri, database)
     with pytest.raises(psycopg.OperationalError):
         await task

@@ -27,6 +27,7 @@ from slackwater.runtime.queue import claims, pruning
 from slackwater.runtime.queue.cancel import CancelAction, CancelWish
 from slackwater.runtime.queue.lease import Lease
 from slackwater.runtime.queue.states import Outcome, Stopped, StopWish
+from tests.support.sessions import until_waiting
 
 DELAY = 0.3
 
@@ -305,18 +306,11 @@ async def test_a_thread_that_gets_a_run_just_now_does_not_expire(fleet: Fleet, p
         )
         # WHEN the sweep finds the thread overdue meanwhile
         expiring = asyncio.create_task(pruning.expire(process.database, TtlPolicy()))
-        await fleet.until(lambda: waiting(fleet), what="the sweep waits for the admission")
+        await until_waiting(fleet.uri)
     await expiring
     # THEN nothing of it is gone
     assert await fleet.checkpoints(thread_id) == before
     assert (await fleet.thread(thread_id))["thread_id"] == thread_id
-
-
-async def waiting(fleet: Fleet) -> bool:
-    row = await fleet.database.fetch_one(
-        "select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    )
-    return row is not None and row["n"] > 0
 
 
 async def held(process: Process, helm: Helm) -> tuple[Attempt, Hold]:

@@ -17,6 +17,7 @@ from slackwater.runtime.queue import listening
 from slackwater.runtime.queue.admission import Overtaken
 from tests.support.impatience import impatient
 from tests.support.proxy import Proxy, proxied
+from tests.support.sessions import until_waiting
 
 READ_ONLY = "set default_transaction_read_only = on"
 
@@ -164,12 +165,6 @@ async def test_an_admission_that_arrives_after_it_was_sent_again_is_admitted_onc
     home = await fleet.start()
     thread_id = (await home.admit("line")).row["thread_id"]
     await fleet.until(lambda: fleet.database.fetch("select 1 from slackwater.runs where status = 'success'"))
-    sessions = (
-        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    )
-
-    async def waiting(count: int) -> bool:
-        return len(await fleet.database.fetch(sessions)) == count
 
     with proxied(database_uri) as proxy:
         process = await through(fleet, proxy)
@@ -178,10 +173,10 @@ async def test_an_admission_that_arrives_after_it_was_sent_again_is_admitted_onc
             await connection.execute("select 1 from slackwater.threads for update")
             new = new_run("line", thread_id=thread_id, strategy=strategy)
             admitting = asyncio.create_task(process.runtime.admit(new))
-            await fleet.until(lambda: waiting(1), what="it waits")
+            await until_waiting(fleet.uri)
             proxy.cut()
             # WHEN it is sent again, for nothing of it is to be seen, and then both get through
-            await fleet.until(lambda: waiting(2), what="it waits twice")
+            await until_waiting(fleet.uri, 2)
         admitted = await admitting
         assert admitted.row["run_id"] == new.run_id
         assert (await fleet.ended(new.run_id))["attempt"] == 1

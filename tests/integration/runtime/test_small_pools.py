@@ -8,8 +8,7 @@ import pytest
 from helm import Helm
 from rig import BRISK, Fleet
 
-LOCKED = """
-select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"""
+from tests.support.sessions import until_waiting
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
@@ -40,12 +39,7 @@ async def test_what_is_said_alone_and_waits_for_locked_rows_leaves_connections_t
     async with fleet.database.connection() as holder, holder.transaction():
         await holder.execute("select 1 from slackwater.runs for update")
         hold.let_go()
-
-        async def waits() -> bool:
-            row = await fleet.database.fetch_one(LOCKED)
-            return row is not None and row["n"] > 0
-
-        await fleet.until(waits)
+        await until_waiting(fleet.uri)
         await asyncio.sleep(0.1)
         # WHEN others come, who want something else
         async with asyncio.timeout(8):

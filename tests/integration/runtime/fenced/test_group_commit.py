@@ -28,6 +28,7 @@ from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced.stores import STORE
 from slackwater.runtime.fenced.writer import Forgotten, Writer
 from slackwater.runtime.queue.lease import Lease
+from tests.support.sessions import until_waiting
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
 _RUN = """
@@ -431,11 +432,8 @@ async def test_a_large_state_on_its_way_does_not_hold_up_others(
         waiting = asyncio.ensure_future(
             large.aput_writes(config_of(large, large_id), [("log", "x" * 100_000)], "t")
         )
+        await until_waiting(watched.conninfo)
         async with asyncio.timeout(8):
-            while not await watched.fetch(
-                "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-            ):
-                await asyncio.sleep(0.005)
             for value in range(5):
                 await put(small, value)
         assert not waiting.done()

@@ -20,6 +20,7 @@ from slackwater.kit.ids import uuid7
 from slackwater.runtime.process import stop
 from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.runtime.queue import pruning, retention
+from tests.support.sessions import until_waiting
 
 
 async def reached(hold: object) -> None:
@@ -262,8 +263,7 @@ async def test_a_thread_on_which_a_run_begins_just_now_is_not_deleted_with_the_l
         )
         # WHEN the sweep comes to its thread
         sweep = asyncio.create_task(pruning.delete_due(process.database))
-        waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%for update%'"
-        await fleet.until(lambda: fleet.database.fetch(waits), what="the sweep waits for the lock")
+        await until_waiting(fleet.uri)
         await connection.execute(
             "insert into slackwater.runs (run_id, thread_id, owner, assistant_id, graph_id) "
             "values (%s, %s, %s, %s, 'line')",

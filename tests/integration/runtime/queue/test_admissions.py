@@ -20,6 +20,7 @@ from slackwater.runtime.queue import admission, admissions, claims
 from slackwater.runtime.queue.admission import UNLIMITED, NewRun
 from slackwater.runtime.queue.many import dumped
 from tests.support.proxy import proxied
+from tests.support.sessions import until_waiting
 
 SAID: dict[str, Any] = {
     "metadata": {"of": "run", "n": 1},
@@ -200,12 +201,6 @@ async def test_an_admission_that_got_lost_is_admitted_once(
 async def test_an_admission_that_arrives_after_it_was_said_again_is_admitted_once(
     database_uri: str, database: Database, fleet: Fleet, helm: Helm, strategy: str
 ) -> None:
-    async def waiting(count: int) -> bool:
-        sessions = (
-            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        )
-        return len(await fleet.database.fetch(sessions)) == count
-
     with proxied(database_uri) as proxy:
         async with fleet_on(proxy.uri, database) as far:
             process = await far.start()
@@ -218,10 +213,10 @@ async def test_an_admission_that_arrives_after_it_was_said_again_is_admitted_onc
                 )
                 new = new_of("plain", thread_id, strategy=strategy)
                 admitting = asyncio.create_task(process.runtime.admit(new))
-                await fleet.until(lambda: waiting(1), what="it waits")
+                await until_waiting(fleet.uri)
                 proxy.cut()
                 # WHEN it is said again, and then the other one makes no thread after all
-                await fleet.until(lambda: waiting(2), what="it waits twice")
+                await until_waiting(fleet.uri, 2)
                 await connection.execute("rollback")
             assert (await admitting).row["run_id"] == new.run_id
             assert (await fleet.ended(new.run_id))["attempt"] == 1

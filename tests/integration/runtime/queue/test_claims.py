@@ -22,6 +22,7 @@ from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import Outcome
+from tests.support.sessions import until_waiting
 
 
 async def reached(hold: object) -> None:
@@ -108,17 +109,10 @@ async def test_a_claim_that_another_one_has_overtaken_leaves_the_thread_alone(
     }
     params |= Shares().parameters([])
 
-    async def pauses() -> bool:
-        return bool(
-            await fleet.database.fetch(
-                "select 1 from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
-            )
-        )
-
     async with await psycopg.AsyncConnection.connect(fleet.uri) as somebody:
         await somebody.execute("select pg_advisory_xact_lock(7)")
         claim = asyncio.create_task(fleet.database.fetch(slow, params))
-        await fleet.until(pauses, what="the claim waits")
+        await until_waiting(fleet.uri)
         # WHEN another process has claimed and ended the run in between
         await process.claim()
         told = await fleet.told(process, run["run_id"], run["thread_id"])
