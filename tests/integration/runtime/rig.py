@@ -34,6 +34,8 @@ from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parent / "project"
+TYPED = str(PROJECT.with_name("typed") / "langgraph.json")
+"""A project whose state has types of its own."""
 OWNER = "alice"
 ASSISTANT = UUID("00000000-0000-4000-8000-000000000001")
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helm import Helm
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
-from rig import Fleet
-
-TYPED = str(Path(__file__).parents[1] / "typed" / "langgraph.json")
+from rig import TYPED, Fleet
 
 Saver = Any
 Act = Callable[[Saver, RunnableConfig, RunnableConfig], Awaitable[object]]

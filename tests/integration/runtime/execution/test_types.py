@@ -11,13 +11,11 @@ import ormsgpack
 import pytest
 from helm import Helm
 from langchain_core.runnables import RunnableConfig
-from rig import Fleet
+from rig import TYPED, Fleet
 
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.checkpointer import PooledSaver
-
-TYPED = str(Path(__file__).parents[1] / "typed" / "langgraph.json")
 
 
 async def test_the_classes_of_a_projects_state_survive_a_hand_over(fleet: Fleet, helm: Helm) -> None:

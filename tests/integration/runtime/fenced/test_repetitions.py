@@ -5,34 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
+from ends import IDLE, claimed, end_of, hand_over_of, waits
 from helm import Helm
-from rig import CUT, OWNER, Fleet, Process, fleet_on, new_run
+from rig import CUT, OWNER, Fleet, Process, fleet_on
+from thread_rows import everything
 
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
-from slackwater.runtime.events.journal import Event, EventId
 from slackwater.runtime.fenced import settlement, settlements
-from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts, Whose
+from slackwater.runtime.fenced.settlement import Settled, ThreadFacts
 from slackwater.runtime.process.hold import ThreadHeld
-from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.claims import ClaimedRun
 from slackwater.runtime.queue.states import RunStatus, Stopped
 from tests.support.proxy import proxied
 
 ASKS = ThreadFacts("interrupted", b'{"log": ["second"]}', {"task": [{"id": "question"}]})
-IDLE = ThreadFacts("idle", b'{"log": ["first"]}')
-
-
-async def claimed(fleet: Fleet, worker: str, **options: Any) -> ClaimedRun:
-    """A run that `worker` has claimed with its admission."""
-    new = new_run("line", **options)
-    admitted = await admission.admit(fleet.database, new, worker=worker, claim=True, lease_seconds=60)
-    assert admitted.claimed is not None
-    return admitted.claimed
 
 
 async def claim(fleet: Fleet, worker: str) -> ClaimedRun:
@@ -40,44 +31,21 @@ async def claim(fleet: Fleet, worker: str) -> ClaimedRun:
     return run
 
 
-def whose(run: ClaimedRun, *events: Event) -> Whose:
-    return Whose(run.run_id, run.thread_id, run.owner, run.lease.fence, run.lease.worker, events)
-
-
-async def end(
-    fleet: Fleet,
-    run: ClaimedRun,
-    facts: ThreadFacts = IDLE,
-    status: RunStatus = RunStatus.SUCCESS,
-    reason: str | None = None,
-    **options: Any,
-) -> Settled:
-    said = whose(run, Event(EventId(run.fence, 1), "values", b"{}"))
-    how = End(said, status, facts, f"{run.fence}-1", reason)
-    return await settlement.end(fleet.database, how, **options)
+async def end(fleet: Fleet, run: ClaimedRun, facts: ThreadFacts = IDLE) -> Settled:
+    return await settlement.end(fleet.database, end_of(run, facts))
 
 
 async def hand_over(
     fleet: Fleet, run: ClaimedRun, stopped: Stopped = Stopped.DRAINED, max_handovers: int = 1000
 ) -> Settled:
-    said = whose(run, Event(EventId(run.fence, 1), "values", b"{}"))
-    return await settlement.hand_over(fleet.database, HandOver(said, stopped, "SIGTERM", max_handovers, "a"))
+    how = hand_over_of(run, stopped=stopped, max_handovers=max_handovers)
+    return await settlement.hand_over(fleet.database, how)
 
 
-async def everything(fleet: Fleet, thread_id: UUID) -> list[Any]:
-    """All rows of the thread, as they are now."""
-    return [
-        await fleet.database.fetch(
-            f"select * from slackwater.{table} where thread_id = %s order by 1, 2, 3", [thread_id]
-        )
-        for table in ("threads", "runs", "run_events")
-    ]
-
-
-async def unchanged_by(fleet: Fleet, thread_id: UUID, repeat: Callable[[], Awaitable[Settled]]) -> Settled:
-    before = await everything(fleet, thread_id)
+async def unchanged_by(fleet: Fleet, repeat: Callable[[], Awaitable[Settled]]) -> Settled:
+    before = await everything(fleet)
     settled = await repeat()
-    assert await everything(fleet, thread_id) == before
+    assert await everything(fleet) == before
     return settled
 
 
@@ -86,7 +54,7 @@ async def test_an_end_sent_again_leaves_what_the_next_run_has_shown(fleet: Fleet
     await end(fleet, first)
     second = await claimed(fleet, "b", thread_id=first.thread_id)
     await end(fleet, second, ASKS)
-    settled = await unchanged_by(fleet, first.thread_id, lambda: end(fleet, first))
+    settled = await unchanged_by(fleet, lambda: end(fleet, first))
     assert (settled.owned, settled.status) == (True, "success")
     thread = await fleet.thread(first.thread_id)
     assert (thread["status"], thread["values"]) == ("interrupted", {"log": ["second"]})
@@ -94,23 +62,17 @@ async def test_an_end_sent_again_leaves_what_the_next_run_has_shown(fleet: Fleet
 
 async def test_an_end_sent_again_still_tells_that_the_next_run_can_begin(fleet: Fleet) -> None:
     first = await claimed(fleet, "a")
-    await claims_nothing(fleet, first.thread_id)
+    await waits(fleet, first.thread_id)
     assert (await end(fleet, first)).next_ready
     # Whoever hears only of the repetition is the one who has to wake somebody up for it.
-    assert (await unchanged_by(fleet, first.thread_id, lambda: end(fleet, first))).next_ready
-
-
-async def claims_nothing(fleet: Fleet, thread_id: UUID) -> None:
-    """Another run waits on the thread."""
-    new = new_run("line", thread_id=thread_id)
-    await admission.admit(fleet.database, new, worker="a", claim=False, lease_seconds=60)
+    assert (await unchanged_by(fleet, lambda: end(fleet, first))).next_ready
 
 
 async def test_a_hand_over_sent_again_is_judged_by_no_guard(fleet: Fleet) -> None:
     run = await claimed(fleet, "a")
     await hand_over(fleet, run)
     # As if whoever repeats it allowed fewer of them: only a hand-over that happens now can be one too many.
-    settled = await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run, max_handovers=0))
+    settled = await unchanged_by(fleet, lambda: hand_over(fleet, run, max_handovers=0))
     assert (settled.owned, settled.status) == (True, "pending")
 
 
@@ -123,8 +85,8 @@ async def test_a_hand_over_sent_again_leaves_the_next_attempt_alone(fleet: Fleet
             second = await claim(fleet, "b")
         elif happens == "end":
             boom = ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"})
-            await settlement.end(fleet.database, End(whose(second), RunStatus.ERROR, boom))
-        settled = await unchanged_by(fleet, first.thread_id, lambda: hand_over(fleet, first))
+            await settlement.end(fleet.database, end_of(second, boom, RunStatus.ERROR, said=0))
+        settled = await unchanged_by(fleet, lambda: hand_over(fleet, first))
         if happens == "end":  # he has signed it since
             assert not settled.owned
         else:
@@ -141,7 +103,7 @@ async def test_a_hand_over_that_a_guard_has_turned_into_an_end_says_so_again(fle
     assert first.status == "error"
     assert first.error is not None
     assert b"NoProgress" in first.error
-    again = await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run, Stopped.CUT))
+    again = await unchanged_by(fleet, lambda: hand_over(fleet, run, Stopped.CUT))
     assert (again.owned, again.status) == (True, "error")
     assert again.error is not None
     assert b"NoProgress" in again.error
@@ -154,15 +116,14 @@ async def test_a_rollback_sent_again_leaves_what_the_next_run_has_shown(
     await process.cancel(first.thread_id, first.run_id, action=CancelAction.ROLLBACK)
 
     async def roll_back() -> Settled:
-        return await end(
-            fleet, first, ThreadFacts("busy", None), RunStatus.INTERRUPTED, reason="cancelled", rollback=True
-        )
+        how = end_of(first, ThreadFacts("busy", None), RunStatus.INTERRUPTED, reason="cancelled")
+        return await settlement.end(fleet.database, how, rollback=True)
 
     assert (await roll_back()).owned
     assert await fleet.find(first.run_id) is None
     second = await claimed(fleet, "b", thread_id=first.thread_id)
     await end(fleet, second, ASKS)
-    assert (await unchanged_by(fleet, first.thread_id, roll_back)).owned
+    assert (await unchanged_by(fleet, roll_back)).owned
 
 
 @pytest.mark.parametrize("by", ["end", "hand over"])
@@ -179,18 +140,18 @@ async def test_whose_run_was_taken_over_does_not_find_his_own_work_in_what_other
         )
     assert await idle.runtime.sweep() == 1
     repeat = {
-        "end": lambda: end(fleet, run, IDLE, RunStatus.INTERRUPTED),
+        "end": lambda: settlement.end(fleet.database, end_of(run, status=RunStatus.INTERRUPTED)),
         "hand over": lambda: hand_over(fleet, run),
     }[by]
-    assert not (await unchanged_by(fleet, run.thread_id, repeat)).owned
+    assert not (await unchanged_by(fleet, repeat)).owned
 
 
 async def test_two_owners_with_one_fence_cannot_end_each_others_run(fleet: Fleet) -> None:
     # As where no epoch tells a server from the one that it has replaced.
     run = await claimed(fleet, "a")
     await fleet.database.execute("update slackwater.runs set worker = 'b' where run_id = %s", [run.run_id])
-    assert not (await unchanged_by(fleet, run.thread_id, lambda: end(fleet, run))).owned
-    assert not (await unchanged_by(fleet, run.thread_id, lambda: hand_over(fleet, run))).owned
+    assert not (await unchanged_by(fleet, lambda: end(fleet, run))).owned
+    assert not (await unchanged_by(fleet, lambda: hand_over(fleet, run))).owned
 
 
 # Claims

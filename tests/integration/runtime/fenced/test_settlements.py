@@ -5,71 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
+from ends import IDLE, claimed, end_of, hand_over_of, waits
 from helm import Helm
-from rig import Fleet, fleet_on, new_run
+from rig import Fleet, fleet_on
 from thread_rows import all_rows, everything
 
 from slackwater.postgres.group_commit import GroupCommit
-from slackwater.postgres.pool import Database, Row
-from slackwater.runtime.events.journal import Event, EventId
+from slackwater.postgres.pool import Database
 from slackwater.runtime.fenced import settlement, settlements
-from slackwater.runtime.fenced.settlement import End, HandOver, Settled, ThreadFacts, Whose
-from slackwater.runtime.queue import admission, claims
+from slackwater.runtime.fenced.settlement import Settled, ThreadFacts
+from slackwater.runtime.queue import claims
 from slackwater.runtime.queue.claims import ClaimedRun
 from slackwater.runtime.queue.states import RunStatus, Stopped
 from slackwater.telemetry import metrics
 from slackwater.telemetry.metrics import Metric
 from tests.support.proxy import proxied
+from tests.support.sessions import until_waiting
 
-IDLE = ThreadFacts("idle", b'{"log": ["said", "\\u00fc"]}')
 ASKS = ThreadFacts("interrupted", b'{"log": []}', {"task": [{"id": "question", "value": 1}]})
 BOOM = ThreadFacts("error", None, {}, {"error": "ValueError", "message": "boom"})
 STOPPED = ThreadFacts("idle", None, {}, {"error": "UserInterrupt", "message": "enough"})
-
-
-async def claimed(fleet: Fleet, worker: str = "w", **options: Any) -> ClaimedRun:
-    """A run that `worker` has claimed with its admission."""
-    new = new_run("line", **options)
-    admitted = await admission.admit(fleet.database, new, worker=worker, claim=True, lease_seconds=60)
-    assert admitted.claimed is not None
-    return admitted.claimed
-
-
-def _whose(run: ClaimedRun, said: int, checkpoint_id: str | None) -> Whose:
-    return Whose(
-        run.run_id,
-        run.thread_id,
-        run.owner,
-        run.fence,
-        run.lease.worker,
-        events=[Event(EventId(run.fence, n), "values", b'{"n": %d}' % n) for n in range(1, said + 1)],
-        checkpoint_id=checkpoint_id,
-    )
-
-
-def end_of(
-    run: ClaimedRun,
-    facts: ThreadFacts = IDLE,
-    status: RunStatus = RunStatus.SUCCESS,
-    said: int = 2,
-    checkpoint_id: str | None = None,
-    reason: str | None = None,
-) -> End:
-    last = f"{run.fence}-{said}" if said else None
-    return End(_whose(run, said, checkpoint_id), status, facts, last, reason)
-
-
-def hand_over_of(
-    run: ClaimedRun,
-    said: int = 1,
-    stopped: Stopped = Stopped.DRAINED,
-    max_handovers: int = 1000,
-    checkpoint_id: str | None = None,
-) -> HandOver:
-    return HandOver(_whose(run, said, checkpoint_id), stopped, "SIGTERM", max_handovers, "a")
 
 
 async def together(fleet: Fleet, statement: Any) -> list[int]:
@@ -187,13 +144,6 @@ async def test_a_hand_over_is_the_same_alone_and_together(fleet: Fleet) -> None:
 # Who is left out
 
 
-async def waits(fleet: Fleet, thread_id: UUID) -> UUID:
-    """Another run, which waits on the thread."""
-    new = new_run("line", thread_id=thread_id)
-    await admission.admit(fleet.database, new, worker="w", claim=False, lease_seconds=60)
-    return new.run_id
-
-
 async def test_of_ten_ends_those_that_are_not_simple_are_left_as_they_were(fleet: Fleet) -> None:
     runs = [await claimed(fleet) for _ in range(10)]
     taken, waited_for, locked = runs[2], runs[5], runs[7]
@@ -276,13 +226,7 @@ async def paused(fleet: Fleet, statement: Any, meanwhile: Callable[[], Any]) -> 
     async with fleet.database.connection() as elsewhere, elsewhere.transaction():
         await elsewhere.execute("select pg_advisory_xact_lock(7)")
         sending = asyncio.create_task(together(fleet, (held, params)))
-
-        async def waiting() -> list[Row]:
-            return await fleet.database.fetch(
-                "select 1 from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
-            )
-
-        await fleet.until(waiting)
+        await until_waiting(fleet.uri)
         await meanwhile()
     return await sending
 
