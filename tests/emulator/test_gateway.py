@@ -20,7 +20,7 @@ import pytest_asyncio
 from botocore.exceptions import ClientError
 
 from tests.emulator.conftest import TINY
-from tests.support.emulator import gateway_of
+from tests.support.emulator import gateway_of, lives
 from tests.support.server import ROOT, ServerProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -318,10 +318,3 @@ def processes_of(pid: int) -> list[int]:
             for child in children.read_text().split():
                 found += processes_of(int(child))
     return found
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
@@ -17,6 +14,7 @@ from langgraph_sdk.client import LangGraphClient
 from tests.drills.drill import Drill, steps
 from tests.support.balancer import Balancer
 from tests.support.effects import finished, repeated, started
+from tests.support.parts import Part, comparable, sequences
 
 pytestmark = [
     pytest.mark.drill,
@@ -39,21 +37,6 @@ MODES: list[str | list[str]] = [
     ["values", "messages", "debug"],
     ["events", "values"],
 ]
-
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
-
-Part = tuple[str, Any]
-
-
-def comparable(parts: Iterable[Part]) -> list[str]:
-    """The events as text in which ids are numbered in the order of their first appearance, and times are gone."""
-    numbers: dict[str, str] = {}
-    lines = []
-    for event, data in parts:
-        line = _TIME.sub("<time>", f"{event} {orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()}")
-        lines.append(_ID.sub(lambda found: numbers.setdefault(found[0], f"<{len(numbers)}>"), line))
-    return lines
 
 
 def client_of(url: str) -> LangGraphClient:
@@ -103,21 +86,13 @@ async def test_in_every_stream_mode_a_handed_over_run_reads_like_an_uninterrupte
     different = [
         (question, _first_difference(one, other))
         for question, before, after in zip(asked, wanted, got, strict=True)
-        for one, other in zip(_sequences(question[0], before), _sequences(question[0], after), strict=True)
+        for one, other in zip(sequences(question[0], before), sequences(question[0], after), strict=True)
         if one != other
     ]
     assert not different, "\n".join(map(str, different))
     for parts in got:
         effects = drill.effects.of(run_id_of(parts))
         assert not repeated(started(effects))
-
-
-def _sequences(mode: str | list[str], parts: list[Part]) -> list[list[str]]:
-    """What has to come in this order. Callbacks and states are two sources, which `events` with others interleaves."""
-    if isinstance(mode, list) and "events" in mode:
-        records = [part for part in parts if part[0] == "events"]
-        return [comparable(records), comparable([part for part in parts if part[0] != "events"])]
-    return [comparable(parts)]
 
 
 def _first_difference(wanted: list[str], got: list[str]) -> str:

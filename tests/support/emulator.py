@@ -95,7 +95,7 @@ class LocalEnvironment:
         assert self.environment._process is not None
         began = time.monotonic()
         self.environment._process.terminate()
-        while _lives(pid):
+        while lives(pid):
             assert time.monotonic() - began < within, self.log()[-4000:]
             await asyncio.sleep(GONE_POLL_SECONDS)
         took = 1000 * (time.monotonic() - began)
@@ -267,7 +267,7 @@ def python_path(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(map(str, (SITE, folder, ROOT, *SOURCES)))}
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Whether the process is there and no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.api import Api
 from support.login import Login
 
@@ -20,17 +16,6 @@ from slackwater.settings import Settings
 
 PROJECT = Path(__file__).parents[2] / "graphs"
 SLOW = {"assistant_id": "steps", "input": {"n": 50, "sleep": 0.2}}
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The application adds to `sys.path` and sends the logs of the process to stderr."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 async def test_a_process_that_stops_wakes_others_through_the_queue(

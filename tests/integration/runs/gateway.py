@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-import orjson
 import uvicorn
 from fastapi import FastAPI
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from support.parts import Part
 
 from slackwater.kit.json_format import RESPONSE_BYTES, escaped_size
 from slackwater.services import Services
@@ -206,11 +205,6 @@ async def ended(gateway: Gateway) -> None:
 
 # What clients read
 
-Part = tuple[str, Any]
-
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
-
 
 def without_fillers(parts: Iterable[Part]) -> list[Part]:
     """A page without an event repeats what the stream began with."""
@@ -219,16 +213,6 @@ def without_fillers(parts: Iterable[Part]) -> list[Part]:
         if part[0] != "metadata" or part not in kept:
             kept.append(part)
     return kept
-
-
-def comparable(parts: Iterable[Part]) -> list[str]:
-    """The events as text in which ids are numbered in the order of their first appearance, and times are gone."""
-    numbers: dict[str, str] = {}
-    lines = []
-    for event, data in parts:
-        line = _TIME.sub("<time>", f"{event} {orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()}")
-        lines.append(_ID.sub(lambda found: numbers.setdefault(found[0], f"<{len(numbers)}>"), line))
-    return lines
 
 
 async def read(client: LangGraphClient, graph: str, given: Any, **options: Any) -> list[Part]:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import langgraph_sdk._async.http as stock
 import pytest
-from gateway import Answer, Environment, Gateway, Holds, Part, Start, comparable, read, without_fillers
+from gateway import Answer, Environment, Gateway, Holds, Start, read, without_fillers
 from support.impatience import impatient
+from support.parts import Part, comparable, sequences
 
 from slackwater.postgres.pool import Database
 from slackwater.web.streams import bounds
@@ -32,14 +33,6 @@ MODES: list[str | list[str]] = [
 ]
 
 TALK = {"sleep": 0.7, "messages": [{"role": "user", "content": "one two three", "id": "m1"}]}
-
-
-def sequences(mode: str | list[str], parts: list[Part]) -> list[list[str]]:
-    """What has to come in this order: callbacks and states are two sources, which `events` with others interleaves."""
-    if isinstance(mode, list) and "events" in mode:
-        records = [part for part in parts if part[0] == "events"]
-        return [comparable(records), comparable([part for part in parts if part[0] != "events"])]
-    return [comparable(parts)]
 
 
 def steps(parts: list[Part]) -> list[str]:
