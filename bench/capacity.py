@@ -9,7 +9,7 @@ from bench.lab import THIS
 from bench.tables import Finding, figure, middle
 
 SHARE = 0.7
-"""Of a core that is used in the long run: above it, waiting times grow faster than the load."""
+"""The share of a core to plan for: above it, waiting times grow faster than the load."""
 RUNS = (
     ("runs of one node, 1 kB", "floor", "one node, 16 clients"),
     ("runs of five nodes, 1 kB", "floor", "five nodes, 16 clients"),
@@ -24,7 +24,7 @@ TOKENS = (
 
 
 def run(results: Mapping[str, Sequence[Finding]]) -> Finding:
-    """From those that were measured; the others have no line."""
+    """The table, with a line for each benchmark that was measured."""
     finding = Finding(
         "What a core carries, a second",
         (
@@ -66,7 +66,7 @@ def run(results: Mapping[str, Sequence[Finding]]) -> Finding:
 
 
 def _microseconds(measured: Mapping[str, Any]) -> tuple[float, float]:
-    """Of the process and of Postgres, for each run or token."""
+    """CPU time of the process and of Postgres, per run or token."""
     if "cpu_ms_per_run" in measured:
         return measured["cpu_ms_per_run"]["process"] * 1000, measured["cpu_ms_per_run"]["postgres"] * 1000
     return middle(measured["process_us"]), middle(measured["postgres_us"])

@@ -1,4 +1,4 @@
-"""Whether the queue stays quick when it is long: the statements themselves, on a real database.
+"""Whether a long queue stays fast: the statements themselves, on a real database.
 
 A database with a short queue and one with a long one take turns, operation by operation.
 """
@@ -50,7 +50,7 @@ class Queue:
     name: str
     busy_thread: bool
     analyzed: bool = True
-    """The table's statistics know of them, as autovacuum sees to within a minute."""
+    """The table is analyzed after the insert, as autovacuum does within a minute."""
 
 
 QUEUES = (
@@ -141,7 +141,7 @@ async def _operate(database: Database, queue: Queue, times: dict[str, list[float
 
 
 async def claim(database: Database, times: list[float]) -> ClaimedRun:
-    """The next run of the queue. The time that it takes goes to `times`, in milliseconds."""
+    """Claim the next run of the queue. Appends the time that it takes to `times`, in milliseconds."""
     with timed(times):
         run, *_ = await claims.claim(
             database, worker=WORKER, graphs=[GRAPH], limit=1, lease_seconds=LEASE_SECONDS
@@ -152,7 +152,7 @@ async def claim(database: Database, times: list[float]) -> ClaimedRun:
 async def admit(
     database: Database, thread_id: UUID | None, times: list[float], *, claim: bool = True
 ) -> ClaimedRun | None:
-    """A new run on a thread, without one on a new thread; with `claim` it starts at once where the thread is free."""
+    """Admit a new run on the thread, or on a new one; with `claim` it starts at once if the thread is free."""
     new = _new_run(thread_id or uuid4())
     with timed(times):
         admitted = await admission.admit(

@@ -23,7 +23,7 @@ END = b"\r\n0\r\n\r\n"
 
 
 class Refused(Exception):
-    """The server answered something else than 200."""
+    """The server's status was not 200."""
 
 
 class Request:
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._size = 0
-        """Of the whole answer; 0 as long as its head has not come, -1 of a chunked one."""
+        """The length of the whole response; 0 until its head has arrived, -1 if it is chunked."""
         self._answer: asyncio.Future[bytes] | None = None
         self.event_seen: asyncio.Future[None] | None = None
 
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, request: Request) -> asyncio.Future[bytes]:
-        """Send; the future is the whole answer. Fails with Refused, or ConnectionResetError when it was cut off."""
+        """Send the request; the future has the whole response. Fails with Refused, or ConnectionResetError if it is cut off."""
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         self._buffer.clear()
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
 
 
 def _size_of(buffer: bytearray) -> int:
-    """Of an answer with its head, once that has come; -1 if it comes in chunks."""
+    """The length of the response with its head; 0 until the head has arrived, -1 if it is chunked."""
     if (end := buffer.find(b"\r\n\r\n")) < 0:
         return 0
     position = buffer.find(b"content-length: ", 0, end)
@@ -111,7 +111,7 @@ def _size_of(buffer: bytearray) -> int:
 
 
 class Load:
-    """Carries out the commands. Answers hold plain values."""
+    """Carries out the commands. Results are plain values."""
 
     def __init__(self) -> None:
         self._open: list[tuple[Connection, asyncio.Future[bytes]]] = []
@@ -164,7 +164,7 @@ class Load:
     async def background(
         self, *, url: str, path: str, body: dict[str, Any], requests: int, clients: int
     ) -> dict[str, Any]:
-        """Send `requests` requests; their answers' bodies."""
+        """Send `requests` requests; the bodies of their responses."""
         request, numbers = Request(url, path, body), iter(range(requests))
         bodies: list[str] = []
 
@@ -198,7 +198,7 @@ class Load:
         return {"firsts": await asyncio.gather(*(stream(n * gap) for n in range(streams)))}
 
     async def end_streams(self) -> dict[str, Any]:
-        """Wait for the end of every open stream: how many bytes there were, and the seconds since they were opened."""
+        """Wait for the end of every open stream; the bytes received, and the seconds since they were opened."""
         size = 0
         for connection, answer in self._open:
             whole = await answer

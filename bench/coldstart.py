@@ -1,4 +1,4 @@
-"""What a cold start costs over the imports that it cannot avoid, as the initialisation of a Lambda function does it.
+"""What a cold start of a Lambda function costs beyond the imports that it cannot avoid.
 
 Every figure is a fresh interpreter's, its own start left out. They take turns, and everything has been compiled before.
 """
@@ -21,7 +21,7 @@ BARE = """
 import aws_lambda_powertools.logging.formatter, fastapi, fastapi.middleware.cors, mangum, mangum.protocols.http
 import orjson, psycopg, psycopg_pool, pydantic_settings
 """
-"""What serves HTTP from Postgres on Lambda with this project's libraries, whatever is made of them."""
+"""The imports that any program needs to serve HTTP from Postgres on Lambda with these libraries."""
 
 CONNECT = """
 import asyncio, os
@@ -50,7 +50,7 @@ class Case:
     code: str
     """With `{server}` and `{handler}` for the names of a tree's packages."""
     over: str | None = None
-    """The case that it is compared with."""
+    """The case to compare with."""
     has_goal: bool = False
 
 

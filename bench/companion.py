@@ -1,4 +1,4 @@
-"""Processes that do as they are told: a JSON line in, a JSON line out, one command at a time."""
+"""Processes that carry out commands: a JSON line in, a JSON line out, one at a time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Companion(AbstractContextManager["Companion"]):
         )
 
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to one command. Raises RuntimeError with what went wrong there."""
+        """Give a command and return its result. Raises RuntimeError with the error of the other process."""
         self.tell(op, **arguments)
         return self.answer()
 
     def tell(self, op: str, **arguments: Any) -> None:
-        """Give a command; its `answer` has to be asked for."""
+        """Give a command; `answer` waits for its result."""
         assert self._process.stdin is not None
         self._process.stdin.write(orjson.dumps({"op": op, **arguments}) + b"\n")
         self._process.stdin.flush()

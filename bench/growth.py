@@ -1,4 +1,4 @@
-"""What grows with what: clients, the size of the state, the number of supersteps."""
+"""How the cost grows with clients, the size of the state, and the number of supersteps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pause that a hand-over makes: from the end of the drained superstep to the start of the next, elsewhere.
+"""The pause of a hand-over: from the end of the drained superstep to the start of the next one elsewhere.
 
 Two replicas on one database. One has the runs and gets a SIGTERM; the other goes on with them. The nodes say when they
 start and end; both processes read the same machine's clock. With another tree to compare with, there are two such pairs.
@@ -38,7 +38,7 @@ class Mark(NamedTuple):
 
 @dataclass
 class Pair:
-    """Two replicas of one tree; the oldest is the next to be stopped."""
+    """Two replicas of one tree; the older one is stopped next."""
 
     tree: Tree
     uri: str
@@ -106,7 +106,7 @@ def _start(client: Companion, server: Server, runs: int, steps: int) -> None:
 
 
 def _warm_up(client: Companion, server: Server, lab: Lab, uri: str) -> None:
-    """The first run of a process imports and connects; what is measured is how a serving replica takes over."""
+    """Run once in each process, since the first run imports and connects: replicas that take over are warm."""
     _start(client, server, 1, 1)
     _until_all_ended(lab, uri)
 

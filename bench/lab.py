@@ -29,7 +29,7 @@ PROJECT = Path(__file__).parent / "project"
 START_SECONDS = 60
 MIGRATE_SECONDS = 120
 ROUNDS = 6
-"""Of each side, at least: a median of fewer moves with whatever else the machine does."""
+"""The least number of rounds per side: a median of fewer moves with whatever else the machine does."""
 QUICK_SECONDS = 0.2
 S = TypeVar("S")
 T = TypeVar("T")
@@ -37,19 +37,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tree:
-    """A source tree whose server is measured. Its own graphs are not: all trees serve those of this one."""
+    """A source tree whose server is measured. All trees serve the graphs of this one."""
 
     name: str
     root: Path
 
     @property
     def packages(self) -> tuple[str, str]:
-        """What its server's package is called, and the one for AWS Lambda. A tree of before they had these names has others."""
+        """The names of its server's package and of the one for AWS Lambda; older trees have other names."""
         return ("slackwater", "slackwater_lambda") if self._has_roots else ("app", "handler")
 
     @property
     def environment(self) -> dict[str, str]:
-        """Its modules are found first, whichever tree the interpreter has installed, or ours is told of."""
+        """Environment variables that put its modules first, whichever tree is installed or on our own path."""
         roots = (self.root / "app", self.root / "handler") if self._has_roots else (self.root,)
         return {"PYTHONPATH": os.pathsep.join(map(str, roots))}
 
@@ -63,7 +63,7 @@ class Tree:
 
     @property
     def version(self) -> str:
-        """The commit that it stands at, with `-dirty` for what was changed since; empty outside of git."""
+        """Its commit, with `-dirty` if files have changed since; empty outside of git."""
         asked = ["git", "describe", "--always", "--dirty"]
         with suppress(OSError):
             return subprocess.run(asked, cwd=self.root, capture_output=True, text=True).stdout.strip()
@@ -72,7 +72,7 @@ class Tree:
 
 THIS = Tree("server", ROOT)
 AGAINST = "before"
-"""The name of the tree that it is compared with."""
+"""The name of the tree to compare with."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Server:
         return self.process.pid
 
     def until_ready(self) -> None:
-        """Raises RuntimeError with the end of its log when it does not serve."""
+        """Wait until it serves. Raises RuntimeError with the end of its log if it does not."""
         assert self.process.stdout is not None
         patience = threading.Timer(START_SECONDS, self.process.kill)
         patience.start()
@@ -101,7 +101,7 @@ class Server:
         raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-3000:]}")
 
     def terminate(self, timeout: float = 60) -> float:
-        """SIGTERM; the seconds until the process was gone. Raises RuntimeError if it was not a clean stop."""
+        """Send SIGTERM; the seconds until the process was gone. Raises RuntimeError if the stop was not clean."""
         sent = time.perf_counter()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout)
@@ -133,7 +133,7 @@ class Server:
 
 @dataclass
 class Lab:
-    """One per run of the benchmarks."""
+    """The means of one run of the benchmarks."""
 
     progress: Progress
     quick: bool
@@ -141,12 +141,12 @@ class Lab:
     server_uri: str
     local: bool
     trees: Sequence[Tree] = (THIS,)
-    """This one, and the one that it is compared with."""
+    """This tree, and the one to compare with."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _templates: dict[Tree, str] = field(default_factory=dict)
 
     def few(self, many: int, quick: int = 1) -> int:
-        """How many of something: `quick` if only to show that it works."""
+        """`many`, or `quick` if the run only has to show that the benchmark works."""
         return quick if self.quick else many
 
     def seconds(self, full: float) -> float:
@@ -156,7 +156,7 @@ class Lab:
     def by_turns(
         self, what: str, sides: Mapping[str, S], measure: Callable[[S], T], rounds: int = ROUNDS
     ) -> dict[str, list[T]]:
-        """`measure` of each side once a round, in alternating order, as whatever comes second finds warmer caches."""
+        """Call `measure` for each side once a round, in alternating order, since the second finds warmer caches."""
         found: dict[str, list[T]] = {name: [] for name in sides}
         for number in self.rounds(what, range(self.few(rounds))):
             for name in list(sides) if number % 2 == 0 else reversed(list(sides)):
@@ -173,7 +173,7 @@ class Lab:
         self.progress.remove_task(task)
 
     def postgres_cpu_seconds(self) -> float:
-        """CPU time of all its processes until now, those that have ended too; NaN for a server on another machine."""
+        """CPU time of all Postgres processes until now, including ended ones; NaN for a server on another machine."""
         if not self.local:
             return float("nan")
         rows = self.query(self.server_uri, "select pid, pg_backend_pid() as own from pg_stat_activity")
@@ -199,7 +199,7 @@ class Lab:
         return self.copy(self._templates[tree])
 
     def copy(self, uri: str) -> str:
-        """A new database with what is in another, which nobody is connected to."""
+        """A copy of a database, which nobody may be connected to."""
         name = f"bench_{os.getpid()}_{next(self._numbers)}"
         template = uri.partition("?")[0].rpartition("/")[2]
         self.query(self.server_uri, f"create database {name} template {template}")
@@ -216,7 +216,7 @@ class Lab:
     def serve(
         self, database_uri: str, env: Mapping[str, str] | None = None, tree: Tree = THIS
     ) -> Iterator[Server]:
-        """A server that is ready, and gone at the end."""
+        """Start a server, wait until it is ready, and end it afterwards."""
         server = self.launch(database_uri, env, tree)
         try:
             server.until_ready()
@@ -231,7 +231,7 @@ class Lab:
         tree: Tree = THIS,
         command: Sequence[str] = (),
     ) -> Server:
-        """Start a server process; whoever does must `dispose` of it."""
+        """Start a server process; the caller must `dispose` of it."""
         log = self.folder / f"server{next(self._numbers)}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
@@ -260,7 +260,7 @@ class Lab:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what would configure a server."""
+    """Our environment without variables that configure a server."""
     ours = ("SLACKWATER_", "LANGSMITH_", "LANGCHAIN_")
     uris = ("DATABASE_URI", "POSTGRES_URI", "DATABASE_URL")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in uris}
@@ -268,7 +268,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def cpu_seconds_of(pid: int, *, reaped: bool = False) -> float:
-    """User and system time of a process until now, with `reaped` its children's that have ended; NaN without /proc."""
+    """User and system time of a process until now, with `reaped` that of its ended children; NaN without /proc."""
     if (fields := _stat_of(pid)) is None:
         return 0.0 if Path("/proc/self").exists() else float("nan")  # a session that has ended
     return sum(map(int, fields[11 : 15 if reaped else 13])) / os.sysconf("SC_CLK_TCK")

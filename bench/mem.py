@@ -1,4 +1,4 @@
-"""Against LangGraph that keeps its checkpoints in memory: what durability, HTTP and the queue cost together.
+"""Against LangGraph with its checkpoints in memory: what durability, HTTP and the queue cost together.
 
 The graph alone, `ainvoke` with LangGraph's `InMemorySaver`: nothing of it outlives the process.
 """

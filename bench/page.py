@@ -1,4 +1,4 @@
-"""The pages that show the figures: each benchmark has a place there, between `<!-- bench NAME -->` and `<!-- /bench -->`."""
+"""Writes the figures into the pages: each benchmark has a place between `<!-- bench NAME -->` and `<!-- /bench -->`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.tables import Finding, Goal, markdown_rows
 
 PAGES = (ROOT / "docs/performance.md", ROOT / "docs/scaling.md")
 GOALS = "goals"
-"""The place of all goals together. Those that were not measured again stay as they are."""
+"""The place for all goals. Goals that were not measured again stay as they are."""
 GOAL_COLUMNS = ("what", "measured", "goal", "", "on")
 
 
 def write(name: str, findings: Sequence[Finding], circumstances: str, on: str) -> None:
-    """Put what a benchmark has found into the pages, and its goals, which were measured `on` a day under a load."""
+    """Put a benchmark's findings and its goals, measured on the day `on`, into the pages."""
     reached = [goal for finding in findings for goal in finding.goals]
     for path in PAGES:
         text = fill(path.read_text(), name, of_findings(findings, circumstances))
@@ -27,17 +27,17 @@ def place(name: str) -> re.Pattern[str]:
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """A page with new content in the place of that name, if it has one."""
+    """The page with new content in the place of this name, if it has one."""
     return place(name).sub(lambda _: f"\n{content}\n\n", text)
 
 
 def of_findings(findings: Iterable[Finding], circumstances: str) -> str:
-    """What stands in the place of a benchmark."""
+    """The content for the place of a benchmark."""
     return "\n\n".join((*(finding.markdown() for finding in findings), f"_{circumstances}_"))
 
 
 def goals(text: str, reached: Sequence[Goal], on: str) -> str:
-    """The content of the place of the goals in a page: the lines that it has, with those of the goals that were measured."""
+    """The content for the place of the goals: the lines in the page, updated by the goals that were measured."""
     found = place(GOALS).search(text)
     lines = {
         cells[0]: cells for cells in map(_cells, found[1].splitlines() if found else ()) if len(cells) > 1

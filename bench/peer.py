@@ -30,7 +30,7 @@ CLIENTS = 16
 
 
 Serving: TypeAlias = tuple[str, Callable[[], float]]
-"""A server's URL, and what reads the CPU seconds that it has spent."""
+"""A server's URL, and a function that returns the CPU seconds it has used."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Case:
         return f"{self.call}, {nodes}, {clients}{', its one worker' if self.workers == 1 else ''}"
 
     def on(self, client: Companion, seconds: float, server: Serving) -> dict[str, Any]:
-        """A round on a server."""
+        """Measure one round on a server."""
         url, cpu = server
         before = cpu()
         answer = client.ask(

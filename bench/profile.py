@@ -31,7 +31,7 @@ PARTS = (
     ("/pydantic/", "pydantic"),
     ("/uvicorn/", "uvicorn"),
 )
-"""A sample belongs to the innermost of its frames that is in one of these."""
+"""A sample belongs to the innermost frame that is in one of these."""
 
 WRITE_SECONDS = 10
 _FRAME = re.compile(r"(?P<name>.*) \((?P<file>.*)\)$")

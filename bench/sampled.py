@@ -16,7 +16,7 @@ from slackwater.settings import Settings
 from slackwater.web.server import serve
 
 PERIOD_SECONDS = 0.001
-"""Asked for; most kernels have a coarser clock (4 ms)."""
+"""The requested interval; most kernels have a coarser clock (4 ms)."""
 
 
 class Sampler:

@@ -42,19 +42,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Round:
-    """What one side did in its turn. CPU in milliseconds for each run."""
+    """The result of one side's turn. CPU is in milliseconds per run."""
 
     per_second: float
     latencies: Sequence[float]
     firsts: Sequence[float]
     process_ms: float
-    """Of the server or, without one, of the process that runs the graph."""
+    """The CPU time of the server or, without one, of the process that runs the graph."""
     postgres_ms: float
     client_ms: float = 0.0
 
     @property
     def cpu_ms(self) -> float:
-        """What the runs cost; the client belongs to the benchmark."""
+        """What the runs cost, without the client, which belongs to the benchmark."""
         return self.process_ms + self.postgres_ms
 
 
@@ -83,7 +83,7 @@ class Alone:
 
 
 class Served:
-    """One server process or several, on one database."""
+    """One or more server processes on one database."""
 
     def __init__(self, lab: Lab, servers: Sequence[Server], client: Companion) -> None:
         self._lab, self._servers, self._client = lab, servers, client
@@ -94,7 +94,7 @@ class Served:
     def ask(
         self, path: str, body: Mapping[str, Any] | None, clients: int, seconds: float, most: int = sys.maxsize
     ) -> Round:
-        """A round of any request, `most` of them; without a body it is a GET."""
+        """A round of at most `most` requests; without a body they are GETs."""
         own, postgres = self._server_seconds(), self._lab.postgres_cpu_seconds()
         answer = self._client.ask(
             "closed",
@@ -134,7 +134,7 @@ def floor(lab: Lab) -> Iterator[Companion]:
 
 @contextmanager
 def sides(lab: Lab, *, base: str = FLOOR) -> Iterator[dict[str, Side]]:
-    """The floor that everything is compared with, FLOOR or MEMORY, then a server of each tree."""
+    """The base of the comparison, FLOOR or MEMORY, then a server of each tree."""
     with ExitStack() as stack:
         alone = floor(lab) if base == FLOOR else Companion("bench.stock", str(PROJECT))
         client = stack.enter_context(Companion("bench.client"))
@@ -156,12 +156,12 @@ def by_turns(
 
 
 def speed(these: Sequence[Round], those: Sequence[Round]) -> list[float]:
-    """How many times the others' runs a second, round by round."""
+    """The ratio of runs per second, round by round."""
     return quotients([one.per_second for one in these], [one.per_second for one in those])
 
 
 def cost(these: Sequence[Round], those: Sequence[Round]) -> list[float]:
-    """How many times the others' CPU for each run, round by round."""
+    """The ratio of CPU time per run, round by round."""
     return quotients([one.cpu_ms for one in these], [one.cpu_ms for one in those])
 
 

@@ -1,4 +1,4 @@
-"""Whether anything grows with the tables: the same operations on databases with few and with many rows.
+"""Whether costs grow with the tables: the same operations on databases with few and with many rows.
 
 A few real runs are made on a thread, and rows of theirs are multiplied: other threads with a run, an event and a checkpoint
 each, or other runs of that thread with their events and checkpoints. Then claim, admission and end are called as they are, and
@@ -97,7 +97,7 @@ class Size:
     name: str
     rows: int
     copies: Sequence[tuple[str, str, str]]
-    """Table, which row of it, and what differs in copy number n."""
+    """The table, which of its rows to copy, and what differs in copy number n."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _filled(lab: Lab, original: str, size: Size) -> str:
 async def _operations(
     lab: Lab, uris: Mapping[str, str], *, on_the_thread: str
 ) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of claim, admission and end, by database. The run that is admitted is the one to claim next."""
+    """Milliseconds of claim, admission and end, by database. The admitted run is claimed next."""
     times: dict[str, dict[str, list[float]]] = {
         what: defaultdict(list) for what in ("claim", "admission", "end")
     }

@@ -24,7 +24,7 @@ COUNTED_SECONDS = 1.0
 class Stop:
     exit_ms: float
     drain_ms: float
-    """As the process itself reports it."""
+    """As the process reports it."""
     outcomes: frozenset[str]
     supersteps_per_second: float
     """Before the signal."""

@@ -1,4 +1,4 @@
-"""Many streams at once in one process: what they cost in memory, and how long they wait for their first event."""
+"""Many concurrent streams in one process: their memory, and the time to their first event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.tables import Finding, figure, middle, percentile, spread
 STREAMS = 200
 PACED_PER_SECOND = 40
 OPEN_SECONDS = 4.0
-"""Each run's two nodes sleep for so long: all streams are open before the first one ends."""
+"""How long each of a run's two nodes sleeps, so that all streams are open before the first one ends."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a benchmark has found: a table for people, in a terminal or on a page, and the same as plain values for JSON."""
+"""The findings of a benchmark: a table for a terminal or a page, and the same as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that has to reach a limit, or to stay below it."""
+    """A figure that must reach a limit, or stay below it."""
 
     what: str
     measured: float
     limit: float
     at_least: bool = False
-    """The limit is the lowest that is wanted, not the highest."""
+    """The limit is a minimum, not a maximum."""
     unit: str = ""
 
     @property
@@ -69,7 +69,7 @@ def markdown_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list
 
 
 def figure(value: float) -> str:
-    """Three digits that count: 0.87, 3.12, 48.1, 1203."""
+    """Three significant digits: 0.87, 3.12, 48.1, 1203."""
     size = abs(value)
     return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 100 else f"{value:.0f}"
 
@@ -105,5 +105,5 @@ def ranged(values: Sequence[float]) -> str:
 
 
 def quotients(these: Sequence[float], those: Sequence[float]) -> list[float]:
-    """Round by round, as both had the same machine then; without the rounds in which there was nothing to divide by."""
+    """The ratios round by round, since both had the same machine then; rounds without a divisor are left out."""
     return [mine / other for mine, other in zip(these, those, strict=True) if other]

@@ -1,4 +1,4 @@
-"""What a token costs: many streams of a chat model's tokens at once, above all in Postgres.
+"""What a token costs, above all in Postgres: many concurrent streams of a chat model's tokens.
 
 The floor is `graph.astream` with the stock saver: it stores no events.
 """
@@ -24,7 +24,7 @@ GOAL_US = 30
 
 @dataclass(frozen=True)
 class Crowd:
-    """Streams that begin at once."""
+    """Streams that start together."""
 
     streams: int
     tokens: int

@@ -1,4 +1,4 @@
-"""Two processes on one database against one, and what limits them: the machine, a process, or something that they wait for.
+"""Two processes on one database against one, and what limits them: the machine, a process, or waiting.
 
 Both sides get the same clients, who are shared out evenly; a process runs Python on one core at a time.
 """
@@ -18,7 +18,7 @@ CASES = (Case("five nodes, 32 clients", "five", 32), Case("one node, 32 clients"
 ONE, TWO = "one process", "two processes"
 GOAL = 1.6
 BUSY = 0.9
-"""Of a core, or of all: then it is what limits."""
+"""The share of a core, or of all cores, above which it is the limit."""
 
 
 def run(lab: Lab) -> list[Finding]:
@@ -88,7 +88,7 @@ def _report(finding: Finding, case: Case, rounds: dict[str, list[Round]], cores:
 
 
 def _limit(process: float, all_of_it: float, cores: int) -> str:
-    """Which is used up: the machine's cores, a process' own, or neither."""
+    """What is used up: the machine's cores, a process's core, or neither."""
     if all_of_it >= BUSY * cores:
         return "the machine"
     return "a process' core" if process >= BUSY else "waiting: disk, locks, or too few clients"

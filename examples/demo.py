@@ -20,5 +20,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     os.environ["PYTHONPATH"] = str(ROOT / "examples")
-    # -P: the folder that the demo is started from may hold modules named like those that it imports.
+    # -P: the working directory may contain modules with the names of those that the demo imports.
     os.execv(python, [str(python), "-P", "-m", "handover", *sys.argv[1:]])

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = (3, 11)
 BEAT_SECONDS = 10.0
-"""How often a line says that it goes on, where no line can be written over."""
+"""How often to print a line of progress without a terminal, where no line can be overwritten."""
 
 
 def environment(folder: Path, groups: tuple[str, ...] = ()) -> Path:
@@ -47,7 +47,7 @@ def environment(folder: Path, groups: tuple[str, ...] = ()) -> Path:
 
 
 def need_python() -> None:
-    """Go on with a Python that is new enough: this one, or another one on the path. Does not return otherwise."""
+    """Continue with a Python that is new enough: this one, or another one on the path. Does not return otherwise."""
     if sys.version_info >= NEEDS:
         return
     for minor in range(14, NEEDS[1] - 1, -1):
@@ -59,14 +59,14 @@ def need_python() -> None:
 
 
 def _fingerprint(folder: Path, groups: tuple[str, ...]) -> str:
-    """Of all that decides what is in the environment. Its place counts too: scripts in it name their Python."""
+    """A hash of everything that determines the environment. Its path counts, too: scripts in it name their Python."""
     parts = [sys.version, sys.executable, str(folder), *groups]
     parts += [(ROOT / name).read_text() for name in ("pyproject.toml", "uv.lock")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _create(folder: Path, python: Path, log: Path) -> list[str]:
-    """Make an empty environment; the pip that installs into it."""
+    """Create an empty environment; the pip command that installs into it."""
     if _quiet([sys.executable, "-m", "venv", str(folder)], log):
         return [str(python), "-m", "pip"]
     # Debian's Python has no ensurepip unless python3-venv is installed; its pip can serve another environment.
@@ -118,7 +118,7 @@ def locked() -> list[str]:
 
 
 def _requirements(groups: tuple[str, ...]) -> list[str]:
-    """What dependency groups ask for. `pip install --group` would do it, but pip has it only since 25.1."""
+    """The requirements of dependency groups. pip has `pip install --group` only since 25.1."""
     import tomllib
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
@@ -130,7 +130,7 @@ def _requirements(groups: tuple[str, ...]) -> list[str]:
 
 
 def _environ() -> dict[str, str]:
-    """Ours, without what would send packages elsewhere or mix others in."""
+    """Our environment without variables that would redirect the installation or mix in other packages."""
     dropped = ("PYTHONPATH", "PYTHONHOME", "PIP_REQUIRE_VIRTUALENV", "PIP_TARGET", "PIP_PREFIX")
     environ = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**environ, "PIP_USER": "0"}
@@ -147,7 +147,7 @@ def _quiet(command: list[str], log: Path) -> bool:
 
 
 class _Progress:
-    """What pip is doing, in one line that is written over; without a terminal, in a few lines."""
+    """Shows pip's progress in one line that is overwritten; without a terminal, in a few lines."""
 
     def __init__(self) -> None:
         self._collected = 0
@@ -155,7 +155,7 @@ class _Progress:
         self._terminal = sys.stdout.isatty()
 
     def saw(self, line: str) -> None:
-        """Take note of a line of pip's."""
+        """Take a line of pip's output."""
         if line.startswith("Collecting "):
             self._collected += 1
             name = re.split(r"[^\w.-]", line.split()[1])[0]
@@ -164,7 +164,7 @@ class _Progress:
             self._show(f"{self._collected} packages: putting them in place", always=True)
 
     def end(self) -> None:
-        """Leave no half line behind."""
+        """Finish the line."""
         if self._terminal:
             print("\r\033[K", end="", flush=True)
 

@@ -1,4 +1,4 @@
-"""A pytest plugin: what executes and stops runs is covered by tests, branches included, or the session fails.
+"""A pytest plugin that fails the session unless the code which executes and stops runs is covered, branches included.
 
 Servers that tests start do not count: being measured doubles their CPU time, and what a drill does to a process with
 signals, the tests of the runtime do to it within theirs.
@@ -16,11 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ["app/slackwater/runtime/*", "app/slackwater/lifespan.py"]
 GOAL = 95.0
-"""Percent of lines and branches."""
+"""Required coverage of lines and branches, in percent."""
 
 
 class Meter:
-    """Measures from before the first import of `slackwater` until the last test has ended; in each process that runs tests."""
+    """Measures each process that runs tests, from before the first import of `slackwater` until after its last test."""
 
     def __init__(self) -> None:
         self._coverage = _coverage()
@@ -33,7 +33,7 @@ class Meter:
 
 
 class Gate:
-    """Adds up what all processes have measured, once they have all ended."""
+    """Combines the measurements of all processes once they have ended."""
 
     def __init__(self) -> None:
         _coverage().erase()

@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
 
 def text() -> str:
-    """The document as it is committed: of no release, or each release would change it."""
+    """The document as committed: without a version, since each release would change it."""
     from slackwater.main import create_app
 
     document = create_app().openapi()

@@ -1,4 +1,4 @@
-"""What is deployed, in one folder: Slackwater, its locked dependencies, a project with its own, all compiled.
+"""Builds what is deployed, in one folder: Slackwater, its locked dependencies, a project with its own, all compiled.
 
     python3 scripts/package.py FOLDER --for zip --project path/to/project
 
@@ -26,15 +26,15 @@ from bootstrap import ROOT, locked, need_python
 
 @dataclass(frozen=True)
 class Kind:
-    """One way of being deployed."""
+    """A way to deploy."""
 
     left_out: frozenset[str]
-    """Dependencies of `pyproject.toml` that nothing needs there."""
+    """Dependencies of `pyproject.toml` that are not needed there."""
     own_left_out: frozenset[str] = frozenset()
-    """Modules and packages of ours that nothing imports there, as paths without the suffix."""
+    """Modules and packages of ours that are not imported there, as paths without the suffix."""
     added: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
-    """What every start imports; what the first run needs besides is measured with it."""
+    """The modules that every start imports; those that only the first run needs are measured as well."""
 
 
 _COMMAND_LINE = {"httptools", "rich", "typer", "uvicorn", "uvloop"}
@@ -76,9 +76,9 @@ FIRST_RUN = ("slackwater.runtime.execution.loaded", "langgraph.graph", "langgrap
 
 ARCHITECTURES = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC = 34
-"""Of the managed runtime: wheels that need glibc 2.34 or less."""
+"""The managed runtime has glibc 2.34: only wheels that need no newer one."""
 LIMIT_MB = 250
-"""What Lambda takes of a zip, unpacked."""
+"""Lambda's limit for the unpacked size of a zip."""
 
 NOT_COPIED = shutil.ignore_patterns(
     # Nothing that was made here, and nothing that may hold a secret.
@@ -130,7 +130,7 @@ class Project:
     root: Path
 
     def requirements(self) -> list[str]:
-        """What its `dependencies` ask for, as pip understands it. The folders among them are copied, not installed."""
+        """Its `dependencies` as pip requirements. Folders among them are copied, not installed."""
         try:
             content = json.loads((self.root / "langgraph.json").read_text())
         except (OSError, ValueError) as error:
@@ -163,18 +163,18 @@ def _requirements_of(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """What the folder is for."""
+    """The platform that the folder is built for."""
 
     version: str
     architecture: str
 
     @property
     def native(self) -> bool:
-        """Whether this machine is such a one; then packages without a wheel can be built, too."""
+        """Whether this machine has that platform, so that packages without a wheel can be built."""
         return platform.system() == "Linux" and platform.machine() == ARCHITECTURES[self.architecture]
 
     def interpreter(self) -> str:
-        """A Python of that version. Leaves the process with a sentence if there is none."""
+        """A Python of that version. Exits with a message if there is none."""
         for candidate in self._candidates():
             if (
                 candidate
@@ -195,7 +195,7 @@ class Target:
             yield _output([uv, "python", "find", "--no-python-downloads", self.version])
 
     def install(self, python: str, folder: Path, requirements: list[str]) -> None:
-        """Install the requirements into the folder, in the versions of uv.lock as far as it has them."""
+        """Install the requirements into the folder, in the versions of uv.lock where it has them."""
         constraints = folder / "constraints.txt"
         constraints.write_text("\n".join(locked()) + "\n")
         command = [
@@ -235,7 +235,7 @@ def _own(kind: Kind) -> list[str]:
 
 
 def _pip(python: str) -> list[str]:
-    """The pip that installs for that Python: its own, or another one of this machine."""
+    """The pip command that installs for that Python: its own, or another one on this machine."""
     if _output([python, "-m", "pip", "--version"]):
         return [python, "-m", "pip"]
     for name in ("pip3", "pip"):
@@ -246,9 +246,9 @@ def _pip(python: str) -> list[str]:
 
 
 def _compile(python: str, folder: Path) -> None:
-    """Bytecode that is taken without a look at the sources: their times change when they are packed."""
+    """Compile to bytecode that is loaded without checking the sources, whose times change when they are packed."""
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
-    # Some packages carry files for other versions, or templates: what does not compile is left as it is.
+    # Some packages contain files for other Python versions, or templates: files that do not compile are left alone.
     subprocess.run([*command, "."], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (folder / "slackwater" / "__pycache__").is_dir():
         sys.exit("Nothing could be compiled.")
@@ -267,9 +267,9 @@ def _report(python: str, folder: Path, kind: Kind, target: Target) -> None:
 
 
 def _seconds(python: str, folder: Path, modules: tuple[str, ...], times: int) -> float:
-    """The median of some imports in processes of their own."""
+    """The median time of imports in fresh processes."""
     environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [python, "-S", "-c", MEASURE, *modules]  # what is installed here does not count
+    command = [python, "-S", "-c", MEASURE, *modules]  # -S: ignore what is installed here
     took = []
     for _ in range(times):
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)

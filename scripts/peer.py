@@ -1,4 +1,4 @@
-"""The official server in an environment of its own, `.test/peer`: what ours is compared with, never a dependency.
+"""Installs the official server, to compare ours with, in its own environment `.test/peer`; it is never a dependency.
 
 python3 scripts/peer.py makes it if it is missing or if its pinned versions have changed, and prints where its programs
 are. Several processes may ask at once; one makes it, the others wait.
@@ -14,7 +14,7 @@ from bootstrap import ROOT, _create, _fail, _quiet
 
 FOLDER = ROOT / ".test" / "peer"
 REQUIREMENTS = ROOT / "tests" / "differential" / "requirements.txt"
-"""Every package that it needs, each in one version: pip has nothing to decide, and installs in half the time."""
+"""Every package that it needs, pinned: pip has nothing to resolve, and installs in half the time."""
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def provide() -> None:
-    """Make the environment. Leaves the process with a sentence when that does not work."""
+    """Create the environment. Exits with a message if that fails."""
     stamp, wanted = FOLDER / "slackwater.stamp", "\n".join([sys.version, REQUIREMENTS.read_text()])
     if stamp.exists() and stamp.read_text() == wanted:
         return

@@ -1,4 +1,4 @@
-"""What tests need besides Python packages: Debian's pgbouncer, a headless Chromium, Node and the packages of tests/browser.
+"""Installs what tests need besides Python packages: Debian's pgbouncer, a headless Chromium, Node and its packages.
 
 Installed where that takes no questions; tests whose part is missing are skipped, and in CI they fail. By hand:
 python3 scripts/provide.py
@@ -19,25 +19,25 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "tests" / "browser"
 """Where package.json and package-lock.json are."""
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""Programs that can show the page, the smallest one first: it is the one that is installed."""
+"""Programs that can show the page, the smallest first, which is the one to install."""
 NODE_VERSION = 20
 INSTALL_SECONDS = 300
 
 
 class Providing:
-    """Installs what is missing while something else is done."""
+    """Installs what is missing in the background."""
 
     def __init__(self) -> None:
         self._thread = threading.Thread(target=provide, name="provide", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Until everything is there, or has been said to be missing."""
+        """Wait until everything is installed or reported as missing."""
         self._thread.join()
 
 
 def provide() -> None:
-    """Install what is missing. Says in one sentence each what cannot be."""
+    """Install what is missing. Prints a sentence for each thing that cannot be installed."""
     wanted = [] if pgbouncer() else ["pgbouncer"]
     wanted += [] if chromium() else [BROWSERS[0]]
     wanted += [] if shutil.which("npm") else ["nodejs", "npm"]
@@ -56,7 +56,7 @@ def provide() -> None:
 
 
 def pgbouncer() -> str | None:
-    """The program, which Debian keeps where only root looks."""
+    """The path of pgbouncer, which Debian installs in a folder that only root has on its path."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
@@ -76,7 +76,7 @@ def node() -> str | None:
 
 
 def node_modules() -> Path:
-    """Where the packages of package-lock.json are, or would be: another lock has another folder."""
+    """The folder for the packages of package-lock.json; each version of the lock has its own."""
     parts = [
         platform.machine(),
         *((PACKAGES / name).read_text() for name in ("package.json", "package-lock.json")),
@@ -92,7 +92,7 @@ def install(names: list[str]) -> None:
         print(f"Nobody here can install {', '.join(names)}: the tests that need it are skipped.", flush=True)
         return
     print(f"Installing {', '.join(names)}", flush=True)
-    # The tests start what they need themselves: in runlevel 1 Debian starts no service that it has just installed.
+    # RUNLEVEL=1 keeps Debian from starting services that it installs: tests start what they need.
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *names]):
         if problem := _problem([apt, "-qq", *command], environ):
@@ -101,7 +101,7 @@ def install(names: list[str]) -> None:
 
 
 def install_node_modules(npm: str) -> None:
-    """Install what package-lock.json names, at once or not at all. No package's own scripts run."""
+    """Install the packages of package-lock.json, all or nothing. Their own scripts do not run."""
     folder = node_modules().parent
     print("Installing the npm packages of tests/browser", flush=True)
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -120,7 +120,7 @@ def install_node_modules(npm: str) -> None:
 
 
 def _problem(command: list[str], environ: dict[str, str]) -> str | None:
-    """What the command said, if it failed."""
+    """The output of the command if it failed, else None."""
     try:
         done = subprocess.run(
             command,

@@ -78,11 +78,11 @@ CHANGES = (
         "",
     ),
 )
-"""What template.yaml says, once, and what it says of an image."""
+"""Texts of template.yaml, each of which it has once, and their replacements for an image."""
 
 
 def image(archive: str) -> str:
-    """The template for an image. Raises ValueError when what is to be changed is not there, or is there twice."""
+    """The template for an image. Raises ValueError unless each text to replace is there exactly once."""
     for old, new in CHANGES:
         if archive.count(old) != 1:
             raise ValueError(f"{ARCHIVE.name} has this {archive.count(old)} times, and not once:\n{old}")

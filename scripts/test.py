@@ -1,4 +1,4 @@
-"""Everything that a change is checked with, in one line: python3 scripts/test.py
+"""Runs all checks and tests: python3 scripts/test.py
 
 Makes a private virtual environment in .test/ when it runs for the first time. Arguments go to pytest, and then only
 pytest runs: python3 scripts/test.py tests/unit -k budget
@@ -24,12 +24,12 @@ CHECKS = (
     ("lint-imports",),
 )
 SOURCES = ("examples", "examples/digest", "scripts")
-"""Where mypy finds what is not installed."""
+"""Where mypy finds modules that are not installed."""
 PROCESSES_PER_CORE = 2
 PYTEST_SECONDS = 2700
 CLEANUP_SECONDS = 30
 HANGING_SECONDS = 240
-"""A test that takes longer has its stacks printed."""
+"""The stacks of a test that takes longer are printed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +64,7 @@ def run(command: list[str], python: Path) -> int:
     began = time.monotonic()
     environ = {
         **os.environ,
-        # Programs that tests start are the environment's, not those of another one that is active.
+        # Tests must start the programs of this environment, not those of another one that is active.
         "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
         "MYPYPATH": os.pathsep.join(SOURCES),
     }
@@ -72,7 +72,7 @@ def run(command: list[str], python: Path) -> int:
         try:
             status = process.wait(PYTEST_SECONDS)
         except (KeyboardInterrupt, subprocess.TimeoutExpired) as reason:
-            # pytest then stops the servers that it has started, and says how far it has come.
+            # Let pytest stop the servers that it has started, and report how far it came.
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(CLEANUP_SECONDS)
@@ -90,7 +90,7 @@ def run(command: list[str], python: Path) -> int:
 
 
 def provide_peer() -> None:
-    """Begin to install the official server, while everything else goes on; the test that needs it waits for it, or says why not."""
+    """Install the official server in the background; the test that needs it waits for it, or reports why it is missing."""
     subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "peer.py")],
         stdin=subprocess.DEVNULL,

@@ -1,1 +1,1 @@
-"""The demo: a run goes on in another process, and its client never notices."""
+"""The demo: a run continues in another process, and its client never notices."""

@@ -30,13 +30,13 @@ PROJECT = EXAMPLES / "digest"
 HOME = EXAMPLES.parent / ".demo"
 STOP_SECONDS = 30.0
 SIGTERM_AFTER = 0.8
-"""Seconds of the outlines: then every one of them is half said."""
+"""When to stop server A, in seconds after the outlines begin: each is then half streamed."""
 BOUND_SECONDS = 120.0
 BOUND_SECONDS_WITH_A_MODEL = 900.0
 
 
 class NothingToShow(Exception):
-    """The run was over before it could be handed over: give it more to read."""
+    """The run ended before it could be handed over: give it more to read."""
 
 
 class Story:
@@ -53,10 +53,10 @@ class Story:
         self._outlining = asyncio.Event()
         self._shown: set[int] = set()
         self._folder = HOME / f"run-{os.getpid()}"
-        """Of the logs; kept until the next demo when something is not as promised."""
+        """The folder of the logs; kept until the next demo if a promise was broken."""
 
     async def tell(self) -> bool:
-        """True if everything was as promised."""
+        """Run the demo; whether every promise was kept."""
         screen, began = self._screen, time.monotonic()
         screen.title("Slackwater: a run goes on when its process has to go")
         async with new_database(HOME / "data") as database, self._processes(database):
@@ -114,7 +114,7 @@ class Story:
         return run_id
 
     async def _hand_over(self) -> None:
-        """SIGTERM for A in the middle of a superstep; then B, on the same port."""
+        """Send SIGTERM to A in the middle of a superstep, then start B on the same port."""
         screen, a, b = self._screen, self._a, self._b
         await self._outlining.wait()
         await asyncio.sleep(SIGTERM_AFTER)
@@ -132,7 +132,7 @@ class Story:
         screen.say(f"pid {b.pid} serves", process="B")
 
     async def _both(self, reading: asyncio.Task[str], handing: asyncio.Task[None]) -> None:
-        """Wait for the client and for the hand-over; if one fails the other one has nothing to wait for."""
+        """Wait for the client and for the hand-over; if one fails, cancel the other."""
         try:
             await asyncio.wait({reading, handing}, return_when=asyncio.FIRST_COMPLETED)
             if not handing.done():
@@ -178,7 +178,7 @@ class Story:
         return "B" if self._b.pid in pids else "A"
 
     def _show_superstep(self, node: str) -> None:
-        """A line for the superstep of `node`, once all of it is finished."""
+        """Print a line for the superstep of `node` once it is complete."""
         superstep = next(step for step, name, _ in reversed(self._evidence.started) if name == node)
         count = self._evidence.nodes(superstep)[node]
         if self._evidence.finished[node] == count and superstep not in self._shown:
@@ -189,7 +189,7 @@ class Story:
 
     @asynccontextmanager
     async def _processes(self, database: str) -> AsyncIterator[None]:
-        """Two servers that are not started yet, and, whatever happens, stopped at the end."""
+        """Set up two servers without starting them, and stop them at the end whatever happens."""
         self._folder.mkdir(parents=True)
         settings = {
             "SLACKWATER_DATABASE_URI": database,
@@ -208,18 +208,18 @@ class Story:
 
 
 def asked_of(texts: Path) -> dict[str, Any]:
-    """The run's input: the folder that the server may read, or one file, sent along."""
+    """The run's input: the folder that the server may read, or the content of one file."""
     return {"folder": "."} if texts.is_dir() else {"files": {texts.name: texts.read_text(errors="replace")}}
 
 
 def tidy() -> None:
-    """Remove what earlier demos have left, all but the reports."""
+    """Remove what earlier demos left behind, except the reports."""
     for folder in HOME.glob("run-*"):
         try:
             os.kill(int(folder.name.removeprefix("run-")), 0)
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
-        except PermissionError:  # somebody else's process has that number
+        except PermissionError:  # the pid now belongs to another user's process
             continue
 
 
@@ -253,7 +253,7 @@ def main() -> int:
     texts: Path = arguments.input.resolve()
     if not texts.exists():
         parser.error(f"there is no {arguments.input}")
-    # A proxy of the user's has nothing to do with a server on this machine.
+    # The user's proxy must not be used for servers on this machine.
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     tidy()
     try:

@@ -1,4 +1,4 @@
-"""A database of the demo's own, on the embedded server."""
+"""A new database for the demo, on the embedded server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ and not exists (select from pg_stat_activity a where a.datname = d.datname)"""
 
 @asynccontextmanager
 async def new_database(data: Path) -> AsyncIterator[str]:
-    """The URI of a new database with our schema. The server stops when the last process that uses it has gone.
+    """The URI of a new database with our schema. The server stops with the last process that uses it.
 
     Not the last demo's database: a run that was interrupted there would go on here, as it should, and be in the way.
     """

@@ -1,4 +1,4 @@
-"""What the demo has seen, and whether it is what was promised. Nothing here talks to anybody."""
+"""What the demo observed, and whether it is as promised. Pure functions and data, without I/O."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Task = tuple[int, str, str | None]
 
 @dataclass(slots=True)
 class Evidence:
-    """Collected while the run goes on, and completed afterwards."""
+    """Collected during the run, and completed afterwards."""
 
     ids: list[str] = field(default_factory=list)
-    """Of the events that the client got, in its order."""
+    """The ids of the events that the client received, in order."""
     started: list[Task] = field(default_factory=list)
     processes: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     """Superstep → pids."""
     first_start: dict[int, float] = field(default_factory=dict)
     """Superstep → Unix time."""
     finished: Counter[str] = field(default_factory=Counter)
-    """Node → how often."""
+    """Node → count."""
     words: dict[tuple[str, str | None], str] = field(default_factory=lambda: defaultdict(str))
-    """(node, file) → all that was streamed of its answer."""
+    """(node, file) → everything that was streamed of its answer."""
 
     logged: list[str] = field(default_factory=list)
     """The ids in the server's log of events."""
@@ -37,7 +37,7 @@ class Evidence:
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def saw(self, event: str, data: Any, id_: str | None) -> tuple[str, str] | None:
-        """Take note of an event of the client's stream; the ids before and after, if another process wrote this one."""
+        """Record an event of the client's stream; the ids before and after if it is the first of another process."""
         changed = None
         if id_:
             # Event ids are `<fence>-<number>`, and each owner of a run has a higher fence.
@@ -84,14 +84,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A promise, and what speaks against it, if anything does."""
+    """A promise, and the evidence against it, if any."""
 
     promise: str
     broken: str | None = None
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
-    """One for each promise that the demo makes."""
+    """A verdict on each promise of the demo."""
     return [
         _completed(evidence),
         _once(evidence),

@@ -1,4 +1,4 @@
-"""What the person in front of the demo sees. Without a terminal it is plain lines."""
+"""What the demo shows. Without a terminal it prints plain lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME_WIDTH = 24
 
 
 class Screen:
-    """Lines that stay, and below them, in a terminal, the words that are being streamed."""
+    """Lines that stay and, below them in a terminal, the words that are being streamed."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -36,7 +36,7 @@ class Screen:
         self._console.print(Text(text, style="bold"), end="\n\n")
 
     def say(self, text: str, *, process: str | None = None, style: str = "") -> None:
-        """A line with the time, in the colour of the process that it is about."""
+        """Print a line with the time, in the colour of the process that it is about."""
         line = Text(f"{time.monotonic() - self._began:5.1f} s  ", style="dim")
         line.append(
             f"● {process}  " if process else "     ", style=f"bold {COLOURS[process]}" if process else ""
@@ -49,7 +49,7 @@ class Screen:
             self._live.start()
 
     def word(self, name: str, text: str, process: str) -> None:
-        """All of an answer so far."""
+        """Show an answer so far."""
         flat = " ".join(text.split())
         self._answers[name] = Text(flat[-(self._console.width - NAME_WIDTH - 4) :], style=COLOURS[process])
 
@@ -61,7 +61,7 @@ class Screen:
         self._live.stop()
 
     def table(self, evidence: Evidence, names: Mapping[int, str], handover: str) -> None:
-        """Which process ran what."""
+        """Show which process ran what."""
         table = Table(
             title="Which process ran which superstep",
             title_justify="left",

@@ -15,7 +15,7 @@ from typing import Any
 
 READY = "slackwater.ready url="
 NOT_OURS = ("SLACKWATER_", "DATABASE_URI", "POSTGRES_URI", "DATABASE_URL", "PYTHONPATH")
-"""Variables of the user's own servers, which the demo must not touch."""
+"""Prefixes of variables for the user's own servers, which must not reach the demo's."""
 
 
 class ServerDied(Exception):
@@ -23,7 +23,7 @@ class ServerDied(Exception):
 
 
 class Server:
-    """Started, stopped with SIGTERM, and asked for its drain report."""
+    """A server that is started, stopped with SIGTERM, and has a drain report."""
 
     def __init__(
         self, name: str, project: Path, port: int, folder: Path, settings: Mapping[str, str]
@@ -66,7 +66,7 @@ class Server:
         raise ServerDied(f"Process {self.name} did not start:\n{self._log.read_text()[-2000:]}")
 
     async def stop(self) -> float:
-        """Send SIGTERM, once, and wait for the end; the seconds that it took."""
+        """Send SIGTERM once and wait for the exit; the seconds that it took."""
         began = time.monotonic()
         if self._process is not None:
             if self._process.returncode is None:
@@ -75,12 +75,12 @@ class Server:
         return time.monotonic() - began
 
     def kill(self) -> None:
-        """For when everything else has failed."""
+        """Kill it, if everything else has failed."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     def drain_report(self) -> dict[str, Any]:
-        """The report that it has logged at its end; empty if there is none."""
+        """The report that it logged at its end; empty if there is none."""
         for line in self._log.read_text().splitlines():
             if '"drain.report"' in line:
                 report = json.loads(line)
