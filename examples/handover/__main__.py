@@ -1,4 +1,4 @@
-"""The story that the demo tells: one run, one client, two processes, a SIGTERM between them."""
+"""The demo: one run, one client, two processes, and a SIGTERM between them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NothingToShow(Exception):
     """The run ended before it could be handed over: give it more to read."""
 
 
-class Story:
+class Demo:
     """The demo, from the first line to the last."""
 
     _a: Server
@@ -55,7 +55,7 @@ class Story:
         self._folder = HOME / f"run-{os.getpid()}"
         """The folder of the logs; kept until the next demo if a promise was broken."""
 
-    async def tell(self) -> bool:
+    async def run(self) -> bool:
         """Run the demo; whether every promise was kept."""
         screen, began = self._screen, time.monotonic()
         screen.title("Slackwater: a run goes on when its process has to go")
@@ -95,7 +95,7 @@ class Story:
             input=asked_of(self._texts),
             stream_mode=["custom", "updates", "messages-tuple"],
         ):
-            if (gap := evidence.saw(part.event, part.data, part.id)) is not None:
+            if (gap := evidence.record(part.event, part.data, part.id)) is not None:
                 screen.say(f"The client's stream goes on: event {gap[1]} follows event {gap[0]}")
             match part.event:
                 case "metadata":
@@ -185,7 +185,7 @@ class Story:
             self._shown.add(superstep)
             times = f" × {count}" if count > 1 else ""
             self._screen.say(f"superstep {superstep}: {node}{times}", process=self._owner(superstep))
-            self._screen.forget_words()
+            self._screen.clear_words()
 
     @asynccontextmanager
     async def _processes(self, database: str) -> AsyncIterator[None]:
@@ -237,7 +237,7 @@ async def run(texts: Path, port: int) -> bool:
         loop.add_signal_handler(number, story.cancel)
     bound = BOUND_SECONDS_WITH_A_MODEL if os.environ.get("DIGEST_MODEL") else BOUND_SECONDS
     async with asyncio.timeout(bound):
-        return await Story(texts, port).tell()
+        return await Demo(texts, port).run()
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ class Evidence:
     exit_codes: Mapping[str, int | None] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 
-    def saw(self, event: str, data: Any, id_: str | None) -> tuple[str, str] | None:
+    def record(self, event: str, data: Any, id_: str | None) -> tuple[str, str] | None:
         """Record an event of the client's stream; the ids before and after if it is the first of another process."""
         changed = None
         if id_:

@@ -53,8 +53,8 @@ class Screen:
         flat = " ".join(text.split())
         self._answers[name] = Text(flat[-(self._console.width - NAME_WIDTH - 4) :], style=COLOURS[process])
 
-    def forget_words(self) -> None:
-        """The answers are complete."""
+    def clear_words(self) -> None:
+        """Clear the streamed words: the answers are complete."""
         self._answers.clear()
 
     def end_words(self) -> None:

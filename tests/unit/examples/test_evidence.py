@@ -19,13 +19,13 @@ def seen() -> Any:
     for step, node in enumerate(steps, start=1):
         file = "a.txt" if node in steps[1:5] else None
         pid, fence = (A, 1) if step <= 3 else (B, 2)
-        told = {"superstep": step, "node": node, "file": file, "process": pid, "at": 1000.0 + step}
-        evidence.saw("custom", told, f"{fence}-{step * 10}")
+        chunk = {"superstep": step, "node": node, "file": file, "process": pid, "at": 1000.0 + step}
+        evidence.record("custom", chunk, f"{fence}-{step * 10}")
         if node in ("summarise", "overview"):
             for number, word in enumerate(("All ", "is well."), start=1):
                 about = {"langgraph_node": node, "file": file}
-                evidence.saw("messages", [{"content": word}, about], f"{fence}-{step * 10 + number}")
-        evidence.saw("updates", {node: None}, f"{fence}-{step * 10 + 9}")
+                evidence.record("messages", [{"content": word}, about], f"{fence}-{step * 10 + number}")
+        evidence.record("updates", {node: None}, f"{fence}-{step * 10 + 9}")
     evidence.logged = list(evidence.ids)
     evidence.state = {
         "names": ["a.txt"],
@@ -61,9 +61,9 @@ def test_the_first_event_of_another_owner_is_noticed() -> None:
 
     evidence = Evidence()
 
-    assert evidence.saw("metadata", {}, "1-1") is None
-    assert evidence.saw("updates", {"plan": None}, "1-2") is None
-    assert evidence.saw("updates", {"read": None}, "2-1") == ("1-2", "2-1")
+    assert evidence.record("metadata", {}, "1-1") is None
+    assert evidence.record("updates", {"plan": None}, "1-2") is None
+    assert evidence.record("updates", {"read": None}, "2-1") == ("1-2", "2-1")
 
 
 def a_node_starts_twice(evidence: Any) -> None:
