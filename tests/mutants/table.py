@@ -297,7 +297,7 @@ MUTANTS = (
     Mutant(
         "on_lost",
         "app/slackwater/runtime/process/worker.py",
-        "        writer.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)\n",
+        "        writer.on_lost = attempt.stopping(StopWish.LEASE_LOST)\n",
         "",
         _in("test_compared.py"),
     ),

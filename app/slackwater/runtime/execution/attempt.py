@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ UNWIND_SECONDS = {
 Nothing here waits for the end of a lost run. A drain has its own limits."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Attempt:
     """A run that this process is working on."""
 
@@ -49,7 +50,7 @@ class Attempt:
     """The task that executes it; it ends with the settlement."""
     stray: asyncio.Task[None] | None = None
     """Its former task, if it was given up because a node ignores its cancellation."""
-    give_up: Callable[[], None] | None = None
+    give_up: Callable[[Attempt], None] | None = None
     """Called when its nodes do not end."""
     scope: Context | None = None
     """The context variables shared by its task, its factory and its nodes."""
@@ -86,9 +87,23 @@ class Attempt:
         # A node that swallows the cancellation must not take the run into its next superstep.
         self.control.request_drain(wish.value)
         if self.give_up is not None and wish in UNWIND_SECONDS:
-            asyncio.get_running_loop().call_later(UNWIND_SECONDS[wish], self.give_up)
+            asyncio.get_running_loop().call_later(UNWIND_SECONDS[wish], self.give_up, self)
         if self.task is not None and self.state is AttemptState.RUNNING:
             self.task.cancel()
+
+    def stopping(self, wish: StopWish) -> Callable[[], None]:
+        """What stops it, for those that it has itself.
+
+        They may not keep it alive: through a cycle, everything that a run had would stay until the garbage collector
+        looks through its oldest generation.
+        """
+        weak = weakref.ref(self)
+
+        def stop() -> None:
+            if (attempt := weak()) is not None:
+                attempt.stop(wish)
+
+        return stop
 
     # State
 

@@ -6,8 +6,9 @@ All puts of a run share one queue with its events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -38,6 +39,7 @@ from slackwater.runtime.execution.serializer import CheckpointSerializer
 from slackwater.runtime.fenced.group import NULL_TASK_ID, WritesPut
 from slackwater.runtime.fenced.statements import ANSWERED_BY_RUN
 from slackwater.runtime.fenced.writer import Refused, Writer
+from slackwater.runtime.queue.lease import Lease
 
 _RESUMING = "__pregel_resuming"
 
@@ -56,14 +58,12 @@ class PooledSaver(AsyncPostgresSaver):
     Works from any thread and event loop: graphs are invoked in sync nodes, in tools and under `asyncio.run`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, check: Callable[[], None] | None = None) -> None:
+        """`check` raises if callers in other threads or loops must stop waiting. It may not keep the checkpointer alive."""
         super().__init__(cast("Any", database.pool), serde=CheckpointSerializer())
         self.database = database
-        self.owning_loop = OwningLoop(self._still_owned)
+        self.owning_loop = OwningLoop(check)
         self.lock = _NoLock()  # type: ignore[assignment]
-
-    def _still_owned(self) -> None:
-        """Raise if callers in other threads or loops must stop waiting."""
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
@@ -159,7 +159,7 @@ class RunSaver(Confined, PooledSaver):
         confined: bool = False,
     ) -> None:
         """`confined`: user code can reach this checkpointer, and must not reach another thread through it."""
-        super().__init__(database)
+        super().__init__(database, partial(_check_lease, writer.lease))
         self.writer = writer
         self.own_thread = str(writer.lease.thread_id)
         self._confined = confined
@@ -176,11 +176,6 @@ class RunSaver(Confined, PooledSaver):
         # A new thread has no checkpoints but those that this attempt puts, so others need not be read.
         self._fresh = fresh
         self._put: set[str] = set()
-
-    def _still_owned(self) -> None:
-        lease = self.writer.lease
-        if lease.lost or lease.over:
-            raise LeaseLost
 
     # Called by LangGraph
 
@@ -343,3 +338,8 @@ def _remembers(namespace: str) -> bool:
 
 def _of_this_superstep(found: CheckpointTuple, config: RunnableConfig) -> bool:
     return found.metadata.get("parents") == config["configurable"].get("checkpoint_map")
+
+
+def _check_lease(lease: Lease) -> None:
+    if lease.lost or lease.over:
+        raise LeaseLost

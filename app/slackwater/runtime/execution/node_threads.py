@@ -14,7 +14,6 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, TypeVar
 from uuid import UUID
@@ -46,23 +45,26 @@ current_run: ContextVar[UUID | None] = ContextVar("current_run", default=None)
 """The run on whose behalf the running code was started; LangGraph carries the context into its tasks."""
 
 
-@dataclass(eq=False, slots=True)
-class _Call:
-    whose: Hashable
-    work: Callable[[], Any]
-    future: Future[Any]
-    left: bool = False
-    """Its run is over."""
+class _Call(Future[Any]):
+    """Is its own future: one that it had would keep it, in a cycle, with all that its caller's context has."""
+
+    def __init__(self, whose: Hashable, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self.whose = whose
+        self.left = False
+        """Its run is over."""
+        self._work = work
 
     def __call__(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
+        if not self.set_running_or_notify_cancel():
             return
         try:
-            result = self.work()
+            result = self._work()
         except BaseException as error:
-            self.future.set_exception(error)
+            self.set_exception(error)
+            del self  # the traceback has this frame
         else:
-            self.future.set_result(result)
+            self.set_result(result)
 
 
 class Threads:
@@ -87,18 +89,18 @@ class Threads:
 
     def submit(self, whose: Hashable, work: Callable[[], T]) -> Future[T]:
         """Call `work` in a thread, when its turn has come."""
-        call = _Call(whose, work, Future())
+        call = _Call(whose, work)
         with self._changed:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._busy[whose] += 1
             # The first to hear of its end: whoever awaits it may ask at once whether a thread is still busy.
-            call.future.add_done_callback(lambda _: self._ended(call))
+            call.add_done_callback(self._ended)
             self._waiting.setdefault(whose, deque()).append(call)
             self._queued += 1
             self._staff()
         self._tell()
-        return call.future
+        return call
 
     def busy(self, whose: Hashable) -> bool:
         """Whether a thread works, or will work, for it."""
@@ -108,7 +110,7 @@ class Threads:
         """It is over. How many threads still work for it, and are replaced."""
         with self._changed:
             for call in list(self._waiting.get(whose, ())):
-                call.future.cancel()
+                call.cancel()
             calls = [call for call in self._running if call.whose == whose and not call.left]
             for call in calls:
                 call.left = True
@@ -136,7 +138,7 @@ class Threads:
         with self._changed:
             self._closed = True
             for call in [call for calls in self._waiting.values() for call in calls]:
-                call.future.cancel()
+                call.cancel()
             self._changed.notify_all()
 
     def _staff(self) -> None:
@@ -186,7 +188,7 @@ class Threads:
                 return call
         return None
 
-    def _ended(self, call: _Call) -> None:
+    def _ended(self, call: Any) -> None:
         with self._changed:
             self._moved_at = time.monotonic()
             self._busy[call.whose] -= 1

@@ -374,10 +374,10 @@ class Worker:
         saver.node_tasks = node_tasks = NodeTasks()
         attempt = Attempt(run, saver, writer, run.lease, journal, engine.Control(node_tasks), node_tasks)
         run.lease.keeper = self.renewal
-        attempt.give_up = lambda: self.endings.give_up(attempt)
+        attempt.give_up = self.endings.give_up
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.
-        writer.on_lost = lambda: attempt.stop(StopWish.LEASE_LOST)
-        run.lease.on_forgotten = lambda: attempt.stop(StopWish.FORGOTTEN)
+        writer.on_lost = attempt.stopping(StopWish.LEASE_LOST)
+        run.lease.on_forgotten = attempt.stopping(StopWish.FORGOTTEN)
         writer.on_stored = lambda: self.runtime.thread_log.nudge(run.thread_id)
         self.attempts.append(attempt)
         self.shares.served(run.owner)
