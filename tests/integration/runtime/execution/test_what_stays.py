@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from helm import Helm
@@ -55,13 +55,26 @@ class Result:
     pass
 
 
+def returns(given: Result) -> Result:
+    return given
+
+
+def raises(given: Result) -> Result:
+    raise ValueError(given)
+
+
 @pytest.mark.usefixtures("no_collector")
-async def test_what_a_sync_node_was_given_is_gone_with_its_last_user() -> None:
+@pytest.mark.parametrize("node", [returns, raises])
+async def test_what_a_sync_node_was_given_is_gone_with_its_last_user(
+    node: Callable[[Result], Result],
+) -> None:
     threads = NodeThreads()
     result = Result()
-    call = threads.submit(lambda given: given, result)
-    await asyncio.wait({asyncio.wrap_future(call)})
-    del call, result
+    call = threads.submit(node, result)
+    answer = asyncio.wrap_future(call)
+    await asyncio.wait({answer})
+    assert (answer.exception() is None) == (node is returns)
+    del call, result, answer
     for _ in range(TURNS):  # the thread lets go of it after the answer
         if not any(isinstance(thing, Result) for thing in gc.get_objects()):
             break
