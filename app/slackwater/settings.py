@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
-from slackwater.project.http import cors_of, prefix_of
+from slackwater.project.http import cors_of, origin_of, prefix_of
 
 T = TypeVar("T")
 
@@ -172,9 +172,10 @@ class Settings(BaseSettings):
     @field_validator("cors_allow_origins", mode="before")
     @classmethod
     def _parse_origins(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(",") if item.strip())
-        return value
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            return value
+        return tuple(_or_sentence(origin_of, item, "the list") for item in items if item)
 
     @field_validator("cors_config", mode="before")
     @classmethod
@@ -329,7 +330,7 @@ class Settings(BaseSettings):
         return f"{host}:{parts.port or 5432}{parts.path}"
 
 
-def _or_sentence(read: Callable[[object, str], T], value: object, place: str) -> T:
+def _or_sentence(read: Callable[[Any, str], T], value: object, place: str) -> T:
     try:
         return read(value, place)
     except SettingsError as error:

@@ -14,6 +14,7 @@ from slackwater.errors import ApiError, ResponseTooLarge, StartError
 from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal
 from slackwater.web.delivery import SCOPE_KEY, Delivery
+from slackwater.web.security_headers import with_security
 from slackwater_lambda.environment import RESPONSE_SECONDS
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def tracked(request: Coroutine[Any, Any, None], invocation: Invocation) ->
 def response_of(error: ApiError) -> Response:
     """An error in the app's own format, for when the app cannot be called."""
     refusal = Refusal.of(error)
-    headers = [[name, value] for name, value in refusal.raw_headers]
+    headers = [[name, value] for name, value in with_security(refusal.raw_headers)]
     return {"status": refusal.status, "headers": headers, "body": refusal.body}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.handler.scene import Scene, asked
-from tests.support.emulator import LocalEnvironment
+from tests.support.emulator import LocalEnvironment, Reply
 from tests.support.server import ROOT
 
 EVENTS = Path(ROOT / "events")
@@ -20,6 +20,11 @@ EXAMPLE_KEY = "slackwater-example-key"
 
 def event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def headers_of(reply: Reply) -> set[str]:
+    """The names of an answer's headers, in whichever form the source wants them."""
+    return {name.lower() for name in reply.payload.get("multiValueHeaders") or reply.payload["headers"]}
 
 
 @pytest.fixture
@@ -38,6 +43,8 @@ async def test_every_event_gives_the_documented_answer(scene: Scene, environment
     for source in ("http_api_ok", "rest_api", "alb", "function_url"):
         reply = await environment.invoke(event(source))
         assert (reply.status, reply.body) == (200, {"ok": True, "services": {}}), source
+        # AND the browser is told to stay with TLS, with which the gateway was called
+        assert {"x-content-type-options", "strict-transport-security"} <= headers_of(reply), source
     reply = await environment.invoke(event("http_api_run"))
     assert reply.status == 200
     assert reply.body["run_id"]
@@ -137,6 +144,7 @@ async def test_on_an_old_schema_only_the_migration_works(scene: Scene, empty_dat
     environment = await scene.environment(env={"SLACKWATER_DATABASE_URI": empty_database_uri})
     reply = await environment.invoke(asked("GET", "/ok"))
     assert reply.status == 503
+    assert {"x-content-type-options", "content-security-policy"} <= headers_of(reply)
     assert (await environment.invoke({"task": "migrate"})).payload["applied"]
     assert (await environment.invoke(asked("GET", "/ok"))).status == 200
 

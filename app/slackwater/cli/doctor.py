@@ -177,6 +177,8 @@ def _http(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     if own is not None:
         for warning in custom_app.warnings(own, ours=spec.cors is not None):
             yield Finding(Severity.WARNING, "http", warning)
+    if spec.cors is not None and cors.trusts_anybody(spec.cors):
+        yield Finding(Severity.WARNING, "http", cors.UNTRUSTED)
     if spec.cors is not None and cors.hides_runs(spec.cors):
         yield Finding(
             Severity.WARNING,

@@ -86,6 +86,9 @@ _SECRET_WORDS = re.compile(
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^\s/?#@*]+?)(:\d{1,5})?/?", re.I)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
 _CORS_TYPES: dict[str, type] = {
     "allow_origins": list,
     "allow_methods": list,
@@ -215,7 +218,24 @@ def cors_of(value: object, place: str) -> dict[str, Any]:
             raise SettingsError(
                 f"{place}.allow_origin_regex is not a valid regular expression: {error}."
             ) from None
-    return dict(value)
+    origins = value.get("allow_origins")
+    if origins is None:
+        return dict(value)
+    return {**value, "allow_origins": [origin_of(origin, f"{place}.allow_origins") for origin in origins]}
+
+
+def origin_of(value: str, place: str) -> str:
+    """An origin as browsers send it: in lower case, without the port that its scheme has anyway; or `*`. Raises SettingsError."""
+    if value in ("*", "null"):
+        return value
+    match = _ORIGIN.fullmatch(value)
+    if match is None:
+        raise SettingsError(
+            f"{place}: {value!r} is no origin: write its scheme and host, such as https://chat.example.org, or use "
+            "allow_origin_regex for several."
+        )
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+    return f"{scheme}://{host}{'' if port == _DEFAULT_PORTS.get(scheme) else port}"
 
 
 def prefix_of(value: object, place: str) -> str:

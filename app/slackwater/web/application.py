@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from slackwater.web import route_table
 from slackwater.web.route_table import MODULES, group_of
+from slackwater.web.security_headers import secured
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -50,6 +51,7 @@ class Application(FastAPI):
         if scope["type"] in ("http", "websocket"):
             if len(self._built) < len(MODULES):
                 self._build(route_table.modules_for(scope["path"]))
+            send = secured(scope, send)
             if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -34,6 +35,29 @@ def loopback_only(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     if "*" in origins:
         narrowed["allow_origin_regex"] = LOOPBACK
     return narrowed, [origin for origin in origins if origin != "*" and origin not in kept]
+
+
+_ANYBODY = ("https://anybody.invalid", "http://anybody.invalid:8080")
+"""Origins that only an expression which admits every page could mean."""
+
+
+def admits_anybody(config: Mapping[str, Any]) -> bool:
+    """Whether any page may call; `null` is any page that has put itself into a sandbox."""
+    if {"*", "null"} & set(config.get("allow_origins", ())):
+        return True
+    pattern = config.get("allow_origin_regex")
+    return pattern is not None and any(re.fullmatch(pattern, origin) for origin in _ANYBODY)
+
+
+UNTRUSTED = (
+    "cors lets any page call, so none may send cookies, whatever allow_credentials says: name the origins that may, in "
+    "SLACKWATER_CORS_ALLOW_ORIGINS or allow_origins."
+)
+
+
+def trusts_anybody(config: Mapping[str, Any]) -> bool:
+    """Whether it would let any page call with a user's cookies, and so act as that user."""
+    return bool(config.get("allow_credentials")) and admits_anybody(config)
 
 
 def hides_runs(cors: Mapping[str, Any]) -> bool:

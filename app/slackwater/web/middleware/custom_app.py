@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.errors import GraphImportError
 from slackwater.web.scope import OUTER, path_of, services_of
+from slackwater.web.security_headers import of_custom_app
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class CustomAppMiddleware:
 
         async def watched(message: Message) -> None:
             nonlocal begun, complete
-            begun = True
+            begun = sender.of_api = True
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
@@ -204,7 +205,7 @@ def _api_scope(scope: Scope) -> Scope:
 
 
 class _Sender:
-    """Sends the response. A stream that was cut stays cut.
+    """Sends the response, and says whose it is. A stream that was cut stays cut.
 
     `BaseHTTPMiddleware` ends every response cleanly, even one that was cut: the client would take the run for ended, while
     it has to reconnect for the rest.
@@ -213,8 +214,11 @@ class _Sender:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.cut = False
+        self.of_api = False
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and not self.of_api:
+            message = of_custom_app(message)
         if self.cut and message["type"] == "http.response.body" and not message.get("more_body", False):
             return
         await self._send(message)

@@ -53,6 +53,14 @@ def effective_spec(spec: HttpSpec, settings: Settings) -> HttpSpec:
     return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
 
 
+def without_open_credentials(spec: HttpSpec) -> HttpSpec:
+    """`spec`, whose CORS lets no page call with cookies if any page may call."""
+    if spec.cors is None or not cors.trusts_anybody(spec.cors):
+        return spec
+    log.warning(cors.UNTRUSTED, extra={"event": "cors.no_credentials"})
+    return replace(spec, cors={**spec.cors, "allow_credentials": False})
+
+
 def loopback_spec(spec: HttpSpec) -> HttpSpec:
     """`spec` for a server without keys, whose CORS admits loopback origins only."""
     config, others = cors.loopback_only(spec.cors if spec.cors is not None else cors.defaults())
@@ -111,7 +119,7 @@ class CustomAppHandle:
 @asynccontextmanager
 async def installed(app: Application, services: Services) -> AsyncIterator[CustomAppHandle]:
     """Install the middleware of `app`, and start the custom app, if there is one. Raises StartError."""
-    spec = effective_spec(services.graphs.http, services.settings)
+    spec = without_open_credentials(effective_spec(services.graphs.http, services.settings))
     if services.settings.loopback_only:
         spec = loopback_spec(spec)
     if spec == HttpSpec():
