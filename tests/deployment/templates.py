@@ -56,13 +56,19 @@ class Evaluation:
                 return self.truth(self._template["Conditions"][name])
         raise AssertionError(f"unknown: {expression}")
 
+    def _given(self, name: str) -> Any:
+        value = self.values[name]
+        if self._template["Parameters"][name]["Type"] == "CommaDelimitedList":
+            return [item.strip() for item in str(value).split(",")]
+        return value
+
     def value(self, expression: Any) -> Any:
         """A property's value; None where it is left out. Attributes of other resources are left as they are."""
         match expression:
             case {"Ref": "AWS::NoValue"}:
                 return None
             case {"Ref": name} if name in self.values:
-                return self.values[name]
+                return self._given(name)
             case {"Fn::If": [name, yes, no]}:
                 return self.value(yes if self.truth({"Condition": name}) else no)
             case {"Fn::Join": [separator, parts]}:

@@ -61,6 +61,31 @@ def test_every_stage_has_a_throttle(template: str, given: dict[str, int]) -> Non
         assert settings["ThrottlingBurstLimit"] == given.get("ThrottleBurst", 400)
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    ("given", "gateway", "setting"),
+    [
+        ("*", ["*"], None),
+        (
+            "https://a.example,https://b.example",
+            ["https://a.example", "https://b.example"],
+            "https://a.example,https://b.example",
+        ),
+    ],
+)
+def test_the_gateway_and_the_functions_let_the_same_pages_call(
+    template: str, given: str, gateway: list[str], setting: str | None
+) -> None:
+    loaded = load(template)
+    evaluation = Evaluation(loaded, DatabaseSecretArn=SECRET, Authorizer="iam", CorsAllowOrigins=given)
+    cors = evaluation.value(loaded["Resources"]["HttpApi"]["Properties"]["CorsConfiguration"])
+    variables = evaluation.value(loaded["Globals"]["Function"]["Environment"]["Variables"])
+
+    assert cors["AllowOrigins"] == gateway
+    assert "AllowCredentials" not in cors
+    assert variables.get("SLACKWATER_CORS_ALLOW_ORIGINS") == setting
+
+
 def without_packaging(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_packaging(item) for key, item in value.items() if key not in PACKAGING}

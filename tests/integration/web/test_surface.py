@@ -70,6 +70,28 @@ async def test_origins_may_come_from_the_environment(surface: Serve, monkeypatch
         assert answer.headers["access-control-allow-credentials"] == "true"
 
 
+@pytest.mark.parametrize(
+    "open_to_all",
+    [{"allow_origins": ["*"]}, {"allow_origins": ["null"]}, {"allow_origin_regex": "https?://.*"}],
+    ids=["wildcard", "sandboxed pages", "expression"],
+)
+async def test_no_page_calls_with_cookies_if_any_page_may_call(
+    surface: Serve, open_to_all: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = "null" if "null" in open_to_all.get("allow_origins", ()) else "https://a.example"
+    headers = {"origin": origin, "cookie": "session=1"}
+    async with surface({"cors": {**open_to_all, "allow_credentials": True}}, names=("maria",)) as api:
+        asking = {**headers, "access-control-request-method": "POST"}
+        for answer in (
+            await api.client("maria").post("/threads", json={}, headers=headers),
+            await api.client().options("/threads", headers=asking),
+        ):
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] in ("*", origin)
+            assert "access-control-allow-credentials" not in answer.headers
+    assert "cors.no_credentials" in [getattr(record, "event", None) for record in caplog.records]
+
+
 async def test_everything_is_below_the_prefix(surface: Serve) -> None:
     async with surface({"mount_prefix": "/agents/v1"}, names=("maria",)) as api:
         http, stranger = api.client("maria"), api.client()

@@ -64,6 +64,32 @@ def test_all_of_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://Chat.Example.org/", "https://chat.example.org"),
+        ("https://chat.example.org:443", "https://chat.example.org"),
+        ("http://chat.example.org:80", "http://chat.example.org"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://chat.example.org:443", "http://chat.example.org:443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("chrome-extension://abc", "chrome-extension://abc"),
+        ("*", "*"),
+        ("null", "null"),
+    ],
+)
+def test_an_origin_is_as_browsers_send_it(tmp_path: Path, written: str, sent: str) -> None:
+    from slackwater.settings import Settings
+
+    assert read(tmp_path, {"cors": {"allow_origins": [written]}}).http.cors == {"allow_origins": [sent]}
+    assert Settings.load(cors_allow_origins=f"{written}, https://b.example").cors_allow_origins == (
+        sent,
+        "https://b.example",
+    )
+    config = Settings.load(cors_config=json.dumps({"allow_origins": [written]})).cors_config
+    assert config == {"allow_origins": [sent]}
+
+
 def test_an_app_may_be_in_a_module(tmp_path: Path) -> None:
     assert read(tmp_path, {"app": "pkg.web:app"}).http.app == AppSpec("pkg.web:app", "pkg.web", "app")
 
@@ -90,6 +116,12 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
             "http.cors.allow_origin is not one of allow_origins, allow_methods",
         ),
         ({"cors": {"allow_origins": "*"}}, "http.cors.allow_origins must be a list of strings, not '*'"),
+        (
+            {"cors": {"allow_origins": ["chat.example.org"]}},
+            "http.cors.allow_origins: 'chat.example.org' is no origin: write its scheme and host",
+        ),
+        ({"cors": {"allow_origins": ["https://*.example.org"]}}, "use allow_origin_regex for several"),
+        ({"cors": {"allow_origins": ["https://a.example/page"]}}, "is no origin"),
         ({"cors": {"max_age": True}}, "http.cors.max_age must be a number of seconds"),
         (
             {"cors": {"allow_origin_regex": "("}},
@@ -217,6 +249,7 @@ def test_settings_say_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -
 
     given: dict[str, dict[str, Any]] = {
         "CORS_CONFIG": {"{": "must be JSON", '{"max_age": "long"}': "max_age must be a number of seconds"},
+        "CORS_ALLOW_ORIGINS": {"https://a.example,b.example": "'b.example' is no origin"},
         "MOUNT_PREFIX": {"agents": "must begin with / and must not end with it"},
     }
     for name, wrong in given.items():
