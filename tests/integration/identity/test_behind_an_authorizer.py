@@ -11,6 +11,7 @@ from support.api import Api
 
 from slackwater.errors import SettingsError
 
+ISSUER = "https://issuer.example"
 REFUSED = {"detail": "The authorizer in front of this server does not identify the caller."}
 WRONG_KEY = {"detail": "Send a valid key in the x-api-key header."}
 
@@ -24,7 +25,7 @@ def event_of(sub: str | None) -> dict[str, Any]:
     """An HTTP API's event; without `sub` there was no authorizer."""
     context: dict[str, Any] = {"http": {"sourceIp": "203.0.113.9"}}
     if sub is not None:
-        context["authorizer"] = {"jwt": {"claims": {"sub": sub}}}
+        context["authorizer"] = {"jwt": {"claims": {"iss": ISSUER, "sub": sub}}}
     return {"requestContext": context}
 
 
@@ -57,7 +58,7 @@ async def test_whoever_the_authorizer_names_is_the_owner(serve: Callable[..., An
 
         assert (await alice.get(f"/threads/{thread}")).status_code == 200
         assert (await bob.get(f"/threads/{thread}")).status_code == 404
-        assert await owners(api) == ["jwt:alice"]
+        assert await owners(api) == [f"jwt:{ISSUER}:alice"]
 
 
 @pytest.mark.usefixtures("on_lambda")
@@ -90,7 +91,7 @@ async def test_a_key_that_is_sent_comes_before_the_authorizer(serve: Callable[..
         for client in (wrong, empty):
             answer = await client.post("/threads", json={})
             assert (answer.status_code, answer.json()) == (401, WRONG_KEY)
-        assert await owners(api) == ["carol", "jwt:alice"]
+        assert await owners(api) == ["carol", f"jwt:{ISSUER}:alice"]
 
 
 async def test_in_a_container_an_event_is_nobodys_word(serve: Callable[..., Any]) -> None:
