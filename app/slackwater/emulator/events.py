@@ -27,10 +27,12 @@ URL_DOMAIN = "local.lambda-url.us-east-1.on.aws"
 CALLER = "local"
 """The caller that the emulated authorizer names."""
 
+ISSUER = "https://issuer.local"
+
 AUTHORIZERS = {
     "lambda": {"lambda": {"principalId": CALLER}},
     "iam": {"iam": {"userArn": CALLER}},
-    "jwt": {"jwt": {"claims": {"sub": CALLER}, "scopes": None}},
+    "jwt": {"jwt": {"claims": {"iss": ISSUER, "sub": CALLER}, "scopes": None}},
 }
 """What each kind of authorizer adds to an event."""
 
