@@ -22,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Application:
         version=__version__,
         description="Serves LangGraph graphs over the LangGraph SDK's HTTP API. A run never dies with its process.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's loads its script from elsewhere
         redoc_url=None,
     )
     app.state.settings = settings

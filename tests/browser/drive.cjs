@@ -12,10 +12,13 @@ async function open(browser, name) {
   const context = await browser.newContext();
   context.setDefaultTimeout(30_000);
   const page = await context.newPage();
-  const [problems, sockets] = [[], []];
+  const [problems, sockets, requests, complaints] = [[], [], [], []];
   page.on("pageerror", (error) => problems.push(String(error.stack ?? error)));
   page.on("websocket", (socket) => sockets.push(socket.url()));
-  pages.set(name, { page, seen: { problems, sockets } });
+  page.on("request", (request) => requests.push(request.url()));
+  // What a Content-Security-Policy forbids is told there only.
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  pages.set(name, { page, seen: { problems, sockets, requests, complaints } });
 }
 
 async function main() {

@@ -175,6 +175,14 @@ class Page:
         """The addresses of the WebSockets that it has opened."""
         return list(await self.call("sockets"))
 
+    async def requests(self) -> list[str]:
+        """The addresses of everything that it has asked for."""
+        return list(await self.call("requests"))
+
+    async def complaints(self) -> list[str]:
+        """What the browser has complained about, such as what a policy does not allow."""
+        return list(await self.call("complaints"))
+
 
 @asynccontextmanager
 async def client_program(name: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:

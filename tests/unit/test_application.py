@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from slackwater.api.system import docs
 from slackwater.main import create_app
 from slackwater.web.application import Application
 from slackwater.web.route_table import FIXED, MODULES, TABLE, Entry, entry_of, modules_for
@@ -114,6 +115,7 @@ def test_each_route_has_exactly_one_entry_in_the_table_and_each_entry_a_route() 
     # Those that no document has: FastAPI's own, what Studio looks for, and what is called otherwise elsewhere.
     assert {entry.path for entry in TABLE if entry not in documented} == {
         *("/docs", "/docs/oauth2-redirect", "/openapi.json"),
+        *(f"/docs/{name}" for name in docs.FILES),
         "/ui/**",
         "/.well-known/agent.json",
     }

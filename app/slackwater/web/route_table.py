@@ -21,7 +21,7 @@ MODULES = {
     "protocol": "slackwater.protocols.events.routes",
     "system": "slackwater.api.system.routes",
 }
-"""The module with the routes of each resource. Whatever has no module, including FastAPI's own document, belongs to `system`."""
+"""The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
 
 FIRST = ("runs", "threads")
 """The most requested resources: a router tries its routes in order."""
@@ -78,7 +78,11 @@ TABLE = (
     Entry("/", group=RouteGroup.META, public=True, at_the_root=True),
     Entry("/info", group=RouteGroup.META, public=True),
     Entry("/docs", group=RouteGroup.META, public=True, reserved=True),
-    Entry("/docs/oauth2-redirect", group=RouteGroup.META),
+    Entry("/docs/oauth2-redirect", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/docs/swagger-ui.css", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/docs/swagger-ui-bundle.js", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/docs/oauth2-redirect.js", group=RouteGroup.META, public=True, reserved=True),
+    Entry("/docs/start.js", group=RouteGroup.META, public=True, reserved=True),
     Entry("/openapi.json", group=RouteGroup.META, public=True, reserved=True),
     Entry("/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, when_closed=True),
     Entry("/assistants/**", "assistants", RouteGroup.ASSISTANTS),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from slackwater import __version__
+from slackwater.api.system import docs
 from slackwater.api.system.routes import router
 from slackwater.graphs.registry import Graphs
 from slackwater.kit.budget import Budget
@@ -46,7 +48,7 @@ async def runtime(
 
 @pytest.fixture
 async def http(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     app.include_router(router)
     services = SimpleNamespace(settings=runtime.settings, database=runtime.database, runtime=runtime)
 
@@ -132,9 +134,31 @@ async def test_info_names_the_versions_and_claims_nothing_that_is_not_there(http
     assert info["host"]["kind"] == "self-hosted"
 
 
-async def test_docs_are_fastapis_own(http: httpx.AsyncClient) -> None:
+async def test_the_page_of_the_docs_loads_nothing_from_elsewhere(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
 
     assert page.status_code == 200
     assert "swagger" in page.text
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert {source for sources in policy.values() for source in sources.split()} == {
+        "'none'",
+        "'self'",
+        "data:",
+    }
+    # THEN everything that it names is served here, compressed or not
+    named = re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text)
+    assert {name.rpartition("/")[2].partition("?")[0] for name in named} == set(docs.FILES) - {
+        "oauth2-redirect.js"
+    }
+    for name in (*named, "docs/oauth2-redirect.js"):
+        plain = await http.get(f"/{name}", headers={"accept-encoding": "identity"})
+        packed = await http.get(f"/{name}", headers={"accept-encoding": "gzip"})
+        assert plain.status_code == packed.status_code == 200
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert plain.content == packed.content != b""
+        assert plain.headers["content-type"].startswith(docs.FILES[name.rpartition("/")[2].partition("?")[0]])
+    redirect = await http.get("/docs/oauth2-redirect")
+    assert redirect.headers["content-security-policy"] == docs.POLICY
     assert "/ready" in (await http.get("/openapi.json")).json()["paths"]

@@ -2,7 +2,7 @@
 
 And its figures, which say how much everybody does, and so need a key when there are keys.
 
-`/docs` and `/openapi.json` are FastAPI's own.
+`/openapi.json` is FastAPI's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request, Response
 
 from slackwater import __version__
-from slackwater.api.system import queries
+from slackwater.api.system import docs, queries
 from slackwater.errors import NotFound
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.runtime.queue.states import Phase
@@ -78,6 +78,27 @@ async def ready(services: CurrentServices) -> Response:
         return json_response(waiting, 503)
     status = Phase.DRAINING if phase is Phase.CLOSED else phase
     return json_response({"status": status.value}, 200 if phase is Phase.READY else 503)
+
+
+@router.get("/docs", include_in_schema=False)
+async def show_docs(request: Request) -> Response:
+    """The page that shows the API."""
+    return docs.page(request)
+
+
+@router.get("/docs/oauth2-redirect", include_in_schema=False)
+async def return_to_docs() -> Response:
+    """Where an authorization server sends the browser back to."""
+    return docs.redirect_page()
+
+
+@router.get("/docs/swagger-ui.css", include_in_schema=False)
+@router.get("/docs/swagger-ui-bundle.js", include_in_schema=False)
+@router.get("/docs/oauth2-redirect.js", include_in_schema=False)
+@router.get("/docs/start.js", include_in_schema=False)
+async def docs_file(request: Request) -> Response:
+    """What the page loads."""
+    return docs.file(request, request.url.path.rpartition("/")[2])
 
 
 @router.get("/metrics")
