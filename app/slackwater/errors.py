@@ -86,7 +86,7 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """This host or origin may not call a server without API keys."""
+    """The key does not allow this request; or there are no keys, and this host or origin may not call without."""
 
     status = 403
 

@@ -99,6 +99,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         outbox = Deliveries(database, webhooks, webhook_key)
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
         bodies = body_quota(settings.max_body_bytes)
+        keys = None
+        if settings.database_keys:
+            from slackwater.identity.stored_keys.valid import ValidKeys
+
+            keys = ValidKeys(database)
+            stack.push_async_callback(keys.stop)
         services = Services(
             settings,
             database,
@@ -108,6 +114,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             webhooks,
             bodies,
             ByteQuota(RESPONSES_BYTES),
+            keys,
         )
         runtime.sweep_also("crons", partial(fire_due, services))
         await assistants.register(services)

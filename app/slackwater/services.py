@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from slackwater.graphs.registry import Graphs
 from slackwater.postgres.pool import Database
@@ -11,6 +12,9 @@ from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from slackwater.web.bodies import ByteQuota
 from slackwater.webhooks.policy import Policy
+
+if TYPE_CHECKING:
+    from slackwater.identity.stored_keys.valid import ValidKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +29,5 @@ class Services:
     webhooks: Policy
     bodies: ByteQuota
     answers: ByteQuota
+    keys: ValidKeys | None = None
+    """Those in the database, if callers may use such."""

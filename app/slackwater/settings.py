@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """`name:sha256hex,…`, as printed by `slackwater keys new`. If empty, only loopback is served."""
     api_keys_secret_arn: str | None = None
     """A secret with more keys: the same format, or a JSON list of such strings. Read at startup."""
+    database_keys: bool = False
+    """Callers may also use keys in the database, as created by `slackwater keys create`."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
@@ -304,7 +306,7 @@ class Settings(BaseSettings):
     @property
     def has_keys(self) -> bool:
         """Whether callers need a key."""
-        return bool(self.api_keys or self.api_keys_secret_arn)
+        return bool(self.api_keys or self.api_keys_secret_arn or self.database_keys)
 
     @property
     def loopback_only(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import psycopg
 
@@ -16,7 +18,19 @@ from slackwater.postgres.embedded import EmbeddedPostgres
 from slackwater.postgres.pool import Database
 from slackwater.settings import Settings
 
+T = TypeVar("T")
+
 CLOSE_SECONDS = 2.0
+
+
+def with_database(uri: str | None, use: Callable[[Database, Settings], Awaitable[T]]) -> T:
+    """What `use(database, settings)` returns. Raises SettingsError, SchemaError."""
+
+    async def run(settings: Settings) -> T:
+        async with open_database(settings) as database:
+            return await use(database, settings)
+
+    return asyncio.run(run(Settings.load(database_uri=uri)))
 
 
 def embedded_exists(settings: Settings) -> bool:

@@ -125,9 +125,12 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding.failed("keys", error)
         return
     names = sorted({key.name for key in settings.api_keys})
-    if names:
+    if names or settings.database_keys:
+        stored = ["those in the database"] * settings.database_keys
         yield Finding(
-            Severity.OK, "keys", f"{settings.host} is served to holders of these keys: {', '.join(names)}."
+            Severity.OK,
+            "keys",
+            f"{settings.host} is served to holders of these keys: {', '.join([*names, *stored])}.",
         )
     else:
         yield Finding(

@@ -16,7 +16,6 @@ from slackwater.kit.printable import printable
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
-    from slackwater.settings import Settings
 
 cli = typer.Typer(
     help="List, inspect and cancel runs, whichever process is executing them, if any.", no_args_is_help=True
@@ -173,18 +172,10 @@ def _text(value: Any) -> str:
     return printable(value)
 
 
-def _with_database(database_uri: str | None, work: Any) -> Any:
-    """What the coroutine function `work(database, settings)` returns."""
-    import asyncio
+def _with_database(uri: str | None, use: Any) -> Any:
+    from slackwater.cli.database import with_database  # slow to import
 
-    from slackwater.cli.database import open_database
-    from slackwater.settings import Settings
-
-    async def run(settings: Settings) -> Any:
-        async with open_database(settings) as database:
-            return await work(database, settings)
-
-    return asyncio.run(run(Settings.load(database_uri=database_uri)))
+    return with_database(uri, use)
 
 
 def _uuid(text: str | None, what: str) -> UUID | None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from starlette.authentication import AuthCredentials
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.errors import ApiError, Draining, Unauthorized
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
-from slackwater.kit.refusal import refuse
+from slackwater.identity.scopes import EVERYTHING, KeyScope
+from slackwater.kit.refusal import Refusal, refuse
 from slackwater.kit.reserved import clean_headers
-from slackwater.settings import Settings
-from slackwater.web.route_table import PUBLIC, WHEN_CLOSED
+from slackwater.web.route_table import PUBLIC, WHEN_CLOSED, entry_of
 from slackwater.web.scope import path_of, services_of
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+NO_MORE = "The key that this request was sent with is valid no more: it was revoked, or has expired."
 
 
 def is_public(scope: Scope) -> bool:
@@ -39,43 +47,86 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not self._public(scope):
             try:
-                principal = scope["principal"] = authenticate(scope)
+                principal = scope["principal"] = await authenticate(scope)
                 if self._set_user:
                     scope["user"], scope["auth"] = principal, AuthCredentials(["authenticated"])
             except ApiError as error:
                 await refuse(error, scope, receive, send)
                 return
+            if principal.key_id is not None:
+                await self._answer_while_valid(principal.key_id, scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
+    async def _answer_while_valid(self, key_id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
+        """Until the key is revoked or expires, in whose name the request is answered."""
+        keys = services_of(scope).keys
+        assert keys is not None
+        last: str | None = None
 
-def authenticate(scope: Scope) -> Principal:
+        async def watched(message: Message) -> None:
+            nonlocal last
+            last = message["type"]
+            await send(message)
+
+        try:
+            async with asyncio.timeout(None) as request:
+                with keys.open(key_id, request):
+                    await self.app(scope, receive, watched)
+        except TimeoutError:
+            if not request.expired():
+                raise
+            # A response that has begun is aborted: an end would say that there is no more.
+            if last is None:
+                await refuse(Unauthorized(NO_MORE), scope, receive, send)
+            elif scope["type"] == "websocket" and last != "websocket.close":
+                error = Refusal.of(Unauthorized(NO_MORE))
+                await send({"type": "websocket.close", "code": error.close_code, "reason": error.reason})
+
+
+async def authenticate(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
     services = services_of(scope)
-    if services.runtime.closed and path_of(scope) not in WHEN_CLOSED:
+    path = path_of(scope)
+    if services.runtime.closed and path not in WHEN_CLOSED:
         raise Draining
-    principal = _caller(scope, services.settings)
+    principal = await _caller(scope, services)
+    if principal.scopes is not EVERYTHING:
+        principal.require(needed(scope["type"], scope.get("method", ""), path))
     wanted = services.graphs.http.configurable_headers
     return replace(principal, headers=clean_headers(wanted.pick(scope["headers"]))) if wanted else principal
 
 
-def _caller(scope: Scope, settings: Settings) -> Principal:
+def needed(kind: str, method: str, path: str) -> KeyScope:
+    """The scope that a request needs. `kind` is that of the ASGI scope; `path` is below the mount prefix.
+
+    A path that the API does not have is one of the custom app, or will be answered 404.
+    """
+    if kind != "http":
+        return KeyScope.RUN  # commands arrive by a WebSocket, too
+    entry = entry_of(path)
+    if entry is not None and entry.scope is not None:
+        return KeyScope(entry.scope)
+    return KeyScope.READ if method in ("GET", "HEAD", "OPTIONS") else KeyScope.RUN
+
+
+async def _caller(scope: Scope, services: Services) -> Principal:
+    settings = services.settings
     headers = Headers(scope=scope)
     # In a container there is no authorizer in front.
     authorizer = settings.authorizer if settings.on_lambda else None
-    if settings.api_keys and (authorizer is None or "x-api-key" in headers):
-        return _known(find_owner(settings.api_keys, headers.get("x-api-key", "")), Unauthorized())
+    if settings.has_keys and (authorizer is None or "x-api-key" in headers):
+        secret = headers.get("x-api-key", "")
+        if (owner := find_owner(settings.api_keys, secret)) is not None:
+            return Principal(owner)
+        if services.keys is not None and (principal := await services.keys.find(secret)) is not None:
+            return principal
+        raise Unauthorized
     if authorizer is not None:
-        return _known(
-            caller(scope, authorizer),
-            Unauthorized("The authorizer in front of this server does not identify the caller."),
-        )
+        if (owner := caller(scope, authorizer)) is not None:
+            return Principal(owner)
+        raise Unauthorized("The authorizer in front of this server does not identify the caller.")
     if settings.on_lambda:
         raise Unauthorized  # behind a gateway, no caller is on this machine
     # Without keys, LoopbackOnly has made sure that the caller is this machine.
     return Principal(LOCAL_OWNER)
-
-
-def _known(owner: str | None, refusal: Unauthorized) -> Principal:
-    if owner is None:
-        raise refusal
-    return Principal(owner)

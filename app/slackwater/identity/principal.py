@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Request
+
+from slackwater.errors import Forbidden
+from slackwater.identity.scopes import EVERYTHING, KeyScope
 
 SYSTEM_OWNER = "system"
 """Owns what belongs to everybody: one assistant per graph, and runs started by a schedule."""
@@ -17,11 +21,23 @@ LOCAL_OWNER = "local"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of one request. For the routes of a project's own application he is what Starlette calls a user."""
+    """The caller of one request. For the routes of a project's own application they are what Starlette calls a user."""
 
     owner: str
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """Those of his request that graphs get to see in `configurable` (`http.configurable_headers`)."""
+    """Those of their request that graphs get to see in `configurable` (`http.configurable_headers`)."""
+
+    scopes: frozenset[KeyScope] = EVERYTHING
+    """What they may do, with what that includes."""
+    key_id: UUID | None = None
+    """The stored key that they have sent."""
+
+    def require(self, scope: KeyScope) -> None:
+        """Raises Forbidden."""
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"The key does not allow this request, which needs the scope {scope.value!r}: use another key."
+            )
 
     @property
     def is_authenticated(self) -> bool:

@@ -47,6 +47,8 @@ class Entry:
     """A custom app cannot override it, unless its group is disabled."""
     at_the_root: bool = False
     """Also served without the mount prefix, where load balancers and platforms expect it."""
+    scope: str | None = None
+    """What a key needs for all requests; if None, `read` for GET and `run` for others. See `slackwater.identity.scopes`."""
     when_closed: bool = False
     """Served even while runs are settled: it reports what a stop did."""
     _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -84,15 +86,28 @@ TABLE = (
     Entry("/docs/oauth2-redirect.js", group=RouteGroup.META, public=True, reserved=True),
     Entry("/docs/start.js", group=RouteGroup.META, public=True, reserved=True),
     Entry("/openapi.json", group=RouteGroup.META, public=True, reserved=True),
-    Entry("/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, when_closed=True),
+    Entry(
+        "/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, scope="metrics", when_closed=True
+    ),
+    Entry("/assistants/search", "assistants", RouteGroup.ASSISTANTS, scope="read"),
+    Entry("/assistants/count", "assistants", RouteGroup.ASSISTANTS, scope="read"),
+    Entry("/assistants/*/versions", "assistants", RouteGroup.ASSISTANTS, scope="read"),
     Entry("/assistants/**", "assistants", RouteGroup.ASSISTANTS),
     Entry("/threads/*/commands", "protocol", RouteGroup.EVENT_STREAMING),
-    Entry("/threads/*/stream/events", "protocol", RouteGroup.EVENT_STREAMING),
+    Entry("/threads/*/stream/events", "protocol", RouteGroup.EVENT_STREAMING, scope="read"),
     Entry("/threads/*/runs/crons/**", "crons", RouteGroup.CRONS),
     Entry("/threads/*/runs/**", "runs", RouteGroup.RUNS),
+    Entry("/threads/search", "threads", RouteGroup.THREADS, scope="read"),
+    Entry("/threads/count", "threads", RouteGroup.THREADS, scope="read"),
+    Entry("/threads/*/history", "threads", RouteGroup.THREADS, scope="read"),
+    Entry("/threads/*/state/checkpoint", "threads", RouteGroup.THREADS, scope="read"),
     Entry("/threads/**", "threads", RouteGroup.THREADS),
+    Entry("/runs/crons/search", "crons", RouteGroup.CRONS, scope="read"),
+    Entry("/runs/crons/count", "crons", RouteGroup.CRONS, scope="read"),
     Entry("/runs/crons/**", "crons", RouteGroup.CRONS),
     Entry("/runs/**", "runs", RouteGroup.RUNS),
+    Entry("/store/items/search", "store", RouteGroup.STORE, scope="read"),
+    Entry("/store/namespaces", "store", RouteGroup.STORE, scope="read"),
     Entry("/store/**", "store", RouteGroup.STORE),
     Entry("/mcp/**", "mcp", RouteGroup.MCP),
     Entry("/a2a/**", "a2a", RouteGroup.A2A),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from support.command import Answer
 
 from slackwater import __version__
 from slackwater.identity.keys import ApiKey, find_owner
+from slackwater.kit.ids import uuid7
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
 
@@ -95,3 +97,27 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(slackwater: Slackwater) -
 
     assert answer.code == 2
     assert "SLACKWATER_LEASE_SECONDS" in answer.sentence
+
+
+def test_keys_are_created_listed_and_revoked_by_commands(slackwater: Slackwater, database_uri: str) -> None:
+    at = ("--database-uri", database_uri)
+    created = json.loads(
+        slackwater(
+            "keys", "create", "alice", "--scope", "read", "--days", "30", "--note", "ci", "--json", *at
+        ).out
+    )
+    assert created["secret"].startswith(created["prefix"])
+    assert (created["owner"], created["scopes"], created["note"]) == ("alice", ["read"], "ci")
+    listed = slackwater("keys", "list", *at).out
+    assert created["key_id"] in listed
+    assert created["secret"] not in listed
+    assert "expires " in listed
+    assert (
+        f"Revoked: {created['prefix']}… of alice" in slackwater("keys", "revoke", created["key_id"], *at).out
+    )
+    assert "revoked " in slackwater("keys", "list", "--owner", "alice", *at).out
+    assert slackwater("keys", "list", "--owner", "bob", *at).out == "No keys.\n"
+    absent = slackwater("keys", "revoke", str(uuid7()), *at)
+    assert (absent.code, "there is no key" in absent.err) == (1, True)
+    wrong = slackwater("keys", "create", "system", *at)
+    assert (wrong.code, "is reserved" in wrong.err) == (2, True)

@@ -18,6 +18,7 @@ from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, R
 from slackwater.api.runs.pages import PagedStream
 from slackwater.errors import ApiError, Invalid, JoinAgain, StillRunning
 from slackwater.identity.principal import CurrentPrincipal, Principal
+from slackwater.identity.scopes import KeyScope
 from slackwater.kit import json_format, sse
 from slackwater.kit.fields import OFFSET_MAX
 from slackwater.kit.ids import parse_uuid
@@ -209,12 +210,13 @@ async def join_run(
 ) -> Response:
     """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    cancels = _cancels(cancel_on_disconnect, principal)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return json_response({"__error__": service.NOT_FOUND})
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
-    reading = Reading(services, principal, thread, run, bounds, cancel_on_disconnect.lower() in _TRUE)
+    reading = Reading(services, principal, thread, run, bounds, cancels)
     return await _body(reading, JoinAgain())
 
 
@@ -233,6 +235,7 @@ async def join_run_stream(
     """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     modes = _modes(stream_mode)
+    cancels = _cancels(cancel_on_disconnect, principal)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return Response(
@@ -248,8 +251,16 @@ async def join_run_stream(
         cursor = await services.runtime.newest(run)
     else:
         cursor = EventId.parse(last_event_id) or BEGINNING
-    reading = Reading(services, principal, thread, run, bounds, cancel_on_disconnect.lower() in _TRUE)
+    reading = Reading(services, principal, thread, run, bounds, cancels)
     return await _events(reading, cursor, modes, content_location=reading.path, reader=reader)
+
+
+def _cancels(cancel_on_disconnect: str, principal: Principal) -> bool:
+    """Whether the run is cancelled when its reader goes away. Raises Forbidden for a key that may only read."""
+    cancels = cancel_on_disconnect.lower() in _TRUE
+    if cancels:
+        principal.require(KeyScope.RUN)
+    return cancels
 
 
 def _modes(text: str | None) -> list[str]:

@@ -1,0 +1,1 @@
+"""API keys in the database: created, listed and revoked while processes serve."""
