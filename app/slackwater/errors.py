@@ -91,6 +91,19 @@ class Forbidden(ApiError):
     status = 403
 
 
+class RefusedByAuth(ApiError):
+    """Forbidden"""
+
+    status = 403
+
+    def __init__(
+        self, message: str | None = None, status: int = 403, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
 class NotFound(ApiError):
     """Not Found"""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from slackwater import telemetry
 from slackwater.api.assistants import service as assistants
@@ -31,6 +31,9 @@ from slackwater.web.middleware import setup
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
+
+if TYPE_CHECKING:
+    from slackwater.identity.custom.authenticator import CustomAuth
 
 
 class LifespanState(TypedDict):
@@ -77,6 +80,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         settings = await with_secret_keys(settings)
         settings.check_lambda()
         graphs = await run_in_import_thread(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
+        auth = await run_in_import_thread(partial(_auth_of, graphs)) if graphs.auth else None
         webhooks = Policy.of(graphs.webhooks)
         webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
         index = graphs.store_spec.index
@@ -115,10 +119,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             bodies,
             ByteQuota(RESPONSES_BYTES),
             keys,
+            auth,
         )
         runtime.sweep_also("crons", partial(fire_due, services))
         await assistants.register(services)
         yield services
+
+
+def _auth_of(graphs: Graphs) -> CustomAuth:
+    """The project's own authentication. Takes long: its modules are imported. Raises GraphImportError."""
+    from slackwater.identity.custom.authenticator import CustomAuth
+
+    assert graphs.auth is not None
+    return CustomAuth(graphs.custom_auth(), graphs.auth.source)
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

@@ -14,6 +14,7 @@ from slackwater.web.bodies import ByteQuota
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
+    from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.stored_keys.valid import ValidKeys
 
 
@@ -31,3 +32,5 @@ class Services:
     answers: ByteQuota
     keys: ValidKeys | None = None
     """Those in the database, if callers may use such."""
+    auth: CustomAuth | None = None
+    """The project's own authentication."""

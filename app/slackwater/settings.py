@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
 from slackwater.project.http import cors_of, origin_of, prefix_of
+from slackwater.project.project import has_auth
 
 T = TypeVar("T")
 
@@ -289,7 +291,7 @@ class Settings(BaseSettings):
                 "forks the process; that is not supported: remove its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
             )
-        if self.on_lambda and not (self.has_keys or self.authorizer):
+        if self.on_lambda and not (self.has_keys or self.authorizer or self.has_auth):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
                 "put its output into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind of authorizer in front."
@@ -297,7 +299,7 @@ class Settings(BaseSettings):
 
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond loopback while no key is required."""
-        if not self.has_keys and host not in LOOPBACK_HOSTS:
+        if not (self.has_keys or self.has_auth) and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
                 "and put its output into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
@@ -311,7 +313,12 @@ class Settings(BaseSettings):
     @property
     def loopback_only(self) -> bool:
         """Whether only this machine is served, because no key is required. On AWS Lambda callers are always authenticated."""
-        return not self.has_keys and not self.on_lambda
+        return not self.has_keys and not self.on_lambda and not self.has_auth
+
+    @cached_property
+    def has_auth(self) -> bool:
+        """Whether the project's own `auth` says who calls. Raises SettingsError if its file cannot be read."""
+        return has_auth(self.project)
 
     @property
     def on_lambda(self) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langgraph.pregel import Pregel
 
     from slackwater.graphs.factory import Factory
+    from slackwater.project.auth import AuthSpec
     from slackwater.project.http import AppSpec
 
 
@@ -64,6 +65,11 @@ def import_embedding(embed: str, root: Path) -> Any:
 def import_app(spec: AppSpec, root: Path) -> Any:
     """What `http.app` names. Raises GraphImportError."""
     return _import(f"http.app ({spec.source})", spec.location, spec.variable, root)
+
+
+def import_auth(spec: AuthSpec, root: Path) -> Any:
+    """What `auth.path` names. Raises GraphImportError."""
+    return _import(f"auth ({spec.source})", spec.location, spec.variable, root)
 
 
 def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:

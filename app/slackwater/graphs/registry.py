@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from slackwater.errors import GraphBroken, GraphImportError, NotFound
-from slackwater.graphs.importer import Imported, import_app, import_embedding, import_graph
+from slackwater.graphs.importer import Imported, import_app, import_auth, import_embedding, import_graph
 from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, Opened
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.project import Project
@@ -56,6 +56,8 @@ class Graphs:
         """What `langgraph.json` says of the store."""
         self.http = project.http
         """What `langgraph.json` says of the HTTP surface."""
+        self.auth = project.auth
+        """What `langgraph.json` says of who may call."""
         self._serde = project.serde
         self._folders = project.paths
         self._specs = {spec.id: spec for spec in project.graphs}
@@ -174,6 +176,10 @@ class Graphs:
         """What `http.app` names, or None if it names nothing. Raises GraphImportError."""
         spec = self.http.app
         return import_app(spec, self._root) if spec else None
+
+    def custom_auth(self) -> Any:
+        """What `auth.path` names, or None if it names nothing. Raises GraphImportError."""
+        return import_auth(self.auth, self._root) if self.auth else None
 
     async def warm(self) -> None:
         """Import what has not been imported. What cannot be fails those who need it, and is logged."""

@@ -49,7 +49,10 @@ class Authentication:
             try:
                 principal = scope["principal"] = await authenticate(scope)
                 if self._set_user:
-                    scope["user"], scope["auth"] = principal, AuthCredentials(["authenticated"])
+                    user = principal.user
+                    scope["user"] = user if user is not None else principal
+                    permissions = user.permissions if user is not None else ["authenticated"]
+                    scope["auth"] = AuthCredentials(permissions)
             except ApiError as error:
                 await refuse(error, scope, receive, send)
                 return
@@ -85,7 +88,7 @@ class Authentication:
 
 
 async def authenticate(scope: Scope) -> Principal:
-    """The caller of a request. Raises Draining, Unauthorized or Forbidden."""
+    """The caller of a request. Raises Draining, Unauthorized, Forbidden or RefusedByAuth."""
     services = services_of(scope)
     path = path_of(scope)
     if services.runtime.closed and path not in WHEN_CLOSED:
@@ -113,14 +116,15 @@ def needed(kind: str, method: str, path: str) -> KeyScope:
 async def _caller(scope: Scope, services: Services) -> Principal:
     settings = services.settings
     headers = Headers(scope=scope)
+    if services.auth is not None:
+        # A header of that name that is no key of ours may be meant for the project.
+        holder = await _holder(headers, services) if "x-api-key" in headers else None
+        return holder or await services.auth.authenticate(scope)
     # In a container there is no authorizer in front.
     authorizer = settings.authorizer if settings.on_lambda else None
     if settings.has_keys and (authorizer is None or "x-api-key" in headers):
-        secret = headers.get("x-api-key", "")
-        if (owner := find_owner(settings.api_keys, secret)) is not None:
-            return Principal(owner)
-        if services.keys is not None and (principal := await services.keys.find(secret)) is not None:
-            return principal
+        if (holder := await _holder(headers, services)) is not None:
+            return holder
         raise Unauthorized
     if authorizer is not None:
         if (owner := caller(scope, authorizer)) is not None:
@@ -130,3 +134,11 @@ async def _caller(scope: Scope, services: Services) -> Principal:
         raise Unauthorized  # behind a gateway, no caller is on this machine
     # Without keys, LoopbackOnly has made sure that the caller is this machine.
     return Principal(LOCAL_OWNER)
+
+
+async def _holder(headers: Headers, services: Services) -> Principal | None:
+    """Who holds the key of a request."""
+    secret = headers.get("x-api-key", "")
+    if (owner := find_owner(services.settings.api_keys, secret)) is not None:
+        return Principal(owner)
+    return await services.keys.find(secret) if services.keys is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -12,11 +12,17 @@ from fastapi import Depends, Request
 from slackwater.errors import Forbidden
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 
+if TYPE_CHECKING:
+    from slackwater.identity.custom.user import User
+
 SYSTEM_OWNER = "system"
 """Owns what belongs to everybody: one assistant per graph, and runs started by a schedule."""
 
 LOCAL_OWNER = "local"
 """The caller of a server without keys, which serves loopback only."""
+
+NOBODY = ""
+"""Owns nothing, ever: as this owner a caller uses what an `on` handler's filter hides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class Principal:
     """What they may do, with what that includes."""
     key_id: UUID | None = None
     """The stored key that they have sent."""
+    user: User | None = field(default=None, compare=False, repr=False)
+    """Who they are to the project's own `auth`, if that has said who calls."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises Forbidden."""
@@ -45,11 +53,11 @@ class Principal:
 
     @property
     def identity(self) -> str:
-        return self.owner
+        return self.owner if self.user is None else self.user.identity
 
     @property
     def display_name(self) -> str:
-        return self.owner
+        return self.owner if self.user is None else self.user.display_name
 
 
 async def current_principal(request: Request) -> Principal:

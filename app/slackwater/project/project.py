@@ -13,6 +13,7 @@ import orjson
 from dotenv import dotenv_values
 
 from slackwater.errors import SettingsError
+from slackwater.project.auth import AuthSpec
 from slackwater.project.http import HttpSpec
 from slackwater.project.serde import SerdeSpec
 from slackwater.project.store import StoreSpec
@@ -20,7 +21,7 @@ from slackwater.project.ttl import TtlPolicy
 
 FILE_NAME = "langgraph.json"
 
-_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http"})
+_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http", "auth"})
 _BUILD_TIME = frozenset(
     {
         "$schema",
@@ -40,7 +41,6 @@ _BUILD_TIME = frozenset(
 
 _REFUSED = {
     # Serving without what these ask for would leave open, or readable, what their author wanted closed.
-    "auth": "custom authentication is not supported yet: remove the key and use SLACKWATER_API_KEYS",
     "encryption": "encryption of stored data is not supported yet: remove the key to store plain JSON",
 }
 
@@ -76,6 +76,7 @@ class Project:
     thread_ttl: TtlPolicy = field(default_factory=TtlPolicy)
     http: HttpSpec = field(default_factory=HttpSpec)
     serde: SerdeSpec = field(default_factory=SerdeSpec)
+    auth: AuthSpec | None = None
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -95,17 +96,19 @@ class Project:
         thread_ttl, more = TtlPolicy.read(content.get("checkpointer"), file)
         serde, no_effect = SerdeSpec.read(content.get("checkpointer"), file)
         http, unknown = HttpSpec.read(content.get("http"), file)
+        auth, unused = AuthSpec.read(content.get("auth"), file)
         return cls(
             root,
             graphs,
             paths,
             environment,
-            (*warnings, *more, *no_effect, *unknown),
+            (*warnings, *more, *no_effect, *unknown, *unused),
             store,
             content.get("webhooks"),
             thread_ttl,
             http,
             serde,
+            auth,
         )
 
     def activate(self) -> None:
@@ -125,6 +128,12 @@ def store_of(path: Path) -> StoreSpec:
     """What the project at `path` says of the store; nothing if there is no project. Raises SettingsError."""
     file = path if path.is_file() else path / FILE_NAME
     return StoreSpec.read(_read_object(file).get("store"), file) if file.is_file() else StoreSpec()
+
+
+def has_auth(path: Path) -> bool:
+    """Whether the project at `path` has an `auth` of its own; no if there is no project. Raises SettingsError."""
+    file = path if path.is_file() else path / FILE_NAME
+    return file.is_file() and bool(_read_object(file).get("auth"))
 
 
 def _read_object(file: Path) -> dict[str, Any]:

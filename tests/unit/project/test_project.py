@@ -148,7 +148,9 @@ def test_what_may_come_back_from_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"auth": {"path": "./auth.py:auth"}}, "auth: custom authentication is not supported yet"),
+        ({"auth": {"path": "./auth.py"}}, "auth.path: write ./file.py:variable"),
+        ({"auth": "./auth.py:auth"}, "auth must be an object"),
+        ({"auth": {"path": "a:auth", "openapi": {"info": {}}}}, "auth.openapi must be an object with"),
         ({"encryption": {"path": "./e.py:e"}}, "encryption: encryption of stored data is not supported yet"),
         ({"graphs": {}}, "graphs must contain at least one graph"),
         ({"graphs": ["./agent.py:graph"]}, "graphs must contain at least one graph"),

@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from slackwater.api.threads.models import SortBy, ThreadFilter, ThreadSearch, parse_path
+from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.postgres.pool import Database, Row
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _NAMES: dict[str, LiteralString] = {
 _NUMBERS: tuple[LiteralString, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 _FILTER: LiteralString = """
-    owner = %(owner)s and not hidden
+    not hidden
     and (%(ids)s::uuid[] is null or thread_id = any(%(ids)s))
     and (%(metadata)s::jsonb is null or metadata @> %(metadata)s)
     and (%(values)s::jsonb is null or "values" @> %(values)s)
@@ -70,7 +71,7 @@ with source as (
     from checkpoint_writes w join source on w.thread_id = source.thread_id::text
 )
 insert into slackwater.threads (thread_id, owner, metadata, config, ttl_minutes, ttl_strategy, status, state_updated_at)
-select %(target)s, %(owner)s, metadata, config, ttl_minutes, ttl_strategy, 'busy', now() from source
+select %(target)s, %(target_owner)s, metadata, config, ttl_minutes, ttl_strategy, 'busy', now() from source
 returning thread_id
 """
 # Busy without a run: what it shows is still to be read from its checkpoints, by us or else by the next sweep.
@@ -176,7 +177,9 @@ async def find_graph(database: Database, owner: str, thread_id: UUID) -> Row | N
     )
 
 
-async def search(database: Database, owner: str, ids: Sequence[UUID], query: ThreadSearch) -> list[Row]:
+async def search(
+    database: Database, owner: str, ids: Sequence[UUID], query: ThreadSearch, seen: Visible = OWN
+) -> list[Row]:
     """One page and, where there is more, the first row of the next one; only the selected columns."""
     columns = ", ".join(_NAMES[name] for name in query.select) if query.select else _COLUMNS
     extracted, paths = _extracted(query)
@@ -185,17 +188,26 @@ async def search(database: Database, owner: str, ids: Sequence[UUID], query: Thr
     # Where nothing can be null, `nulls last` would only keep the index from being used.
     nulls: LiteralString = "nulls last" if sort_by == "state_updated_at" else ""
     return await database.fetch_page(
-        f"select {columns}{extracted} from slackwater.threads where {_FILTER} "
+        f"select {columns}{extracted} from slackwater.threads where {seen.condition} and {_FILTER} "
         f"order by {_NAMES[sort_by]} {direction} {nulls}, thread_id {direction} "
         "limit %(limit)s offset %(offset)s",
-        {**_filter(owner, ids, query), **paths, "limit": query.limit + 1, "offset": query.offset},
+        {
+            **_filter(owner, ids, query),
+            **seen.parameters,
+            **paths,
+            "limit": query.limit + 1,
+            "offset": query.offset,
+        },
         query.limit,
     )
 
 
-async def count(database: Database, owner: str, ids: Sequence[UUID], query: ThreadFilter) -> int:
+async def count(
+    database: Database, owner: str, ids: Sequence[UUID], query: ThreadFilter, seen: Visible = OWN
+) -> int:
     row = await database.fetch_one(
-        f"select count(*) as number from slackwater.threads where {_FILTER}", _filter(owner, ids, query)
+        f"select count(*) as number from slackwater.threads where {seen.condition} and {_FILTER}",
+        {**_filter(owner, ids, query), **seen.parameters},
     )
     return int(row["number"]) if row else 0
 
@@ -223,9 +235,11 @@ async def patch(
     )
 
 
-async def copy(database: Database, owner: str, thread_id: UUID, target: UUID) -> bool:
+async def copy(database: Database, owner: str, thread_id: UUID, target: UUID, target_owner: str) -> bool:
     """Copy the thread and its checkpoints, without its runs; False if the owner has no such thread."""
-    row = await database.fetch_one(_COPY, {"thread_id": thread_id, "owner": owner, "target": target})
+    row = await database.fetch_one(
+        _COPY, {"thread_id": thread_id, "owner": owner, "target": target, "target_owner": target_owner}
+    )
     return row is not None
 
 

@@ -127,7 +127,7 @@ async def stream(
     thread = parse_uuid(thread_id, "thread")
     modes = streaming.parse_modes([*(stream_modes or ()), *(stream_mode or ())])
     cursor = None if last_event_id is None else streaming.parse_cursor(last_event_id)
-    await service.get_id(services, principal, thread)
+    principal = await service.reader_of(services, principal, thread)
     if cursor is None:
         cursor = await services.runtime.thread_log.newest(principal.owner, thread)
     query = urlencode({"stream_modes": ",".join(sorted(modes))})

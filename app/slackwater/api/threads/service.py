@@ -19,6 +19,9 @@ from slackwater.api.threads.models import (
     view,
 )
 from slackwater.errors import Conflict, Invalid, NotFound
+from slackwater.identity.custom import access
+from slackwater.identity.custom.filters import Filter
+from slackwater.identity.custom.queries import visible
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.postgres.pool import Row
@@ -53,47 +56,73 @@ async def create(
     Raises Conflict if the id is taken: by another's thread, or by one's own unless `if_exists=do_nothing`.
     """
     thread_id = uuid7() if body.thread_id is None else parse_uuid(body.thread_id, "thread")
+    value = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
+    filter_ = await access.decide(services, principal, "threads", "create", value)
+    body = body.model_copy(update={"metadata": access.metadata_of(value)})
     ttl = lifetime(body.ttl) if body.ttl is not None else services.graphs.thread_ttl.of_new_threads
     if draft is not None:
         # What is there already need not be computed, and may have another graph.
-        taken = body.thread_id and await queries.find(services.database, principal.owner, thread_id)
+        taken = body.thread_id and await _found(services, principal, thread_id, filter_)
         row = None if taken else await draft(services, principal, thread_id, body, ttl)
     else:
         row = await queries.insert(services.database, principal.owner, thread_id, body.metadata, ttl)
     if row is None and body.if_exists == "do_nothing":
-        row = await queries.find(services.database, principal.owner, thread_id)
+        row = await _found(services, principal, thread_id, filter_)
     if row is None:
         raise Conflict(f"Thread with ID {thread_id} already exists")
     return row
 
 
+async def _found(
+    services: Services, principal: Principal, thread_id: UUID, filter_: Filter | None
+) -> Row | None:
+    """The thread, if the caller sees it."""
+    principal = await access.on_thread(services, principal, thread_id, filter_)
+    return await queries.find(services.database, principal.owner, thread_id)
+
+
 async def get(services: Services, principal: Principal, thread_id: UUID) -> Row:
     """Raises NotFound."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     row = await queries.find(services.database, principal.owner, thread_id)
     if row is None:
         raise not_found(thread_id)
     return row
 
 
-async def get_id(services: Services, principal: Principal, thread_id: UUID) -> None:
-    """Raises NotFound if there is no such thread."""
+async def reader_of(services: Services, principal: Principal, thread_id: UUID) -> Principal:
+    """The principal as whom the caller reads the thread. Raises NotFound if there is no such thread."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     if await queries.find_graph(services.database, principal.owner, thread_id) is None:
         raise not_found(thread_id)
+    return principal
 
 
 async def search(services: Services, principal: Principal, query: ThreadSearch) -> list[Row]:
     """One page and, where there is more, one row of the next."""
-    return await queries.search(services.database, principal.owner, _ids(query), query)
+    ids = _ids(query)
+    value = {**_value(query, ids), "limit": query.limit, "offset": query.offset}
+    filter_ = await access.decide(services, principal, "threads", "search", value)
+    query = query.model_copy(update={"metadata": access.metadata_of(value)})
+    return await queries.search(services.database, principal.owner, ids, query, visible(filter_))
 
 
 async def count(services: Services, principal: Principal, query: ThreadFilter) -> int:
-    return await queries.count(services.database, principal.owner, _ids(query), query)
+    ids = _ids(query)
+    value = {**_value(query, ids), "limit": 0, "offset": 0}
+    filter_ = await access.decide(services, principal, "threads", "search", value)
+    query = query.model_copy(update={"metadata": access.metadata_of(value)})
+    return await queries.count(services.database, principal.owner, ids, query, visible(filter_))
 
 
 async def patch(services: Services, principal: Principal, thread_id: UUID, body: ThreadPatch) -> Row:
     """Raises NotFound."""
     ttl = lifetime(body.ttl) if "ttl" in body.model_fields_set else None
-    row = await queries.patch(services.database, principal.owner, thread_id, body.metadata, ttl)
+    value = {"thread_id": thread_id, "metadata": body.metadata}
+    filter_ = await access.decide(services, principal, "threads", "update", value)
+    principal = await access.on_thread(services, principal, thread_id, filter_)
+    metadata = access.metadata_of(value)
+    row = await queries.patch(services.database, principal.owner, thread_id, metadata, ttl)
     if row is None:
         raise NotFound
     return row
@@ -104,6 +133,7 @@ async def delete(services: Services, principal: Principal, thread_id: UUID) -> N
 
     Raises NotFound.
     """
+    principal = await access.to_thread(services, principal, "delete", thread_id)
     await _end_runs(services, principal, {thread_id})
     if not await pruning.delete(services.database, principal.owner, [thread_id]):
         raise not_found(thread_id)
@@ -115,6 +145,17 @@ async def prune(services: Services, principal: Principal, body: Prune) -> int:
     Raises Invalid, and ThreadHeld if a run needs the past of one.
     """
     threads = {parse_uuid(text, "thread") for text in body.thread_ids}
+    filter_ = await access.decide(
+        services, principal, "threads", "delete", {"thread_ids": sorted(threads, key=str)}
+    )
+    if filter_ is None:
+        return await _prune(services, principal, body, threads)
+    # One transaction for each owner: nobody shares more with anybody than a filter says.
+    shared = await access.owners_of_threads(services, principal, threads, filter_)
+    return sum([await _prune(services, owner, body, theirs) for owner, theirs in shared])
+
+
+async def _prune(services: Services, principal: Principal, body: Prune, threads: Collection[UUID]) -> int:
     if body.strategy == "delete":
         await _end_runs(services, principal, threads)
         return await pruning.delete(services.database, principal.owner, threads)
@@ -140,6 +181,7 @@ async def _end_runs(services: Services, principal: Principal, threads: Collectio
 
 async def storage(services: Services, principal: Principal, thread_id: UUID) -> dict[str, Any]:
     """What the thread takes up, in bytes. Raises NotFound."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     sums, channels = await queries.storage(services.database, principal.owner, thread_id)
     if sums is None:
         raise not_found(thread_id)
@@ -159,6 +201,7 @@ async def storage(services: Services, principal: Principal, thread_id: UUID) -> 
 
 async def ttl(services: Services, principal: Principal, thread_id: UUID) -> dict[str, Any] | None:
     """When the thread's time is over; None: never. Raises NotFound."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     row = await queries.find_ttl(services.database, principal.owner, thread_id)
     if row is None:
         raise not_found(thread_id)
@@ -175,10 +218,20 @@ def lifetime(ttl: float | Ttl | None) -> queries.Lifetime:
 async def copy(services: Services, principal: Principal, thread_id: UUID) -> Row:
     """A new thread with the metadata and checkpoints of this one. Raises Conflict if there is no such thread."""
     target = uuid7()
-    if not await queries.copy(services.database, principal.owner, thread_id, target):
+    source = await access.to_thread(services, principal, "read", thread_id)
+    await access.decide(services, principal, "threads", "create", {"thread_id": target})
+    if not await queries.copy(services.database, source.owner, thread_id, target, principal.owner):
         raise Conflict
     await services.runtime.refresh_thread(target)
-    return await get(services, principal, target)
+    row = await queries.find(services.database, principal.owner, target)
+    if row is None:
+        raise not_found(target)
+    return row
+
+
+def _value(query: ThreadFilter, ids: list[UUID]) -> dict[str, Any]:
+    """What a handler is told of a search."""
+    return {"metadata": query.metadata, "values": query.values, "status": query.status, "ids": ids or None}
 
 
 def _ids(query: ThreadFilter) -> list[UUID]:

@@ -23,6 +23,7 @@ from slackwater.api.threads.service import not_found
 from slackwater.errors import BadRequest, Draining, Invalid, LeaseLost, WriteForgotten
 from slackwater.graphs import snapshot
 from slackwater.graphs.config import config_of, of_a_thread
+from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit import json_format
 from slackwater.runtime.execution import engine
@@ -77,6 +78,7 @@ async def read(
     subgraphs: bool = False,
 ) -> Mapping[str, Any]:
     """The `ThreadState` at a checkpoint; the empty one if nothing has run. Raises NotFound."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
         return snapshot.EMPTY
@@ -88,6 +90,7 @@ async def history(
     services: Services, principal: Principal, thread_id: UUID, query: HistorySearch
 ) -> Sequence[Any]:
     """What was selected of `ThreadState`s, newest first, as JSON. Raises NotFound and PageTooLarge."""
+    principal = await access.to_thread(services, principal, "read", thread_id)
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
         return []
@@ -118,6 +121,7 @@ async def update(
     services: Services, principal: Principal, thread_id: UUID, body: StateUpdate
 ) -> dict[str, Any]:
     """Write a checkpoint; the config that names it. Raises NotFound, BadRequest and ThreadHeld."""
+    principal = await access.to_thread(services, principal, "update", thread_id)
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
         raise BadRequest(

@@ -1,0 +1,72 @@
+"""What a caller may do with which resource, as the project's `on` handlers say.
+
+Whoever is not a custom user is not asked about: for them, and in projects without `auth`, each function returns at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.errors import NotFound
+from slackwater.identity.custom import queries
+from slackwater.identity.custom.filters import Filter
+from slackwater.identity.principal import NOBODY, Principal
+
+if TYPE_CHECKING:
+    from slackwater.identity.custom.authenticator import Action, Resource
+    from slackwater.services import Services
+
+
+async def decide(
+    services: Services, principal: Principal, resource: Resource, action: Action, value: dict[str, Any]
+) -> Filter | None:
+    """The filter for what the caller is about to do; None: there is none. The handler may change `value`.
+
+    Raises RefusedByAuth.
+    """
+    if services.auth is None or principal.user is None:
+        return None
+    return await services.auth.decide(principal.user, resource, action, value)
+
+
+async def to_thread(
+    services: Services, principal: Principal, action: Action, thread_id: UUID, **value: Any
+) -> Principal:
+    """The principal as whom the caller uses a thread: its owner, where a filter lets the caller see it.
+
+    For a thread that does not match, it is one who owns nothing: so it is answered exactly like one that is not there.
+    Raises RefusedByAuth.
+    """
+    if services.auth is None or principal.user is None:
+        return principal
+    filter_ = await services.auth.decide(principal.user, "threads", action, {"thread_id": thread_id, **value})
+    return await on_thread(services, principal, thread_id, filter_)
+
+
+async def on_thread(
+    services: Services, principal: Principal, thread_id: UUID, filter_: Filter | None
+) -> Principal:
+    """The same, for a filter that has been asked for already."""
+    if filter_ is None:
+        return principal
+    is_there, owner = await queries.owner_of_thread(services.database, thread_id, filter_)
+    return replace(principal, owner=owner or NOBODY) if is_there else principal
+
+
+async def owners_of_threads(
+    services: Services, principal: Principal, thread_ids: Collection[UUID], filter_: Filter
+) -> list[tuple[Principal, list[UUID]]]:
+    """Those of the threads that are there, by their owners. Raises NotFound if one of them does not match the filter."""
+    found = await queries.owners_of_threads(services.database, thread_ids, filter_)
+    if None in found:
+        raise NotFound
+    return [(replace(principal, owner=owner), ids) for owner, ids in found.items() if owner is not None]
+
+
+def metadata_of(value: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a request, as a handler has left it."""
+    metadata = value.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}

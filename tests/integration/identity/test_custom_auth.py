@@ -1,0 +1,217 @@
+"""A project's own `auth`: who calls is what its `authenticate` says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from support.server import fleet_of
+
+from slackwater.errors import GraphImportError, SettingsError
+from slackwater.settings import Settings
+
+Project = Callable[..., Path]
+Serve = Callable[..., Any]
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {name}"}
+
+
+async def test_who_is_not_let_in_gets_what_the_project_says(serve: Serve, project: Project) -> None:
+    async with serve(project=project()) as api:
+        nobody = api.client()
+        refused = await nobody.get("/threads/x")
+        unknown = await nobody.get("/no/such/path")
+        public = await nobody.get("/ok")
+        alice = await api.client(**bearer("alice")).post("/threads/search", json={})
+
+    assert refused.status_code == 401
+    assert refused.json() == {"detail": "who are you?"}
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert unknown.status_code == 401
+    assert public.status_code == 200
+    assert (alice.status_code, alice.json()) == (200, [])
+
+
+ASKS_FOR_EVERYTHING = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+@auth.authenticate
+async def authenticate(
+    request, scope, path, method, path_params, query_params, headers, authorization, user, scopes, body=None, own=1
+):
+    told = [
+        request.headers["x-told"], scope["type"], path, method, str(path_params), query_params.get("q"),
+        headers[b"x-told"].decode(), str(authorization), str(user), str(scopes), str(body), str(own),
+    ]
+    raise Auth.exceptions.HTTPException(418, "|".join(told))
+"""
+
+
+async def test_authenticate_gets_all_that_it_asks_for(serve: Serve, project: Project) -> None:
+    async with serve(project=project(source=ASKS_FOR_EVERYTHING)) as api:
+        answer = await api.client().get("/threads/x?q=1", headers={"x-told": "t", "authorization": "a"})
+
+    assert answer.status_code == 418
+    assert answer.json()["detail"] == "t|http|/threads/x|GET|{}|1|t|a|None|[]|None|1"
+
+
+SYNC = """
+import time
+
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+@auth.authenticate
+def authenticate(headers):
+    time.sleep(float(headers[b"x-sleep"]))
+    return "sync"
+"""
+
+
+async def test_a_sync_authenticate_does_not_block_the_loop(serve: Serve, project: Project) -> None:
+    async with serve(project=project(source=SYNC)) as api:
+        client = api.client()
+        slow = asyncio.create_task(
+            client.post("/threads/search", json={}, headers={"x-sleep": "1.5"}), name="slow"
+        )
+        await asyncio.sleep(0.05)
+        fast = await client.post("/threads/search", json={}, headers={"x-sleep": "0"})
+        assert not slow.done()
+        assert (fast.status_code, (await slow).status_code) == (200, 200)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["None", "{}", "{'identity': ''}", "{'identity': 1}", "'x' * 513", "('a', 'b', 'c')", "1 / 0"],
+)
+async def test_what_is_no_user_is_an_error_that_tells_nothing(
+    serve: Serve, project: Project, answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = f"""
+from langgraph_sdk import Auth
+auth = Auth()
+@auth.authenticate
+async def authenticate(authorization):
+    return {answer}
+"""
+    async with serve(project=project(source=auth)) as api:
+        refused = await api.client().post("/threads/search", json={})
+
+    assert refused.status_code == 500
+    assert refused.json() == {"detail": "Internal error: the server's log says what went wrong."}
+    assert "authenticate failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "owner"),
+    [
+        ("'alice'", "user:alice"),
+        ("{'identity': 'alice'}", "user:alice"),
+        ("(['read'], {'identity': 'alice'})", "user:alice"),
+        ("type('U', (), {'identity': 'alice'})()", "user:alice"),
+        ("'system'", "user:system"),
+        ("'local'", "user:local"),
+    ],
+)
+async def test_a_user_is_an_owner_of_her_own_kind(
+    serve: Serve, project: Project, answer: str, owner: str
+) -> None:
+    auth = f"""
+from langgraph_sdk import Auth
+auth = Auth()
+@auth.authenticate
+async def authenticate(authorization):
+    return {answer}
+"""
+    async with serve(project=project(source=auth)) as api:
+        made = (await api.client().post("/threads", json={})).json()
+        row = await api.database.fetch_one(
+            "select owner from slackwater.threads where thread_id = %s", [made["thread_id"]]
+        )
+
+    assert row == {"owner": owner}
+
+
+async def test_an_api_key_is_one_beside_it(serve: Serve, project: Project) -> None:
+    """And a header of that name that is no key of ours is the project's."""
+    auth = """
+from langgraph_sdk import Auth
+auth = Auth()
+@auth.authenticate
+async def authenticate(headers):
+    return headers.get(b"x-api-key", b"nobody").decode()
+"""
+    async with serve(project=project(source=auth), names=("maria",)) as api:
+        for client in (api.client("maria"), api.client(**{"x-api-key": "carol"})):
+            await client.post("/threads", json={})
+        rows = await api.database.fetch("select owner from slackwater.threads order by created_at")
+
+    assert [row["owner"] for row in rows] == ["maria", "user:carol"]
+
+
+@pytest.mark.parametrize(
+    ("auth", "why"),
+    [
+        ("auth = 1", "int is not a langgraph_sdk.Auth"),
+        ("from langgraph_sdk import Auth\nauth = Auth()", "it has no @auth.authenticate"),
+        (
+            "from langgraph_sdk import Auth\nauth = Auth()\n@auth.authenticate\nasync def a(request, token): ...",
+            "authenticate asks for 'token'",
+        ),
+        (
+            "from langgraph_sdk import Auth\nauth = Auth()\n@auth.authenticate\nasync def a(body): ...",
+            "authenticate asks for 'body': the body is not read",
+        ),
+        ("import no_such_module", "cannot be imported"),
+        ("", "the module has no 'auth'"),
+    ],
+)
+async def test_what_is_no_auth_stops_the_start(serve: Serve, project: Project, auth: str, why: str) -> None:
+    with pytest.raises(GraphImportError, match=why):
+        async with serve(project=project(source=auth)):
+            pass
+
+
+@pytest.mark.parametrize("path", ["auth.py", "./auth.txt:auth", "./auth.py:", 1, None])
+async def test_a_path_that_names_nothing_stops_the_start(
+    serve: Serve, project: Project, path: object
+) -> None:
+    with pytest.raises(SettingsError, match=r"auth\.path"):
+        async with serve(project=project(auth={"path": path, "disable_studio_auth": True})):
+            pass
+
+
+def test_a_server_with_auth_is_served_beyond_loopback(project: Project, tmp_path: Path) -> None:
+    Settings.load(project=project()).check_bind("0.0.0.0")
+    with pytest.raises(SettingsError):
+        Settings.load(project=tmp_path).check_bind("0.0.0.0")
+
+
+async def test_over_real_connections_from_anywhere(
+    project: Project, database_uri: str, tmp_path: Path
+) -> None:
+    """A proxy in front, a foreign host: what a server without authentication refuses."""
+    async with fleet_of(database_uri, tmp_path, project()) as fleet:
+        [server] = await fleet.start()
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            headers = {**bearer("alice"), "host": "agents.example.org", "x-forwarded-for": "203.0.113.9"}
+            made = await client.post("/threads", json={}, headers=headers)
+            foreign = await client.get(f"/threads/{made.json()['thread_id']}", headers=bearer("bob"))
+            absent = await client.get(f"/threads/{uuid4()}", headers=bearer("bob"))
+            anonymous = await client.post("/threads", json={})
+
+    assert made.status_code == 200
+    assert (foreign.status_code, absent.status_code) == (404, 404)
+    assert anonymous.status_code == 401
