@@ -30,6 +30,7 @@ async def test_who_is_not_let_in_gets_what_the_project_says(serve: Serve, projec
         unknown = await nobody.get("/no/such/path")
         public = await nobody.get("/ok")
         alice = await api.client(**bearer("alice")).post("/threads/search", json={})
+        everybody = await api.client(**bearer("alice")).get("/metrics")
 
     assert refused.status_code == 401
     assert refused.json() == {"detail": "who are you?"}
@@ -37,6 +38,7 @@ async def test_who_is_not_let_in_gets_what_the_project_says(serve: Serve, projec
     assert unknown.status_code == 401
     assert public.status_code == 200
     assert (alice.status_code, alice.json()) == (200, [])
+    assert everybody.status_code == 403
 
 
 ASKS_FOR_EVERYTHING = """

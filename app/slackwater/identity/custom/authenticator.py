@@ -20,6 +20,7 @@ from slackwater.errors import Forbidden, GraphImportError, RefusedByAuth, Unexpe
 from slackwater.identity.custom.filters import Filter, checked
 from slackwater.identity.custom.user import User, user_of
 from slackwater.identity.principal import Principal
+from slackwater.identity.scopes import KeyScope, granted
 
 if TYPE_CHECKING:
     from langgraph_sdk import Auth
@@ -31,6 +32,9 @@ SECONDS = 30.0
 
 THREADS = 16
 """Those of sync `authenticate` functions."""
+
+SCOPES = granted([KeyScope.RUN])
+"""A project's users are clients: what all of them do together, as `/metrics` has it, is none of their business."""
 
 USER_OWNER = "user:"
 """Before the identity: no key's name and no reserved owner has a colon, and an authorizer's kind is another word."""
@@ -91,7 +95,7 @@ class CustomAuth:
             raise _refused(refusal) from None
         except Exception as error:
             raise self._failed("authenticate", error) from error
-        return Principal(f"{USER_OWNER}{user.identity}", user=user)
+        return Principal(f"{USER_OWNER}{user.identity}", scopes=SCOPES, user=user)
 
     async def decide(
         self, user: User, resource: Resource, action: Action, value: dict[str, Any]
