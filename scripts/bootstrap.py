@@ -80,12 +80,28 @@ def _create(folder: Path, python: Path, log: Path) -> list[str]:
 
 
 def _install(pip: list[str], folder: Path, groups: tuple[str, ...], log: Path) -> None:
-    pinned, wanted = locked(), _requirements(groups)
-    constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(pinned) + "\n")
-    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-c", str(constraints)]
-    command = [*pip, "install", *options, "-e", str(ROOT), *wanted]
+    """Packages by the hashes of uv.lock; then the project, built by what has been installed so."""
+    # Not in a Python that is too old.
+    import tomllib
+
+    from lock import hashed
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*declared["project"]["dependencies"], *declared["build-system"]["requires"]]
+    requirements = folder / "requirements.txt"
+    requirements.write_text("\n".join(hashed([*wanted, *_requirements(groups)])) + "\n")
+    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--no-deps"]
     progress = _Progress()
+    for what in (
+        ["--require-hashes", "-r", str(requirements)],
+        ["--no-build-isolation", "-e", str(ROOT)],
+    ):
+        if not _show([*pip, "install", *options, *what], log, progress):
+            _fail("pip could not install the packages.", log)
+
+
+def _show(command: list[str], log: Path, progress: _Progress) -> bool:
+    """Run pip while it is shown what it does; whether it succeeded."""
     with log.open("a") as file:
         file.write("$ " + " ".join(command) + "\n")
         with subprocess.Popen(
@@ -101,8 +117,7 @@ def _install(pip: list[str], folder: Path, groups: tuple[str, ...], log: Path) -
                 file.write(line)
                 progress.saw(line)
     progress.end()
-    if process.returncode:
-        _fail("pip could not install the packages.", log)
+    return process.returncode == 0
 
 
 def locked() -> list[str]:

@@ -10,6 +10,7 @@ be written, so without bytecode every cold start would compile everything again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -17,11 +18,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bootstrap import ROOT, locked, need_python
+from lock import hashed, normal
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def main() -> None:
     project = Project(options.project.resolve())
 
     python = target.interpreter()
-    target.install(python, folder, [*_own(kind), *project.requirements()])
+    target.install(python, folder, _own(kind), project.requirements())
     for package in PACKAGES:
         _copy_own(ROOT / package, folder / Path(package).name, kind)
     shutil.copytree(project.root, folder / "project", ignore=NOT_COPIED, dirs_exist_ok=True)
@@ -194,13 +198,42 @@ class Target:
         if uv:
             yield _output([uv, "python", "find", "--no-python-downloads", self.version])
 
-    def install(self, python: str, folder: Path, requirements: list[str]) -> None:
-        """Install the requirements into the folder, in the versions of uv.lock where it has them."""
-        constraints = folder / "constraints.txt"
+    def install(self, python: str, folder: Path, own: list[str], projects: list[str]) -> None:
+        """Install `own`, which uv.lock has, and what the project asks for, in the lock's versions as far as it has them.
+
+        Everything is checked against a hash: the lock's, or for what is the project's alone, the one of the file that was chosen.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            requirements = Path(scratch) / "requirements.txt"
+            chosen, others = self._choose(python, Path(scratch), projects) if projects else ([], [])
+            requirements.write_text("\n".join([*hashed([*own, *chosen]), *others]) + "\n")
+            command = [*self._pip(python, folder), "--require-hashes", "--no-deps", "-r", str(requirements)]
+            if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+                sys.exit("pip could not install the dependencies.")
+        shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts with this machine's paths
+
+    def _choose(self, python: str, scratch: Path, projects: list[str]) -> tuple[list[str], list[str]]:
+        """What the project's requirements come to: the names of those that are locked, and lines with hashes for the others."""
+        constraints, report = scratch / "constraints.txt", scratch / "report.json"
         constraints.write_text("\n".join(locked()) + "\n")
+        command = [*self._pip(python, scratch / "nothing"), "--dry-run", "--ignore-installed"]
+        command += ["--report", str(report), "--constraint", str(constraints), *projects]
+        if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+            sys.exit("pip could not find what the project asks for.")
+        names = {line.partition("==")[0] for line in locked()}
+        chosen, others = [], []
+        for item in json.loads(report.read_text())["install"]:
+            name = normal(item["metadata"]["name"])
+            if name in names:
+                chosen.append(name)
+            else:
+                others.append(f"{name} @ {_checked(python, scratch, name, item['download_info'])}")
+        return chosen, others
+
+    def _pip(self, python: str, folder: Path) -> list[str]:
         command = [
             *(*_pip(python), "install", "--no-input", "--disable-pip-version-check", "-qq", "--no-compile"),
-            *("--upgrade", "--target", str(folder), "--constraint", str(constraints)),
+            *("--upgrade", "--target", str(folder)),
         ]
         if not self.native:
             command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", self.version]
@@ -209,11 +242,23 @@ class Target:
                 f"manylinux2014_{machine}"
             ]:
                 command += ["--platform", platform_tag]
-        done = subprocess.run([*command, *requirements], stdin=subprocess.DEVNULL)
-        constraints.unlink()
-        if done.returncode:
-            sys.exit("pip could not install the dependencies.")
-        shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts with this machine's paths
+        return command
+
+
+def _checked(python: str, scratch: Path, name: str, found: dict[str, Any]) -> str:
+    """Where pip has found a package, and the hash of what is there. What has none, such as a repository, is made a wheel."""
+    digest = found.get("archive_info", {}).get("hashes", {}).get("sha256")
+    if digest:
+        return f"{found['url']} --hash=sha256:{digest}"
+    source = found["url"]
+    if "vcs_info" in found:
+        source = f"{found['vcs_info']['vcs']}+{source}@{found['vcs_info']['commit_id']}"
+    wheels = scratch / "wheels" / name
+    command = [*_pip(python), "wheel", "--no-input", "--disable-pip-version-check", "-qq", "--no-deps"]
+    if subprocess.run([*command, "-w", str(wheels), source], stdin=subprocess.DEVNULL).returncode:
+        sys.exit(f"pip could not build {source}.")
+    (wheel,) = wheels.glob("*.whl")
+    return f"{wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
 
 
 def _copy_own(source: Path, to: Path, kind: Kind) -> None:

@@ -1,4 +1,4 @@
-"""Writes the files of Swagger UI that `/docs` shows, as tests/browser/package-lock.json pins them: python -m scripts.swagger_ui
+"""Writes the files of Swagger UI that `/docs` shows, as tests/browser/package-lock.json pins them: python3 scripts/swagger_ui.py
 
 npm has checked them against the hash in that lock (python3 scripts/provide.py). For another version change package.json, run
 `npm install --package-lock-only --omit-lockfile-registry-resolved` there, and then this; VERSION in docs.py says which one is served.
@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from scripts.provide import ROOT, node_modules
-
-FOLDER = ROOT / "app" / "slackwater" / "api" / "system" / "swagger_ui"
+FOLDER = Path(__file__).resolve().parent.parent / "app" / "slackwater" / "api" / "system" / "swagger_ui"
 COMPRESSED = ("swagger-ui-bundle.js", "swagger-ui.css")
 COPIED = ("oauth2-redirect.js", "swagger-ui-bundle.js.LICENSE.txt", "LICENSE", "NOTICE")
 
@@ -28,6 +26,12 @@ def contents(package: Path) -> dict[str, bytes]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    from provide import node_modules  # beside this file, if it is run as a program
+
     for name, content in contents(node_modules() / "swagger-ui-dist").items():
         (FOLDER / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,6 @@ async def test_the_page_works_with_nothing_from_elsewhere(
 def test_its_files_are_those_that_the_lock_pins() -> None:
     package = needed(provide.node_modules(), "the npm packages of tests/browser")
     for name, content in swagger_ui.contents(Path(package) / "swagger-ui-dist").items():
-        assert (swagger_ui.FOLDER / name).read_bytes() == content, f"{name}: python -m scripts.swagger_ui"
+        assert (swagger_ui.FOLDER / name).read_bytes() == content, f"{name}: python3 scripts/swagger_ui.py"
     lock = (provide.PACKAGES / "package.json").read_text()
     assert f'"swagger-ui-dist": "{docs.VERSION}"' in lock

@@ -296,6 +296,30 @@ def test_versions_are_those_of_the_lock(built: tuple[Path, str]) -> None:
     assert {name: version for name, version in named.items() if pinned.get(name, version) != version} == {}
 
 
+def test_what_no_index_has_a_hash_of_is_built_and_then_taken_by_that_hash(tmp_path: Path) -> None:
+    import package
+
+    # GIVEN a requirement that is a folder, as one that is a repository would be
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "backend.py").write_text(
+        "import shutil\n"
+        "def build_wheel(folder, config_settings=None, metadata_directory=None):\n"
+        f"    shutil.copy({str(rude(tmp_path))!r}, folder)\n"
+        "    return 'rude-1.0-py3-none-any.whl'\n"
+    )
+
+    package.Target(VERSION, ARCHITECTURE).install(
+        sys.executable, tmp_path / "built", ["cronsim"], [f"rude @ {source.as_uri()}", "httpx>=0.27"]
+    )
+
+    # THEN it is there, beside what is locked
+    assert {*RUDE, "cronsim", "httpx", "httpcore"} <= {path.name for path in (tmp_path / "built").iterdir()}
+
+
 def test_the_other_architecture_gets_its_own_wheels() -> None:
     import package
 
