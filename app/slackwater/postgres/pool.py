@@ -9,7 +9,7 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
@@ -435,6 +435,19 @@ class Database:
             return await read_page(connection.cursor(), sql, params, limit)
 
         return await self._carry_out(send, only_reads=True)
+
+    async def stream(self, sql: QueryNoTemplate, params: Params = None) -> AsyncGenerator[Row]:
+        """The rows of a `select` one by one, of which no more than one is in memory. Its connection is taken until the end."""
+        async with self._statements.operation(), self.pool.connection() as connection:
+            try:
+                async with aclosing(connection.cursor().stream(sql, params)) as rows:  # type: ignore[type-var]
+                    async for row in rows:
+                        yield row
+            except BaseException:
+                connection.pgconn.finish()  # it may still be in the middle of the rows
+                raise
+            # As in `read_page`.
+            await connection.execute("")
 
     async def fetch_one(self, sql: QueryNoTemplate, params: Params = None) -> Row | None:
         """The first row of one statement, or None."""

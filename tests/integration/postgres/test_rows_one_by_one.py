@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 
@@ -69,4 +70,19 @@ async def test_whoever_goes_away_in_the_middle_leaves_nothing_behind(narrow: Dat
 async def test_a_statement_that_fails(narrow: Database) -> None:
     with pytest.raises(Exception, match="division by zero"):
         await narrow.fetch_page("select 1 / (n - 3) from generate_series(1, 5) n", None, 10)
+    await serves(narrow)
+
+
+async def test_a_stream_has_its_first_row_before_the_last_one_is_made(narrow: Database) -> None:
+    # Large ones: the server collects 8 kB before it sends anything.
+    endless = """select n, repeat('x', 20000), case when n > 3 then pg_sleep(60)::text end
+                 from generate_series(1, 9) n"""
+    rows = narrow.stream(endless)
+    async with asyncio.timeout(5), aclosing(rows):
+        assert [(await anext(rows))["n"] for _ in range(2)] == [1, 2]
+    await serves(narrow)
+
+
+async def test_a_stream_that_is_read_to_its_end(narrow: Database) -> None:
+    assert [row["n"] async for row in narrow.stream(ROWS, {"size": 6000, "count": 50})] == list(range(1, 51))
     await serves(narrow)

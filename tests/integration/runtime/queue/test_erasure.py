@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
+from any_row import insert_any
 from psycopg import sql
 from rig import ASSISTANT, OWNER, Fleet, Process
 
@@ -36,28 +37,12 @@ where n.nspname in ('slackwater', 'public') and c.relkind in ('r', 'p') and not 
   and a.attname in ('thread_id', 'run_id') and not a.attisdropped
 group by c.oid, n.nspname, c.relname order by 1"""
 
-# Which have to be given, and their types.
-_COLUMNS = """
-select a.attname as name, format_type(a.atttypid, null) as type from pg_attribute a
-where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped
-  and (a.attname in ('thread_id', 'run_id') or a.attnotnull and not a.atthasdef and a.attidentity = '')"""
-
 # In which rows are found by their thread.
 _INDEXED = """
 select distinct n.nspname || '.' || c.relname as name, format_type(a.atttypid, null) as type
 from pg_index i join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
 where n.nspname in ('slackwater', 'public') and a.attname = 'thread_id' and i.indpred is null"""
-
-_ANY = {
-    "uuid": uuid4,
-    "text": lambda: str(uuid4()),
-    "bigint": lambda: 1,
-    "integer": lambda: 1,
-    "jsonb": lambda: "[]",
-    "bytea": lambda: b"",
-    "timestamp with time zone": lambda: "-infinity",
-}
 
 
 class Catalogue:
@@ -87,17 +72,7 @@ class Catalogue:
     async def fill(self, **ids: UUID) -> None:
         """A row for this thread and this run in each of them, beside their own."""
         for name in self.names - OURS:
-            columns = await self._database.fetch(_COLUMNS, [name])
-            given = {c["name"]: _ANY[c["type"]]() for c in columns} | {"assistant_id": ASSISTANT} | ids
-            row = {c["name"]: given[c["name"]] for c in columns}
-            await self._database.execute(
-                sql.SQL("insert into {} ({}) values ({})").format(
-                    sql.Identifier(*name.split(".")),
-                    sql.SQL(", ").join(map(sql.Identifier, row)),
-                    sql.SQL(", ").join(sql.Placeholder() * len(row)),
-                ),
-                list(row.values()),
-            )
+            await insert_any(self._database, name, assistant_id=ASSISTANT, **ids)
 
     async def left(self, column: str, value: UUID) -> set[str]:
         """Those with rows of this thread (`thread_id`) or this run (`run_id`)."""

@@ -1,0 +1,1 @@
+"""All that belongs to one owner: erased, and exported."""

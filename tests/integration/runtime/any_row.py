@@ -1,0 +1,41 @@
+"""A row for any table: what has to be given is made up."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from psycopg import sql
+
+from slackwater.postgres.pool import Database
+
+# Which have to be given, and their types.
+_COLUMNS = """
+select a.attname as name, format_type(a.atttypid, null) as type from pg_attribute a
+where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped
+  and (a.attname in ('thread_id', 'run_id') or a.attnotnull and not a.atthasdef and a.attidentity = '')"""
+
+_ANY = {
+    "uuid": uuid4,
+    "text": lambda: str(uuid4()),
+    "text[]": list,
+    "bigint": lambda: 1,
+    "integer": lambda: 1,
+    "jsonb": lambda: "[]",
+    "bytea": lambda: uuid4().bytes,
+    "timestamp with time zone": lambda: "-infinity",
+}
+
+
+async def insert_any(database: Database, table: str, **given: Any) -> None:
+    """Insert a row into `schema.table`, with these values in those of the columns that it needs."""
+    columns = await database.fetch(_COLUMNS, [table])
+    row = {c["name"]: given[c["name"]] if c["name"] in given else _ANY[c["type"]]() for c in columns}
+    await database.execute(
+        sql.SQL("insert into {} ({}) values ({})").format(
+            sql.Identifier(*table.split(".")),
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join(sql.Placeholder() * len(row)),
+        ),
+        list(row.values()),
+    )
