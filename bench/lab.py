@@ -126,7 +126,7 @@ class Server:
     def memory_mb(self) -> float:
         """Resident set size."""
         shown = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True
+            ["/bin/ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True
         )
         return int(shown.stdout) / 1024
 

@@ -116,4 +116,4 @@ def _stop(lab: Lab, client: Companion, crowd: int, tree: Tree) -> Stop:
 
 
 def _count(lab: Lab, uri: str, what: str) -> int:
-    return int(lab.query(uri, f"select count(*) as n from {what}")[0]["n"])
+    return int(lab.query(uri, f"select count(*) as n from {what}")[0]["n"])  # noqa: S608 - fixed strings

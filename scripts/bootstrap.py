@@ -53,7 +53,7 @@ def need_python() -> None:
     for minor in range(14, NEEDS[1] - 1, -1):
         other = shutil.which(f"python3.{minor}")
         if other:
-            os.execv(other, [other, *sys.argv])
+            os.execv(other, [other, *sys.argv])  # noqa: S606 - nor is a shell wanted
     found = ".".join(map(str, sys.version_info[:2]))
     sys.exit(f"This needs Python {NEEDS[0]}.{NEEDS[1]} or newer, and {sys.executable} is Python {found}.")
 

@@ -231,8 +231,8 @@ class EmulatedEnvironment:
     async def _post(self, payload: bytes) -> InvocationResult:
         """The emulator's own response, which comes last."""
         url = f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
-        # Neither HTTP proxies nor certificates: it is a local port.
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:
+        # Neither HTTP proxies nor certificates, as it is a local port; the invocation has a limit of its own.
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:  # noqa: S113, S501
             response = await client.post(url, content=payload)
         return parse_response(response.status_code, response.content)
 

@@ -46,7 +46,7 @@ class Function:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         folders = [str(self.folder), *_roots(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         return {
-            "HOME": "/tmp",
+            "HOME": "/tmp",  # noqa: S108 - the only folder that a function may write to
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             **kept,

@@ -71,7 +71,7 @@ class Queue:
             endpoint_url=endpoint(),
             region_name=REGION,
             aws_access_key_id="local",
-            aws_secret_access_key="local",
+            aws_secret_access_key="local",  # noqa: S106 - which the emulated queue does not look at
             config=Config(
                 connect_timeout=2, read_timeout=WAIT_SECONDS + 5, retries={"total_max_attempts": 1}
             ),

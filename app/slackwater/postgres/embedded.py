@@ -133,7 +133,8 @@ class EmbeddedPostgres:
         at the old place has another one: its predecessor notices only within a minute that it has been deleted.
         """
         cluster = f"{self._data}\0{(self._data / 'PG_VERSION').lstat().st_mtime_ns}"
-        temporary = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())
+        # `_make_sockets` refuses one that is somebody else's.
+        temporary = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())  # noqa: S108
         return temporary / f"slackwater-{hashlib.sha256(cluster.encode()).hexdigest()[:12]}"
 
     def _conninfo(self) -> str:

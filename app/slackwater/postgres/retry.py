@@ -29,5 +29,5 @@ async def retrying(attempt: Callable[[], Awaitable[T]], *, until: float) -> T:
         except DATABASE_UNAVAILABLE:
             if time.monotonic() + pause > until:
                 raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1))
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
         pause = min(pause * 2, PAUSE_SECONDS[1])

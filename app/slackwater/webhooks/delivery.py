@@ -246,7 +246,7 @@ class Deliveries:
 def pause(attempts: int) -> float:
     """Seconds until the next attempt, after so many."""
     seconds = min(FIRST_PAUSE_SECONDS * 3.0 ** (attempts - 1), LONGEST_PAUSE_SECONDS)
-    return seconds * random.uniform(0.8, 1.2)
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
 
 def _about(row: dict[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ class Writer:
             except DATABASE_UNAVAILABLE:
                 if not await self.lease.holds():
                     raise self._lost() from None
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 pause = min(pause * 2, RETRY_SECONDS[1])
 
     # The task

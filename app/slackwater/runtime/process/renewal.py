@@ -339,7 +339,7 @@ class Renewal:
     @property
     def _pause(self) -> float:
         # Jitter, so that replicas do not renew in step.
-        return self._lease_seconds() / 3 * random.uniform(0.9, 1.0)
+        return self._lease_seconds() / 3 * random.uniform(0.9, 1.0)  # noqa: S311 - no secret
 
     @property
     def _again(self) -> float:

@@ -139,7 +139,7 @@ class Sweeper:
         seconds = self._runtime.settings.sweep_seconds
         while not self._runtime.draining:
             # Jitter, so that replicas share the work instead of contending for it.
-            await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+            await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             with suppress(SweepFailed):  # already logged
                 await act()
 

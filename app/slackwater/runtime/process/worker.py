@@ -196,7 +196,7 @@ class Worker:
                 log.exception(
                     "worker %s failed; it starts again", name, extra={"event": f"worker.{name}.failed"}
                 )
-            await asyncio.sleep(random.uniform(0.1, 0.5))
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - no secret
 
     async def _claim(self) -> None:
         tries = 0
@@ -213,7 +213,7 @@ class Worker:
                 tries, seconds = tries + 1, PASSED_OVER_SECONDS
             else:
                 # Jitter, so that replicas do not poll in step.
-                tries, seconds = 0, self.runtime.settings.poll_seconds * random.uniform(0.8, 1.2)
+                tries, seconds = 0, self.runtime.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
                 self._offered = 0
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

@@ -79,7 +79,8 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
         shown["responses"] = dict(sorted((responses | _error_responses(kinds, responses)).items()))
         _describe(shown, operation)
     schemas = document.get("components", {}).get("schemas", {})
-    assert not schemas.keys() & definitions.keys(), "a shape has the name of a request's model"
+    if twice := schemas.keys() & definitions.keys():
+        raise ValueError(f"a shape has the name of a request's model: {', '.join(sorted(twice))}")
     schemas |= definitions
     return {
         **document,
