@@ -89,6 +89,18 @@ def test_settings_md_is_the_settings() -> None:
         assert rest[-1], name
 
 
+def test_security_md_says_how_every_secret_is_replaced() -> None:
+    told = text_of(Path("SECURITY.md")).partition("## How to replace every secret")[2].partition("\n## ")[0]
+    secrets = {
+        f"SLACKWATER_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if not field.repr or re.search(r"secret|key|password|token|iam|authorizer", name)
+    }
+
+    assert len(secrets) > 5
+    assert secrets <= set(re.findall(r"`(SLACKWATER_\w+)`", told))
+
+
 def test_env_example_is_the_settings() -> None:
     stanzas = re.findall(r"^# (.+)\n#(SLACKWATER_\w+)=(.*)$", text_of(Path(".env.example")), re.M)
 
