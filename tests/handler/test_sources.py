@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -132,6 +134,16 @@ async def test_without_the_key_nobody_is_served(environment: LocalEnvironment) -
     request = asked("GET", "/threads/00000000-0000-0000-0000-000000000000")
     del request["headers"]["x-api-key"]
     assert (await environment.invoke(request)).status == 401
+
+
+async def test_the_page_of_the_docs_is_served_there_too(environment: LocalEnvironment) -> None:
+    for name, begins in (("swagger-ui.css", b".swagger-ui"), ("swagger-ui-bundle.js", b"/*! For license")):
+        request = asked("GET", f"/docs/{name}")
+        request["headers"]["accept-encoding"] = "gzip, br"
+        reply = await environment.invoke(request)
+        assert reply.status == 200
+        assert reply.payload["isBase64Encoded"]
+        assert gzip.decompress(base64.b64decode(reply.payload["body"])).startswith(begins)
 
 
 async def test_a_named_stage_is_no_part_of_the_path(environment: LocalEnvironment) -> None:

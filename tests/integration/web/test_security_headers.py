@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.api import Api
+from support.server import fleet_of
 
 GRAPHS = Path(__file__).parents[2] / "graphs" / "graphs.py"
 
@@ -118,6 +119,19 @@ async def test_over_tls_the_browser_is_told_to_stay_there(serve: Serve) -> None:
     assert (
         told(safe) == told(refused) == {**NOTHING_BUT_READ, "strict-transport-security": "max-age=31536000"}
     )
+
+
+@pytest.mark.parametrize(("trusted", "safe"), [("127.0.0.1", True), ("10.9.8.7", False)])
+async def test_only_a_trusted_proxy_says_that_it_was_tls(
+    database_uri: str, tmp_path: Path, trusted: str, safe: bool
+) -> None:
+    env = {"FORWARDED_ALLOW_IPS": trusted, "SLACKWATER_API_KEYS": f"maria:{'0' * 64}"}
+    async with fleet_of(database_uri, tmp_path, GRAPHS.parent, env) as fleet:
+        (server,) = await fleet.start()
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            answer = await http.get("/ok", headers={"x-forwarded-proto": "https"})
+    assert answer.status_code == 200
+    assert ("strict-transport-security" in told(answer)) is safe
 
 
 async def test_a_page_of_the_projects_own_loads_what_it_likes(serve: Serve, tmp_path: Path) -> None:
