@@ -158,6 +158,17 @@ class Invalid(ApiError):
     status = 422
 
 
+class TooManyRequests(ApiError):
+    """You have sent more requests than you may in a minute: send the next one after the seconds in Retry-After."""
+
+    status = 429
+    headers = {"Retry-After": "1"}  # noqa: RUF012
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.headers = dict(headers or self.headers)
+
+
 class TooManyRuns(ApiError):
     """Too many of your runs are waiting (SLACKWATER_MAX_PENDING_PER_OWNER): try again when some have started, or cancel some."""
 

@@ -17,6 +17,8 @@ from slackwater.aws.secrets import with_secret_keys
 from slackwater.aws.wakeups import waker_of
 from slackwater.errors import SchemaError, StartError
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.limits import service as limits
+from slackwater.identity.limits.requests import RequestLimits
 from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
@@ -118,9 +120,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             webhooks,
             bodies,
             ByteQuota(RESPONSES_BYTES),
+            RequestLimits(database, settings.max_requests_per_minute_per_owner),
             keys,
             auth,
         )
+        runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         await assistants.register(services)
         yield services

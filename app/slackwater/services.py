@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.limits.requests import RequestLimits
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
@@ -30,6 +31,8 @@ class Services:
     webhooks: Policy
     bodies: ByteQuota
     answers: ByteQuota
+    requests: RequestLimits
+    """How many each owner may send."""
     keys: ValidKeys | None = None
     """Those in the database, if callers may use such."""
     auth: CustomAuth | None = None

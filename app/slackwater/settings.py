@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
+    max_requests_per_minute_per_owner: int = Field(0, ge=0, le=1_000_000)
+    """Requests of one owner, over all processes; one more is refused (429). 0: no limit."""
     mount_prefix: str | None = Field(
         None, validation_alias=AliasChoices("mount_prefix", "SLACKWATER_MOUNT_PREFIX", "MOUNT_PREFIX")
     )

@@ -1,9 +1,10 @@
-"""Authentication of requests. A process that has closed answers 503 to all of them."""
+"""Authentication of requests, and how many of them each owner may send. A process that has closed answers 503 to all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,18 +13,21 @@ from starlette.authentication import AuthCredentials
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slackwater.errors import ApiError, Draining, Unauthorized
+from slackwater.errors import ApiError, DatabaseSilent, Draining, Unauthorized
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.kit.reserved import clean_headers
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.route_table import PUBLIC, WHEN_CLOSED, entry_of
 from slackwater.web.scope import path_of, services_of
 
 if TYPE_CHECKING:
     from slackwater.services import Services
+
+log = logging.getLogger(__name__)
 
 NO_MORE = "The key that this request was sent with is valid no more: it was revoked, or has expired."
 
@@ -34,7 +38,7 @@ def is_public(scope: Scope) -> bool:
 
 
 class Authentication:
-    """Puts the `Principal` into the scope, or answers 401, 403 or 503 instead of the app."""
+    """Puts the `Principal` into the scope, or answers 401, 403, 429 or 503 instead of the app."""
 
     def __init__(
         self, app: ASGIApp, public: Callable[[Scope], bool] = is_public, set_user: bool = False
@@ -53,9 +57,19 @@ class Authentication:
                     scope["user"] = user if user is not None else principal
                     permissions = user.permissions if user is not None else ["authenticated"]
                     scope["auth"] = AuthCredentials(permissions)
+                told = await _take(scope, principal)
             except ApiError as error:
                 await refuse(error, scope, receive, send)
                 return
+            except DATABASE_UNAVAILABLE as error:
+                log.warning(
+                    "the database does not say who may call",
+                    extra={"event": "database.unavailable", "error": str(error)},
+                )
+                await refuse(DatabaseSilent(), scope, receive, send)
+                return
+            if told:
+                send = _with_headers(send, told)
             if principal.key_id is not None:
                 await self._answer_while_valid(principal.key_id, scope, receive, send)
                 return
@@ -98,6 +112,24 @@ async def authenticate(scope: Scope) -> Principal:
         principal.require(needed(scope["type"], scope.get("method", ""), path))
     wanted = services.graphs.http.configurable_headers
     return replace(principal, headers=clean_headers(wanted.pick(scope["headers"]))) if wanted else principal
+
+
+async def _take(scope: Scope, principal: Principal) -> Mapping[str, str]:
+    """Count a request as one of its owner's; the headers that tell them what is left. Raises TooManyRequests."""
+    if path_of(scope) in WHEN_CLOSED:
+        return {}  # it is answered without the database
+    return await services_of(scope).requests.take(principal.owner)
+
+
+def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *raw]}
+        await send(message)
+
+    return send_with_headers
 
 
 def needed(kind: str, method: str, path: str) -> KeyScope:

@@ -17,7 +17,13 @@ from slackwater.runtime.queue.states import ACTIVE
 WAYS_IN = ("slackwater.api_keys", "slackwater.crons")
 """By which more would come: deleted first."""
 
-AFTER_THREADS = ("slackwater.webhooks", "slackwater.idempotency_keys", "slackwater.assistants")
+AFTER_THREADS = (
+    "slackwater.webhooks",
+    "slackwater.idempotency_keys",
+    "slackwater.assistants",
+    "slackwater.request_buckets",
+    "slackwater.limits",
+)
 """Deleted after the runs, whose end may add to them. Versions go with their assistant."""
 
 THREADS = ("slackwater.threads", "slackwater.runs")
@@ -146,12 +152,19 @@ select x.* from slackwater.threads t join slackwater.run_events x using (thread_
     "checkpoint_writes": f"select x.* from checkpoint_writes x {_OF_THREADS}",
     STORE: f"select * from store where {_MINE_OF_STORE}",
     "slackwater.webhooks": "select * from slackwater.webhooks where owner = %(owner)s",
+    "slackwater.limits": "select * from slackwater.limits where owner = %(owner)s",
     "slackwater.idempotency_keys": "select * from slackwater.idempotency_keys where owner = %(owner)s",
 }
 """By the name of each table."""
 
-NOT_EXPORTED: Sequence[str] = ("slackwater.base_writes", "slackwater.cut_readers", "store_vectors")
-"""Copies of pending writes, for a rollback; readers who are expected back; and what was computed from the items."""
+NOT_EXPORTED: Sequence[str] = (
+    "slackwater.base_writes",
+    "slackwater.cut_readers",
+    "slackwater.request_buckets",
+    "store_vectors",
+)
+"""Copies of pending writes, for a rollback; readers who are expected back; what was left of a minute's requests; and what
+was computed from the items."""
 
 
 def export(database: Database, table: str, owner: str, label: str) -> AsyncGenerator[Row]:

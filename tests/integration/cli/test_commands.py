@@ -21,7 +21,7 @@ def test_help_names_every_command_and_what_the_exit_codes_mean(slackwater: Slack
     answer = slackwater("--help")
 
     assert answer.code == 0
-    for command in ("serve", "migrate", "runs", "doctor", "keys"):
+    for command in ("serve", "migrate", "runs", "doctor", "keys", "limits"):
         assert f"│ {command} " in answer.out
     assert "4 a graph" in answer.out
 
@@ -121,3 +121,29 @@ def test_keys_are_created_listed_and_revoked_by_commands(slackwater: Slackwater,
     assert (absent.code, "there is no key" in absent.err) == (1, True)
     wrong = slackwater("keys", "create", "system", *at)
     assert (wrong.code, "is reserved" in wrong.err) == (2, True)
+
+
+def test_limits_are_set_listed_and_unset_by_commands(slackwater: Slackwater, database_uri: str) -> None:
+    at = ("--database-uri", database_uri)
+    assert slackwater("limits", "list", *at).out == "No limits.\n"
+    made = slackwater("limits", "set", "alice", "--requests-per-minute", "30", *at)
+    assert made.out == "alice: requests_per_minute 30\n"
+    assert slackwater("limits", "set", "bob", "--requests-per-minute", "0", *at).code == 0
+    assert slackwater("limits", "list", *at).out == (
+        "alice: requests_per_minute 30\nbob: requests_per_minute without limit\n"
+    )
+    (shown,) = slackwater("limits", "list", "--owner", "alice", "--json", *at).json
+    assert (shown["owner"], shown["requests_per_minute"]) == ("alice", 30)
+    assert (
+        slackwater("limits", "unset", "alice", "requests_per_minute", *at).out
+        == "alice: as in the settings\n"
+    )
+    assert slackwater("limits", "list", "--owner", "alice", *at).out == "No limits.\n"
+    absent = slackwater("limits", "unset", "alice", *at)
+    assert (absent.code, "alice has no limits" in absent.err) == (1, True)
+    for wrong in (
+        ("set", "alice"),
+        ("set", "alice", "--requests-per-minute", "-1"),
+        ("unset", "alice", "apples"),
+    ):
+        assert slackwater("limits", *wrong, *at).code == 2

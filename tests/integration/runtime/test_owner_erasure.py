@@ -36,6 +36,10 @@ group by c.oid, n.nspname, c.relname order by 1"""
 OWNERS_TABLES = {*queries.WAYS_IN, *queries.AFTER_THREADS, *queries.THREADS}
 
 
+ONE_EACH = ("slackwater.limits", "slackwater.request_buckets")
+"""In which an owner has no more than one row."""
+
+
 async def owned(database: Database) -> list[dict[str, Any]]:
     return await database.fetch(_OWNED, [list(OWNERS_TABLES)])
 
@@ -76,6 +80,9 @@ async def fill(process: Process, owner: str) -> UUID:
     await insert_any(database, "slackwater.assistants", **given)
     full = (table.name if "." in table.name else f"public.{table.name}" for table in TABLES)
     filled = {"slackwater.assistants", *queries.THREADS, "slackwater.idempotency_keys"}
+    for name in ONE_EACH:
+        if await database.fetch(f"select 1 from {name} where owner = %s", [owner]):  # type: ignore[arg-type]
+            filled.add(name)
     for name in {*OWNERS_TABLES, *full, "public.store", "slackwater.assistant_versions"} - filled:
         await insert_any(database, name, **given)
     await insert_any(database, "public.store", **{**given, "prefix": label_of(owner)})
@@ -128,7 +135,10 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
     assert len(await fleet.database.fetch("select 1 from store")) == 4
     assert gone == {
         name: 2 if name == "store" else 1
-        for name in ("threads", "api_keys", "crons", "webhooks", "assistants", "idempotency_keys", "store")
+        for name in (
+            *("threads", "api_keys", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
+            *("limits", "request_buckets"),
+        )
         if name != "idempotency_keys"  # went with its run
     } | {"idempotency_keys": 0}
     assert not (await erase(fleet.database, OWNER)).total()
@@ -284,7 +294,7 @@ async def test_an_export_has_every_row_of_the_owner_and_none_of_another(fleet: F
     tables, rows = await exported(fleet.database, OWNER)
 
     there = await rows_of(fleet.database, OWNER, mine)
-    left_out = {"slackwater.base_writes", "slackwater.cut_readers"}
+    left_out = {"slackwater.base_writes", "slackwater.cut_readers", "slackwater.request_buckets"}
     assert rows == {name.partition(".")[2]: count for name, count in there.items() if name not in left_out}
     assert OTHER not in json.dumps(tables)
     assert [row["namespace"] for row in tables["store"]] in ([[""], ["notes"]], [["notes"], [""]])

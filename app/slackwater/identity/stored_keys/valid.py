@@ -14,6 +14,7 @@ from uuid import UUID
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
 from slackwater.identity.stored_keys import queries
+from slackwater.kit.moment import Moment
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
 
@@ -36,14 +37,9 @@ class KnownKey:
     principal: Principal
     expires: float | None
     """Seconds since the epoch."""
-    asked: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.time()))
-    """Before the question, by both clocks: one stands still while an environment is frozen, the other may be set back."""
+    asked: Moment = field(default_factory=Moment.now)
+    """Before the question."""
     asking: bool = False
-
-    @property
-    def age(self) -> float:
-        monotonic, epoch = self.asked
-        return max(time.monotonic() - monotonic, time.time() - epoch)
 
     @property
     def expired(self) -> bool:
@@ -64,7 +60,11 @@ class ValidKeys:
         """Whose key it is; None if it is nobody's, or is valid no more. One query every FRESH_SECONDS, whoever calls."""
         digest = hashlib.sha256(secret.encode()).digest()
         known = self._known.get(digest)
-        if known is not None and known.age < STALE_SECONDS and (known.asking or known.age < FRESH_SECONDS):
+        if (
+            known is not None
+            and known.asked.age < STALE_SECONDS
+            and (known.asking or known.asked.age < FRESH_SECONDS)
+        ):
             return None if known.expired else known.principal
         if known is not None:
             known.asking = True
@@ -75,7 +75,7 @@ class ValidKeys:
                 known.asking = False
 
     async def _ask(self, digest: bytes) -> Principal | None:
-        asked = (time.monotonic(), time.time())
+        asked = Moment.now()
         row = await queries.find(self._database, digest)
         self._known.pop(digest, None)
         if row is None:

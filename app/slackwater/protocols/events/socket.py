@@ -103,6 +103,8 @@ class Socket:
         if (refusal := service.malformed(command)) is not None:
             return refusal
         try:
+            # As if each had come by a request of its own.
+            await self._caller.services.requests.take(self._caller.principal.owner)
             if command["method"].startswith("subscription."):
                 return await self._subscription(command)
             if command["method"] == "agent.getTree" and self._feed and (tree := self._feed.tree()):

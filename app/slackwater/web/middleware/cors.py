@@ -8,8 +8,16 @@ from typing import Any
 
 from slackwater.identity.loopback import is_loopback_origin
 
-# `Location` lets a client reconnect.
-EXPOSED = ("Content-Location", "Location", "X-Pagination-Next", "X-Pagination-Total")
+# `Location` lets a client reconnect, and `Retry-After` wait for as long as it has to.
+EXPOSED = (
+    "Content-Location",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Pagination-Next",
+    "X-Pagination-Total",
+)
 
 
 def defaults(origins: Collection[str] = ("*",)) -> dict[str, Any]:

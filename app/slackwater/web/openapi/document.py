@@ -20,6 +20,7 @@ from slackwater.errors import (
     Invalid,
     PageTooLarge,
     ResponseTooLarge,
+    TooManyRequests,
     Unauthorized,
     Unexpected,
 )
@@ -134,7 +135,7 @@ def _schemas_of(operations: Mapping[str, Operation]) -> tuple[dict[tuple[str, in
 def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     """The errors that the operation may respond with."""
     if not operation.public:
-        yield from (Unauthorized, Forbidden, Draining)
+        yield from (Unauthorized, Forbidden, TooManyRequests, Draining)
     if "requestBody" in shown:
         yield from (BodyTooLarge, BodyTooSlow, Crowded)
     if "requestBody" in shown or "parameters" in shown:

@@ -1,0 +1,1 @@
+"""What each owner may have and do, in all processes together."""
