@@ -45,7 +45,7 @@ def with_security(
 
 def secured(scope: Scope, send: Send) -> Send:
     """`send`, which adds the headers. Whether the request came over TLS, the server or the gateway in front of it has said."""
-    tls = scope["scheme"] in ("https", "wss")
+    tls = scope.get("scheme") in ("https", "wss")
 
     async def send_secured(message: Message) -> None:
         if message["type"] in _STARTS:
