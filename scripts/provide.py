@@ -102,11 +102,11 @@ def install(names: list[str]) -> None:
 
 def install_node_modules(npm: str) -> None:
     """Install the packages of package-lock.json, all or nothing. Their own scripts do not run."""
+    # Where it really is: npm takes a folder that a link leads to for a package of its own.
     folder = node_modules().parent
+    folder = folder.parent.resolve() / folder.name
     print("Installing the npm packages of tests/browser", flush=True)
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
-    for old in folder.parent.glob("npm-*"):
-        shutil.rmtree(old, ignore_errors=True)
     making.mkdir(parents=True)
     (folder.parent / ".gitignore").write_text("*\n")
     for name in ("package.json", "package-lock.json"):
@@ -116,6 +116,9 @@ def install_node_modules(npm: str) -> None:
         shutil.rmtree(making, ignore_errors=True)
         print(f"{problem}\nThe tests that need a browser or the JavaScript client are skipped.", flush=True)
         return
+    for old in folder.parent.glob("npm-*"):
+        if old != making:
+            shutil.rmtree(old, ignore_errors=True)
     making.rename(folder)
 
 
