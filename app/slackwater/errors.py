@@ -44,6 +44,11 @@ class ForeignThread(SlackwaterError):
     """A run reads and writes the checkpoints of its own thread only."""
 
 
+class NoCaller(SlackwaterError):
+    """`get_client()` without a URL calls for the owner of a run, or for the caller of a request to this server, as long as that
+    goes on. This code belongs to neither: give it this server's URL and an API key."""
+
+
 class StartError(SlackwaterError):
     """The process cannot start."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -29,6 +30,7 @@ from slackwater.services import Services
 from slackwater.settings import Settings
 from slackwater.web.application import Application
 from slackwater.web.bodies import RESPONSES_BYTES, ByteQuota, body_quota
+from slackwater.web.in_process import InProcess, offer_to_sdk
 from slackwater.web.middleware import setup
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
@@ -51,7 +53,9 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         settings = app.state.settings or Settings.load()
         telemetry.configure(settings)
         with StopSignals() as signals:
+            offer_to_sdk()
             async with open_services(settings) as services, setup.installed(app, services) as custom_app:
+                services.in_process.open(app.behind_the_middleware(), services)
                 # Not earlier: graphs may rely on what the custom app sets up.
                 if not imports_are_lazy():
                     await services.graphs.warm()
@@ -64,11 +68,16 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                     await stop.drain(reason)
                     custom_app.abort_soon()
 
+                async def leave(seconds: float) -> None:
+                    until = time.monotonic() + seconds
+                    await custom_app.shutdown(seconds)
+                    await services.in_process.close(until - time.monotonic())
+
                 signals.started(drain)
                 try:
                     yield {"services": services}
                 finally:
-                    await stop.release(custom_app.shutdown)
+                    await stop.release(leave)
     except StartError as error:
         app.state.start_error = error  # the server itself only learns that the start failed
         telemetry.start_failed(error, log_it=app.state.settings is None)
@@ -103,7 +112,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
         outbox = Deliveries(database, webhooks, webhook_key)
-        runtime = Runtime(settings, database, graphs, waker_of(settings), outbox)
+        in_process = InProcess()
+        runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
         bodies = body_quota(settings.max_body_bytes)
         keys = None
         if settings.database_keys:
@@ -120,6 +130,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             webhooks,
             bodies,
             ByteQuota(RESPONSES_BYTES),
+            in_process,
             RequestLimits(database, settings.max_requests_per_minute_per_owner),
             keys,
             auth,

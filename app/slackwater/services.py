@@ -12,6 +12,7 @@ from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from slackwater.web.bodies import ByteQuota
+from slackwater.web.in_process import InProcess
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Services:
     webhooks: Policy
     bodies: ByteQuota
     answers: ByteQuota
+    in_process: InProcess
     requests: RequestLimits
     """How many each owner may send."""
     keys: ValidKeys | None = None

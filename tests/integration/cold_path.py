@@ -23,6 +23,7 @@ HEAVY = (
     "uvicorn",
     "slackwater_lambda",
     "slackwater.web.middleware.custom_app",
+    "slackwater.web.sdk_transport",
     "slackwater.postgres.embedded",
     "slackwater.runtime.execution.loaded",
 )

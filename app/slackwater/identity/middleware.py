@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -19,10 +20,10 @@ from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 from slackwater.kit.refusal import Refusal, refuse
-from slackwater.kit.reserved import clean_headers
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
+from slackwater.web.in_process import on_behalf_of
 from slackwater.web.route_table import PUBLIC, WHEN_CLOSED, entry_of
-from slackwater.web.scope import path_of, services_of
+from slackwater.web.scope import headers_for_graphs, path_of, services_of
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -49,31 +50,34 @@ class Authentication:
         self._set_user = set_user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and not self._public(scope):
-            try:
-                principal = scope["principal"] = await authenticate(scope)
-                if self._set_user:
-                    user = principal.user
-                    scope["user"] = user if user is not None else principal
-                    permissions = user.permissions if user is not None else ["authenticated"]
-                    scope["auth"] = AuthCredentials(permissions)
-                told = await _take(scope, principal)
-            except ApiError as error:
-                await refuse(error, scope, receive, send)
-                return
-            except DATABASE_UNAVAILABLE as error:
-                log.warning(
-                    "the database does not say who may call",
-                    extra={"event": "database.unavailable", "error": str(error)},
-                )
-                await refuse(DatabaseSilent(), scope, receive, send)
-                return
-            if told:
-                send = _with_headers(send, told)
+        if scope["type"] == "lifespan" or self._public(scope):
+            await self.app(scope, receive, send)
+            return
+        try:
+            principal = scope["principal"] = await authenticate(scope)
+            if self._set_user:
+                user = principal.user
+                scope["user"] = user if user is not None else principal
+                permissions = user.permissions if user is not None else ["authenticated"]
+                scope["auth"] = AuthCredentials(permissions)
+            told = await _take(scope, principal)
+        except ApiError as error:
+            await refuse(error, scope, receive, send)
+            return
+        except DATABASE_UNAVAILABLE as error:
+            log.warning(
+                "the database does not say who may call",
+                extra={"event": "database.unavailable", "error": str(error)},
+            )
+            await refuse(DatabaseSilent(), scope, receive, send)
+            return
+        if told:
+            send = _with_headers(send, told)
+        with on_behalf_of(partial(allowed, principal), scope):
             if principal.key_id is not None:
                 await self._answer_while_valid(principal.key_id, scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
 
     async def _answer_while_valid(self, key_id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
         """Until the key is revoked or expires, in whose name the request is answered."""
@@ -104,14 +108,23 @@ class Authentication:
 async def authenticate(scope: Scope) -> Principal:
     """The caller of a request. Raises Draining, Unauthorized, Forbidden or RefusedByAuth."""
     services = services_of(scope)
-    path = path_of(scope)
-    if services.runtime.closed and path not in WHEN_CLOSED:
+    if services.runtime.closed and path_of(scope) not in WHEN_CLOSED:
         raise Draining
-    principal = await _caller(scope, services)
+    principal = await allowed(await _caller(scope, services), scope)
+    headers = headers_for_graphs(scope)
+    return replace(principal, headers=headers) if headers else principal
+
+
+async def allowed(principal: Principal, scope: Scope) -> Principal:
+    """The principal, if their key allows the request. Raises Forbidden."""
     if principal.scopes is not EVERYTHING:
-        principal.require(needed(scope["type"], scope.get("method", ""), path))
-    wanted = services.graphs.http.configurable_headers
-    return replace(principal, headers=clean_headers(wanted.pick(scope["headers"]))) if wanted else principal
+        principal.require(needed(scope["type"], scope.get("method", ""), path_of(scope)))
+    return principal
+
+
+async def caller_of(outer: Scope, scope: Scope) -> Principal:
+    """Whoever sent the request `outer`, if they may send `scope`, too. Raises as `authenticate` does."""
+    return await allowed(outer.get("principal") or await authenticate(outer), scope)
 
 
 async def _take(scope: Scope, principal: Principal) -> Mapping[str, str]:

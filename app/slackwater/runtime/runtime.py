@@ -33,6 +33,7 @@ from slackwater.runtime.events.thread_reader import ThreadLog
 from slackwater.runtime.execution import engine, node_tasks
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import NoOutbox, Outbox
+from slackwater.runtime.execution.own_calls import NoOwnCalls, OwnCalls
 from slackwater.runtime.fenced.settlement import ThreadFacts
 from slackwater.runtime.process import stop, takeover
 from slackwater.runtime.process.hold import Held, hold
@@ -67,6 +68,7 @@ class Runtime:
         graphs: Graphs,
         waker: Waker | None = None,
         outbox: Outbox | None = None,
+        own_calls: OwnCalls | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -79,6 +81,7 @@ class Runtime:
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
         self.wakeups = WakeUps(database, notify=not settings.on_lambda, waker=waker)
         self.outbox = outbox or NoOutbox()
+        self.own_calls = own_calls or NoOwnCalls()
         connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
         # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
         # not wait behind a crowd that ends.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.web import route_table
 from slackwater.web.route_table import MODULES, group_of
@@ -49,12 +50,24 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            if len(self._built) < len(MODULES):
-                self._build(route_table.modules_for(scope["path"]))
+            self._build_for(scope)
             send = secured(scope, send)
             if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)
+
+    def behind_the_middleware(self) -> ASGIApp:
+        """The API alone, for requests that come from this process and have their principal."""
+        bare = copy(self)
+        bare.user_middleware = []
+        stack = bare.build_middleware_stack()
+
+        async def api(scope: Scope, receive: Receive, send: Send) -> None:
+            self._build_for(scope)
+            scope["app"] = self
+            await stack(scope, receive, send)
+
+        return api
 
     def openapi(self) -> dict[str, Any]:
         if self.disabled not in self._documents:
@@ -104,6 +117,10 @@ class Application(FastAPI):
     def build_all(self) -> None:
         """Build every route, and first those that are asked for most: they are tried in this order."""
         self._build((*(MODULES[name] for name in route_table.FIRST), *MODULES.values()))
+
+    def _build_for(self, scope: Scope) -> None:
+        if len(self._built) < len(MODULES):
+            self._build(route_table.modules_for(scope["path"]))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

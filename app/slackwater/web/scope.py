@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from slackwater.kit.reserved import clean_headers
+
 if TYPE_CHECKING:
     from slackwater.services import Services
 
@@ -25,3 +27,9 @@ def services_of(scope: MutableMapping[str, Any]) -> Services:
     """The services that the lifespan opened."""
     services: Services = scope.get(OUTER, scope)["state"]["services"]
     return services
+
+
+def headers_for_graphs(scope: MutableMapping[str, Any]) -> dict[str, str]:
+    """The request's headers that graphs get to see in `configurable` (`http.configurable_headers`)."""
+    wanted = services_of(scope).graphs.http.configurable_headers
+    return clean_headers(wanted.pick(scope["headers"])) if wanted else {}

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -44,6 +45,10 @@ class RunGone(Exception):
     """The run was deleted while a reader followed it."""
 
 
+reads_within: ContextVar[bool] = ContextVar("reads_within", default=False)
+"""The reader is code of this process: it could not go on reading with another one, and reads for as long as there is time."""
+
+
 @dataclass(slots=True, eq=False)
 class _Remote:
     """A reader of a run that another process works on."""
@@ -55,6 +60,7 @@ class _Remote:
     """There are events after these."""
     status: str | None = None
     last_event: str | None = None
+    within: bool = field(default_factory=reads_within.get)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -94,10 +100,11 @@ class Follower:
         self._cut = asyncio.Event()
 
     def cut_remote(self) -> None:
-        """Let go of readers whose runs are in other processes: this process is about to leave."""
+        """Let go of clients whose runs are in other processes: this process is about to leave."""
         self._cut.set()
         for reader in self._readers:
-            reader.answered.set()
+            if not reader.within:
+                reader.answered.set()
 
     async def stop(self, timeout: float) -> None:
         """End the polling task."""
@@ -123,7 +130,8 @@ class Follower:
 
     async def _follow(self, run_id: UUID, cursor: EventId) -> AsyncGenerator[list[Event]]:
         attempt: Attempt | None = None
-        partials = Partials(self._runtime.database, self._cut.is_set)
+        within = reads_within.get()
+        partials = Partials(self._runtime.database, lambda: self._cut.is_set() and not within)
         while True:
             # Keep the attempt until its journal is read: by the time a reader sees its end it is no longer live, and
             # reading its last events from the table would cost a round trip and up to a poll interval.
@@ -166,7 +174,7 @@ class Follower:
             if journal.ending is Ending.SETTLED:
                 return
             if journal.ending is Ending.GONE_ON:
-                if self._runtime.draining:
+                if self._runtime.draining and not within:
                     raise StreamCut
                 continue
             await journal.change()
@@ -210,7 +218,7 @@ class Follower:
     ) -> AsyncGenerator[tuple[list[Event], bool]]:
         reader = _Remote(run_id, cursor)
         while True:
-            if self._cut.is_set():
+            if self._cut.is_set() and not reader.within:
                 raise StreamCut
             reader.answered.clear()
             self._readers[reader] = None
@@ -220,7 +228,7 @@ class Follower:
                 await reader.answered.wait()
             finally:
                 self._readers.pop(reader, None)
-            if self._cut.is_set():
+            if self._cut.is_set() and not reader.within:
                 raise StreamCut
             if reader.status is None:
                 raise RunGone

@@ -20,7 +20,15 @@ from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.journal import BATCH_BYTES, BEGINNING, EventId
 from slackwater.runtime.events.packs import first_id
 from slackwater.runtime.events.partials import Partials
-from slackwater.runtime.events.run_reader import FOLLOW_SECONDS, PAGE, ROUND_BYTES, RunGone, StreamCut, gap
+from slackwater.runtime.events.run_reader import (
+    FOLLOW_SECONDS,
+    PAGE,
+    ROUND_BYTES,
+    RunGone,
+    StreamCut,
+    gap,
+    reads_within,
+)
 
 if TYPE_CHECKING:
     from slackwater.runtime.runtime import Runtime
@@ -103,6 +111,7 @@ class _Reader:
     cursor: EventId
     patient: bool
     """Waits for a thread that does not exist yet, and stays until this process takes no more requests."""
+    within: bool = field(default_factory=reads_within.get)
     entries: list[ThreadEvent] = field(default_factory=list)
     more: bool = False
     """There are entries after these."""
@@ -128,10 +137,10 @@ class ThreadLog:
         """This process takes no more requests: the last poll has begun."""
 
     def cut(self) -> None:
-        """Let go of all but the patient readers: this process is about to leave, and the threads continue elsewhere."""
+        """Let go of all but the readers who stay: this process is about to leave, and the threads continue elsewhere."""
         self._leaving = True
         for reader in self._readers:
-            if not reader.patient:
+            if not (reader.patient or reader.within):
                 reader.answered.set()
 
     def close(self) -> None:
@@ -212,7 +221,7 @@ class ThreadLog:
                 raise RunGone
 
     def _has_cut(self, reader: _Reader) -> bool:
-        return self._closed if reader.patient else self._leaving
+        return self._closed if reader.patient or reader.within else self._leaving
 
     async def _poll(self) -> None:
         """Ask the table for all readers until there are none."""

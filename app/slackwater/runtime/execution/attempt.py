@@ -105,6 +105,20 @@ class Attempt:
 
         return stop
 
+    # Calls of its nodes
+
+    @property
+    def owner(self) -> str:
+        return self.run.owner
+
+    @property
+    def may_call(self) -> bool:
+        return self.outcome is None and self.wish is not StopWish.LEASE_LOST and not self.lease.lost
+
+    @property
+    def stops(self) -> bool:
+        return bool(self.drain_reason)
+
     # State
 
     def begin(self) -> None:

@@ -67,6 +67,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
     """
     attempt.begin()
     current_run.set(attempt.run.run_id)
+    host.own_calls.act_for(attempt)
     run, error, facts = attempt.run, None, None
     encoder: Encoder | None = None
     config = run_config(attempt)

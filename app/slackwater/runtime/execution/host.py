@@ -10,6 +10,7 @@ from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import Outbox
+from slackwater.runtime.execution.own_calls import OwnCalls
 from slackwater.runtime.queue.lease import Lease
 from slackwater.runtime.queue.wakeups import WakeUps
 
@@ -27,6 +28,7 @@ class AttemptHost(Protocol):
     threads: NodeThreads
     wakeups: WakeUps
     outbox: Outbox
+    own_calls: OwnCalls
     max_handovers: int
     settling: asyncio.Semaphore
     group_commit: GroupCommit

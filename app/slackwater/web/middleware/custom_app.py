@@ -15,6 +15,7 @@ import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,6 +25,8 @@ from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.errors import GraphImportError
+from slackwater.identity.middleware import caller_of
+from slackwater.web.in_process import on_behalf_of
 from slackwater.web.scope import OUTER, path_of, services_of
 from slackwater.web.security_headers import of_custom_app
 
@@ -135,7 +138,9 @@ class CustomAppMiddleware:
         assert task is not None
         self._custom.in_flight.add(task)
         try:
-            await self._stack(inner, receive, sender.send)
+            # Its routes may be open to everybody: then only a call that needs to know who calls asks for it.
+            with on_behalf_of(partial(caller_of, scope), scope):
+                await self._stack(inner, receive, sender.send)
         except asyncio.CancelledError:
             if not services_of(scope).runtime.closed:
                 raise
