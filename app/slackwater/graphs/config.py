@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from slackwater.identity.custom.user import User
 from slackwater.kit.reserved import RUN_KEYS, clean_configurable
 
 if TYPE_CHECKING:
@@ -30,20 +31,22 @@ def config_of(
     headers: Mapping[str, str] | None = None,
     checkpoint: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    user: Mapping[str, Any] | None = None,
 ) -> RunnableConfig:
     """The config of a graph for `owner`. Ids that are None are not in it.
 
     `stored` is a config as an assistant, a thread or a run's request has it, and of its `configurable` no key is used that
     the server sets. Over it come the `headers` of the present request and the keys of a `checkpoint`. `metadata` is the
-    run's; without a run there is none.
+    run's; without a run there is none. `user` is who the project's own `auth` has said the caller is, if it has one.
     """
     stored = stored or {}
+    identity = owner if user is None else str(user["identity"])
     ids = {
         "run_id": run_id,
         "thread_id": thread_id,
         "graph_id": graph_id,
         "assistant_id": assistant_id,
-        "user_id": owner,
+        "user_id": identity,
     }
     known = {name: str(value) for name, value in ids.items() if value is not None}
     config: dict[str, Any] = {
@@ -52,9 +55,12 @@ def config_of(
             **(headers or {}),
             **(checkpoint or {}),
             **known,
-            "langgraph_auth_user_id": owner,
+            "langgraph_auth_user_id": identity,
         },
     }
+    if user is not None:
+        config["configurable"]["langgraph_auth_user"] = User(user)
+        config["configurable"]["langgraph_auth_permissions"] = list(user["permissions"])
     for name in RUNNABLE_KEYS:
         if stored.get(name) is not None:
             config[name] = stored[name]

@@ -113,10 +113,11 @@ class Factory:
     ) -> ServerRuntime[Any]:
         # Its type says that there is a store; for introspection there is none.
         some_store: Any = store
+        user = config.get("configurable", {}).get("langgraph_auth_user")
         if access != "threads.create_run":
-            return _ReadRuntime(access_context=access, store=some_store)
+            return _ReadRuntime(access_context=access, store=some_store, user=user)
         context = fitted(self.context_type, context, ids_of(config))
-        return _ExecutionRuntime(access_context=access, store=some_store, context=context)
+        return _ExecutionRuntime(access_context=access, store=some_store, context=context, user=user)
 
 
 def _signature(value: Callable[..., Any]) -> inspect.Signature:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 GRAPHS = """
+import asyncio
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -46,6 +47,20 @@ builder.add_node("look", look)
 builder.add_edge(START, "look")
 builder.add_edge("look", END)
 who = builder.compile()
+
+
+async def nap(state: State) -> State:
+    await asyncio.sleep(1.5)
+    return {}
+
+
+builder = StateGraph(State)
+builder.add_node("nap", nap)
+builder.add_node("look", look)
+builder.add_edge(START, "nap")
+builder.add_edge("nap", "look")
+builder.add_edge("look", END)
+slow = builder.compile()
 
 
 def made(runtime: ServerRuntime):
@@ -86,7 +101,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         (folder / "graphs.py").write_text(GRAPHS)
         (folder / "auth.py").write_text(f"{source}\n{handlers}")
         content = {
-            "graphs": {"who": "./graphs.py:who", "made": "./graphs.py:made"},
+            "graphs": {"who": "./graphs.py:who", "made": "./graphs.py:made", "slow": "./graphs.py:slow"},
             "auth": {"path": "./auth.py:auth"},
             **config,
         }

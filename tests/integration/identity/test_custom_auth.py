@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 from support.server import fleet_of
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from slackwater.errors import GraphImportError, SettingsError
 from slackwater.settings import Settings
@@ -217,3 +220,61 @@ async def test_over_real_connections_from_anywhere(
     assert made.status_code == 200
     assert (foreign.status_code, absent.status_code) == (404, 404)
     assert anonymous.status_code == 401
+
+
+async def test_a_run_keeps_its_user_through_a_hand_over(
+    project: Project, database_uri: str, tmp_path: Path
+) -> None:
+    async with fleet_of(database_uri, tmp_path, project()) as fleet:
+        [first] = await fleet.start()
+        async with httpx.AsyncClient(timeout=30, headers=bearer("alice")) as client:
+            thread = (await client.post(f"{first.url}/threads", json={})).json()["thread_id"]
+            runs = f"/threads/{thread}/runs"
+            started = await client.post(f"{first.url}{runs}", json={"assistant_id": "slow", "input": {}})
+            run = started.json()
+            assert run["status"] == "running", run
+            first.sigterm()
+            await first.wait()
+            [second] = await fleet.start()
+            seen = (await client.get(f"{second.url}{runs}/{run['run_id']}/join")).json()["seen"]
+
+        assert first.report()["runs"][0]["outcome"] == "drained"
+
+    assert (seen["identity"], seen["team"], seen["server_info"]) == ("alice", "team of alice", "alice")
+
+
+async def test_a_socket_is_its_users(project: Project, database_uri: str, tmp_path: Path) -> None:
+    """A handler that asks for a request gets one for a WebSocket, too; a refused one is closed with its status."""
+    source = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+@auth.authenticate
+async def authenticate(request, method):
+    assert request.method == method
+    name = request.query_params.get("as")
+    if not name:
+        raise Auth.exceptions.HTTPException(403, "say who you are")
+    return name
+"""
+    async with fleet_of(database_uri, tmp_path, project(source=source)) as fleet:
+        [server] = await fleet.start()
+        address = f"{server.url.replace('http', 'ws')}/threads/{uuid4()}/stream/events"
+        start = {"id": 1, "method": "run.start", "params": {"assistant_id": "who", "input": {}}}
+        tree = {"id": 2, "method": "agent.getTree", "params": {}}
+        async with connect(f"{address}?as=alice") as socket:
+            await socket.send(json.dumps(start))
+            answer = json.loads(await socket.recv())
+        async with connect(f"{address}?as=bob") as socket:
+            await socket.send(json.dumps(tree))
+            foreign = json.loads(await socket.recv())
+        async with connect(address) as socket:
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+
+    assert "run_id" in answer["result"], answer
+    assert foreign["error"] == "no_such_run"
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "say who you are")

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from slackwater.api.assistants.row import AssistantRow
+from slackwater.identity.custom.queries import OWN, OWN_OR_SYSTEM, Visible
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres.pool import Database
 
@@ -33,8 +34,7 @@ _KEPT_NAME: LiteralString = (
 )
 
 _FILTER: LiteralString = """
-    owner in (%(owner)s, %(system)s)
-    and graph_id = any(%(graphs)s)
+    graph_id = any(%(graphs)s)
     and metadata @> %(metadata)s
     and (%(graph_id)s::text is null or graph_id = %(graph_id)s)
     and (%(name)s::text is null or strpos(lower(name), lower(%(name)s)) > 0)
@@ -116,41 +116,58 @@ async def insert(database: Database, row: dict[str, Any]) -> AssistantRow | None
     )
 
 
-async def find(database: Database, owner: str, assistant_id: UUID) -> AssistantRow | None:
+async def find(
+    database: Database, owner: str, assistant_id: UUID, seen: Visible = OWN_OR_SYSTEM
+) -> AssistantRow | None:
     """The owner's or the system's assistant."""
     return _row(
         await database.fetch_one(
-            f"select {_COLUMNS} from slackwater.assistants where assistant_id = %s and owner in (%s, %s)",
-            [assistant_id, owner, SYSTEM_OWNER],
+            f"select {_COLUMNS} from slackwater.assistants where assistant_id = %(assistant_id)s and {seen.condition}",
+            {**seen.parameters, "assistant_id": assistant_id, "owner": owner, "system": SYSTEM_OWNER},
         )
     )
 
 
 async def search(
-    database: Database, owner: str, graphs: Sequence[str], query: AssistantSearch
+    database: Database,
+    owner: str,
+    graphs: Sequence[str],
+    query: AssistantSearch,
+    seen: Visible = OWN_OR_SYSTEM,
 ) -> list[AssistantRow]:
     """One page and, where there is more, the first row of the next one."""
     order = _ORDER[query.sort_by or "created_at"]
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
     rows = await database.fetch_page(
-        f"select {_COLUMNS} from slackwater.assistants where {_FILTER} "
+        f"select {_COLUMNS} from slackwater.assistants where {seen.condition} and {_FILTER} "
         f"order by {order} {direction}, assistant_id {direction} limit %(limit)s offset %(offset)s",
-        {**_filter(owner, graphs, query), "limit": query.limit + 1, "offset": query.offset},
+        {
+            **_filter(owner, graphs, query),
+            **seen.parameters,
+            "limit": query.limit + 1,
+            "offset": query.offset,
+        },
         query.limit,
     )
     return [AssistantRow(**row) for row in rows]
 
 
-async def count(database: Database, owner: str, graphs: Sequence[str], query: AssistantFilter) -> int:
+async def count(
+    database: Database,
+    owner: str,
+    graphs: Sequence[str],
+    query: AssistantFilter,
+    seen: Visible = OWN_OR_SYSTEM,
+) -> int:
     row = await database.fetch_one(
-        f"select count(*) as number from slackwater.assistants where {_FILTER}",
-        _filter(owner, graphs, query),
+        f"select count(*) as number from slackwater.assistants where {seen.condition} and {_FILTER}",
+        {**_filter(owner, graphs, query), **seen.parameters},
     )
     return int(row["number"]) if row else 0
 
 
 async def update(
-    database: Database, owner: str, assistant_id: UUID, changes: dict[str, Any]
+    database: Database, owner: str, assistant_id: UUID, changes: dict[str, Any], seen: Visible = OWN
 ) -> AssistantRow | None:
     """The new version, or None if the owner has no such assistant. A change of None leaves what is there.
 
@@ -170,13 +187,14 @@ async def update(
                    version = {_NEXT},
                    last_version = {_NEXT},
                    updated_at = now()
-             where assistant_id = %(assistant_id)s and owner = %(owner)s and owner <> %(system)s
+             where assistant_id = %(assistant_id)s and {seen.condition} and owner <> %(system)s
             returning *
             ), {_KEEP}
             select {_COLUMNS} from changed
             """,
             {
                 **_jsonb(changes, "config", "config_patch", "context", "metadata"),
+                **seen.parameters,
                 "assistant_id": assistant_id,
                 "owner": owner,
                 "system": SYSTEM_OWNER,
@@ -186,18 +204,28 @@ async def update(
 
 
 async def versions(
-    database: Database, owner: str, assistant_id: UUID, metadata: dict[str, Any], *, limit: int, offset: int
+    database: Database,
+    owner: str,
+    assistant_id: UUID,
+    metadata: dict[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    seen: Visible = OWN_OR_SYSTEM,
 ) -> list[AssistantRow]:
     """The versions of the owner's or the system's assistant, newest first; `metadata` by containment."""
     rows = await database.fetch_page(
-        """
+        f"""
         select v.assistant_id, v.owner, v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version,
                v.created_at, v.created_at as updated_at
           from slackwater.assistant_versions v join slackwater.assistants a using (assistant_id, owner)
-         where a.assistant_id = %(assistant_id)s and a.owner in (%(owner)s, %(system)s) and v.metadata @> %(metadata)s
+         where a.assistant_id = (select assistant_id from slackwater.assistants
+                                  where assistant_id = %(assistant_id)s and {seen.condition})
+           and v.metadata @> %(metadata)s
          order by v.version desc limit %(limit)s offset %(offset)s
         """,
         {
+            **seen.parameters,
             "assistant_id": assistant_id,
             "owner": owner,
             "system": SYSTEM_OWNER,
@@ -211,23 +239,31 @@ async def versions(
 
 
 async def activate(
-    database: Database, owner: str, assistant_id: UUID, version: int, graphs: Sequence[str]
+    database: Database,
+    owner: str,
+    assistant_id: UUID,
+    version: int,
+    graphs: Sequence[str],
+    seen: Visible = OWN,
 ) -> AssistantRow | None:
     """Make the version the one that runs use; None if the owner has no such one, or its graph is none of `graphs`."""
     return _row(
         await database.fetch_one(
-            """
+            f"""
             update slackwater.assistants a
                set version = v.version, graph_id = v.graph_id, name = v.name, description = v.description,
                    config = v.config, context = v.context, metadata = v.metadata, updated_at = now()
               from slackwater.assistant_versions v
-             where a.assistant_id = %(assistant_id)s and a.owner = %(owner)s and a.owner <> %(system)s
+             where a.assistant_id = (select assistant_id from slackwater.assistants
+                                      where assistant_id = %(assistant_id)s and {seen.condition})
+               and a.owner <> %(system)s
                and v.assistant_id = a.assistant_id and v.owner = a.owner and v.version = %(version)s
                and v.graph_id = any(%(graphs)s)
             returning a.assistant_id, a.owner, a.graph_id, a.name, a.description, a.config, a.context, a.metadata,
                       a.version, a.created_at, a.updated_at
             """,
             {
+                **seen.parameters,
                 "assistant_id": assistant_id,
                 "owner": owner,
                 "system": SYSTEM_OWNER,
@@ -238,12 +274,13 @@ async def activate(
     )
 
 
-async def delete(database: Database, owner: str, assistant_id: UUID) -> bool:
+async def delete(database: Database, owner: str, assistant_id: UUID, seen: Visible = OWN) -> bool:
     """Delete it with its versions; False if the owner has no such assistant."""
     return bool(
         await database.execute(
-            "delete from slackwater.assistants where assistant_id = %s and owner = %s and owner <> %s",
-            [assistant_id, owner, SYSTEM_OWNER],
+            f"delete from slackwater.assistants where assistant_id = %(assistant_id)s and {seen.condition} "
+            "and owner <> %(system)s",
+            {**seen.parameters, "assistant_id": assistant_id, "owner": owner, "system": SYSTEM_OWNER},
         )
     )
 

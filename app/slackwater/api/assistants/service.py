@@ -13,6 +13,9 @@ from slackwater.api.assistants.row import AssistantRow
 from slackwater.errors import BadRequest, Conflict, Invalid, NotFound
 from slackwater.graphs.config import config_of
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.custom import access
+from slackwater.identity.custom.access import Value
+from slackwater.identity.custom.queries import visible
 from slackwater.identity.principal import Principal
 
 if TYPE_CHECKING:
@@ -74,7 +77,12 @@ async def resolve(services: Services, principal: Principal, assistant: str) -> A
             f"- One of the registered graphs: {', '.join(services.graphs.ids)}"
         )
     row = _system_assistants.get(services.graphs, {}).get(assistant_id)
-    row = row or await queries.find(services.database, principal.owner, assistant_id)
+    if row is None:
+        filter_ = await access.decide(
+            services, principal, "assistants", "read", {"assistant_id": assistant_id}
+        )
+        seen = visible(filter_, system=True)
+        row = await queries.find(services.database, principal.owner, assistant_id, seen)
     if row is None or row.graph_id not in services.graphs:
         raise NotFound("Thread or assistant not found.")
     return row
@@ -83,6 +91,10 @@ async def resolve(services: Services, principal: Principal, assistant: str) -> A
 async def create(services: Services, principal: Principal, body: AssistantCreate) -> AssistantRow:
     """Raises NotFound for an unknown graph, BadRequest, and Conflict if the id is taken."""
     services.graphs.require(body.graph_id)
+    value = body.model_dump(exclude={"metadata", "description"})
+    value["metadata"] = body.metadata
+    filter_ = await access.decide(services, principal, "assistants", "create", value)
+    body = access.changed(body, value)
     config, context = _mirror(body.config, body.context)
     row = await queries.insert(
         services.database,
@@ -98,7 +110,8 @@ async def create(services: Services, principal: Principal, body: AssistantCreate
         },
     )
     if row is None and body.if_exists == "do_nothing":
-        row = await queries.find(services.database, principal.owner, body.assistant_id)
+        seen = visible(filter_, system=True)
+        row = await queries.find(services.database, principal.owner, body.assistant_id, seen)
     if row is None:
         raise Conflict(f"Assistant {body.assistant_id} already exists")
     return row
@@ -106,7 +119,8 @@ async def create(services: Services, principal: Principal, body: AssistantCreate
 
 async def get(services: Services, principal: Principal, assistant_id: UUID) -> AssistantRow:
     """Raises NotFound, also if the assistant's graph is not served here."""
-    row = await queries.find(services.database, principal.owner, assistant_id)
+    filter_ = await access.decide(services, principal, "assistants", "read", {"assistant_id": assistant_id})
+    row = await queries.find(services.database, principal.owner, assistant_id, visible(filter_, system=True))
     if row is None:
         raise NotFound
     if row.graph_id not in services.graphs:
@@ -118,14 +132,23 @@ async def search(services: Services, principal: Principal, query: AssistantSearc
     """One page and, where there is more, one row of the next. Raises NotFound for an unknown graph."""
     if query.graph_id is not None:
         services.graphs.require(query.graph_id)
-    return await queries.search(services.database, principal.owner, services.graphs.ids, query)
+    value: Value = {"graph_id": query.graph_id, "metadata": query.metadata}
+    value |= {"limit": query.limit, "offset": query.offset}
+    filter_ = await access.decide(services, principal, "assistants", "search", value)
+    seen = visible(filter_, system=True)
+    query = access.changed(query, value)
+    return await queries.search(services.database, principal.owner, services.graphs.ids, query, seen)
 
 
 async def count(services: Services, principal: Principal, query: AssistantFilter) -> int:
     """The number of matches. Raises NotFound for an unknown graph."""
     if query.graph_id is not None:
         services.graphs.require(query.graph_id)
-    return await queries.count(services.database, principal.owner, services.graphs.ids, query)
+    value: Value = {"graph_id": query.graph_id, "metadata": query.metadata, "limit": 0, "offset": 0}
+    filter_ = await access.decide(services, principal, "assistants", "search", value)
+    seen = visible(filter_, system=True)
+    query = access.changed(query, value)
+    return await queries.count(services.database, principal.owner, services.graphs.ids, query, seen)
 
 
 async def patch(
@@ -134,7 +157,11 @@ async def patch(
     """The assistant's next version. Raises NotFound, also for a system assistant, and BadRequest."""
     if body.graph_id is not None:
         services.graphs.require(body.graph_id)
-    row = await queries.update(services.database, principal.owner, assistant_id, _changes(body))
+    value: Value = {**body.model_dump(exclude={"metadata", "description"}), "metadata": body.metadata}
+    value["assistant_id"] = assistant_id
+    filter_ = await access.decide(services, principal, "assistants", "update", value)
+    changes = _changes(access.changed(body, value))
+    row = await queries.update(services.database, principal.owner, assistant_id, changes, visible(filter_))
     if row is None:
         raise NotFound(f"Assistant {assistant_id} not found")
     return row
@@ -144,6 +171,7 @@ async def versions(
     services: Services, principal: Principal, assistant_id: UUID, query: VersionSearch
 ) -> list[AssistantRow]:
     """The assistant's versions, newest first. Raises NotFound, also where the page is empty."""
+    filter_ = await access.decide(services, principal, "assistants", "read", {"assistant_id": assistant_id})
     rows = await queries.versions(
         services.database,
         principal.owner,
@@ -151,6 +179,7 @@ async def versions(
         query.metadata,
         limit=query.limit,
         offset=query.offset,
+        seen=visible(filter_, system=True),
     )
     if not rows:
         raise NotFound(f"Assistant {assistant_id} not found")
@@ -162,14 +191,16 @@ async def set_latest(
 ) -> AssistantRow:
     """Make a version the active one, whole. Raises NotFound, also if this server does not have its graph."""
     row = None
+    value: Value = {"assistant_id": assistant_id, "version": version}
+    filter_ = await access.decide(services, principal, "assistants", "update", value)
+    database, owner = services.database, principal.owner
     if version is not None:
         row = await queries.activate(
-            services.database, principal.owner, assistant_id, version, services.graphs.ids
+            database, owner, assistant_id, version, services.graphs.ids, visible(filter_)
         )
     if row is None:
-        if not await queries.versions(
-            services.database, principal.owner, assistant_id, {}, limit=1, offset=0
-        ):
+        seen = visible(filter_, system=True)
+        if not await queries.versions(database, owner, assistant_id, {}, limit=1, offset=0, seen=seen):
             raise NotFound(f"Assistant {assistant_id} not found")
         raise NotFound(f"Version {version} not found for assistant {assistant_id}")
     return row
@@ -177,7 +208,8 @@ async def set_latest(
 
 async def delete(services: Services, principal: Principal, assistant_id: UUID) -> None:
     """Raises NotFound, also for a system assistant. Its runs go on: they took from it what they need."""
-    if not await queries.delete(services.database, principal.owner, assistant_id):
+    filter_ = await access.decide(services, principal, "assistants", "delete", {"assistant_id": assistant_id})
+    if not await queries.delete(services.database, principal.owner, assistant_id, visible(filter_)):
         raise NotFound(f"Assistant with ID {assistant_id} not found")
 
 
@@ -190,17 +222,25 @@ async def open_graph(
     if assistant_id is None:
         raise Invalid("Invalid assistant ID: must be a UUID")
     row = await get(services, principal, assistant_id)
+    async with open_graph_of(services, principal, row) as graph:
+        yield row.graph_id, graph
+
+
+@asynccontextmanager
+async def open_graph_of(services: Services, principal: Principal, row: AssistantRow) -> AsyncIterator[Graph]:
+    """The graph of an assistant that the caller may use, to be looked at."""
     config = config_of(
         owner=principal.owner,
         graph_id=row.graph_id,
         assistant_id=row.assistant_id,
         stored=row.config,
         headers=principal.headers,
+        user=principal.user,
     )
     async with services.graphs.open(
         row.graph_id, config=config, access="assistants.read", checkpointer=None, store=None
     ) as graph:
-        yield row.graph_id, graph
+        yield graph
 
 
 def _graph_or_uuid(graphs: Graphs, text: str) -> UUID | None:

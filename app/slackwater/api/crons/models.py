@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from slackwater.api.crons.schedule import MAX_LENGTH
+from slackwater.identity.custom.user import USER_OWNER
 from slackwater.identity.principal import LOCAL_OWNER
 from slackwater.kit.fields import BOUNDED_LIST, OFFSET_MAX, Integer
 from slackwater.kit.json_format import timestamp
@@ -134,7 +135,7 @@ def view(row: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name, value in row.items():
         if name == "owner":
-            shown["user_id"] = None if value == LOCAL_OWNER else value
-        elif name != "revision":
+            shown["user_id"] = None if value == LOCAL_OWNER else value.removeprefix(USER_OWNER)
+        elif name not in ("revision", "auth_user"):
             shown[name] = timestamp(value) if isinstance(value, datetime) else value
     return shown

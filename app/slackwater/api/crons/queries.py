@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
+from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres import shares
 from slackwater.postgres.pool import Database, Row
@@ -25,11 +26,10 @@ _NAMES: LiteralString = """
     cron_id, assistant_id, thread_id, owner, end_time, schedule, timezone, payload, next_run_date, metadata,
     on_run_completed, enabled, created_at, updated_at"""
 
-_COLUMNS: LiteralString = f"{_NAMES}, revision"
+_COLUMNS: LiteralString = f"{_NAMES}, revision, auth_user"
 
 _FILTER: LiteralString = """
-    owner = %(owner)s
-    and (%(assistant_id)s::uuid is null or assistant_id = %(assistant_id)s)
+    (%(assistant_id)s::uuid is null or assistant_id = %(assistant_id)s)
     and (%(thread_id)s::uuid is null or thread_id = %(thread_id)s)
     and metadata @> %(metadata)s"""
 
@@ -73,20 +73,20 @@ update slackwater.crons set next_run_date = %(next)s, revision = revision + 1
 returning cron_id"""
 
 
-async def insert(database: Database, row: Mapping[str, Any]) -> Row | None:
-    """The new cron, or None if the owner has no such thread or there is no such assistant."""
+async def insert(database: Database, row: Mapping[str, Any], thread_owner: str) -> Row | None:
+    """The new cron, or None if that owner has no such thread or there is no such assistant."""
     try:
         return await database.fetch_one(
             f"""
             insert into slackwater.crons
                    (cron_id, owner, assistant_id, thread_id, schedule, timezone, end_time, payload, metadata,
-                    on_run_completed, enabled, next_run_date)
+                    on_run_completed, enabled, next_run_date, auth_user)
             select %(cron_id)s, %(owner)s, a.assistant_id, %(thread_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
-                   %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s
+                   %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s, %(auth_user)s
               from slackwater.assistants a
              where a.assistant_id = %(assistant_id)s and a.owner in (%(owner)s, %(system)s)
                and (%(thread_id)s::uuid is null or exists (select 1 from slackwater.threads t
-                    where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not t.hidden))
+                    where t.thread_id = %(thread_id)s and t.owner = %(thread_owner)s and not t.hidden))
             returning {_COLUMNS}
             """,
             {
@@ -94,28 +94,31 @@ async def insert(database: Database, row: Mapping[str, Any]) -> Row | None:
                 "system": SYSTEM_OWNER,
                 "payload": Jsonb(row["payload"]),
                 "metadata": Jsonb(row["metadata"]),
+                "auth_user": _user(row),
+                "thread_owner": thread_owner,
             },
         )
     except ForeignKeyViolation:  # deleted in this moment
         return None
 
 
-async def find(database: Database, owner: str, cron_id: UUID) -> Row | None:
+async def find(database: Database, owner: str, cron_id: UUID, seen: Visible = OWN) -> Row | None:
     return await database.fetch_one(
-        f"select {_COLUMNS} from slackwater.crons where cron_id = %s and owner = %s", [cron_id, owner]
+        f"select {_COLUMNS} from slackwater.crons where cron_id = %(cron_id)s and {seen.condition}",
+        {**seen.parameters, "cron_id": cron_id, "owner": owner},
     )
 
 
-async def search(database: Database, owner: str, query: CronSearch) -> list[Row]:
+async def search(database: Database, owner: str, query: CronSearch, seen: Visible = OWN) -> list[Row]:
     """One page and, where there is more, the first row of the next one."""
     order = _ORDER[query.sort_by or "created_at"]
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
     return await database.fetch_page(
-        f"select {_NAMES} from slackwater.crons where {_FILTER} "
+        f"select {_NAMES} from slackwater.crons where {seen.condition} and {_FILTER} "
         "and (%(enabled)s::boolean is null or enabled = %(enabled)s) "
         f"order by {order} {direction} nulls last, cron_id {direction} limit %(limit)s offset %(offset)s",
         {
-            **_filter(owner, query),
+            **_filter(owner, query, seen),
             "enabled": query.enabled,
             "limit": query.limit + 1,
             "offset": query.offset,
@@ -124,9 +127,10 @@ async def search(database: Database, owner: str, query: CronSearch) -> list[Row]
     )
 
 
-async def count(database: Database, owner: str, query: CronFilter) -> int:
+async def count(database: Database, owner: str, query: CronFilter, seen: Visible = OWN) -> int:
     row = await database.fetch_one(
-        f"select count(*) as number from slackwater.crons where {_FILTER}", _filter(owner, query)
+        f"select count(*) as number from slackwater.crons where {seen.condition} and {_FILTER}",
+        _filter(owner, query, seen),
     )
     return int(row["number"]) if row else 0
 
@@ -138,19 +142,25 @@ async def update(database: Database, row: Mapping[str, Any]) -> Row | None:
         update slackwater.crons
            set schedule = %(schedule)s, timezone = %(timezone)s, end_time = %(end_time)s, payload = %(payload)s,
                metadata = %(metadata)s, on_run_completed = %(on_run_completed)s, enabled = %(enabled)s,
-               next_run_date = %(next_run_date)s, revision = revision + 1, updated_at = clock_timestamp()
+               next_run_date = %(next_run_date)s, auth_user = %(auth_user)s, revision = revision + 1, updated_at = clock_timestamp()
          where cron_id = %(cron_id)s and owner = %(owner)s and revision = %(revision)s
         returning {_COLUMNS}
         """,
-        {**row, "payload": Jsonb(row["payload"]), "metadata": Jsonb(row["metadata"])},
+        {
+            **row,
+            "payload": Jsonb(row["payload"]),
+            "metadata": Jsonb(row["metadata"]),
+            "auth_user": _user(row),
+        },
     )
 
 
-async def delete(database: Database, owner: str, cron_id: UUID) -> bool:
+async def delete(database: Database, owner: str, cron_id: UUID, seen: Visible = OWN) -> bool:
     """False if the owner has no such cron."""
     return bool(
         await database.execute(
-            "delete from slackwater.crons where cron_id = %s and owner = %s", [cron_id, owner]
+            f"delete from slackwater.crons where cron_id = %(cron_id)s and {seen.condition}",
+            {**seen.parameters, "cron_id": cron_id, "owner": owner},
         )
     )
 
@@ -180,8 +190,13 @@ async def advance(database: Database, cron: Mapping[str, Any], following: dateti
     await database.execute(*step(cron, following))
 
 
-def _filter(owner: str, query: CronFilter) -> dict[str, Any]:
+def _user(row: Mapping[str, Any]) -> Jsonb | None:
+    return Jsonb(row["auth_user"]) if row["auth_user"] is not None else None
+
+
+def _filter(owner: str, query: CronFilter, seen: Visible) -> dict[str, Any]:
     return {
+        **seen.parameters,
         "owner": owner,
         "assistant_id": query.assistant_id,
         "thread_id": query.thread_id,

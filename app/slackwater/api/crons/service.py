@@ -16,6 +16,10 @@ from slackwater.api.crons.schedule import next_date
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.models import RunCreate
 from slackwater.errors import BadRequest, Conflict, Invalid, NotFound
+from slackwater.identity.custom import access
+from slackwater.identity.custom.access import Value
+from slackwater.identity.custom.queries import OWN, Visible, on_seen_threads, visible
+from slackwater.identity.custom.user import User
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.postgres.pool import Row
@@ -33,12 +37,26 @@ _COLUMNS = ("schedule", "timezone", "end_time", "enabled", "on_run_completed")
 async def create(services: Services, principal: Principal, thread_id: str | None, body: CronCreate) -> Row:
     """Raises Invalid for what no run could be started with, and NotFound."""
     thread = None if thread_id is None else parse_uuid(thread_id, "thread")
+    cron_id = uuid7()
+    value: Value = {
+        "payload": body.model_dump(mode="json", exclude_unset=True),
+        "schedule": body.schedule,
+        "cron_id": cron_id,
+        "thread_id": thread,
+        "user_id": principal.identity,
+        "end_time": body.end_time,
+        "metadata": body.metadata,
+    }
+    await access.decide(services, principal, "crons", "create", value)
+    body = access.changed(body, value)
     try:
         assistant = await assistants.resolve(services, principal, body.assistant_id)
     except (Invalid, NotFound):
         raise NotFound(f"Assistant '{body.assistant_id}' not found") from None
     next_run_date = next_date(body.schedule, body.timezone, datetime.now(UTC), body.end_time)
-    cron_id = uuid7()
+    on_thread = principal
+    if thread is not None:
+        on_thread = await access.to_thread(services, principal, "read", thread, metadata=body.metadata)
     row = {
         "cron_id": cron_id,
         "owner": principal.owner,
@@ -52,9 +70,10 @@ async def create(services: Services, principal: Principal, thread_id: str | None
         "on_run_completed": None if thread else body.on_run_completed or "delete",
         "enabled": body.enabled,
         "next_run_date": next_run_date,
+        "auth_user": principal.user.stored() if principal.user is not None else None,
     }
     await new_run(services, row)
-    made = await queries.insert(services.database, row)
+    made = await queries.insert(services.database, row, on_thread.owner)
     if made is None:
         raise NotFound(
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the thread hasn't been "
@@ -67,7 +86,8 @@ async def create(services: Services, principal: Principal, thread_id: str | None
 
 async def get(services: Services, principal: Principal, cron_id: UUID) -> Row:
     """Raises NotFound."""
-    row = await queries.find(services.database, principal.owner, cron_id)
+    filter_ = await access.decide(services, principal, "crons", "read", {"cron_id": cron_id})
+    row = await queries.find(services.database, principal.owner, cron_id, visible(filter_))
     if row is None:
         raise NotFound
     return row
@@ -75,22 +95,46 @@ async def get(services: Services, principal: Principal, cron_id: UUID) -> Row:
 
 async def search(services: Services, principal: Principal, query: CronSearch) -> list[Row]:
     """One page and, where there is more, one row of the next."""
-    return await queries.search(services.database, principal.owner, query)
+    seen = await _seen(services, principal, query, query.limit, query.offset)
+    return await queries.search(services.database, principal.owner, query, seen)
 
 
 async def count(services: Services, principal: Principal, query: CronFilter) -> int:
-    return await queries.count(services.database, principal.owner, query)
+    seen = await _seen(services, principal, query, 0, 0)
+    return await queries.count(services.database, principal.owner, query, seen)
+
+
+async def _seen(
+    services: Services, principal: Principal, query: CronFilter, limit: int, offset: int
+) -> Visible:
+    """The crons that a search may find: those that a filter shows, on threads that a filter shows."""
+    if principal.user is None:
+        return OWN
+    of_thread: Value = {"thread_id": query.thread_id, "metadata": {}}
+    value: Value = {"assistant_id": query.assistant_id, "thread_id": query.thread_id}
+    value |= {"limit": limit, "offset": offset}
+    seen = visible(await access.decide(services, principal, "crons", "search", value))
+    of_threads = await access.decide(
+        services, principal, "threads", "search" if query.thread_id is None else "read", of_thread
+    )
+    return on_seen_threads(seen, of_threads)
 
 
 async def patch(services: Services, principal: Principal, cron_id: UUID, body: CronPatch) -> Row:
     """The changed cron. Raises BadRequest, Invalid, NotFound, and Conflict if others do nothing but change it."""
     if not body.model_fields_set:
         raise BadRequest("Request body cannot be empty")
+    value: Value = {"cron_id": cron_id, "payload": body.model_dump(mode="json", exclude_unset=True)}
+    value |= {"schedule": body.schedule, "metadata": body.metadata}
+    seen = visible(await access.decide(services, principal, "crons", "update", value))
+    body = access.changed(body, value)
     for _ in range(CHANGE_ROUNDS):
-        row = await queries.find(services.database, principal.owner, cron_id)
+        row = await queries.find(services.database, principal.owner, cron_id, seen)
         if row is None:
             raise NotFound(f"Cron '{cron_id}' not found")
         changed = {**row, **_changes(row, body)}
+        if principal.user is not None:
+            changed["auth_user"] = principal.user.stored()  # so that nobody writes what another is to run
         await new_run(services, changed)
         if (done := await queries.update(services.database, changed)) is not None:
             return done
@@ -99,7 +143,8 @@ async def patch(services: Services, principal: Principal, cron_id: UUID, body: C
 
 async def delete(services: Services, principal: Principal, cron_id: UUID) -> None:
     """Raises NotFound. Runs that it has started go on."""
-    if not await queries.delete(services.database, principal.owner, cron_id):
+    filter_ = await access.decide(services, principal, "crons", "delete", {"cron_id": cron_id})
+    if not await queries.delete(services.database, principal.owner, cron_id, visible(filter_)):
         raise NotFound
 
 
@@ -123,9 +168,9 @@ async def new_run(services: Services, cron: Mapping[str, Any]) -> NewRun:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         raise Invalid(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
-    new = await runs.prepare(
-        services, Principal(cron["owner"]), None if thread_id is None else str(thread_id), body, None
-    )
+    user = User(cron["auth_user"]) if cron["auth_user"] is not None else None
+    principal = Principal(cron["owner"], user=user)
+    new = await runs.prepare(services, principal, None if thread_id is None else str(thread_id), body, None)
     # Only now: nobody else may say it, and beside a context the rules would take it for a second one.
     new.kwargs["config"]["configurable"]["cron_id"] = str(cron["cron_id"])
     return new

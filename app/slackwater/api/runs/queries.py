@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.deltas import DELTA_OF
@@ -87,17 +88,28 @@ async def list_(
     return await database.fetch_page(statement, params, limit)
 
 
-_ACTIVE = """
+_ACTIVE_OF = """
 select thread_id, array_agg(run_id order by seq) as run_ids from slackwater.runs
 where owner = %(owner)s and kind = 'run' and status = any(%(statuses)s)
-  and (%(after)s::uuid is null or thread_id > %(after)s)
+  and (%(after)s::uuid is null or thread_id > %(after)s){more}
 group by thread_id order by thread_id limit 100"""
 
+_ACTIVE = _ACTIVE_OF.format(more="")
 
-async def active(database: Database, owner: str, status: str, *, after: UUID | None) -> list[Row]:
-    """A hundred threads of the owner, after the given one, with their runs in the status; `all`: pending or running."""
+
+async def active(
+    database: Database, owner: str, status: str, *, after: UUID | None, seen: Visible = OWN
+) -> list[Row]:
+    """A hundred threads of the owner, after the given one, with their runs in the status; `all`: pending or running.
+
+    Only threads that are `seen`.
+    """
     statuses = ["pending", "running"] if status == "all" else [status]
-    return await database.fetch(_ACTIVE, {"owner": owner, "statuses": statuses, "after": after})
+    params = {**seen.parameters, "owner": owner, "statuses": statuses, "after": after}
+    if seen is OWN:
+        return await database.fetch(_ACTIVE, params)
+    more = f"\n  and thread_id in (select thread_id from slackwater.threads where {seen.condition})"
+    return await database.fetch(_ACTIVE_OF.format(more=more), params)
 
 
 _THREAD_SUMMARY = """

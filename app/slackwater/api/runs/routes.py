@@ -81,7 +81,7 @@ async def stream_run(
 ) -> Response:
     """Start a run and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, thread_id, body, idempotency_key)
-    return await _stream(services, principal, created, bounds)
+    return await _stream(services, created, bounds)
 
 
 @router.post("/runs/stream")
@@ -94,7 +94,7 @@ async def stream_stateless_run(
 ) -> Response:
     """Start a run without a thread and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, None, body, idempotency_key)
-    return await _stream(services, principal, created, bounds)
+    return await _stream(services, created, bounds)
 
 
 @router.post("/threads/{thread_id}/runs/wait")
@@ -108,7 +108,7 @@ async def wait_for_run(
 ) -> Response:
     """Start a run and wait for its final values."""
     created = await service.create(services, principal, thread_id, body, idempotency_key)
-    return await _wait(services, principal, created, bounds)
+    return await _wait(services, created, bounds)
 
 
 @router.post("/runs/wait")
@@ -121,7 +121,7 @@ async def wait_for_stateless_run(
 ) -> Response:
     """Start a run without a thread and wait for its final values."""
     created = await service.create(services, principal, None, body, idempotency_key)
-    return await _wait(services, principal, created, bounds)
+    return await _wait(services, created, bounds)
 
 
 @router.post("/runs/batch")
@@ -191,10 +191,10 @@ async def cancel_run(
 ) -> Response:
     """Cancel a run: 202 at once or, with `wait`, 200 and its last values when it has stopped."""
     wish = CancelAction.ROLLBACK if action == CancelAction.ROLLBACK.value else CancelAction.INTERRUPT
-    thread = await service.cancel(services, principal, thread_id, [run_id], wish)
+    principal = await service.cancel(services, principal, thread_id, [run_id], wish)
     if wait.lower() not in _TRUE:
         return Response(status_code=202)
-    run = parse_uuid(run_id, "run")
+    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     reading = Reading(services, principal, thread, run, bounds)
     return await _body(reading, StillRunning(reading.join))
 
@@ -211,6 +211,7 @@ async def join_run(
     """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     cancels = _cancels(cancel_on_disconnect, principal)
+    principal = await service.reader_of(services, principal, thread, run)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return json_response({"__error__": service.NOT_FOUND})
@@ -236,6 +237,7 @@ async def join_run_stream(
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     modes = _modes(stream_mode)
     cancels = _cancels(cancel_on_disconnect, principal)
+    principal = await service.reader_of(services, principal, thread, run)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return Response(
@@ -290,11 +292,9 @@ class Reading:
     """The run is cancelled when its reader leaves."""
 
     @classmethod
-    def of(
-        cls, created: service.Created, services: Services, principal: Principal, bounds: Bounds | None
-    ) -> Reading:
+    def of(cls, created: service.Created, services: Services, bounds: Bounds | None) -> Reading:
         cancels = created.on_disconnect == "cancel"
-        return cls(services, principal, created.thread_id, created.run_id, bounds, cancels)
+        return cls(services, created.principal, created.thread_id, created.run_id, bounds, cancels)
 
     @property
     def path(self) -> str:
@@ -324,17 +324,13 @@ class Reading:
             await service.reader_cut(self.services, self.run_id)
 
 
-async def _stream(
-    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
-) -> Response:
-    reading = Reading.of(created, services, principal, bounds)
+async def _stream(services: Services, created: service.Created, bounds: Bounds | None) -> Response:
+    reading = Reading.of(created, services, bounds)
     return await _events(reading, BEGINNING, [], content_location=created.content_location, starts=True)
 
 
-async def _wait(
-    services: Services, principal: Principal, created: service.Created, bounds: Bounds | None
-) -> Response:
-    reading = Reading.of(created, services, principal, bounds)
+async def _wait(services: Services, created: service.Created, bounds: Bounds | None) -> Response:
+    reading = Reading.of(created, services, bounds)
     return await _body(reading, StillRunning(reading.join))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -18,7 +18,10 @@ from slackwater.api.runs.models import RunCreate, shown
 from slackwater.api.threads.models import Checkpoint
 from slackwater.errors import ApiError, BadRequest, Invalid, NotFound, RunsDisabled
 from slackwater.graphs.config import unreserved
-from slackwater.identity.principal import Principal
+from slackwater.identity.custom import access
+from slackwater.identity.custom.access import Value
+from slackwater.identity.custom.queries import visible
+from slackwater.identity.principal import NOBODY, Principal
 from slackwater.kit import json_format
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.kit.reserved import RUN_KEYS
@@ -54,6 +57,8 @@ class Created:
     row: Mapping[str, Any]
     stateless: bool
     on_disconnect: str
+    principal: Principal
+    """As whom its caller reads it."""
 
     @property
     def run_id(self) -> UUID:
@@ -80,7 +85,7 @@ async def create(
     """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
     new = await prepare(services, principal, thread_id, body, idempotency_key)
     admitted = await services.runtime.admit(new)
-    return Created(admitted.row, thread_id is None, body.on_disconnect)
+    return Created(admitted.row, thread_id is None, body.on_disconnect, replace(principal, owner=new.owner))
 
 
 async def create_batch(
@@ -92,7 +97,8 @@ async def create_batch(
         try:
             news.append(await prepare(services, principal, None, body, None))
         except ApiError as error:
-            raise type(error)(f"{position}: {error.message}") from None
+            error.args = (f"{position}: {error.message}",)
+            raise
     return [admitted.row for admitted in await services.runtime.admit_batch(news)]
 
 
@@ -128,7 +134,7 @@ async def prepare(
     configurable = _configurable(body, thread)
     config = body.config.model_dump(include={"tags", "recursion_limit", "max_concurrency"}, exclude_none=True)
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
-    return NewRun(
+    new = NewRun(
         run_id=uuid7(),
         thread_id=thread,
         owner=principal.owner,
@@ -170,6 +176,41 @@ async def prepare(
         idempotency_key=idempotency_key,
         of_the_request=frozenset(principal.headers),
     )
+    return new if principal.user is None else await _allowed(services, principal, new, body.if_not_exists)
+
+
+async def _allowed(services: Services, principal: Principal, new: NewRun, if_not_exists: str) -> NewRun:
+    """The run of a user of the project's own `auth`, as its handlers let it start. Raises RefusedByAuth."""
+    assert principal.user is not None
+    kwargs = dict(new.kwargs)
+    value: Value = {
+        "thread_id": None if kwargs["temporary"] else new.thread_id,
+        "assistant_id": new.assistant_id,
+        "run_id": new.run_id,
+        "status": "pending",
+        "metadata": dict(new.metadata),
+        "prevent_insert_if_inflight": new.multitask_strategy == "reject",
+        "multitask_strategy": new.multitask_strategy,
+        "if_not_exists": if_not_exists,
+        "after_seconds": new.after_seconds,
+        "kwargs": kwargs,
+    }
+    filter_ = await access.decide(services, principal, "threads", "create_run", value)
+    owner, key = principal.owner, new.idempotency_key
+    if new.on_completion is None:
+        owner = (await access.on_thread(services, principal, new.thread_id, filter_)).owner
+    if owner != principal.owner and key is not None:
+        # Two users of a shared thread may choose the same one.
+        key = f"{principal.owner}\x1f{key}"
+    return replace(
+        new,
+        owner=owner,
+        metadata=access.metadata_of(value),
+        kwargs={**kwargs, "user": principal.user.stored()},
+        # What is hidden may be deleted in this moment: nobody makes a thread.
+        create_thread=new.create_thread and owner != NOBODY,
+        idempotency_key=key,
+    )
 
 
 def _configurable(body: RunCreate, thread_id: UUID) -> dict[str, Any]:
@@ -209,11 +250,17 @@ async def find(
 async def get(services: Services, principal: Principal, thread_id: str, run_id: str) -> dict[str, Any]:
     """The run's row. Raises NotFound."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    principal = await reader_of(services, principal, thread, run)
     row = await queries.get(services.database, principal.owner, thread, run)
     if row is None:
-        await list_(services, principal, thread_id, status=None, limit=1, offset=0)  # is there the thread?
+        await _list(services, principal, thread, status=None, limit=1, offset=0)  # is there the thread?
         raise NotFound
     return row
+
+
+async def reader_of(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> Principal:
+    """The principal as whom the caller reads a run. Raises RefusedByAuth."""
+    return await access.to_thread(services, principal, "read", thread_id, run_id=run_id)
 
 
 async def list_(
@@ -221,8 +268,15 @@ async def list_(
 ) -> list[dict[str, Any]]:
     """The thread's runs as shown, newest first."""
     thread = parse_uuid(thread_id, "thread")
+    principal = await access.to_thread(services, principal, "search", thread, metadata={})
+    return await _list(services, principal, thread, status=status, limit=limit, offset=offset)
+
+
+async def _list(
+    services: Services, principal: Principal, thread_id: UUID, *, status: str | None, limit: int, offset: int
+) -> list[dict[str, Any]]:
     rows = await queries.list_(
-        services.database, principal.owner, thread, status=status, limit=limit, offset=offset
+        services.database, principal.owner, thread_id, status=status, limit=limit, offset=offset
     )
     if rows is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
@@ -234,6 +288,7 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
     on its thread must not begin beside it. An owner who does not answer is waited for so long; then the wish stands.
     """
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    principal = await access.to_thread(services, principal, "delete", thread, run_id=run)
     until, pause = time.monotonic() + DELETE_SECONDS, DELETE_AGAIN_SECONDS
     deleted = await queries.delete(services.database, principal.owner, thread, run)
     if not deleted.found:
@@ -255,10 +310,14 @@ async def cancel(
     run_ids: list[str],
     action: CancelAction,
     reason: str = CANCEL_REASON,
-) -> UUID:
-    """Wish that runs stop. Raises NotFound when there is none, or none that still could; the thread's id."""
+) -> Principal:
+    """Wish that runs stop. Raises NotFound when there is none, or none that still could; as whom the caller reads them."""
     thread = parse_uuid(thread_id, "thread")
     runs = [parse_uuid(run_id, "run") for run_id in run_ids]
+    about = {"run_ids": runs, "status": None}
+    value: Value = {"thread_id": thread, "action": action.value, "metadata": about}
+    filter_ = await access.decide(services, principal, "threads", "update", value)
+    principal = await access.on_thread(services, principal, thread, filter_)
     found = await services.runtime.cancel(principal.owner, thread, runs, action, reason)
     if not found.found:
         known = await queries.any_of(services.database, principal.owner, thread, runs)
@@ -268,14 +327,17 @@ async def cancel(
             if known
             else "No runs found to cancel."
         )
-    return thread
+    return principal
 
 
 async def cancel_all(services: Services, principal: Principal, status: str, action: CancelAction) -> None:
     """Wish that the caller's runs in a status (`all`: pending or running) stop. Raises NotFound when there is none."""
     found = False
     after: UUID | None = None
-    while rows := await queries.active(services.database, principal.owner, status, after=after):
+    about = {"run_ids": None, "status": status}
+    value: Value = {"thread_id": None, "action": action.value, "metadata": about}
+    seen = visible(await access.decide(services, principal, "threads", "update", value))
+    while rows := await queries.active(services.database, principal.owner, status, after=after, seen=seen):
         run_ids = {row["thread_id"]: row["run_ids"] for row in rows}
         found = await services.runtime.cancel_many(principal.owner, run_ids, action, BULK_REASON) or found
         after = rows[-1]["thread_id"]

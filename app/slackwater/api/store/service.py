@@ -6,12 +6,22 @@ There are no queries here: `slackwater.runtime.execution.store` has them, for cl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from slackwater.api.store.models import ItemDelete, ItemPut, ItemSearch, NamespaceList, check_key
+from slackwater.api.store.models import (
+    ItemDelete,
+    ItemPut,
+    ItemSearch,
+    NamespaceList,
+    check_key,
+    check_labels,
+)
 from slackwater.errors import BadRequest, Draining
+from slackwater.identity.custom import access
+from slackwater.identity.custom.access import Value
+from slackwater.identity.custom.filters import Filter
 from slackwater.identity.principal import Principal
 from slackwater.kit.json_format import timestamp
 from slackwater.runtime.execution import engine
@@ -22,10 +32,17 @@ if TYPE_CHECKING:
     from slackwater.runtime.execution.store import OwnedStore
     from slackwater.services import Services
 
+Changed = TypeVar("Changed", ItemPut, ItemDelete)
+
 
 async def put(services: Services, principal: Principal, body: ItemPut) -> None:
     """Raises BadRequest and Invalid. Afterwards the item is in the database."""
     check_key(body.namespace, body.key)
+    if principal.user is not None:
+        value: Value = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value}
+        value |= {"index": body.index, "ttl": body.ttl}
+        body = await _decided(services, principal, "put", body, value)
+        check_key(body.namespace, body.key)
     ttl = {"ttl": body.ttl} if "ttl" in body.model_fields_set else {}
     async with _store(services, principal) as store:
         await store.aput(tuple(body.namespace), body.key, body.value, index=body.index, **ttl)
@@ -36,6 +53,11 @@ async def get(
 ) -> dict[str, Any] | None:
     """The item, or None. Raises BadRequest and Invalid."""
     check_key(namespace, key)
+    if principal.user is not None:
+        value: Value = {"namespace": tuple(namespace), "key": key, "refresh_ttl": refresh_ttl}
+        await access.decide(services, principal, "store", "get", value)
+        namespace, key = check_labels([*value["namespace"]]), value["key"]
+        check_key(namespace, key)
     async with _store(services, principal) as store:
         item = await store.aget(tuple(namespace), key, refresh_ttl=refresh_ttl)
     return None if item is None else _view(item)
@@ -44,12 +66,27 @@ async def get(
 async def delete(services: Services, principal: Principal, body: ItemDelete) -> None:
     """Raises BadRequest and Invalid; not for what is not there."""
     check_key(body.namespace, body.key)
+    if principal.user is not None:
+        value: Value = {"namespace": tuple(body.namespace), "key": body.key}
+        body = await _decided(services, principal, "delete", body, value)
+        check_key(body.namespace, body.key)
     async with _store(services, principal) as store:
         await store.adelete(tuple(body.namespace), body.key)
 
 
 async def search(services: Services, principal: Principal, body: ItemSearch) -> list[dict[str, Any]]:
     """The last written first or, with a query and an index, the most similar. Raises BadRequest and PageTooLarge."""
+    if principal.user is not None:
+        value: Value = {
+            "namespace": tuple(body.namespace_prefix or ()),
+            "filter": body.filter,
+            "query": body.query,
+        }
+        value |= {"limit": body.limit, "offset": body.offset, "refresh_ttl": body.refresh_ttl}
+        filter_ = await access.decide(services, principal, "store", "search", value)
+        wanted = _both(value.pop("filter"), filter_)
+        prefix = [*value.pop("namespace")]
+        body = ItemSearch.model_validate({**value, "namespace_prefix": prefix, "filter": wanted or None})
     async with _store(services, principal) as store:
         items = await store.asearch_page(
             tuple(body.namespace_prefix or ()),
@@ -66,6 +103,19 @@ async def namespaces(
     services: Services, principal: Principal, body: NamespaceList
 ) -> Sequence[tuple[str, ...]]:
     """In alphabetical order."""
+    if principal.user is not None:
+        value: Value = {
+            "namespace": tuple(body.prefix) if body.prefix else None,
+            "suffix": tuple(body.suffix) if body.suffix else None,
+            "max_depth": body.max_depth,
+            "limit": body.limit,
+            "offset": body.offset,
+        }
+        await access.decide(services, principal, "store", "list_namespaces", value)
+        prefix, suffix = value.pop("namespace"), value.pop("suffix")
+        body = NamespaceList.model_validate(
+            {**value, "prefix": prefix and [*prefix], "suffix": suffix and [*suffix]}
+        )
     async with _store(services, principal) as store:
         return await store.alist_namespaces(
             prefix=tuple(body.prefix or ()),
@@ -74,6 +124,39 @@ async def namespaces(
             limit=body.limit,
             offset=body.offset,
         )
+
+
+async def _decided(
+    services: Services,
+    principal: Principal,
+    action: Literal["put", "delete"],
+    body: Changed,
+    value: dict[str, Any],
+) -> Changed:
+    """A request as a handler has left it. Raises RefusedByAuth."""
+    await access.decide(services, principal, "store", action, value)
+    if value.get("ttl") is None and "ttl" not in body.model_fields_set:
+        value.pop("ttl", None)  # the default applies
+    return type(body).model_validate({**value, "namespace": [*value["namespace"]]})
+
+
+def _both(asked: dict[str, Any] | None, filter_: Filter | None) -> dict[str, Any]:
+    """What a request asks for and what a handler's filter allows. Raises ValueError for a filter that the store has not."""
+    both = dict(asked or {})
+    for name, wanted in (filter_ or {}).items():
+        operators = wanted if isinstance(wanted, Mapping) else {"$eq": wanted}
+        if name.startswith("$") or operators.keys() != {"$eq"}:
+            raise ValueError(f"{name}: a filter for the store compares fields of items only: {wanted!r}")
+        if name not in both:
+            both[name] = dict(operators)
+            continue
+        mine = both[name]
+        if not isinstance(mine, Mapping) or not any(str(key).startswith("$") for key in mine):
+            mine = {"$eq": mine}
+        if mine.get("$eq", operators["$eq"]) != operators["$eq"]:
+            operators = {**operators, "$ne": operators["$eq"]}  # nothing has two values
+        both[name] = {**mine, **operators}
+    return both
 
 
 @asynccontextmanager

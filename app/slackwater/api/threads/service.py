@@ -20,6 +20,7 @@ from slackwater.api.threads.models import (
 )
 from slackwater.errors import Conflict, Invalid, NotFound
 from slackwater.identity.custom import access
+from slackwater.identity.custom.access import Value
 from slackwater.identity.custom.filters import Filter
 from slackwater.identity.custom.queries import visible
 from slackwater.identity.principal import Principal
@@ -56,9 +57,9 @@ async def create(
     Raises Conflict if the id is taken: by another's thread, or by one's own unless `if_exists=do_nothing`.
     """
     thread_id = uuid7() if body.thread_id is None else parse_uuid(body.thread_id, "thread")
-    value = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
+    value: Value = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
     filter_ = await access.decide(services, principal, "threads", "create", value)
-    body = body.model_copy(update={"metadata": access.metadata_of(value)})
+    body = access.changed(body, value)
     ttl = lifetime(body.ttl) if body.ttl is not None else services.graphs.thread_ttl.of_new_threads
     if draft is not None:
         # What is there already need not be computed, and may have another graph.
@@ -101,24 +102,24 @@ async def reader_of(services: Services, principal: Principal, thread_id: UUID) -
 async def search(services: Services, principal: Principal, query: ThreadSearch) -> list[Row]:
     """One page and, where there is more, one row of the next."""
     ids = _ids(query)
-    value = {**_value(query, ids), "limit": query.limit, "offset": query.offset}
+    value: Value = {**_value(query, ids), "limit": query.limit, "offset": query.offset}
     filter_ = await access.decide(services, principal, "threads", "search", value)
-    query = query.model_copy(update={"metadata": access.metadata_of(value)})
+    query = access.changed(query, value)
     return await queries.search(services.database, principal.owner, ids, query, visible(filter_))
 
 
 async def count(services: Services, principal: Principal, query: ThreadFilter) -> int:
     ids = _ids(query)
-    value = {**_value(query, ids), "limit": 0, "offset": 0}
+    value: Value = {**_value(query, ids), "limit": 0, "offset": 0}
     filter_ = await access.decide(services, principal, "threads", "search", value)
-    query = query.model_copy(update={"metadata": access.metadata_of(value)})
+    query = access.changed(query, value)
     return await queries.count(services.database, principal.owner, ids, query, visible(filter_))
 
 
 async def patch(services: Services, principal: Principal, thread_id: UUID, body: ThreadPatch) -> Row:
     """Raises NotFound."""
     ttl = lifetime(body.ttl) if "ttl" in body.model_fields_set else None
-    value = {"thread_id": thread_id, "metadata": body.metadata}
+    value: Value = {"thread_id": thread_id, "metadata": body.metadata}
     filter_ = await access.decide(services, principal, "threads", "update", value)
     principal = await access.on_thread(services, principal, thread_id, filter_)
     metadata = access.metadata_of(value)

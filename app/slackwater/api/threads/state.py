@@ -55,6 +55,8 @@ class _Thread:
     """What the runs of this thread were configured with: a factory may need it to build the same graph again."""
     headers: Mapping[str, str]
     """Of the request that reads or writes it now."""
+    user: Mapping[str, Any] | None
+    """Who reads or writes it now, in a project with an `auth` of its own."""
 
     def config(self, at: Checkpoint = HEAD) -> RunnableConfig:
         """The config of this thread's graph, pointing at a checkpoint of this thread whatever `at` says."""
@@ -65,6 +67,7 @@ class _Thread:
             thread_id=self.thread_id,
             stored={"configurable": self.configurable},
             headers=self.headers,
+            user=self.user,
             checkpoint={**at.model_dump(exclude_none=True), "checkpoint_ns": at.checkpoint_ns or ""},
         )
 
@@ -172,7 +175,9 @@ async def draft(
         raise Invalid("supersteps: set graph_id in the thread's metadata to the graph that they are for")
     services.graphs.require(graph_id)
     assistant_id = assistant_id if isinstance(assistant_id, str) else None
-    thread = _Thread(thread_id, principal.owner, graph_id, assistant_id, {}, principal.headers)
+    thread = _Thread(
+        thread_id, principal.owner, graph_id, assistant_id, {}, principal.headers, principal.user
+    )
     await engine.load()
     saver = engine.NewThreadSaver(services.database, thread_id)
     async with _open(services, thread, saver, "threads.update") as graph:
@@ -237,6 +242,7 @@ async def _find(services: Services, principal: Principal, thread_id: UUID) -> _T
         assistant_id if isinstance(assistant_id, str) else None,
         of_a_thread(row["config"].get("configurable")),
         principal.headers,
+        principal.user,
     )
 
 

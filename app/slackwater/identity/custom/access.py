@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from slackwater.errors import NotFound
@@ -16,8 +16,15 @@ from slackwater.identity.custom.filters import Filter
 from slackwater.identity.principal import NOBODY, Principal
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from slackwater.identity.custom.authenticator import Action, Resource
     from slackwater.services import Services
+
+    Body = TypeVar("Body", bound=BaseModel)
+
+Value = dict[str, Any]
+"""What a handler is told of a request, and may change."""
 
 
 async def decide(
@@ -27,7 +34,7 @@ async def decide(
 
     Raises RefusedByAuth.
     """
-    if services.auth is None or principal.user is None:
+    if principal.user is None or services.auth is None:
         return None
     return await services.auth.decide(principal.user, resource, action, value)
 
@@ -40,7 +47,7 @@ async def to_thread(
     For a thread that does not match, it is one who owns nothing: so it is answered exactly like one that is not there.
     Raises RefusedByAuth.
     """
-    if services.auth is None or principal.user is None:
+    if principal.user is None or services.auth is None:
         return principal
     filter_ = await services.auth.decide(principal.user, "threads", action, {"thread_id": thread_id, **value})
     return await on_thread(services, principal, thread_id, filter_)
@@ -70,3 +77,14 @@ def metadata_of(value: dict[str, Any]) -> dict[str, Any]:
     """The metadata of a request, as a handler has left it."""
     metadata = value.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
+
+
+def changed(body: Body, value: dict[str, Any]) -> Body:
+    """A request with the metadata that a handler has left it."""
+    metadata = metadata_of(value)
+    # What it has changed inside has been changed here, too.
+    return (
+        body
+        if metadata is getattr(body, "metadata", None)
+        else body.model_copy(update={"metadata": metadata})
+    )

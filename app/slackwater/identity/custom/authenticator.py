@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from slackwater.errors import Forbidden, GraphImportError, RefusedByAuth, Unexpected
 from slackwater.identity.custom.filters import Filter, checked
-from slackwater.identity.custom.user import User, user_of
+from slackwater.identity.custom.user import USER_OWNER, User, user_of
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
 
@@ -35,9 +35,6 @@ THREADS = 16
 
 SCOPES = granted([KeyScope.RUN])
 """A project's users are clients: what all of them do together, as `/metrics` has it, is none of their business."""
-
-USER_OWNER = "user:"
-"""Before the identity: no key's name and no reserved owner has a colon, and an authorizer's kind is another word."""
 
 Resource = Literal["threads", "assistants", "crons", "store"]
 Action = Literal[

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from slackwater.identity.custom.filters import GROUPS, Filter
+from slackwater.identity.custom.user import USER_OWNER
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres import jsonb
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database, Row
 
-USERS = "starts_with(owner, 'user:')"
+USERS = f"starts_with(owner, '{USER_OWNER}')"
 """What custom users own. A filter never reaches what belongs to API keys or to callers of other kinds."""
 
 
@@ -46,10 +47,25 @@ def visible(filter_: Filter | None, *, system: bool = False) -> Visible:
     return Visible(f"({owners} and {found.condition})", found.parameters)
 
 
-def condition(filter_: Filter, column: str = "metadata") -> Visible:
-    """A checked filter as a condition on a `jsonb` column. No part of the filter becomes part of the SQL."""
+def on_seen_threads(seen: Visible, of_threads: Filter | None) -> Visible:
+    """Of the rows that are `seen`, those of no thread, or of one that matches a filter of its own."""
+    if of_threads is None:
+        return seen
+    found = condition(of_threads, prefix="auth_thread")
+    threads = f"select thread_id from slackwater.threads where {USERS} and {found.condition}"
+    return Visible(
+        f"({seen.condition} and (thread_id is null or thread_id in ({threads})))",
+        {**seen.parameters, **found.parameters},
+    )
+
+
+def condition(filter_: Filter, column: str = "metadata", prefix: str = "auth") -> Visible:
+    """A checked filter as a condition on a `jsonb` column. No part of the filter becomes part of the SQL.
+
+    Its parameters are called `{prefix}_0` and so on.
+    """
     parameters: dict[str, Any] = {}
-    names = (f"auth_{number}" for number in count())
+    names = (f"{prefix}_{number}" for number in count())
     return Visible(_all(filter_, column, parameters, names), parameters)
 
 

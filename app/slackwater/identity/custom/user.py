@@ -10,6 +10,9 @@ import orjson
 
 Fields = dict[str, Any]
 
+USER_OWNER = "user:"
+"""Before the identity: no key's name and no reserved owner has a colon, and an authorizer's kind is another word."""
+
 MAX_IDENTITY = 512
 """Characters. The owner of rows is made of it, and indexes hold no long keys."""
 

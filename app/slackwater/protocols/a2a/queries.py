@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.deltas import DELTA_OF
 from slackwater.runtime.events.journal import event_of
@@ -63,13 +64,14 @@ async def delivered(database: Database, owner: str, key: str) -> Row | None:
     return await database.fetch_one(_DELIVERED, {"owner": owner, "key": key})
 
 
-_LIST = f"""
+def _list(more: str) -> str:
+    return f"""
 with newest as (
   select distinct on (r.thread_id, {_FIRST}) r.* from slackwater.runs r
   where r.owner = %(owner)s and r.kind = 'run' and r.assistant_id = %(assistant_id)s
     and r.thread_id = any(array(
       select o.thread_id from slackwater.threads o where o.owner = %(owner)s and not o.hidden
-        and (%(thread_id)s::uuid is null or o.thread_id = %(thread_id)s)))
+        and (%(thread_id)s::uuid is null or o.thread_id = %(thread_id)s){more}))
   order by r.thread_id, {_FIRST}, r.seq desc
 ), page as (
   select r.*, count(*) over () as total from newest r join slackwater.threads t on t.thread_id = r.thread_id and not t.hidden
@@ -77,6 +79,9 @@ with newest as (
   order by r.updated_at desc, r.seq desc limit %(limit)s offset %(offset)s
 )
 select {_COLUMNS}, r.total from page r join slackwater.threads t using (thread_id) order by r.updated_at desc, r.seq desc"""
+
+
+_LIST = _list("")
 
 
 async def list_(
@@ -89,9 +94,14 @@ async def list_(
     after: datetime | None,
     limit: int,
     offset: int,
+    seen: Visible = OWN,
 ) -> list[Row]:
-    """The newest run of each task of the assistant, the newest first, with the number of all of them in `total`."""
+    """The newest run of each task of the assistant, the newest first, with the number of all of them in `total`.
+
+    Only tasks on threads that are `seen`.
+    """
     params = {
+        **seen.parameters,
         "owner": owner,
         "assistant_id": assistant_id,
         "thread_id": thread_id,
@@ -100,7 +110,10 @@ async def list_(
         "limit": limit,
         "offset": offset,
     }
-    return await database.fetch_page(_LIST, params, limit)
+    if seen is OWN:
+        return await database.fetch_page(_LIST, params, limit)
+    more = f"\n        and o.thread_id in (select thread_id from slackwater.threads where {seen.condition})"
+    return await database.fetch_page(_list(more), params, limit)
 
 
 _VALUES = f"""

@@ -23,6 +23,8 @@ from slackwater.api.runs import service as runs
 from slackwater.api.runs.models import Command, RunCreate
 from slackwater.errors import Invalid, NotFound, ThreadBusy
 from slackwater.graphs import topology
+from slackwater.identity.custom import access
+from slackwater.identity.custom.queries import Visible, visible
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_uuid, uuid7
 from slackwater.kit.reserved import INTERRUPT
@@ -139,8 +141,9 @@ async def find(agent: Agent, task_id: str) -> Task:
         thread_id, run_id = UUID(thread), UUID(run)
     except ValueError:
         raise not_found(task_id) from None
+    reader = await runs.reader_of(services, agent.principal, thread_id, run_id)
     row = await queries.newest(
-        services.database, agent.principal.owner, agent.assistant.assistant_id, thread_id, run_id
+        services.database, reader.owner, agent.assistant.assistant_id, thread_id, run_id
     )
     if row is None:
         raise not_found(task_id)
@@ -153,19 +156,32 @@ async def list_(agent: Agent, query: ListTasks) -> tuple[list[Task], int, str]:
     if not (token.isascii() and token.isdecimal() and len(token) < 10):
         raise Invalid("pageToken: was not made by this server")
     offset = int(token)
+    reader, seen = await _listed(agent, query)
     rows = await queries.list_(
         agent.services.database,
-        agent.principal.owner,
+        reader.owner,
         agent.assistant.assistant_id,
         thread_id=parse_uuid(query.contextId, "context") if query.contextId else None,
         state=_state(query.status),
         after=_moment(query.statusTimestampAfter),
         limit=query.pageSize,
         offset=offset,
+        seen=seen,
     )
     total = rows[0]["total"] if rows else 0
     following = str(offset + len(rows)) if offset + len(rows) < total else ""
     return await _tasks(agent, rows), total, following
+
+
+async def _listed(agent: Agent, query: ListTasks) -> tuple[Principal, Visible]:
+    """As whom the caller lists tasks, and on which threads: on one that others share, or on all of their own."""
+    thread_id = parse_uuid(query.contextId, "context") if query.contextId else None
+    value: dict[str, Any] = {"thread_id": thread_id, "metadata": {}}
+    filter_ = await access.decide(agent.services, agent.principal, "threads", "search", value)
+    reader = agent.principal
+    if thread_id is not None:
+        reader = await access.on_thread(agent.services, reader, thread_id, filter_)
+    return reader, visible(filter_)
 
 
 async def finished(agent: Agent, task: Task, *, until: float | None) -> Task:
@@ -258,10 +274,7 @@ async def _tasks(agent: Agent, rows: list[queries.Row]) -> list[Task]:
 
 async def _speaks(agent: Agent) -> bool:
     """Whether the agent's graph takes messages."""
-    async with assistants.open_graph(agent.services, agent.principal, str(agent.assistant.assistant_id)) as (
-        _,
-        graph,
-    ):
+    async with assistants.open_graph_of(agent.services, agent.principal, agent.assistant) as graph:
         schema = topology.input_schema(graph)
     return schema is None or tasks.MESSAGES in (schema.get("properties") or {})
 

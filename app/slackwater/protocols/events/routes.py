@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Request, Response, WebSocket
 
-from slackwater.errors import BadRequest, Invalid, NoWebSocket
+from slackwater.errors import ApiError, BadRequest, Invalid, NoWebSocket
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit import sse
 from slackwater.kit.ids import parse_uuid
@@ -69,7 +69,8 @@ async def events(
             f"channels contains unsupported entries: {', '.join(unknown[:SHOWN_CHANNELS])}. Allowed: "
             f"{', '.join(CHANNELS)}, or any `custom:<name>`."
         )
-    feed = Feed(services.runtime.thread_log, principal.owner, thread, since_of(body))
+    reader = await service.reader_of(service.Caller(services, principal, thread))
+    feed = Feed(services.runtime.thread_log, reader.owner, thread, since_of(body))
     wanted = Subscription.of(body)
     chunks = streaming.frames(feed, wanted) if bounds is None else streaming.page(feed, wanted, bounds)
     return await thread_answer(chunks, sse.HEADERS, services.settings, bounds)
@@ -86,11 +87,12 @@ async def socket(websocket: WebSocket, thread_id: str) -> None:
     """The same by WebSocket, and commands with it."""
     try:
         thread = parse_uuid(thread_id, "thread")
-    except Invalid as error:
+        caller = service.Caller(websocket.state.services, websocket.scope["principal"], thread)
+        reader = await service.reader_of(caller)
+    except ApiError as error:
         await refuse(error, websocket.scope, websocket.receive, websocket.send)
         return
-    caller = service.Caller(websocket.state.services, websocket.scope["principal"], thread)
-    await Socket(websocket, caller).serve()
+    await Socket(websocket, caller, reader).serve()
 
 
 async def _json(request: Request) -> Any:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.models import RunCreate
 from slackwater.errors import ApiError, Draining
+from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit.refusal import Refusal
 from slackwater.protocols.events import queries
@@ -125,8 +126,9 @@ async def start(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
         "multitask_strategy": wish.strategy,
     }
     deadline = time.monotonic() + SETTLE_SECONDS
+    reader = await reader_of(caller)
     while True:
-        target = await _target(caller) if wish.input is not None else None
+        target = await _target(caller, reader) if wish.input is not None else None
         resumes = target is not None and not target.busy and bool(target.interrupts)
         late = time.monotonic() >= deadline
         if target is not None and target.busy and target.asking and not late:
@@ -159,8 +161,9 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
     command = {"resume": answers, **({"update": wish.update} if wish.update is not None else {})}
     command |= {"goto": wish.goto} if wish.goto is not None else {}
     deadline = time.monotonic() + SETTLE_SECONDS
+    reader = await reader_of(caller)
     while True:
-        target = await _target(caller)
+        target = await _target(caller, reader)
         waiting = target.interrupts if target is not None and not target.busy else frozenset[str]()
         if unknown := [text for text in answers if text not in waiting]:
             if target is not None and target.asking and time.monotonic() < deadline:
@@ -187,7 +190,7 @@ async def respond(caller: Caller, params: Mapping[str, Any]) -> dict[str, Any]:
 
 async def tree(caller: Caller) -> dict[str, Any]:
     """Where the thread's newest run, and the graphs inside it, stand."""
-    owner, thread_id = caller.principal.owner, caller.thread_id
+    owner, thread_id = (await reader_of(caller)).owner, caller.thread_id
     found = await queries.newest_run(caller.services.database, owner, thread_id)
     branch = None
     if found is not None:
@@ -210,8 +213,13 @@ async def _earlier(caller: Caller) -> Mapping[str, Any] | None:
     return await caller.services.runtime.admitted_before(caller.principal.owner, caller.idempotency_key)
 
 
-async def _target(caller: Caller) -> CommandTarget | None:
-    return await queries.look(caller.services.database, caller.principal.owner, caller.thread_id)
+async def reader_of(caller: Caller) -> Principal:
+    """As whom the caller reads the thread. Raises RefusedByAuth."""
+    return await access.to_thread(caller.services, caller.principal, "read", caller.thread_id)
+
+
+async def _target(caller: Caller, reader: Principal) -> CommandTarget | None:
+    return await queries.look(caller.services.database, reader.owner, caller.thread_id)
 
 
 async def _prepare(caller: Caller, body: Mapping[str, Any]) -> NewRun:

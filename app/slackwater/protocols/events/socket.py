@@ -18,6 +18,7 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from slackwater.errors import ApiError, DatabaseSilent
+from slackwater.identity.principal import Principal
 from slackwater.kit import json_format
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.protocols.events import service
@@ -54,9 +55,11 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
 class Socket:
     """One connection. Its subscriptions end with it."""
 
-    def __init__(self, websocket: WebSocket, caller: Caller) -> None:
+    def __init__(self, websocket: WebSocket, caller: Caller, reader: Principal) -> None:
+        """`reader`: as whom the caller reads the thread."""
         self._websocket = websocket
         self._caller = caller
+        self._reader = reader
         self._subscriptions: dict[str, Subscription] = {}
         self._feed: Feed | None = None
         self._subscribed = asyncio.Event()
@@ -174,7 +177,7 @@ class Socket:
         return service.success(command_id, result, self._seq)
 
     def _new_feed(self, since: int | None) -> Feed:
-        return Feed(self._log, self._caller.principal.owner, self._caller.thread_id, since)
+        return Feed(self._log, self._reader.owner, self._caller.thread_id, since)
 
     @property
     def _log(self) -> ThreadLog:

@@ -98,6 +98,7 @@ async def call_tool(
 
 async def find(services: Services, principal: Principal, called: Called) -> bool:
     """Whether the run of a call is still there, for this caller."""
+    principal = await runs.reader_of(services, principal, called.thread_id, called.run_id)
     return await runs.find(services, principal, called.thread_id, called.run_id) is not None
 
 
@@ -119,7 +120,7 @@ async def input_schema(
     services: Services, principal: Principal, assistant: AssistantRow
 ) -> dict[str, Any] | None:
     """The JSON schema of what the assistant's graph takes; None if there is none. Raises GraphBroken."""
-    async with assistants.open_graph(services, principal, str(assistant.assistant_id)) as (_, graph):
+    async with assistants.open_graph_of(services, principal, assistant) as graph:
         return topology.input_schema(graph)
 
 

@@ -28,6 +28,7 @@ def run_config(attempt: Attempt) -> RunnableConfig:
         run_id=run.run_id,
         stored=run.kwargs.get("config"),
         metadata={**run.metadata, "run_attempt": run.attempt},
+        user=run.kwargs.get("user"),
     )
 
 
