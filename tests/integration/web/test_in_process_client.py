@@ -16,6 +16,8 @@ from support.api import Api
 
 from slackwater.errors import NoCaller
 from slackwater.identity.principal import Principal
+from slackwater.identity.scopes import KeyScope
+from slackwater.identity.stored_keys import service as stored_keys
 from slackwater.runtime.process import stop
 from slackwater.web.in_process import on_behalf_of
 
@@ -116,6 +118,13 @@ async def endless(state):
     await asyncio.Event().wait()
 
 
+async def look_at_all(state):
+    try:
+        await client.http.get("/metrics")
+    except Exception as error:
+        return {"told": f"{type(error).__name__}: {error}"}
+
+
 async def outlive(state):
     async def later():
         await kept["go"].wait()
@@ -150,7 +159,7 @@ call = graph(call)
 call_sync = graph(call_sync)
 tools = StateGraph(MessagesState).add_node("tools", ToolNode([ask])).add_edge(START, "tools").compile()
 hear, speak, turn_away, endless = graph(hear), graph(speak), graph(turn_away), graph(endless)
-outlive, apart = graph(outlive), graph(apart)
+outlive, apart, look_at_all = graph(outlive), graph(apart), graph(look_at_all)
 """
 
 WEB = """
@@ -182,6 +191,14 @@ async def run():
 async def refused():
     try:
         await client.threads.search()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@app.get("/starts")
+async def starts():
+    try:
+        return (await client.runs.wait(None, "who", input={}))["told"]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -223,6 +240,7 @@ def project(serve: Serve, tmp_path: Path) -> Serve:
             "endless",
             "outlive",
             "apart",
+            "look_at_all",
             "made",
         ]
         graphs = {name: f"./graphs.py:{name}" for name in ids}
@@ -348,6 +366,19 @@ async def test_no_request_from_outside_comes_this_way(project: Serve) -> None:
             answer = await api.client(None, **headers).post("/threads/search", json={})
             assert answer.status_code == 401
         assert (await api.client().post("/noauth/threads/search", json={})).status_code in (401, 404)
+
+
+async def test_a_call_may_do_no_more_than_the_key_of_its_caller_and_a_run_what_clients_do(
+    project: Serve,
+) -> None:
+    async with project(names=("root",), database_keys=True) as (api, _):
+        for scope, told in ((KeyScope.READ, "NoCaller: "), (KeyScope.RUN, "alice")):
+            secret, _row = await stored_keys.create(api.database, "alice", [scope], days=None)
+            caller = api.client(**{"x-api-key": secret})
+            assert (await caller.get("/mine")).json() == []
+            assert (await caller.get("/starts")).json().startswith(told)
+        # What is about all owners is no run's business, whoever has started it.
+        assert "needs the scope 'metrics'" in await ran(api, "look_at_all", {}, "root")
 
 
 async def test_a_process_that_has_closed_says_so(project: Serve) -> None:
