@@ -175,7 +175,7 @@ class TooManyRequests(ApiError):
 
 
 class TooManyRuns(ApiError):
-    """Too many of your runs are waiting (SLACKWATER_MAX_PENDING_PER_OWNER): try again when some have started, or cancel some."""
+    """Too many of your runs are waiting (SLACKWATER_MAX_PENDING_PER_OWNER, or a limit of your own): try again when some have started, or cancel some."""
 
     status = 429
     headers = {"Retry-After": "5"}  # noqa: RUF012

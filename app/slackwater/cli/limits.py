@@ -23,6 +23,8 @@ class Limit(StrEnum):
     """What can be limited; `slackwater.identity.limits` would take too long to import for `--help`."""
 
     REQUESTS_PER_MINUTE = "requests_per_minute"
+    RUNNING = "running"
+    PENDING = "pending"
 
 
 @cli.command("set")
@@ -31,18 +33,24 @@ def set_(
     requests_per_minute: Annotated[
         int | None, typer.Option(help="Requests that are answered in a minute; 0: no limit.")
     ] = None,
+    running: Annotated[
+        int | None, typer.Option(help="Runs that are worked on at a time; the others wait. 0: no limit.")
+    ] = None,
+    pending: Annotated[
+        int | None, typer.Option(help="Runs that wait; one more is refused. 0: no limit.")
+    ] = None,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Limit what an owner may have and do, in all processes together. Limits that are not given stay as they are.
 
-    A limit holds within 10 seconds for an owner who had none, and at once for others.
+    A limit of runs holds at once; one of requests within 10 seconds for an owner who had none, and at once for others.
     """
     from slackwater.cli.database import with_database
     from slackwater.errors import SettingsError
     from slackwater.identity.limits import service
 
-    given = {Limit.REQUESTS_PER_MINUTE: requests_per_minute}
+    given = {Limit.REQUESTS_PER_MINUTE: requests_per_minute, Limit.RUNNING: running, Limit.PENDING: pending}
     values = {limit.value: value for limit, value in given.items() if value is not None}
     try:
         row = with_database(database_uri, lambda database, _: service.set_(database, name, values))

@@ -28,6 +28,7 @@
 | **queue** | |
 | `admission` `admissions` `order` | admits a new run: multitask strategy, place in the thread's order, first claim |
 | `claims` `lease` `states` | claim, lease and fence: compare-and-set statements |
+| `limits` | how many runs each owner may have |
 | `cancel` | durable cancel and rollback |
 | `wakeups` `listening` | wake-ups to and from other processes |
 | `erasure` | what a thread or a run owns, table by table |

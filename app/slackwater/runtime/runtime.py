@@ -40,9 +40,10 @@ from slackwater.runtime.process.hold import Held, hold
 from slackwater.runtime.process.sweeper import Sweeper
 from slackwater.runtime.process.worker import Worker
 from slackwater.runtime.queue import admission, admissions, cancel, order
-from slackwater.runtime.queue.admission import Admitted, Limits, NewRun
+from slackwater.runtime.queue.admission import Admitted, NewRun
 from slackwater.runtime.queue.cancel import CancelAction, Cancelled, CancelWish
 from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.limits import Limits
 from slackwater.runtime.queue.states import Phase, StopWish
 from slackwater.runtime.queue.wakeups import Waker, WakeUps
 

@@ -367,3 +367,31 @@ async def test_what_cannot_be_a_limit_is_refused(api: Api) -> None:
         with pytest.raises(ValueError, match=r"."):
             await service.set_(api.database, owner, values)
     assert await service.list_(api.database) == []
+
+
+# Runs
+
+RUN = {"assistant_id": "echo", "input": {"text": "a"}}
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}], ids=["with others", "alone"])
+async def test_an_owners_own_limit_of_waiting_runs_takes_precedence(
+    serve: Callable[..., Any], headers: dict[str, str]
+) -> None:
+    async def start(name: str, count: int) -> list[int]:
+        client = api.client(name)
+        keys = [{key: f"{name} {n} {uuid7()}" for key in headers} for n in range(count)]
+        return [(await client.post("/runs", json=RUN, headers=key)).status_code for key in keys]
+
+    async with serve(names=("alice", "bob", "carol"), max_pending_per_owner=2, max_concurrent_runs=0) as api:
+        await service.set_(api.database, "alice", {"pending": 3})
+        await service.set_(api.database, "bob", {"pending": 0})
+        assert await start("alice", 4) == [200, 200, 200, 429]
+        assert await start("bob", 4) == [200] * 4
+        assert await start("carol", 3) == [200, 200, 429]
+    async with serve(names=("alice", "carol"), max_concurrent_runs=0) as api:
+        assert await start("alice", 1) == [429]
+        assert await start("carol", 3) == [200] * 3
+        # WHEN it is set, it holds at once
+        await service.set_(api.database, "carol", {"pending": 6})
+        assert await start("carol", 2) == [200, 429]

@@ -22,8 +22,9 @@ from slackwater.postgres.shares import Shares
 from slackwater.runtime.fenced import settlements
 from slackwater.runtime.fenced.settlement import End, HandOver, ThreadFacts, Whose
 from slackwater.runtime.queue import admissions, claims, retention
-from slackwater.runtime.queue.admission import UNLIMITED, parameters
+from slackwater.runtime.queue.admission import parameters
 from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.limits import UNLIMITED
 from slackwater.runtime.queue.many import dumped
 from slackwater.runtime.queue.states import RunStatus, Stopped
 from slackwater.webhooks import queries as webhooks

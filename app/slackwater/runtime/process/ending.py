@@ -106,7 +106,7 @@ class Endings:
             metrics.count(Metric.LEASE_LOST)
         # An end that leaves nothing to claim is no reason to ask: it would be a statement for each run.
         # Where an owner's runs are limited, one that waits may begin now although there was room here before.
-        limited = runtime.settings.max_running_per_owner > 0
+        limited = runtime.settings.max_running_per_owner > 0 or attempt.run.limited
         if settled is not None and (settled.next_ready or limited):
             worker.offer()
         elif was_full or settled is None or not settled.owned:

@@ -22,6 +22,7 @@ from slackwater.postgres.retry import retrying
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.cancel import CancelWish
 from slackwater.runtime.queue.claims import NEXT_FENCE, RUN_COLUMNS, ClaimedRun
+from slackwater.runtime.queue.limits import UNLIMITED, Limits, limit_of
 from slackwater.runtime.queue.many import Of, of_one
 from slackwater.runtime.queue.states import ACTIVE, KEYS_KEPT
 
@@ -61,19 +62,6 @@ class NewRun:
     condition: tuple[str, Mapping[str, Any]] | None = None
     """The last statement of the transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
     It takes effect even if there is no such thread, or the thread is busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many runs each owner may have, in all processes together. None means no limit."""
-
-    running: int | None = None
-    """Further runs wait."""
-    pending: int | None = None
-    """Further runs that would have to wait are refused (TooManyRuns). Handed-over runs count, but are never refused."""
-
-
-UNLIMITED = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +120,9 @@ def as_asked(of: Of) -> str:
     where k.thread_id = {of("thread_id")}::uuid::text and k.checkpoint_ns = '') end"""
 
 
+_MAX_RUNNING = limit_of("running", "%(owner)s", "%(max_running)s")
+_MAX_PENDING = limit_of("pending", "%(owner)s", "%(max_pending)s")
+
 _INSERT = f"""
 with thread as (
   select t.*, {NEXT_FENCE} as next_fence from slackwater.threads t
@@ -144,8 +135,8 @@ insert into slackwater.runs as r ({NEW_RUN})
 select {as_asked(of_one)}
 from thread t, active,
   lateral (select clock_timestamp() + make_interval(secs => %(after)s) as due,
-    %(claim)s and not active.busy
-      and (%(max_running)s::int is null or slackwater.room_of(%(owner)s, %(max_running)s) > 0) as start) s
+    %(claim)s and not active.busy and (m.most is null or slackwater.room_of(%(owner)s, m.most) > 0) as start
+    from (select {_MAX_RUNNING} as most) m) s
 where %(strategy)s <> 'reject' or not active.busy
 returning {RUN_ROW}"""
 
@@ -174,9 +165,12 @@ from slackwater.runs r
 where t.thread_id = %(thread_id)s and r.run_id = %(run_id)s"""
 
 # Always the first lock: its holder may wait for a thread, but the holder of a thread never waits for it.
-_LOCK_OWNER = "select slackwater.lock_owner(%(owner)s)"
+_LOCK_OWNER = f"""
+select slackwater.lock_owner(%(owner)s) where {_MAX_RUNNING} is not null or {_MAX_PENDING} is not null"""
 
-_REQUIRE_ROOM = "select slackwater.require_waiting_room(%(owner)s, %(run_ids)s::uuid[], %(max_pending)s)"
+_REQUIRE_ROOM = f"""
+select slackwater.require_waiting_room(%(owner)s, %(run_ids)s::uuid[], m.most)
+from (select {_MAX_PENDING} as most) m where m.most is not null"""
 _PENDING_LIMIT = "runs_pending_per_owner"
 
 _REMEMBER_KEY = """
@@ -398,9 +392,13 @@ def _limited(
     limits: Limits, owner: str, run_ids: Sequence[UUID]
 ) -> tuple[dict[str, Statement], dict[str, Statement]]:
     """The first and the last statements of an admission if the owner's runs are limited."""
-    params = {"owner": owner, "run_ids": list(run_ids), "max_pending": limits.pending}
-    locks: dict[str, Statement] = {"owner": (_LOCK_OWNER, params)} if limits != UNLIMITED else {}
-    return locks, {"room": (_REQUIRE_ROOM, params)} if limits.pending is not None else {}
+    params = {
+        "owner": owner,
+        "run_ids": list(run_ids),
+        "max_running": limits.running,
+        "max_pending": limits.pending,
+    }
+    return {"owner": (_LOCK_OWNER, params)}, {"room": (_REQUIRE_ROOM, params)}
 
 
 def _refusal(problem: CheckViolation) -> Exception:

@@ -18,9 +18,7 @@ from slackwater.runtime.queue import admission
 from slackwater.runtime.queue.admission import (
     NEW_RUN,
     RUN_ROW,
-    UNLIMITED,
     Admitted,
-    Limits,
     NewRun,
     admitted,
     as_asked,
@@ -29,6 +27,7 @@ from slackwater.runtime.queue.admission import (
     thread_config,
 )
 from slackwater.runtime.queue.claims import FIRST_FENCE, NEXT_FENCE
+from slackwater.runtime.queue.limits import UNLIMITED, Limits, has_own
 from slackwater.runtime.queue.many import UNCHANGED, Asked, dumped, of_each
 from slackwater.runtime.queue.states import ACTIVE
 
@@ -47,7 +46,7 @@ _ASKED = Asked(
 _ADMIT = f"""
 with {_ASKED.cte}, wanted as materialized (
   -- One on each thread, and in the order in which everybody makes threads.
-  select distinct on (a.thread_id) a.* from asked a order by a.thread_id, a.n
+  select distinct on (a.thread_id) a.* from asked a where not {has_own("a.owner")} order by a.thread_id, a.n
 ), made as (
   insert into slackwater.threads as t
     (thread_id, owner, metadata, config, hidden, ttl_minutes, ttl_strategy, status, fence)

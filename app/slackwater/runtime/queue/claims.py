@@ -16,11 +16,13 @@ from slackwater.postgres.arrays import TextArray, UuidArray
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.shares import Shares
 from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.limits import has_own, limit_of
 from slackwater.runtime.queue.states import Stopped
 
-RUN_COLUMNS = """r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,
+RUN_COLUMNS: LiteralString = f"""r.run_id, r.thread_id, r.owner, r.assistant_id, r.graph_id, r.kwargs, r.metadata, r.on_completion,
  r.fence, r.attempt, r.handovers, r.stopped, r.input_applied, r.input_step, r.base_checkpoint_id, r.claimed_at,
- r.cancel_action, r.cancel_reason, r.worked_seconds, r.created_at"""
+ r.cancel_action, r.cancel_reason, r.worked_seconds, r.created_at,
+ {has_own("r.owner")} as limited"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class ClaimedRun:
     worked_seconds: float
     """How long earlier attempts worked on it."""
     lease: Lease
+    limited: bool = False
+    """Whether its owner has limits of their own: another of their runs may begin when it ends."""
 
     @classmethod
     def of(
@@ -130,7 +134,9 @@ returning {RUN_COLUMNS}
 # and even ended it) are seen by `mine`: Postgres evaluates its WHERE on the newest version of the row that it locks.
 # Rows are looked up one by one, or by an array, so that no row estimate makes the planner scan a table.
 
-_ALONE: LiteralString = shares.alone(table="slackwater.runs", waits="ready")
+_ALONE: LiteralString = f"""({shares.alone(table="slackwater.runs", waits="ready")}
+  and not {has_own("(select f.owner from slackwater.runs f where ready order by f.owner limit 1)")})"""
+"""All that wait are one owner's, who has no limits of their own."""
 
 _CLAIM: LiteralString = f"""
 with recursive {_SUSPECTS}, {
@@ -144,11 +150,13 @@ with recursive {_SUSPECTS}, {
     )
 }, room as (
   -- In the order in which everybody takes these locks.
-  select owner, slackwater.room_of(owner, %(max_running)s::int) as room
-  from (select distinct owner from candidate order by owner offset 0) c where %(max_running)s::int is not null
+  select owner, slackwater.room_of(owner, most) as room from (
+    select c.owner, {limit_of("running", "c.owner", "%(max_running)s")} as most
+    from (select distinct owner from candidate) c order by c.owner offset 0) c
+  where most is not null
 ), ordered as (
   select c.run_id, c.thread_id from candidate c left join room m on m.owner = c.owner
-  where %(max_running)s::int is null or c.place <= m.room
+  where m.owner is null or c.place <= m.room
   order by c.share, c.turn nulls first, c.available_at, c.seq
 ), {_TAKE}
 select c.*, l.looked_until, l.alone from (select {shares.LOOKED_UNTIL} as looked_until, {

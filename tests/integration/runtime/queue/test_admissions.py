@@ -17,7 +17,8 @@ from thread_rows import all_rows, everything
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.queue import admission, admissions, claims
-from slackwater.runtime.queue.admission import UNLIMITED, NewRun
+from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.limits import UNLIMITED
 from slackwater.runtime.queue.many import dumped
 from tests.support.proxy import proxied
 from tests.support.sessions import until_waiting

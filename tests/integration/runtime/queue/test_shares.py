@@ -14,12 +14,13 @@ from helm import Helm
 from rig import BRISK, CUT, Fleet, Process, new_run
 
 from slackwater.errors import TooManyRuns
+from slackwater.identity.limits import service
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database
 from slackwater.postgres.shares import OWNERS, Shares
 from slackwater.runtime.queue import admission, claims
-from slackwater.runtime.queue.admission import Limits
 from slackwater.runtime.queue.claims import ClaimedRun
+from slackwater.runtime.queue.limits import Limits
 
 OPTIONS: dict[str, Any] = {"worker": "w", "graphs": ["line"], "lease_seconds": 60.0}
 
@@ -222,6 +223,66 @@ async def test_no_owner_has_more_runs_than_may_be_worked_on(fleet: Fleet, helm: 
     # AND each goes on when one has ended
     for run in runs:
         await fleet.ended(run)
+
+
+async def limit(database: Database, owner: str, **values: int) -> None:
+    await service.set_(database, owner, values)
+
+
+async def test_an_owners_own_limit_holds_without_one_of_the_settings_and_takes_precedence(
+    fleet: Fleet, helm: Helm
+) -> None:
+    await limit(fleet.database, "alice", running=2)
+    await limit(fleet.database, "bob", running=0)
+    hold = helm.hold("b")
+    one, other = await fleet.start(**BRISK), await fleet.start(**BRISK, max_running_per_owner=1)
+    runs = [(await p.admit("line", owner="alice")).row["run_id"] for p in (one, other) for _ in range(3)]
+    his = [(await other.admit("line", owner="bob")).row["run_id"] for _ in range(3)]
+    for run in his:
+        await fleet.reaches(run, "running")
+    assert await running(fleet.database) == {"alice": 2, "bob": 3}
+    # WHEN it is lowered while the others wait, what runs goes on
+    await limit(fleet.database, "alice", running=1)
+    hold.let_go()
+    for run in runs:
+        await fleet.ended(run)
+
+
+async def test_a_limit_that_is_lowered_holds_for_what_waits(fleet: Fleet) -> None:
+    await waiting(fleet.database, "alice", 10)
+    await limit(fleet.database, "alice", running=4)
+    share = Shares()
+    assert len(await take(fleet.database, 2, share)) == 2
+    await limit(fleet.database, "alice", running=3)
+    assert len(await take(fleet.database, 8, share)) == 1
+    assert len(await take(fleet.database, 8, share)) == 0
+    await service.unset(fleet.database, "alice")
+    assert len(await take(fleet.database, 8, share)) == 7
+
+
+async def test_the_end_of_a_run_offers_what_its_owners_own_limit_has_kept_waiting(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On AWS Lambda nobody would look otherwise."""
+    await limit(fleet.database, "alice", running=1)
+    process = await fleet.start(poll_seconds=3.0, lease_seconds=30.0)
+    hold = helm.hold("b")
+    first = (await process.admit("line", owner="alice")).row["run_id"]
+    await asyncio.wait_for(hold.reached.wait(), 10)
+    second = await process.admit("line", owner="alice")
+    assert second.row["status"] == "pending"
+    offered = process.runtime.worker.offer
+    offers: list[int] = []
+
+    def offer(runs: int = 1) -> None:
+        offers.append(runs)
+        offered(runs)
+
+    monkeypatch.setattr(process.runtime.worker, "offer", offer)
+    hold.let_go()
+    await fleet.ended(first)
+    await fleet.ended(second.row["run_id"])
+    assert offers
 
 
 async def test_claims_at_once_do_not_go_beyond_the_limit(fleet: Fleet) -> None:
