@@ -13,6 +13,7 @@ from slackwater import errors
 from slackwater.errors import ApiError, NotFound, StillRunning
 from slackwater.kit.refusal import Refusal, absent, refuse
 from slackwater.web.http import install_error_handlers
+from slackwater.web.security_headers import secured
 from slackwater_lambda.http import response_of
 
 Told = tuple[int, dict[str, str], bytes]
@@ -77,8 +78,8 @@ async def test_an_error_is_the_same_answer_wherever_it_is_given(error: ApiError)
         raise error
 
     route, before, from_lambda = Sent(), Sent(), response_of(error)
-    await app(dict(HTTP), route.receive, route.send)
-    await refuse(error, HTTP, before.receive, before.send)
+    await app(dict(HTTP), route.receive, secured(HTTP, route.send))
+    await refuse(error, HTTP, before.receive, secured(HTTP, before.send))
 
     lambdas = {name.decode(): value.decode() for name, value in from_lambda["headers"]}
     assert route.told() == before.told() == (from_lambda["status"], lambdas, from_lambda["body"])
