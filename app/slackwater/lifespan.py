@@ -55,6 +55,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         with StopSignals() as signals:
             offer_to_sdk()
             async with open_services(settings) as services, setup.installed(app, services) as custom_app:
+                app.own_security = services.graphs.auth.openapi if services.graphs.auth else {}
                 services.in_process.open(app.behind_the_middleware(), services)
                 # Not earlier: graphs may rely on what the custom app sets up.
                 if not imports_are_lazy():

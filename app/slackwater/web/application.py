@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ class Application(FastAPI):
         """Groups of routes that are disabled."""
         self.custom_app: Starlette | None = None
         """The project's custom app."""
+        self.own_security: Mapping[str, Any] = {}
+        """`auth.openapi` of the project's `langgraph.json`."""
         self._documents: dict[frozenset[RouteGroup], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +76,10 @@ class Application(FastAPI):
             self.build_all()
             self._documents[self.disabled] = self._complete(super().openapi())
         document = self._documents[self.disabled]
+        if self.own_security:
+            from slackwater.web.openapi.merge import secured
+
+            document = secured(document, self.own_security)
         if not isinstance(self.custom_app, FastAPI):
             return document
         from slackwater.web.openapi.merge import merge

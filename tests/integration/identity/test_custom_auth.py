@@ -278,3 +278,19 @@ async def authenticate(request, method):
     assert foreign["error"] == "no_such_run"
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "say who you are")
+
+
+async def test_the_document_says_how_to_authenticate(serve: Serve, project: Project) -> None:
+    openapi = {
+        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        "security": [{"token": []}],
+        "paths": {"/threads/search": {"post": [{"token": ["read"]}]}},
+    }
+    auth = {"path": "./auth.py:auth", "openapi": openapi}
+    async with serve(project=project(auth=auth)) as api:
+        document = (await api.client().get("/openapi.json")).json()
+
+    assert document["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
+    assert document["paths"]["/threads"]["post"]["security"] == [{"token": []}]
+    assert document["paths"]["/threads/search"]["post"]["security"] == [{"token": ["read"]}]
+    assert document["paths"]["/ok"]["get"]["security"] == []

@@ -32,3 +32,25 @@ def merge(api: Mapping[str, Any], custom: Mapping[str, Any]) -> dict[str, Any]:
     for path, item in moved["paths"].items():
         paths[path] = {**paths.get(path, {}), **item}
     return {**api, "paths": paths, "components": components}
+
+
+def secured(document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with `auth.openapi`: its schemes, its `security` for all that is not public, and that of single paths."""
+    components = document.get("components", {})
+    schemes = {**components.get("securitySchemes", {}), **own.get("securitySchemes", {})}
+    of_paths: Mapping[str, Mapping[str, Any]] = own.get("paths", {})
+    paths = {
+        path: {
+            method: _secured(operation, own.get("security"), of_paths.get(path, {}).get(method))
+            for method, operation in item.items()
+        }
+        for path, item in document["paths"].items()
+    }
+    return {**document, "paths": paths, "components": {**components, "securitySchemes": schemes}}
+
+
+def _secured(operation: Any, everywhere: Any, here: Any) -> Any:
+    if not isinstance(operation, dict):
+        return operation
+    wanted = here if here is not None else everywhere if operation.get("security") else None
+    return operation if wanted is None else {**operation, "security": wanted}
