@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Scope
 
 from slackwater.errors import ApiError, Draining, NoCaller
+from slackwater.identity.custom.user import USER_OWNER, User
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
 from slackwater.kit.imports import after_import
@@ -91,7 +92,10 @@ class InProcess:
         """From now on, the running context, and what inherits it, calls on behalf of the run's owner."""
         from slackwater.identity.middleware import allowed  # which imports this module
 
-        owner = Principal(run.owner, scopes=granted([KeyScope.RUN]))
+        user = User(run.user) if run.user is not None else None
+        # On a shared thread it is not the thread's owner who has started the run.
+        name = run.owner if user is None else f"{USER_OWNER}{user.identity}"
+        owner = Principal(name, scopes=granted([KeyScope.RUN]), user=user)
         weak = weakref.ref(run)  # it has the context that this is put into
 
         def may_call() -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph_sdk import get_client
 from langgraph_sdk.runtime import ServerRuntime
 from typing_extensions import TypedDict
 
@@ -53,6 +54,17 @@ async def nap(state: State) -> State:
     await asyncio.sleep(1.5)
     return {}
 
+
+async def ask(state: State) -> State:
+    found = await get_client().threads.search()
+    return {"seen": {"threads": sorted(thread["thread_id"] for thread in found)}}
+
+
+builder = StateGraph(State)
+builder.add_node("ask", ask)
+builder.add_edge(START, "ask")
+builder.add_edge("ask", END)
+asks = builder.compile()
 
 builder = StateGraph(State)
 builder.add_node("nap", nap)
@@ -100,8 +112,9 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         (folder / "graphs.py").write_text(GRAPHS)
         (folder / "auth.py").write_text(f"{source}\n{handlers}")
+        graphs = {name: f"./graphs.py:{name}" for name in ("who", "made", "slow", "asks")}
         content = {
-            "graphs": {"who": "./graphs.py:who", "made": "./graphs.py:made", "slow": "./graphs.py:slow"},
+            "graphs": graphs,
             "auth": {"path": "./auth.py:auth"},
             **config,
         }

@@ -406,3 +406,14 @@ async def me(request: Request):
 
     assert told.json() == {"identity": "alice", "team": "team of alice", "scopes": ["read", "alice"]}
     assert refused.status_code == 401
+
+
+async def test_a_node_calls_the_api_as_the_user_of_its_run(serve: Serve, project: Project) -> None:
+    """On a shared thread too: what its owner sees is none of their business."""
+    async with serve(project=project(PARTICIPANTS)) as api:
+        alice, bob = user(api, "alice"), user(api, "bob")
+        shared = await thread_of(alice, participants=["alice", "bob"])
+        await thread_of(alice, participants=["alice"])
+        told = await bob.post(f"/threads/{shared}/runs/wait", json={"assistant_id": "asks", "input": {}})
+
+    assert told.json()["seen"] == {"threads": [shared]}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slackwater.runtime.events.journal import Ending, Journal
 from slackwater.runtime.execution.node_tasks import NodeTasks
@@ -110,6 +110,11 @@ class Attempt:
     @property
     def owner(self) -> str:
         return self.run.owner
+
+    @property
+    def user(self) -> Mapping[str, Any] | None:
+        user: Mapping[str, Any] | None = self.run.kwargs.get("user")
+        return user
 
     @property
     def may_call(self) -> bool:

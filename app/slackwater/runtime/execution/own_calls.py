@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class CallingRun(Protocol):
@@ -11,6 +12,10 @@ class CallingRun(Protocol):
     @property
     def owner(self) -> str:
         """On whose behalf they do."""
+
+    @property
+    def user(self) -> Mapping[str, Any] | None:
+        """Who that is to the project's own `auth`, if it has one."""
 
     @property
     def may_call(self) -> bool:
