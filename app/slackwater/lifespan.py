@@ -18,6 +18,8 @@ from slackwater.aws.secrets import with_secret_keys
 from slackwater.aws.wakeups import waker_of
 from slackwater.errors import SchemaError, StartError
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.audit import service as audit
+from slackwater.identity.audit.refusals import Refusals
 from slackwater.identity.limits import service as limits
 from slackwater.identity.limits.requests import RequestLimits
 from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
@@ -71,7 +73,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
 
                 async def leave(seconds: float) -> None:
                     until = time.monotonic() + seconds
-                    await custom_app.shutdown(seconds)
+                    await asyncio.gather(services.refusals.stop(seconds), custom_app.shutdown(seconds))
                     await services.in_process.close(until - time.monotonic())
 
                 signals.started(drain)
@@ -133,11 +135,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ByteQuota(RESPONSES_BYTES),
             in_process,
             RequestLimits(database, settings.max_requests_per_minute_per_owner),
+            Refusals(database),
             keys,
             auth,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
+        runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
         await assistants.register(services)
         yield services
 

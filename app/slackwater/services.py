@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.audit.refusals import Refusals
 from slackwater.identity.limits.requests import RequestLimits
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.stop import Stop
@@ -35,6 +36,7 @@ class Services:
     in_process: InProcess
     requests: RequestLimits
     """How many each owner may send."""
+    refusals: Refusals
     keys: ValidKeys | None = None
     """Those in the database, if callers may use such."""
     auth: CustomAuth | None = None

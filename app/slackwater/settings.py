@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     event_retention_seconds: float = Field(86_400.0, ge=0)
     heartbeat_seconds: float = Field(5.0, gt=0)
 
+    # Audit
+    audit_retention_days: float = Field(90.0, gt=0)
+
     # AWS Lambda
     stream_page_seconds: float = Field(20.0, gt=0)
     """The longest page of a stream behind a gateway that buffers whole responses."""

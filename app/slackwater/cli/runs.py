@@ -216,6 +216,7 @@ async def _cancel(database: Database, run_id: str, action: Action, wait: float) 
     """What became of it: `run_id`, `ended`, `status` (None: deleted by a rollback) and `message`."""
     from slackwater.cli import queries
     from slackwater.errors import Conflict
+    from slackwater.identity.audit.actor import COMMAND
     from slackwater.runtime.queue import cancel
 
     row = await _find(database, run_id)
@@ -228,6 +229,7 @@ async def _cancel(database: Database, run_id: str, action: Action, wait: float) 
         run_ids=[row["run_id"]],
         action=cancel.CancelAction(action.value),
         reason="cancelled with `slackwater runs cancel`",
+        actor=COMMAND,
     )
     if cancelled.ended and row["attempt"]:
         await queries.leave_to_sweep(database, row["thread_id"])

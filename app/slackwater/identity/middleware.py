@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.errors import ApiError, DatabaseSilent, Draining, Unauthorized
+from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.principal import LOCAL_OWNER, Principal
@@ -117,6 +118,7 @@ async def authenticate(scope: Scope) -> Principal:
 
 async def allowed(principal: Principal, scope: Scope) -> Principal:
     """The principal, if their key allows the request. Raises Forbidden."""
+    identified(scope, principal)
     if principal.scopes is not EVERYTHING:
         principal.require(needed(scope["type"], scope.get("method", ""), path_of(scope)))
     return principal

@@ -16,6 +16,8 @@ from functools import partial
 from uuid import UUID
 
 from slackwater.errors import SettingsError, SlackwaterError
+from slackwater.identity.audit import queries as audit
+from slackwater.identity.audit.actor import AuditAction
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.owners import queries
 from slackwater.postgres.pool import Database, StatementTimeout
@@ -49,6 +51,8 @@ async def erase(database: Database, owner: str) -> Counter[str]:
     """
     if owner == SYSTEM_OWNER:
         raise SettingsError(f"{SYSTEM_OWNER!r} owns what belongs to everybody, and cannot be erased.")
+    # Of no owner: or it would go with the rest. Before: who is stopped in the middle has erased something.
+    await audit.add_command(database, AuditAction.OWNER_ERASED, owner)
     erasure = _Erasure(database, owner)
     await erasure.carry_out()
     return erasure.gone

@@ -12,6 +12,8 @@ from typing import Any
 
 import ormsgpack
 
+from slackwater.identity.audit import queries as audit
+from slackwater.identity.audit.actor import AuditAction
 from slackwater.kit.json_format import dumps
 from slackwater.owners import queries
 from slackwater.postgres.pool import Database
@@ -22,6 +24,7 @@ from slackwater.runtime.execution.store import label_of
 
 async def export(database: Database, owner: str) -> AsyncIterator[bytes]:
     """Lines such as `{"table": "threads", "row": {…}}`, and at last `{"table": null, "rows": {"threads": 1, …}}`."""
+    await audit.add_command(database, AuditAction.OWNER_EXPORTED, owner)
     label, rows = label_of(owner), dict[str, int]()
     for table in queries.EXPORTS:
         name = table.rpartition(".")[2]

@@ -23,6 +23,7 @@ AFTER_THREADS = (
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.limits",
+    "slackwater.audit",
 )
 """Deleted after the runs, whose end may add to them. Versions go with their assistant."""
 
@@ -153,6 +154,7 @@ select x.* from slackwater.threads t join slackwater.run_events x using (thread_
     STORE: f"select * from store where {_MINE_OF_STORE}",
     "slackwater.webhooks": "select * from slackwater.webhooks where owner = %(owner)s",
     "slackwater.limits": "select * from slackwater.limits where owner = %(owner)s",
+    "slackwater.audit": "select * from slackwater.audit where owner = %(owner)s",
     "slackwater.idempotency_keys": "select * from slackwater.idempotency_keys where owner = %(owner)s",
 }
 """By the name of each table."""

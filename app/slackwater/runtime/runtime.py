@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from slackwater.errors import Draining
 from slackwater.graphs.config import config_of, of_a_thread
 from slackwater.graphs.snapshot import thread_facts
+from slackwater.identity.audit.actor import NOBODY, Actor
 from slackwater.kit import json_format
 from slackwater.kit.budget import Budget
 from slackwater.kit.imports import imports_are_lazy
@@ -265,10 +266,17 @@ class Runtime:
         run_ids: list[UUID] | None,
         action: CancelAction,
         reason: str = cancel.CANCEL_REASON,
+        actor: Actor = NOBODY,
     ) -> Cancelled:
         """Record the wish; end what has no owner; tell the owner if that is this process."""
         cancelled = await cancel.cancel(
-            self.database, owner=owner, thread_id=thread_id, run_ids=run_ids, action=action, reason=reason
+            self.database,
+            owner=owner,
+            thread_id=thread_id,
+            run_ids=run_ids,
+            action=action,
+            reason=reason,
+            actor=actor,
         )
         await self._wished(cancelled)
         if cancelled.ended:
@@ -278,11 +286,16 @@ class Runtime:
         return cancelled
 
     async def cancel_many(
-        self, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
+        self,
+        owner: str,
+        run_ids: Mapping[UUID, list[UUID]],
+        action: CancelAction,
+        reason: str,
+        actor: Actor = NOBODY,
     ) -> bool:
         """The same for the runs of several threads, by their threads; whether there was anything to cancel."""
         many = await cancel.cancel_many(
-            self.database, owner=owner, run_ids=run_ids, action=action, reason=reason
+            self.database, owner=owner, run_ids=run_ids, action=action, reason=reason, actor=actor
         )
         await self._wished(many.runs)
         if many.runs.ended:
@@ -293,7 +306,8 @@ class Runtime:
             self.worker.offer()
         found = many.runs.found
         for thread_id, of_thread in many.left.items():
-            found = (await self.cancel(owner, thread_id, of_thread, action, reason)).found or found
+            cancelled = await self.cancel(owner, thread_id, of_thread, action, reason, actor)
+            found = cancelled.found or found
         return found
 
     async def _wished(self, cancelled: Cancelled) -> None:

@@ -56,6 +56,7 @@ class Metric(Enum):
         MetricKind.COUNTER,
         "Responses that ended before their run: their readers reconnect for more.",
     )
+    REQUESTS_REFUSED = (MetricKind.COUNTER, "Requests that were answered 401, 403 or 429.")
     POOL_WAIT_MS = (MetricKind.DURATION, "Waits for a database connection, when none was free.")
     THREADS_BUSY = (MetricKind.GAUGE, "Threads that run sync nodes.")
     THREADS_LEFT = (

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.web import route_table
+from slackwater.web.refused import counting
 from slackwater.web.route_table import MODULES, group_of
 from slackwater.web.security_headers import secured
 
@@ -53,7 +54,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             self._build_for(scope)
-            send = secured(scope, send)
+            send = counting(scope, secured(scope, send))
             if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)
         await super().__call__(scope, receive, send)

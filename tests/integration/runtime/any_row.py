@@ -13,7 +13,7 @@ from slackwater.postgres.pool import Database
 _COLUMNS = """
 select a.attname as name, format_type(a.atttypid, null) as type from pg_attribute a
 where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped
-  and (a.attname in ('thread_id', 'run_id') or a.attnotnull and not a.atthasdef and a.attidentity = '')"""
+  and (a.attname in ('thread_id', 'run_id', 'owner') or a.attnotnull and not a.atthasdef and a.attidentity = '')"""
 
 _ANY = {
     "uuid": uuid4,

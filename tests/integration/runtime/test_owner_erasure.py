@@ -137,11 +137,14 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
         name: 2 if name == "store" else 1
         for name in (
             *("threads", "api_keys", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
-            *("limits", "request_buckets"),
+            *("limits", "request_buckets", "audit"),
         )
         if name != "idempotency_keys"  # went with its run
     } | {"idempotency_keys": 0}
     assert not (await erase(fleet.database, OWNER)).total()
+    # but for the fact itself, which is nobody's
+    told = await fleet.database.fetch("select action, via, subject from slackwater.audit where owner is null")
+    assert told == [{"action": "owner.erased", "via": "command", "subject": OWNER}] * 2
 
 
 async def test_a_run_that_is_being_worked_on_is_ended_and_what_waits_does_not_begin(

@@ -9,6 +9,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from slackwater.api.assistants.row import AssistantRow
+from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.identity.custom.queries import OWN, OWN_OR_SYSTEM, Visible
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres.pool import Database
@@ -274,13 +276,24 @@ async def activate(
     )
 
 
-async def delete(database: Database, owner: str, assistant_id: UUID, seen: Visible = OWN) -> bool:
+async def delete(
+    database: Database, owner: str, assistant_id: UUID, seen: Visible = OWN, actor: Actor = NOBODY
+) -> bool:
     """Delete it with its versions; False if the owner has no such assistant."""
     return bool(
         await database.execute(
-            f"delete from slackwater.assistants where assistant_id = %(assistant_id)s and {seen.condition} "
-            "and owner <> %(system)s",
-            {**seen.parameters, "assistant_id": assistant_id, "owner": owner, "system": SYSTEM_OWNER},
+            f"""with gone as (
+                  delete from slackwater.assistants where assistant_id = %(assistant_id)s and {seen.condition}
+                    and owner <> %(system)s returning assistant_id, owner
+                ), {audited("gone", AuditAction.ASSISTANT_DELETED, "assistant_id")}
+                select 1 from gone""",
+            {
+                **seen.parameters,
+                **actor.parameters,
+                "assistant_id": assistant_id,
+                "owner": owner,
+                "system": SYSTEM_OWNER,
+            },
         )
     )
 

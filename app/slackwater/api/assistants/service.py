@@ -13,6 +13,7 @@ from slackwater.api.assistants.row import AssistantRow
 from slackwater.errors import BadRequest, Conflict, Invalid, NotFound
 from slackwater.graphs.config import config_of
 from slackwater.graphs.registry import Graphs
+from slackwater.identity.audit.actor import Actor
 from slackwater.identity.custom import access
 from slackwater.identity.custom.access import Value
 from slackwater.identity.custom.queries import visible
@@ -209,7 +210,8 @@ async def set_latest(
 async def delete(services: Services, principal: Principal, assistant_id: UUID) -> None:
     """Raises NotFound, also for a system assistant. Its runs go on: they took from it what they need."""
     filter_ = await access.decide(services, principal, "assistants", "delete", {"assistant_id": assistant_id})
-    if not await queries.delete(services.database, principal.owner, assistant_id, visible(filter_)):
+    seen, actor = visible(filter_), Actor.of(principal)
+    if not await queries.delete(services.database, principal.owner, assistant_id, seen, actor):
         raise NotFound(f"Assistant with ID {assistant_id} not found")
 
 

@@ -13,6 +13,8 @@ from uuid import UUID
 from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
+from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres import shares
@@ -155,12 +157,18 @@ async def update(database: Database, row: Mapping[str, Any]) -> Row | None:
     )
 
 
-async def delete(database: Database, owner: str, cron_id: UUID, seen: Visible = OWN) -> bool:
+async def delete(
+    database: Database, owner: str, cron_id: UUID, seen: Visible = OWN, actor: Actor = NOBODY
+) -> bool:
     """False if the owner has no such cron."""
     return bool(
         await database.execute(
-            f"delete from slackwater.crons where cron_id = %(cron_id)s and {seen.condition}",
-            {**seen.parameters, "cron_id": cron_id, "owner": owner},
+            f"""with gone as (
+                  delete from slackwater.crons where cron_id = %(cron_id)s and {seen.condition}
+                  returning cron_id, owner
+                ), {audited("gone", AuditAction.CRON_DELETED, "cron_id")}
+                select 1 from gone""",
+            {**seen.parameters, **actor.parameters, "cron_id": cron_id, "owner": owner},
         )
     )
 

@@ -16,6 +16,7 @@ from slackwater.api.crons.schedule import next_date
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.models import RunCreate
 from slackwater.errors import BadRequest, Conflict, Invalid, NotFound
+from slackwater.identity.audit.actor import Actor
 from slackwater.identity.custom import access
 from slackwater.identity.custom.access import Value
 from slackwater.identity.custom.queries import OWN, Visible, on_seen_threads, visible
@@ -144,7 +145,8 @@ async def patch(services: Services, principal: Principal, cron_id: UUID, body: C
 async def delete(services: Services, principal: Principal, cron_id: UUID) -> None:
     """Raises NotFound. Runs that it has started go on."""
     filter_ = await access.decide(services, principal, "crons", "delete", {"cron_id": cron_id})
-    if not await queries.delete(services.database, principal.owner, cron_id, visible(filter_)):
+    seen, actor = visible(filter_), Actor.of(principal)
+    if not await queries.delete(services.database, principal.owner, cron_id, seen, actor):
         raise NotFound
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.identity.custom.queries import OWN, Visible
 from slackwater.kit.reserved import INTERRUPT
 from slackwater.postgres.pool import Database
@@ -167,6 +169,11 @@ update slackwater.runs r set cancel_action = 'rollback', cancel_reason = %(reaso
   cancel_at = coalesce(r.cancel_at, clock_timestamp())
 from (select d.run_id from {_NAMED} and {_LIVE}) w where r.run_id = w.run_id returning r.run_id"""
 
+# Once, however often it is asked until the run's owner has ended it.
+_AUDIT = f"""
+with named as (select d.run_id, d.owner from {_NAMED} and d.cancel_reason is distinct from %(reason)s),
+{audited("named", AuditAction.RUN_DELETED, "run_id")} select 1"""
+
 # A write in flight holds its run's row, is waited for here, and what it wrote is seen by the statements below.
 _FIND_DOOMED = f"select d.run_id from {_DOOMED} for update"
 
@@ -197,14 +204,18 @@ class Deleted:
     """Another run of the thread can begin now."""
 
 
-async def delete(database: Database, owner: str, thread_id: UUID, run_id: UUID) -> Deleted:
+async def delete(
+    database: Database, owner: str, thread_id: UUID, run_id: UUID, actor: Actor = NOBODY
+) -> Deleted:
     """Delete the run, its checkpoints and its events; one that is worked on as soon as its owner has ended it.
 
     The wish is durable. An owner that is gone does not carry it out; whoever takes the run over does.
     """
     params = {"owner": owner, "thread_id": thread_id, "run_id": run_id, "reason": cancel.DELETED}
+    params |= actor.parameters
     answers = await database.answers(
         locked=(order.LOCK, params),
+        audited=(_AUDIT, params),
         wished=(_WISH, params),
         found=(_FIND_DOOMED, params),
         **{f"delete_{n}": (statement, params) for n, statement in enumerate(_DELETE, 1)},

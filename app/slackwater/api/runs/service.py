@@ -18,6 +18,7 @@ from slackwater.api.runs.models import RunCreate, shown
 from slackwater.api.threads.models import Checkpoint
 from slackwater.errors import ApiError, BadRequest, Invalid, NotFound, RunsDisabled
 from slackwater.graphs.config import unreserved
+from slackwater.identity.audit.actor import Actor
 from slackwater.identity.custom import access
 from slackwater.identity.custom.access import Value
 from slackwater.identity.custom.queries import visible
@@ -290,14 +291,15 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     principal = await access.to_thread(services, principal, "delete", thread, run_id=run)
     until, pause = time.monotonic() + DELETE_SECONDS, DELETE_AGAIN_SECONDS
-    deleted = await queries.delete(services.database, principal.owner, thread, run)
+    actor = Actor.of(principal)
+    deleted = await queries.delete(services.database, principal.owner, thread, run, actor)
     if not deleted.found:
         raise NotFound("Run not found")
     while deleted.live and time.monotonic() < until:
         services.runtime.forget(run)
         await services.runtime.ended(run, pause)
         pause = min(2 * pause, 10 * DELETE_AGAIN_SECONDS)
-        deleted = await queries.delete(services.database, principal.owner, thread, run)
+        deleted = await queries.delete(services.database, principal.owner, thread, run, actor)
     if deleted.next_ready:
         services.runtime.offer()
     await services.runtime.refresh_thread(thread)
@@ -318,7 +320,7 @@ async def cancel(
     value: Value = {"thread_id": thread, "action": action.value, "metadata": about}
     filter_ = await access.decide(services, principal, "threads", "update", value)
     principal = await access.on_thread(services, principal, thread, filter_)
-    found = await services.runtime.cancel(principal.owner, thread, runs, action, reason)
+    found = await services.runtime.cancel(principal.owner, thread, runs, action, reason, Actor.of(principal))
     if not found.found:
         known = await queries.any_of(services.database, principal.owner, thread, runs)
         raise NotFound(
@@ -339,7 +341,10 @@ async def cancel_all(services: Services, principal: Principal, status: str, acti
     seen = visible(await access.decide(services, principal, "threads", "update", value))
     while rows := await queries.active(services.database, principal.owner, status, after=after, seen=seen):
         run_ids = {row["thread_id"]: row["run_ids"] for row in rows}
-        found = await services.runtime.cancel_many(principal.owner, run_ids, action, BULK_REASON) or found
+        many = services.runtime.cancel_many(
+            principal.owner, run_ids, action, BULK_REASON, Actor.of(principal)
+        )
+        found = await many or found
         after = rows[-1]["thread_id"]
     if not found:
         raise NotFound("No runs found to cancel.")

@@ -19,6 +19,7 @@ from slackwater.api.threads.models import (
     view,
 )
 from slackwater.errors import Conflict, Invalid, NotFound
+from slackwater.identity.audit.actor import Actor
 from slackwater.identity.custom import access
 from slackwater.identity.custom.access import Value
 from slackwater.identity.custom.filters import Filter
@@ -136,7 +137,7 @@ async def delete(services: Services, principal: Principal, thread_id: UUID) -> N
     """
     principal = await access.to_thread(services, principal, "delete", thread_id)
     await _end_runs(services, principal, {thread_id})
-    if not await pruning.delete(services.database, principal.owner, [thread_id]):
+    if not await pruning.delete(services.database, principal.owner, [thread_id], Actor.of(principal)):
         raise not_found(thread_id)
 
 
@@ -159,7 +160,7 @@ async def prune(services: Services, principal: Principal, body: Prune) -> int:
 async def _prune(services: Services, principal: Principal, body: Prune, threads: Collection[UUID]) -> int:
     if body.strategy == "delete":
         await _end_runs(services, principal, threads)
-        return await pruning.delete(services.database, principal.owner, threads)
+        return await pruning.delete(services.database, principal.owner, threads, Actor.of(principal))
     kept = await pruning.keep_latest(services.database, principal.owner, threads)
     if kept.busy is not None:
         raise ThreadHeld(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
+from slackwater.identity.audit.actor import Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.postgres.pool import Database, Row
 
 _COLUMNS = "key_id, owner, prefix, scopes, note, created_at, expires_at, revoked_at, last_used_at"
@@ -12,10 +14,12 @@ _COLUMNS = "key_id, owner, prefix, scopes, note, created_at, expires_at, revoked
 _VALID = "revoked_at is null and (expires_at is null or expires_at > clock_timestamp())"
 
 _CREATE = f"""
+with made as (
 insert into slackwater.api_keys (key_id, owner, prefix, sha256, scopes, note, expires_at)
 values (%(key_id)s, %(owner)s, %(prefix)s, %(sha256)s, %(scopes)s, %(note)s,
   clock_timestamp() + %(seconds)s::float * interval '1 second')
-returning {_COLUMNS}"""
+returning {_COLUMNS}), {audited("made", AuditAction.KEY_CREATED, "key_id")}
+select * from made"""
 
 _LIST = f"""
 select {_COLUMNS} from slackwater.api_keys
@@ -23,8 +27,12 @@ where %(owner)s::text is null or owner = %(owner)s
 order by created_at desc, key_id desc"""
 
 _REVOKE = f"""
+with revoked as (
 update slackwater.api_keys set revoked_at = coalesce(revoked_at, clock_timestamp()) where key_id = %(key_id)s
-returning {_COLUMNS}"""
+returning {_COLUMNS}), {
+    audited("revoked", AuditAction.KEY_REVOKED, "key_id", where="x.revoked_at >= statement_timestamp()")
+}
+select * from revoked"""
 
 # Whoever uses a key a thousand times a second does not write that a thousand times, nor waits for others who do.
 _FIND = f"""
@@ -52,6 +60,7 @@ async def create(
     scopes: Sequence[str],
     note: str | None,
     seconds: float | None,
+    actor: Actor,
 ) -> Row:
     """Store a key that is valid for so many seconds, or until it is revoked."""
     parameters = {
@@ -62,6 +71,7 @@ async def create(
         "scopes": list(scopes),
         "note": note,
         "seconds": seconds,
+        **actor.parameters,
     }
     (row,) = await database.fetch(_CREATE, parameters)
     return row
@@ -72,9 +82,9 @@ async def list_(database: Database, owner: str | None) -> list[Row]:
     return await database.fetch(_LIST, {"owner": owner})
 
 
-async def revoke(database: Database, key_id: UUID) -> Row | None:
+async def revoke(database: Database, key_id: UUID, actor: Actor) -> Row | None:
     """Revoke a key, from the first time on; None if there is no such key."""
-    return await database.fetch_one(_REVOKE, {"key_id": key_id})
+    return await database.fetch_one(_REVOKE, {"key_id": key_id, **actor.parameters})
 
 
 async def find(database: Database, sha256: bytes) -> Row | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
+from slackwater.identity.audit.actor import COMMAND, Actor
 from slackwater.identity.keys import new_key
 from slackwater.identity.scopes import KeyScope
 from slackwater.identity.stored_keys import queries
@@ -23,6 +24,7 @@ async def create(
     *,
     days: float | None = None,
     note: str | None = None,
+    actor: Actor = COMMAND,
 ) -> tuple[str, dict[str, Any]]:
     """A new key, which cannot be shown again, and what is stored of it. Raises ValueError for a wrong name."""
     secret, key = new_key(owner)
@@ -35,6 +37,7 @@ async def create(
         scopes=sorted(scopes),
         note=note,
         seconds=None if days is None else days * 86_400,
+        actor=actor,
     )
     return secret, row
 
@@ -44,6 +47,6 @@ async def list_(database: Database, owner: str | None = None) -> list[dict[str, 
     return await queries.list_(database, owner)
 
 
-async def revoke(database: Database, key_id: UUID) -> dict[str, Any] | None:
+async def revoke(database: Database, key_id: UUID, actor: Actor = COMMAND) -> dict[str, Any] | None:
     """Revoke a key; None if there is no such key. Every process refuses it within `valid.STALE_SECONDS`."""
-    return await queries.revoke(database, key_id)
+    return await queries.revoke(database, key_id, actor)

@@ -15,6 +15,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.postgres.pool import Database, Row, Statement
 from slackwater.runtime.queue import erasure, order
 from slackwater.runtime.queue.states import ACTIVE, STATELESS_LINGER_SECONDS
@@ -57,11 +59,14 @@ READER_GONE = "client disconnected from the run stream (on_disconnect=cancel)"
 def _wish(condition: str) -> str:
     """The statement that records the wish for the active runs `r` that meet the condition."""
     return f"""
+with wished as (
 update slackwater.runs r set cancel_action = coalesce(cancel_action, %(action)s),
   cancel_reason = coalesce(cancel_reason, %(by)s), cancel_at = coalesce(cancel_at, clock_timestamp()),
   updated_at = clock_timestamp()
 where {condition} and r.owner = %(owner)s and r.kind = 'run' and r.status in {ACTIVE}
-returning r.run_id, r.thread_id, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason"""
+returning r.run_id, r.thread_id, r.owner, r.cancel_at >= statement_timestamp() as is_new, r.status, r.lease_until < clock_timestamp() as expired, r.cancel_action, r.cancel_reason
+), {audited("wished", AuditAction.RUN_CANCELLED, "run_id", detail="%(by)s", where="x.is_new")}
+select * from wished"""
 
 
 def _end_ownerless(condition: str) -> str:
@@ -176,7 +181,7 @@ def rollback(params: Mapping[str, Any]) -> dict[str, Statement]:
 
 def displace(params: Mapping[str, Any]) -> dict[str, Statement]:
     """The statements with which a new run displaces the others of its thread; `wished` returns them."""
-    params = {**params, "run_ids": None}
+    params = {**params, **NOBODY.parameters, "run_ids": None}
     return {"wished": (_WISH, params), "displaced": (_END_DISPLACED, params), **rollback(params)}
 
 
@@ -236,7 +241,13 @@ class CancelledMany:
 
 
 async def cancel_many(
-    database: Database, *, owner: str, run_ids: Mapping[UUID, list[UUID]], action: CancelAction, reason: str
+    database: Database,
+    *,
+    owner: str,
+    run_ids: Mapping[UUID, list[UUID]],
+    action: CancelAction,
+    reason: str,
+    actor: Actor = NOBODY,
 ) -> CancelledMany:
     """`cancel` for runs of several threads at once; those in `left` still need `cancel`."""
     params: dict[str, Any] = {
@@ -245,6 +256,7 @@ async def cancel_many(
         "run_ids": [run_id for of_thread in run_ids.values() for run_id in of_thread],
         "action": action.value,
         "by": reason,
+        **actor.parameters,
     }
     answers = await database.answers(
         locked=(order.LOCK_FREE, params),
@@ -286,6 +298,7 @@ async def cancel(
     run_ids: list[UUID] | None,
     action: CancelAction,
     reason: str = CANCEL_REASON,
+    actor: Actor = NOBODY,
 ) -> Cancelled:
     """Record the wish for the active runs among `run_ids` (None: all of the thread), and end those without an owner."""
     params: dict[str, Any] = {
@@ -294,6 +307,7 @@ async def cancel(
         "run_ids": run_ids,
         "action": action.value,
         "by": reason,
+        **actor.parameters,
     }
     answers = await database.answers(
         locked=(order.LOCK, params),

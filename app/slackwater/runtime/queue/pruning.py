@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
+from slackwater.identity.audit.queries import audited
 from slackwater.postgres.pool import Database
 from slackwater.runtime.queue import erasure
 from slackwater.runtime.queue.batch import Batch
@@ -86,7 +88,11 @@ def _keep_latest(chosen: str) -> list[str]:
     ]
 
 
-_DELETE_MINE = [_LOCK_MINE, *erasure.threads(_MINE)]
+_AUDIT_MINE = f"""
+with mine as (select m.owner, m.thread_id from slackwater.threads m where m.thread_id in ({_MINE})),
+{audited("mine", AuditAction.THREAD_DELETED, "thread_id")} select 1"""
+
+_DELETE_MINE = [_LOCK_MINE, _AUDIT_MINE, *erasure.threads(_MINE)]
 _KEEP_MINE = [_LOCK_MINE, _BUSY, *_keep_latest(_MINE_AND_ALL_IDLE)]
 
 _MARK = f"""update slackwater.threads t set swept_at = clock_timestamp() where t.thread_id in ({_EXPIRED})
@@ -140,9 +146,9 @@ async def live(database: Database, owner: str, threads: Collection[UUID]) -> lis
     return [row["thread_id"] for row in rows]
 
 
-async def delete(database: Database, owner: str, threads: Collection[UUID]) -> int:
+async def delete(database: Database, owner: str, threads: Collection[UUID], actor: Actor = NOBODY) -> int:
     """Delete those of `threads` that belong to the owner, whatever runs on them; how many."""
-    params = {"threads": list(threads), "owner": owner}
+    params = {"threads": list(threads), "owner": owner, **actor.parameters}
     *_, deleted = await database.pipeline(*((statement, params) for statement in _DELETE_MINE))
     return len(deleted)
 

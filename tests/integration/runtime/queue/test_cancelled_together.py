@@ -14,6 +14,7 @@ from rig import CUT, OWNER, Fleet, Process, new_run
 from slackwater.api.runs import service
 from slackwater.api.runs.service import BULK_REASON
 from slackwater.errors import NotFound
+from slackwater.identity.principal import Principal
 from slackwater.postgres.pool import Database
 from slackwater.runtime.queue.cancel import CancelAction
 
@@ -22,7 +23,7 @@ LATER = 3600.0
 
 async def cancel_all(process: Process, owner: str, action: CancelAction, status: str = "all") -> None:
     services = SimpleNamespace(database=process.database, runtime=process.runtime)
-    await service.cancel_all(cast("Any", services), cast("Any", SimpleNamespace(owner=owner)), status, action)
+    await service.cancel_all(cast("Any", services), Principal(owner), status, action)
 
 
 async def one_by_one(process: Process, owner: str, action: CancelAction) -> None:

@@ -1,0 +1,65 @@
+"""What is audited, and who has done it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from slackwater.identity.principal import Principal
+
+
+class AuditAction(StrEnum):
+    """What has happened."""
+
+    REQUEST_REFUSED = "request.refused"
+    """A request was answered 401, 403 or 429; one row for many of a minute."""
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    RUN_CANCELLED = "run.cancelled"
+    """Somebody asked for it. Runs that others displace, or whose readers left, are not in here."""
+    RUN_DELETED = "run.deleted"
+    THREAD_DELETED = "thread.deleted"
+    ASSISTANT_DELETED = "assistant.deleted"
+    CRON_DELETED = "cron.deleted"
+    OWNER_EXPORTED = "owner.exported"
+    OWNER_ERASED = "owner.erased"
+
+
+class Via(StrEnum):
+    """How."""
+
+    API = "api"
+    COMMAND = "command"
+    """By `slackwater …`, of whoever can reach the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something that is audited."""
+
+    name: str | None
+    via: Via | None
+    """None: it is not audited."""
+    key_id: UUID | None = None
+    """The stored key that they have sent."""
+
+    @classmethod
+    def of(cls, principal: Principal) -> Actor:
+        """The caller of a request."""
+        return cls(principal.identity, Via.API, principal.key_id)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Those of `queries.audited`."""
+        return {"actor": self.name, "actor_via": self.via and self.via.value, "actor_key": self.key_id}
+
+
+NOBODY = Actor(None, None)
+"""The system itself: what it does by its own rules is not audited."""
+
+COMMAND = Actor(None, Via.COMMAND)
+"""Whoever runs a command."""
