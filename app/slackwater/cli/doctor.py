@@ -132,7 +132,7 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
             "keys",
             f"{settings.host} is served to holders of these keys: {', '.join([*names, *stored])}.",
         )
-    else:
+    elif not settings.has_auth:
         yield Finding(
             Severity.OK,
             "keys",
@@ -155,7 +155,23 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         Severity.OK, "graphs", f"{', '.join(graphs.ids)} in {settings.project.resolve()} can be imported."
     )
+    yield from _auth(settings, graphs)
     yield from _http(settings, graphs)
+
+
+def _auth(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
+    """Who may call, if the project says it."""
+    if graphs.auth is None:
+        return
+    from slackwater.identity.custom.authenticator import CustomAuth
+
+    source = graphs.auth.source
+    try:
+        CustomAuth(graphs.custom_auth(), source)
+    except StartError as error:
+        yield Finding.failed("auth", error, _trace(error))
+        return
+    yield Finding(Severity.OK, "auth", f"{settings.host} is served to whom {source} lets in.")
 
 
 def _http(settings: Settings, graphs: Graphs) -> Iterator[Finding]:

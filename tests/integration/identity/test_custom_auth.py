@@ -15,6 +15,7 @@ from support.server import fleet_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from slackwater.cli.doctor import _graphs
 from slackwater.errors import GraphImportError, SettingsError
 from slackwater.settings import Settings
 
@@ -294,3 +295,14 @@ async def test_the_document_says_how_to_authenticate(serve: Serve, project: Proj
     assert document["paths"]["/threads"]["post"]["security"] == [{"token": []}]
     assert document["paths"]["/threads/search"]["post"]["security"] == [{"token": ["read"]}]
     assert document["paths"]["/ok"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [(None, "is served to whom ./auth.py:auth lets in"), ("auth = 1", "is not a langgraph_sdk.Auth")],
+)
+def test_the_doctor_looks_at_it(project: Project, source: str | None, said: str) -> None:
+    settings = Settings.load(project=project() if source is None else project(source=source))
+    findings = list(_graphs(settings))
+
+    assert said in " ".join(finding.text for finding in findings if finding.about == "auth")
