@@ -181,6 +181,13 @@ class TooManyRuns(ApiError):
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
+class TooManyCrons(ApiError):
+    """You have as many crons as you may (SLACKWATER_MAX_CRONS_PER_OWNER, or a limit of your own): delete one first."""
+
+    status = 429
+    headers = {"Retry-After": "60"}  # noqa: RUF012
+
+
 class GraphBroken(ApiError):
     """The graph cannot be imported: the server's log says why."""
 

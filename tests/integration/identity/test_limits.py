@@ -395,3 +395,30 @@ async def test_an_owners_own_limit_of_waiting_runs_takes_precedence(
         # WHEN it is set, it holds at once
         await service.set_(api.database, "carol", {"pending": 6})
         assert await start("carol", 2) == [200, 429]
+
+
+# Crons
+
+
+async def test_crons_are_limited_in_all_processes_together(serve: Callable[..., Any]) -> None:
+    cron = {"assistant_id": "echo", "input": {}, "schedule": "0 5 1 1 *"}
+    setting = {"names": ("alice", "bob"), "max_crons_per_owner": 3, "max_concurrent_runs": 0}
+    async with AsyncExitStack() as stack:
+        apis = [await stack.enter_async_context(serve(**setting)) for _ in range(2)]
+        clients = [api.client("alice") for api in apis]
+        made = await asyncio.gather(*(c.post("/runs/crons", json=cron) for c in clients for _ in range(4)))
+        assert sorted(answer.status_code for answer in made) == [200] * 3 + [429] * 5
+        refused = next(answer for answer in made if answer.status_code == 429)
+        assert int(refused.headers["retry-after"]) > 0
+        assert "SLACKWATER_MAX_CRONS_PER_OWNER" in refused.json()["detail"]
+        assert (await clients[0].post("/runs/crons/count", json={})).json() == 3
+        assert (await apis[0].client("bob").post("/runs/crons", json=cron)).status_code == 200
+        # WHEN one is deleted, another has its place
+        gone = next(answer.json()["cron_id"] for answer in made if answer.status_code == 200)
+        assert (await clients[1].delete(f"/runs/crons/{gone}")).is_success
+        assert [(await clients[0].post("/runs/crons", json=cron)).status_code for _ in range(2)] == [200, 429]
+        # AND an owner's own limit takes precedence
+        await service.set_(apis[0].database, "alice", {"crons": 4})
+        assert [(await clients[1].post("/runs/crons", json=cron)).status_code for _ in range(2)] == [200, 429]
+        await service.set_(apis[0].database, "alice", {"crons": 0})
+        assert (await clients[1].post("/runs/crons", json=cron)).status_code == 200

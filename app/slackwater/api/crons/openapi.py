@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from slackwater.errors import BadRequest, Conflict, NotFound, PageTooLarge
+from slackwater.errors import BadRequest, Conflict, NotFound, PageTooLarge, TooManyCrons
 from slackwater.web.openapi.parameters import ASSISTANT, CRON, MOMENT, THREAD
 from slackwater.web.openapi.pieces import NO_CONTENT, PART, Operation, Response, Shape, page
 
@@ -71,10 +71,13 @@ _BODIES = {
 
 OPERATIONS: Mapping[str, Operation] = {
     "POST /runs/crons": Operation(
-        id="create_cron", responses={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
+        id="create_cron", responses={200: _SHOWN}, errors=(BadRequest, NotFound, TooManyCrons), bodies=_BODIES
     ),
     "POST /threads/{thread_id}/runs/crons": Operation(
-        id="create_cron_for_thread", responses={200: _SHOWN}, errors=(BadRequest, NotFound), bodies=_BODIES
+        id="create_cron_for_thread",
+        responses={200: _SHOWN},
+        errors=(BadRequest, NotFound, TooManyCrons),
+        bodies=_BODIES,
     ),
     "POST /runs/crons/search": Operation(
         id="search_crons",

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
-from psycopg.errors import ForeignKeyViolation
+from psycopg.errors import CheckViolation, ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
+from slackwater.errors import TooManyCrons
 from slackwater.identity.audit.actor import NOBODY, Actor, AuditAction
 from slackwater.identity.audit.queries import audited
 from slackwater.identity.custom.queries import OWN, Visible
@@ -20,6 +21,7 @@ from slackwater.identity.principal import SYSTEM_OWNER
 from slackwater.postgres import shares
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.shares import Shares
+from slackwater.runtime.queue.limits import limit_of
 
 if TYPE_CHECKING:
     from slackwater.api.crons.models import CronFilter, CronSearch, SortBy
@@ -75,33 +77,50 @@ update slackwater.crons set next_run_date = %(next)s, revision = revision + 1
 returning cron_id"""
 
 
-async def insert(database: Database, row: Mapping[str, Any], thread_owner: str) -> Row | None:
-    """The new cron, or None if that owner has no such thread or there is no such assistant."""
+_LIMIT = "crons_per_owner"
+
+_REQUIRE_ROOM: LiteralString = f"""
+select slackwater.require_room_for_cron(%(owner)s, m.most)
+from (select {limit_of("crons", "%(owner)s", "%(most)s")} as most) m where m.most is not null"""
+
+_INSERT: LiteralString = f"""
+insert into slackwater.crons
+       (cron_id, owner, assistant_id, thread_id, schedule, timezone, end_time, payload, metadata,
+        on_run_completed, enabled, next_run_date, auth_user)
+select %(cron_id)s, %(owner)s, a.assistant_id, %(thread_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
+       %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s, %(auth_user)s
+  from slackwater.assistants a
+ where a.assistant_id = %(assistant_id)s and a.owner in (%(owner)s, %(system)s)
+   and (%(thread_id)s::uuid is null or exists (select 1 from slackwater.threads t
+        where t.thread_id = %(thread_id)s and t.owner = %(thread_owner)s and not t.hidden))
+returning {_COLUMNS}"""
+
+
+async def insert(
+    database: Database, row: Mapping[str, Any], thread_owner: str, most: int | None
+) -> Row | None:
+    """The new cron, or None if that owner has no such thread or there is no such assistant. Raises TooManyCrons.
+
+    `most`: how many an owner may have who has no limit of their own; None is no limit.
+    """
+    parameters = {
+        **row,
+        "system": SYSTEM_OWNER,
+        "payload": Jsonb(row["payload"]),
+        "metadata": Jsonb(row["metadata"]),
+        "auth_user": _user(row),
+        "thread_owner": thread_owner,
+        "most": most,
+    }
     try:
-        return await database.fetch_one(
-            f"""
-            insert into slackwater.crons
-                   (cron_id, owner, assistant_id, thread_id, schedule, timezone, end_time, payload, metadata,
-                    on_run_completed, enabled, next_run_date, auth_user)
-            select %(cron_id)s, %(owner)s, a.assistant_id, %(thread_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
-                   %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s, %(auth_user)s
-              from slackwater.assistants a
-             where a.assistant_id = %(assistant_id)s and a.owner in (%(owner)s, %(system)s)
-               and (%(thread_id)s::uuid is null or exists (select 1 from slackwater.threads t
-                    where t.thread_id = %(thread_id)s and t.owner = %(thread_owner)s and not t.hidden))
-            returning {_COLUMNS}
-            """,
-            {
-                **row,
-                "system": SYSTEM_OWNER,
-                "payload": Jsonb(row["payload"]),
-                "metadata": Jsonb(row["metadata"]),
-                "auth_user": _user(row),
-                "thread_owner": thread_owner,
-            },
-        )
+        _, made = await database.pipeline((_REQUIRE_ROOM, parameters), (_INSERT, parameters))
     except ForeignKeyViolation:  # deleted in this moment
         return None
+    except CheckViolation as problem:
+        if problem.diag.constraint_name != _LIMIT:
+            raise
+        raise TooManyCrons from None
+    return made[0] if made else None
 
 
 async def find(database: Database, owner: str, cron_id: UUID, seen: Visible = OWN) -> Row | None:

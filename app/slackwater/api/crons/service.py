@@ -74,7 +74,8 @@ async def create(services: Services, principal: Principal, thread_id: str | None
         "auth_user": principal.user.stored() if principal.user is not None else None,
     }
     await new_run(services, row)
-    made = await queries.insert(services.database, row, on_thread.owner)
+    most = services.settings.max_crons_per_owner or None
+    made = await queries.insert(services.database, row, on_thread.owner, most)
     if made is None:
         raise NotFound(
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the thread hasn't been "

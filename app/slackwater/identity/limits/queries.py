@@ -7,7 +7,7 @@ from typing import LiteralString
 
 from slackwater.postgres.pool import Database, Row
 
-NAMES: tuple[LiteralString, ...] = ("requests_per_minute", "running", "pending")
+NAMES: tuple[LiteralString, ...] = ("requests_per_minute", "running", "pending", "crons")
 """What can be limited: the columns of the table."""
 
 _COLUMNS: LiteralString = f"owner, {', '.join(NAMES)}, changed_at"
