@@ -22,7 +22,7 @@ LATER = 3600.0
 
 
 async def cancel_all(process: Process, owner: str, action: CancelAction, status: str = "all") -> None:
-    services = SimpleNamespace(database=process.database, runtime=process.runtime)
+    services = SimpleNamespace(database=process.database, runtime=process.runtime, auth=None)
     await service.cancel_all(cast("Any", services), Principal(owner), status, action)
 
 

@@ -40,7 +40,7 @@ class NodeTasks:
 
 
 def through(process: Process) -> Any:
-    return SimpleNamespace(database=process.database, runtime=process.runtime)
+    return SimpleNamespace(database=process.database, runtime=process.runtime, auth=None)
 
 
 async def delete(process: Process, run: Any) -> None:

@@ -113,7 +113,7 @@ def full(name: str) -> str:
 
 
 def through(process: Process) -> Any:
-    return SimpleNamespace(database=process.database, runtime=process.runtime)
+    return SimpleNamespace(database=process.database, runtime=process.runtime, auth=None)
 
 
 async def test_every_table_with_something_of_a_thread_or_a_run_is_listed_or_cascades(
