@@ -73,8 +73,8 @@ async def test_what_a_run_has_come_to_is_read_from_the_table(fleet: Fleet, proce
     whole = await process.read(run_id)
     assert states(whole)[-1] == [*LINES, "a", "b", "c", "d"]
     collector = Collector()
-    async with aclosing(runs.told(fleet.database, run_id)) as told:
-        async for event in told:
+    async with aclosing(runs.result_events(fleet.database, run_id)) as events:
+        async for event in events:
             collector.feed(event.name, event.data)
     assert collector.body(None) == whole[-1].data
     assert await tasks.last_values(fleet.database, [run_id]) == {run_id: whole[-1].data}
