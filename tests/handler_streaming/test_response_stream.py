@@ -249,7 +249,13 @@ async def test_an_error_can_be_given_without_the_application(api: RuntimeApi) ->
     await answer.send_error(Draining())
 
     assert invocation.answer["statusCode"] == 503
-    assert invocation.answer["headers"] == {"content-type": "application/json", "retry-after": "1"}
+    assert invocation.answer["headers"] == {
+        "content-type": "application/json",
+        "retry-after": "1",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    }
     assert json.loads(invocation.content) == {"detail": Draining().message}
 
 
