@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +196,13 @@ def test_a_class_name_has_one_meaning() -> None:
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
     # Or the test would find nothing anywhere.
     assert found["Event"] == ["slackwater/runtime/events/journal.py"]
+
+
+def test_test_files_outside_packages_have_names_of_their_own() -> None:
+    """pytest would import one of two in place of the other, and collect nothing where both are asked for."""
+    names = Counter(
+        path.name
+        for path in Path(__file__).parents[1].rglob("test_*.py")
+        if not (path.parent / "__init__.py").exists()
+    )
+    assert [name for name, count in names.items() if count > 1] == []
