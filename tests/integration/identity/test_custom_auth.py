@@ -72,16 +72,19 @@ async def test_authenticate_gets_all_that_it_asks_for(serve: Serve, project: Pro
 
 
 SYNC = """
-import time
+import threading
 
 from langgraph_sdk import Auth
 
 auth = Auth()
+comes = threading.Event()
 
 
 @auth.authenticate
 def authenticate(headers):
-    time.sleep(float(headers[b"x-sleep"]))
+    if headers[b"x-waits"] == b"yes":
+        assert comes.wait(20)
+    comes.set()
     return "sync"
 """
 
@@ -89,13 +92,14 @@ def authenticate(headers):
 async def test_a_sync_authenticate_does_not_block_the_loop(serve: Serve, project: Project) -> None:
     async with serve(project=project(source=SYNC)) as api:
         client = api.client()
-        slow = asyncio.create_task(
-            client.post("/threads/search", json={}, headers={"x-sleep": "1.5"}), name="slow"
+        # One waits for the other, which could not come if the loop waited as well.
+        waits, comes = await asyncio.gather(
+            *(
+                client.post("/threads/search", json={}, headers={"x-waits": header})
+                for header in ("yes", "no")
+            )
         )
-        await asyncio.sleep(0.05)
-        fast = await client.post("/threads/search", json={}, headers={"x-sleep": "0"})
-        assert not slow.done()
-        assert (fast.status_code, (await slow).status_code) == (200, 200)
+        assert (waits.status_code, comes.status_code) == (200, 200)
 
 
 @pytest.mark.parametrize(
