@@ -379,6 +379,40 @@ async def test_who_waits_for_a_run_is_refused_and_the_run_goes_on(api: Api) -> N
 
 
 @pytest.mark.usefixtures("soon")
+async def test_who_comes_while_keys_are_checked_stays(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = await key_of(api, "alice")
+    _, second = await key_of(api, "alice")
+    thread = (await with_key(api, first).post("/threads", json={})).json()["thread_id"]
+    still_valid, checking, release = queries.still_valid, asyncio.Event(), asyncio.Event()
+    checks = 0
+
+    async def slow(database: Any, key_ids: Any) -> Any:
+        nonlocal checks
+        found = await still_valid(database, key_ids)
+        checking.set()
+        await release.wait()
+        checks += 1
+        return found
+
+    monkeypatch.setattr(queries, "still_valid", slow)
+    calls = {secret: Call() for secret in (first, second)}
+    tasks = []
+    for secret, call in calls.items():
+        # The second comes when the database has answered, and its answer is on its way
+        tasks.append(asyncio.create_task(call.make(api, secret, "http", "GET", f"/threads/{thread}/stream")))
+        await call.begun()
+        await asyncio.wait_for(checking.wait(), 15)
+    release.set()
+    async with asyncio.timeout(15):
+        while checks < 2:
+            await asyncio.sleep(0.01)
+    assert [task.done() for task in tasks] == [False, False]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.usefixtures("soon")
 async def test_a_database_that_is_away_for_a_moment_ends_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -94,7 +94,7 @@ class ValidKeys:
         """While this lasts, the request is timed out as soon as its key is found to be valid no more."""
         requests = self._open.setdefault(key_id, set())
         requests.add(request)
-        if self._timer is None:
+        if self._timer is None and self._checking is None:
             self._check_later()
         try:
             yield
@@ -112,23 +112,27 @@ class ValidKeys:
             self._checking = asyncio.create_task(self._check(), name="keys")
 
     async def _check(self) -> None:
+        asked = set(self._open)
         try:
-            valid = await queries.still_valid(self._database, self._open)
+            valid = await queries.still_valid(self._database, asked)
         except DATABASE_UNAVAILABLE as error:
             # Nor does what these requests wait for arrive without the database.
             log.warning("keys could not be checked: %s", error, extra={"event": "keys.unchecked"})
         else:
             now = asyncio.get_running_loop().time()
-            for key_id in self._open.keys() - valid:
+            # Not those that have come since: nothing was said of their keys.
+            for key_id in (asked - valid) & self._open.keys():
                 for request in self._open[key_id]:
                     request.reschedule(now)
-        if self._timer is None and self._open:
-            self._check_later()
+        finally:
+            self._checking = None
+            if self._open:
+                self._check_later()
 
     async def stop(self) -> None:
         """Check no more."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._checking is not None:
             self._checking.cancel()
             await asyncio.wait({self._checking})
+        if self._timer is not None:
+            self._timer.cancel()
