@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slackwater.cli.options import AsJson, DatabaseUri, print_json
+from slackwater.cli.options import AsJson, DatabaseUri, print_json, print_table
 from slackwater.identity.audit.actor import AuditAction, Via
 from slackwater.kit.printable import printable
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
     from slackwater.settings import Settings
-
-PIPE_COLUMNS = 500
 
 
 def audit(
@@ -47,9 +45,6 @@ def audit(
     if as_json:
         print_json(rows)
         return
-    import sys
-
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -60,8 +55,7 @@ def audit(
         when = f"{row['at'].astimezone():%Y-%m-%d %H:%M:%S}"
         told = (_by(row), row["owner"] or "", row["subject"] or "", _more(row))
         table.add_row(when, row["action"], *map(printable, told))
-    width = None if sys.stdout.isatty() else PIPE_COLUMNS
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table if rows else "Nothing.")
+    print_table(table, "Nothing.")
 
 
 def _by(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from slackwater.cli.options import AsJson, DatabaseUri, print_json
+from slackwater.cli.options import AsJson, DatabaseUri, print_json, print_table
 
 if TYPE_CHECKING:
     from slackwater.postgres.pool import Database
@@ -23,7 +23,6 @@ Owner = Annotated[
     typer.Argument(metavar="NAME", help="The owner: everything created with the key belongs to this name."),
 ]
 SHOWN_ONCE = "The secret, which cannot be shown again. Clients send it as x-api-key (api_key= in the SDKs):"
-PIPE_COLUMNS = 500
 
 
 class Scope(StrEnum):
@@ -107,9 +106,6 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    import sys
-
-    from rich.console import Console
     from rich.table import Table
 
     from slackwater.kit.printable import printable
@@ -121,8 +117,7 @@ def list_(
         last_used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else "never"
         scopes, note = ", ".join(row["scopes"]), printable(row["note"] or "")
         table.add_row(str(row["key_id"]), row["prefix"], row["owner"], scopes, last_used, _state(row), note)
-    width = None if sys.stdout.isatty() else PIPE_COLUMNS
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table if rows else "No keys.")
+    print_table(table, "No keys.")
 
 
 @cli.command()

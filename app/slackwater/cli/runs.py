@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from slackwater.cli.options import AsJson, DatabaseUri, print_json
+from slackwater.cli.options import AsJson, DatabaseUri, print_json, print_table
 from slackwater.errors import ExitCode
 from slackwater.kit.printable import printable
 
@@ -23,7 +23,6 @@ cli = typer.Typer(
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 WAIT_POLL_SECONDS = 0.1
-PIPE_COLUMNS = 500
 
 
 class Status(StrEnum):
@@ -64,10 +63,8 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    import sys
     from datetime import UTC
 
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -78,10 +75,7 @@ def list_(
     for row in rows:
         age = _age((now - row["created_at"]).total_seconds())
         table.add_row(str(row["run_id"]), row["graph_id"], printable(row["principal"]), age, describe(row))
-    # Into a file or a pipe goes one line for each run, however long. What an error says is no markup.
-    width = None if sys.stdout.isatty() else PIPE_COLUMNS
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
-    console.print(table if rows else "No runs.")
+    print_table(table, "No runs.")
 
 
 @cli.command()
