@@ -15,7 +15,9 @@ from support.api import Api
 
 from slackwater.identity.limits import queries, requests, service
 from slackwater.identity.limits.quota import Quota, headers_of
+from slackwater.kit import answers
 from slackwater.kit.ids import uuid7
+from slackwater.kit.moment import Moment
 from slackwater.postgres.pool import Database
 
 PER_MINUTE = 5
@@ -309,7 +311,7 @@ async def test_a_frozen_environment_asks_again(
 ) -> None:
     alice = unlimited.client("alice")
     await ask(alice)
-    clock = requests.Moment.now().epoch + requests.STALE_SECONDS
+    clock = Moment.now().epoch + requests.STALE_SECONDS
     monkeypatch.setattr("slackwater.kit.moment.time.time", lambda: clock)
     await ask(alice)
     assert len(sent) == 2
@@ -318,7 +320,7 @@ async def test_a_frozen_environment_asks_again(
 async def test_only_so_many_owners_are_remembered(
     unlimited: Api, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "KNOWN", 1)
+    monkeypatch.setattr(answers, "MOST", 1)
     for name in ("alice", "bob", "bob", "alice"):
         await ask(unlimited.client(name))
     assert sent == ["alice", "bob", "alice"]

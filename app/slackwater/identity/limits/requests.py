@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from slackwater.errors import TooManyRequests
 from slackwater.identity.limits import queries
 from slackwater.identity.limits.quota import Quota, headers_of
-from slackwater.kit.moment import Moment
+from slackwater.kit.answers import Answers
 from slackwater.postgres.pool import Database
 
 FRESH_SECONDS = 4.0
@@ -16,18 +15,6 @@ FRESH_SECONDS = 4.0
 
 STALE_SECONDS = 8.0
 """After this time each request asks: nobody relies any more on what was found."""
-
-KNOWN = 10_000
-"""How many owners without a limit are remembered."""
-
-
-@dataclass(slots=True)
-class Unlimited:
-    """An owner who had no limit when the database was asked."""
-
-    asked: Moment = field(default_factory=Moment.now)
-    """Before the question."""
-    asking: bool = False
 
 
 class RequestLimits:
@@ -37,38 +24,24 @@ class RequestLimits:
         """`per_minute`: of owners who have no limit of their own; 0: no limit."""
         self._database = database
         self._default = per_minute
-        self._unlimited: dict[str, Unlimited] = {}
+        self._unlimited: Answers[str, None] = Answers()
+        """Owners who had no limit when the database was asked."""
 
     async def take(self, owner: str) -> Mapping[str, str]:
         """Count one request of the owner; the headers that tell what is left. Raises TooManyRequests.
 
         One statement, which also finds the owner's limit; while it is known that there is none, no statement.
         """
-        known = self._unlimited.get(owner)
-        if known is not None:
-            age = known.asked.age
-            if age < STALE_SECONDS and (known.asking or age < FRESH_SECONDS):
-                return {}
-            known.asking = True
-        try:
-            quota = await self._take(owner)
-        finally:
-            if known is not None:
-                known.asking = False
-        if quota is None:
+        if self._unlimited.recall(owner, fresh=FRESH_SECONDS, stale=STALE_SECONDS) is not None:
             return {}
+        with self._unlimited.asking(owner) as asked:
+            row = await queries.take(self._database, owner, self._default)
+        if not row["per_minute"]:
+            self._unlimited.remember(owner, None, asked)
+            return {}
+        self._unlimited.forget(owner)
+        quota = Quota(row["per_minute"], row["full_in"], row["taken"])
         told = headers_of(quota)
         if not quota.taken:
             raise TooManyRequests(told)
         return told
-
-    async def _take(self, owner: str) -> Quota | None:
-        asked = Moment.now()
-        row = await queries.take(self._database, owner, self._default)
-        self._unlimited.pop(owner, None)
-        if row["per_minute"]:
-            return Quota(row["per_minute"], row["full_in"], row["taken"])
-        if len(self._unlimited) >= KNOWN:
-            del self._unlimited[next(iter(self._unlimited))]
-        self._unlimited[owner] = Unlimited(asked)
-        return None

@@ -8,13 +8,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
 from slackwater.identity.stored_keys import queries
-from slackwater.kit.moment import Moment
+from slackwater.kit.answers import Answers
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
 
@@ -26,9 +26,6 @@ FRESH_SECONDS = 4.0
 STALE_SECONDS = 8.0
 """After this time nobody relies any more on what was found: a revoked key is refused."""
 
-KNOWN = 10_000
-"""How many keys are remembered."""
-
 
 @dataclass(slots=True)
 class KnownKey:
@@ -37,9 +34,6 @@ class KnownKey:
     principal: Principal
     expires: float | None
     """Seconds since the epoch."""
-    asked: Moment = field(default_factory=Moment.now)
-    """Before the question."""
-    asking: bool = False
 
     @property
     def expired(self) -> bool:
@@ -51,7 +45,7 @@ class ValidKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[bytes, KnownKey] = {}
+        self._known: Answers[bytes, KnownKey] = Answers()
         self._open: dict[UUID, set[asyncio.Timeout]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -59,32 +53,17 @@ class ValidKeys:
     async def find(self, secret: str) -> Principal | None:
         """Whose key it is; None if it is nobody's, or is valid no more. One query every FRESH_SECONDS, whoever calls."""
         digest = hashlib.sha256(secret.encode()).digest()
-        known = self._known.get(digest)
-        if (
-            known is not None
-            and known.asked.age < STALE_SECONDS
-            and (known.asking or known.asked.age < FRESH_SECONDS)
-        ):
-            return None if known.expired else known.principal
+        known = self._known.recall(digest, fresh=FRESH_SECONDS, stale=STALE_SECONDS)
         if known is not None:
-            known.asking = True
-        try:
-            return await self._ask(digest)
-        finally:
-            if known is not None:
-                known.asking = False
-
-    async def _ask(self, digest: bytes) -> Principal | None:
-        asked = Moment.now()
-        row = await queries.find(self._database, digest)
-        self._known.pop(digest, None)
+            return None if known.value.expired else known.value.principal
+        with self._known.asking(digest) as asked:
+            row = await queries.find(self._database, digest)
         if row is None:
+            self._known.forget(digest)
             return None
-        if len(self._known) >= KNOWN:
-            del self._known[next(iter(self._known))]
         scopes = granted(KeyScope(scope) for scope in row["scopes"])
         principal = Principal(row["owner"], scopes=scopes, key_id=row["key_id"])
-        self._known[digest] = KnownKey(principal, row["expires"], asked)
+        self._known.remember(digest, KnownKey(principal, row["expires"]), asked)
         return principal
 
     # Requests that last
