@@ -9,21 +9,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from support.api import Api
+from support.users import thread_of, user
 
 Project = Callable[..., Path]
 Serve = Callable[..., Any]
-
-
-def user(api: Api, name: str) -> httpx.AsyncClient:
-    return api.client(authorization=f"Bearer {name}")
-
-
-async def thread_of(client: httpx.AsyncClient, **metadata: Any) -> str:
-    made = await client.post("/threads", json={"metadata": metadata})
-    assert made.status_code == 200, made.text
-    thread_id: str = made.json()["thread_id"]
-    return thread_id
 
 
 def ids(answer: httpx.Response) -> list[str]:

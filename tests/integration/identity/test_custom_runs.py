@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
-from support.api import Api
+from support.users import thread_of, user
 
 from slackwater.api.crons.fire import fire_due
 
@@ -51,17 +50,6 @@ ALICE = {
     "permissions": ["read", "alice"],
     "server_info": "alice",
 }
-
-
-def user(api: Api, name: str) -> httpx.AsyncClient:
-    return api.client(authorization=f"Bearer {name}")
-
-
-async def thread_of(client: httpx.AsyncClient, **metadata: Any) -> str:
-    made = await client.post("/threads", json={"metadata": metadata})
-    assert made.status_code == 200, made.text
-    thread_id: str = made.json()["thread_id"]
-    return thread_id
 
 
 async def test_a_node_sees_the_user(serve: Serve, project: Project) -> None:
