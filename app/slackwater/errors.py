@@ -1,12 +1,13 @@
 """Errors that reach a user. The docstring of a class is its default message and says what to do.
 
-An `ApiError` is one HTTP answer, `{"detail": message}`; a `StartError` ends the process with its exit code.
+An `ApiError` is one HTTP answer, `{"detail": message}`, or `{"detail": {"code": …, "message": …}}` where a page tells errors of one
+status apart; a `StartError` ends the process with its exit code.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 
@@ -76,6 +77,13 @@ class ApiError(SlackwaterError):
 
     status = 400
     headers: Mapping[str, str] = {}
+    code: str | None = None
+    """What a page that shows the error knows it by."""
+
+    @property
+    def detail(self) -> object:
+        """What the body says is wrong."""
+        return self.message if self.code is None else {"code": self.code, "message": self.message}
 
 
 class BadRequest(ApiError):
@@ -88,6 +96,24 @@ class Unauthorized(ApiError):
     """Send a valid key in the x-api-key header."""
 
     status = 401
+
+
+class NotAuthenticated(Unauthorized):
+    """Log in, or send a valid key in the x-api-key header."""
+
+    code = "not_authenticated"
+
+
+class SessionEnded(Unauthorized):
+    """This session has ended: log in again."""
+
+    code = "token_invalid"
+
+
+class UserNotFound(Unauthorized):
+    """There is no such user any more: log in as another."""
+
+    code = "user_not_found"
 
 
 class Forbidden(ApiError):
@@ -161,6 +187,20 @@ class Invalid(ApiError):
     """The request is not valid."""
 
     status = 422
+
+
+class InvalidField(Invalid):
+    """The value is not valid."""
+
+    def __init__(self, message: str | None = None, place: Sequence[str] = ("body",)) -> None:
+        """`place`: where in the request it is, such as `("body", "password")`."""
+        super().__init__(message)
+        self._place = list(place)
+
+    @property
+    def detail(self) -> object:
+        # As FastAPI says it: pages show the message of the first one.
+        return [{"type": "value_error", "loc": self._place, "msg": self.message}]
 
 
 class TooManyRequests(ApiError):

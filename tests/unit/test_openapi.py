@@ -128,6 +128,10 @@ def test_every_example_is_what_its_schema_says() -> None:
             assert [error.message for error in validator.iter_errors(example)] == [], (route, place)
 
 
+ACCOUNTS_COME = ("InvalidField", "NotAuthenticated", "SessionEnded", "UserNotFound")
+"""Errors of routes that are on their way."""
+
+
 def test_every_error_class_is_one_entry() -> None:
     def below(kind: type[ApiError]) -> Iterator[type[ApiError]]:
         for child in kind.__subclasses__():
@@ -141,6 +145,8 @@ def test_every_error_class_is_one_entry() -> None:
     del kinds["RunsDisabled"]  # where no route is left that starts one
     del kinds["RefusedByAuth"]  # what a project says, whose own description the document gets
     del kinds["NoWebSocket"]  # a path's that is described for its other method
+    for name in ACCOUNTS_COME:
+        del kinds[name]
     assert responses.keys() == kinds.keys()
     for name, kind in kinds.items():
         (content,) = responses[name]["content"].values()

@@ -188,4 +188,4 @@ async def _holder(headers: Headers, services: Services) -> Principal | None:
     secret = headers.get("x-api-key", "")
     if (owner := find_owner(services.settings.api_keys, secret)) is not None:
         return Principal(owner)
-    return await services.keys.find(secret) if services.keys is not None else None
+    return await services.keys.holder(secret) if services.keys is not None else None

@@ -19,17 +19,19 @@ REASON_BYTES = 123
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer: its status, `{"detail": message}`, its headers."""
+    """An answer: its status, `{"detail": …}`, its headers."""
 
     status: int
     message: str
     headers: Mapping[str, str]
     """Those besides the body's own."""
+    detail: object = None
+    """What the body says, if that is more than the message."""
 
     @classmethod
     def of(cls, error: ApiError) -> Refusal:
         """The answer that an error is."""
-        return cls(error.status, error.message, error.headers)
+        return cls(error.status, error.message, error.headers, error.detail)
 
     def __str__(self) -> str:
         """In one string, for protocols whose errors have no status of their own."""
@@ -37,7 +39,7 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        return json_format.dumps({"detail": self.message})
+        return json_format.dumps({"detail": self.message if self.detail is None else self.detail})
 
     @property
     def raw_headers(self) -> list[tuple[bytes, bytes]]:

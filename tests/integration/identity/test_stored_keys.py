@@ -14,8 +14,9 @@ import pytest
 from psycopg_pool import PoolTimeout
 from support.api import Api, shape_of
 
+from slackwater.identity import valid
 from slackwater.identity.scopes import KeyScope
-from slackwater.identity.stored_keys import queries, service, valid
+from slackwater.identity.stored_keys import queries, service
 from slackwater.kit.ids import uuid7
 
 ROOT = Path(__file__).parents[3]

@@ -48,5 +48,5 @@ async def list_(database: Database, owner: str | None = None) -> list[dict[str, 
 
 
 async def revoke(database: Database, key_id: UUID, actor: Actor = COMMAND) -> dict[str, Any] | None:
-    """Revoke a key; None if there is no such key. Every process refuses it within `valid.STALE_SECONDS`."""
+    """Revoke a key; None if there is no such key. Every process refuses it within `identity.valid.STALE_SECONDS`."""
     return await queries.revoke(database, key_id, actor)

@@ -32,6 +32,7 @@ from slackwater.web.openapi.pieces import (
     Operation,
     Response,
     ServerSentEvent,
+    detail_of,
     header,
     name_of,
     sentence,
@@ -98,7 +99,7 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
             },
             "responses": {name: _error_response([kind]) for name, kind in sorted(errors.items())},
             "examples": {
-                name: {"value": {"detail": sentence(kind)}} for name, kind in sorted(errors.items())
+                name: {"value": {"detail": detail_of(kind)}} for name, kind in sorted(errors.items())
             },
             "securitySchemes": {
                 KEY: {

@@ -48,11 +48,27 @@ class ServerSentEvent(Shape):
     model_config = PART
 
 
+class Reason(Shape):
+    """What is wrong, for people and for pages."""
+
+    code: str
+    message: str
+
+
+class FieldProblem(Shape):
+    """What is wrong with a field of the request."""
+
+    type: str
+    loc: list[str]
+    msg: str
+
+
 class Error(Shape):
     """The body of every error."""
 
-    detail: str
-    """What is wrong and what to do about it."""
+    detail: str | Reason | list[FieldProblem]
+    """What is wrong and what to do about it; a `Reason` where the server has accounts, and a list of what is wrong with the fields of
+    their requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,16 @@ def page(shape: Any, example: Any) -> Response:
 
 def sentence(error: ErrorKind) -> str:
     """The message of an error."""
-    return (error if isinstance(error, ApiError) else error()).message
+    return _instance(error).message
+
+
+def detail_of(error: ErrorKind) -> object:
+    """What the body of an error says."""
+    return _instance(error).detail
+
+
+def _instance(error: ErrorKind) -> ApiError:
+    return error if isinstance(error, ApiError) else error()
 
 
 def name_of(error: ErrorKind) -> str:
