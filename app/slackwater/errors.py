@@ -116,6 +116,18 @@ class UserNotFound(Unauthorized):
     code = "user_not_found"
 
 
+class TokenExpired(Unauthorized):
+    """The token has expired: log in again, or get another one."""
+
+    code = "token_expired"
+
+
+class TokenInvalid(Unauthorized):
+    """The token is not valid: log in again, or get another one."""
+
+    code = "token_invalid"
+
+
 class Forbidden(ApiError):
     """The key does not allow this request; or there are no keys, and this host or origin may not call without."""
 
@@ -302,6 +314,13 @@ class Draining(ApiError):
 
 class DatabaseSilent(ApiError):
     """The database does not answer: try again."""
+
+    status = 503
+    headers = Draining.headers
+
+
+class SigningKeyUnreadable(ApiError):
+    """This process cannot read the keys that sign tokens: its SLACKWATER_ENCRYPTION_KEY is not that of the others."""
 
     status = 503
     headers = Draining.headers

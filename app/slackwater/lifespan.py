@@ -14,7 +14,7 @@ from slackwater import telemetry
 from slackwater.api.assistants import service as assistants
 from slackwater.api.crons.fire import fire_due
 from slackwater.aws.database import conninfo_of
-from slackwater.aws.secrets import with_secret_keys
+from slackwater.aws.secrets import encryption_of, with_secret_keys
 from slackwater.aws.wakeups import waker_of
 from slackwater.errors import SchemaError, StartError
 from slackwater.graphs.registry import Graphs
@@ -40,6 +40,7 @@ from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.signing.service import Signing
 
 
 class LifespanState(TypedDict):
@@ -124,6 +125,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
             keys = ValidKeys(database)
             stack.push_async_callback(keys.stop)
+        signing = await _signing(settings, database, stack) if settings.signs_tokens else None
         services = Services(
             settings,
             database,
@@ -137,11 +139,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             RequestLimits(database, settings.max_requests_per_minute_per_owner),
             Refusals(database),
             keys,
+            signing,
             auth,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
+        if settings.signs_tokens:
+            from slackwater.identity.signing import service
+
+            runtime.sweep_also("signing", partial(service.trim, database))
         await assistants.register(services)
         yield services
 
@@ -152,6 +159,18 @@ def _auth_of(graphs: Graphs) -> CustomAuth:
 
     assert graphs.auth is not None
     return CustomAuth(graphs.custom_auth(), graphs.auth.source)
+
+
+async def _signing(settings: Settings, database: Database, stack: AsyncExitStack) -> Signing:
+    """The keys of our own tokens. Raises SettingsError if they cannot be read."""
+    from slackwater.identity.signing.service import Signing
+
+    encryption = await encryption_of(settings)
+    signing = Signing(database, encryption)
+    stack.push_async_callback(signing.stop)
+    if encryption.keys:  # else none may ever be needed
+        await signing.open()
+    return signing
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

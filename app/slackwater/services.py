@@ -18,6 +18,7 @@ from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
 
 
@@ -39,5 +40,7 @@ class Services:
     refusals: Refusals
     keys: ValidKeys | None = None
     """Those in the database, if callers may use such."""
+    signing: Signing | None = None
+    """The keys of our own tokens, if callers may use such."""
     auth: CustomAuth | None = None
     """The project's own authentication."""

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
+from slackwater.identity.signing.encryption import Encryption
 from slackwater.project.http import cors_of, origin_of, prefix_of
 from slackwater.project.project import has_auth
 
@@ -75,6 +76,11 @@ class Settings(BaseSettings):
     """A secret with more keys: the same format, or a JSON list of such strings. Read at startup."""
     database_keys: bool = False
     """Callers may also use keys in the database, as created by `slackwater keys create`."""
+    encryption_key: str | None = Field(None, repr=False)
+    """32 random bytes in base64, by which the keys that sign tokens are encrypted in the database; while it is being changed
+    `new,old`."""
+    encryption_key_secret_arn: str | None = None
+    """A secret that contains it. Read at startup."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
@@ -180,6 +186,13 @@ class Settings(BaseSettings):
             return tuple(ApiKey.parse(item) for item in value.split(",") if item.strip())
         return value
 
+    @field_validator("encryption_key")
+    @classmethod
+    def _an_encryption_key(cls, value: str | None) -> str | None:
+        if value:
+            Encryption.parse(value)
+        return value or None
+
     @field_validator("cors_allow_origins", mode="before")
     @classmethod
     def _parse_origins(cls, value: object) -> object:
@@ -257,6 +270,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _encryption_key_is_in_one_place(self) -> Settings:
+        if self.encryption_key and self.encryption_key_secret_arn:
+            raise ValueError(
+                "SLACKWATER_ENCRYPTION_KEY and SLACKWATER_ENCRYPTION_KEY_SECRET_ARN cannot be used together: unset one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _handovers_reach_somebody(self) -> Settings:
         if self.handover == "sqs" and not self.queue_url:
             raise ValueError(
@@ -316,6 +337,11 @@ class Settings(BaseSettings):
     def has_keys(self) -> bool:
         """Whether callers need a key."""
         return bool(self.api_keys or self.api_keys_secret_arn or self.database_keys)
+
+    @property
+    def signs_tokens(self) -> bool:
+        """Whether callers may use tokens that we have signed: where the database says who may call."""
+        return self.database_keys
 
     @property
     def loopback_only(self) -> bool:

@@ -128,7 +128,15 @@ def test_every_example_is_what_its_schema_says() -> None:
             assert [error.message for error in validator.iter_errors(example)] == [], (route, place)
 
 
-ACCOUNTS_COME = ("InvalidField", "NotAuthenticated", "SessionEnded", "UserNotFound")
+ACCOUNTS_COME = (
+    "InvalidField",
+    "NotAuthenticated",
+    "SessionEnded",
+    "SigningKeyUnreadable",
+    "TokenExpired",
+    "TokenInvalid",
+    "UserNotFound",
+)
 """Errors of routes that are on their way."""
 
 

@@ -1,4 +1,4 @@
-"""Secrets Manager: the database's user and password, and API keys."""
+"""Secrets Manager: the database's user and password, API keys, and what encrypts signing keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from slackwater.aws import clients
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
+from slackwater.identity.signing.encryption import Encryption
 from slackwater.settings import Settings
 
 MAX_AGE_SECONDS = 3600
@@ -86,6 +87,18 @@ async def api_keys(arn: str) -> tuple[ApiKey, ...]:
             f"The secret {arn} contains no API key: run `slackwater keys new NAME` and put a key into it."
         )
     return keys
+
+
+async def encryption_of(settings: Settings) -> Encryption:
+    """What encrypts the keys that sign tokens. Raises SecretError."""
+    arn = settings.encryption_key_secret_arn
+    text = settings.encryption_key if arn is None else await clients.in_thread(_fetch, arn, True)
+    if text is None:
+        return Encryption()
+    try:
+        return Encryption.parse(text)
+    except ValueError as error:
+        raise SecretError(f"The secret {arn} {error}.") from None
 
 
 def conninfo_of(text: str, base: str | None, arn: str) -> str:

@@ -19,6 +19,8 @@ class AuditAction(StrEnum):
     """A request was answered 401, 403 or 429; one row for many of a minute."""
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
+    SIGNING_KEY_ROTATED = "signing_key.rotated"
+    """Tokens are signed by another key from then on."""
     RUN_CANCELLED = "run.cancelled"
     """Somebody asked for it. Runs that others displace, or whose readers left, are not in here."""
     RUN_DELETED = "run.deleted"
