@@ -233,6 +233,17 @@ class TooManyRuns(ApiError):
     headers = {"Retry-After": "5"}  # noqa: RUF012
 
 
+class TooManyStreams(ApiError):
+    """You have as many streams open as you may (SLACKWATER_MAX_STREAMS_PER_OWNER, or a limit of your own): close one first."""
+
+    status = 429
+    headers = {"Retry-After": "5"}  # noqa: RUF012
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.headers = {**self.headers, **(headers or {})}
+
+
 class TooManyCrons(ApiError):
     """You have as many crons as you may (SLACKWATER_MAX_CRONS_PER_OWNER, or a limit of your own): delete one first."""
 

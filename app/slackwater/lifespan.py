@@ -74,7 +74,11 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
 
                 async def leave(seconds: float) -> None:
                     until = time.monotonic() + seconds
-                    await asyncio.gather(services.refusals.stop(seconds), custom_app.shutdown(seconds))
+                    await asyncio.gather(
+                        services.refusals.stop(seconds),
+                        services.requests.open.stop(seconds),
+                        custom_app.shutdown(seconds),
+                    )
                     await services.in_process.close(until - time.monotonic())
 
                 signals.started(drain)
@@ -136,7 +140,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             bodies,
             ByteQuota(RESPONSES_BYTES),
             in_process,
-            RequestLimits(database, settings.max_requests_per_minute_per_owner),
+            RequestLimits(
+                database, settings.max_requests_per_minute_per_owner, settings.max_streams_per_owner
+            ),
             Refusals(database),
             keys,
             signing,

@@ -36,7 +36,7 @@ class Services:
     answers: ByteQuota
     in_process: InProcess
     requests: RequestLimits
-    """How many each owner may send."""
+    """How many each owner may send, and how many streams they may have open."""
     refusals: Refusals
     keys: ValidKeys | None = None
     """Those in the database, if callers may use such."""

@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """Runs of one owner at a time, over all processes; the others wait. 0: no limit."""
     max_pending_per_owner: int = Field(0, ge=0)
     """Waiting runs of one owner, including delayed ones; one more is refused (429). 0: no limit."""
+    max_streams_per_owner: int = Field(0, ge=0, le=10_000)
+    """Streams of one owner that are open at a time, over all processes; one more is refused (429). 0: no limit."""
     max_crons_per_owner: int = Field(0, ge=0)
     """Crons of one owner; one more is refused (429). 0: no limit."""
     handover: Literal["sqs", "invoke", "sweep"] | None = None

@@ -25,6 +25,7 @@ class Limit(StrEnum):
     REQUESTS_PER_MINUTE = "requests_per_minute"
     RUNNING = "running"
     PENDING = "pending"
+    STREAMS = "streams"
     CRONS = "crons"
 
 
@@ -40,13 +41,16 @@ def set_(
     pending: Annotated[
         int | None, typer.Option(help="Runs that wait; one more is refused. 0: no limit.")
     ] = None,
+    streams: Annotated[
+        int | None, typer.Option(help="Streams that are open at a time; one more is refused. 0: no limit.")
+    ] = None,
     crons: Annotated[int | None, typer.Option(help="Crons; one more is refused. 0: no limit.")] = None,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Limit what an owner may have and do, in all processes together. Limits that are not given stay as they are.
 
-    A limit of runs or crons holds at once; one of requests within 10 seconds for an owner who had none, and at once for others.
+    A limit of runs or crons holds at once; one of requests or streams within 10 seconds for an owner who had none, and at once for others.
     """
     from slackwater.cli.database import with_database
     from slackwater.errors import SettingsError
@@ -56,6 +60,7 @@ def set_(
         Limit.REQUESTS_PER_MINUTE: requests_per_minute,
         Limit.RUNNING: running,
         Limit.PENDING: pending,
+        Limit.STREAMS: streams,
         Limit.CRONS: crons,
     }
     values = {limit.value: value for limit, value in given.items() if value is not None}

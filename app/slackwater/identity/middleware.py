@@ -1,10 +1,11 @@
-"""Authentication of requests, and how many of them each owner may send. A process that has closed answers 503 to all of them."""
+"""Authentication of requests, and how many of them and of streams each owner may have. A process that has closed answers 503 to all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from slackwater.errors import ApiError, DatabaseSilent, Draining, Unauthorized
 from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
+from slackwater.identity.limits.streams import stays_open
 from slackwater.identity.principal import LOCAL_OWNER, Principal
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 from slackwater.kit.refusal import Refusal, refuse
@@ -54,31 +56,32 @@ class Authentication:
         if scope["type"] == "lifespan" or self._public(scope):
             await self.app(scope, receive, send)
             return
-        try:
-            principal = scope["principal"] = await authenticate(scope)
-            if self._set_user:
-                user = principal.user
-                scope["user"] = user if user is not None else principal
-                permissions = user.permissions if user is not None else ["authenticated"]
-                scope["auth"] = AuthCredentials(permissions)
-            told = await _take(scope, principal)
-        except ApiError as error:
-            await refuse(error, scope, receive, send)
-            return
-        except DATABASE_UNAVAILABLE as error:
-            log.warning(
-                "the database does not say who may call",
-                extra={"event": "database.unavailable", "error": str(error)},
-            )
-            await refuse(DatabaseSilent(), scope, receive, send)
-            return
-        if told:
-            send = _with_headers(send, told)
-        with on_behalf_of(partial(allowed, principal), scope):
-            if principal.key_id is not None:
-                await self._answer_while_valid(principal.key_id, scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
+        with ExitStack() as stack:
+            try:
+                principal = scope["principal"] = await authenticate(scope)
+                if self._set_user:
+                    user = principal.user
+                    scope["user"] = user if user is not None else principal
+                    permissions = user.permissions if user is not None else ["authenticated"]
+                    scope["auth"] = AuthCredentials(permissions)
+                told = await _take(scope, principal, stack)
+            except ApiError as error:
+                await refuse(error, scope, receive, send)
+                return
+            except DATABASE_UNAVAILABLE as error:
+                log.warning(
+                    "the database does not say who may call",
+                    extra={"event": "database.unavailable", "error": str(error)},
+                )
+                await refuse(DatabaseSilent(), scope, receive, send)
+                return
+            if told:
+                send = _with_headers(send, told)
+            with on_behalf_of(partial(allowed, principal), scope):
+                if principal.key_id is not None:
+                    await self._answer_while_valid(principal.key_id, scope, receive, send)
+                else:
+                    await self.app(scope, receive, send)
 
     async def _answer_while_valid(self, key_id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
         """Until the key is revoked or expires, in whose name the request is answered."""
@@ -129,11 +132,19 @@ async def caller_of(outer: Scope, scope: Scope) -> Principal:
     return await allowed(outer.get("principal") or await authenticate(outer), scope)
 
 
-async def _take(scope: Scope, principal: Principal) -> Mapping[str, str]:
-    """Count a request as one of its owner's; the headers that tell them what is left. Raises TooManyRequests."""
-    if path_of(scope) in WHEN_CLOSED:
+async def _take(scope: Scope, principal: Principal, stack: ExitStack) -> Mapping[str, str]:
+    """Count a request as one of its owner's, and a stream until the `stack` is left; the headers that tell them what is left.
+
+    Raises TooManyRequests, TooManyStreams.
+    """
+    path = path_of(scope)
+    if path in WHEN_CLOSED:
         return {}  # it is answered without the database
-    return await services_of(scope).requests.take(principal.owner)
+    requests = services_of(scope).requests
+    place = None
+    if stays_open(scope["type"], scope.get("method", ""), path):
+        place = stack.enter_context(requests.open.place(principal.owner))
+    return await requests.take(principal.owner, place)
 
 
 def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:

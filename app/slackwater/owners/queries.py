@@ -22,6 +22,7 @@ AFTER_THREADS = (
     "slackwater.idempotency_keys",
     "slackwater.assistants",
     "slackwater.request_buckets",
+    "slackwater.open_streams",
     "slackwater.limits",
     "slackwater.audit",
 )
@@ -163,6 +164,7 @@ NOT_EXPORTED: Sequence[str] = (
     "slackwater.base_writes",
     "slackwater.cut_readers",
     "slackwater.request_buckets",
+    "slackwater.open_streams",
     "store_vectors",
 )
 """Copies of pending writes, for a rollback; readers who are expected back; what was left of a minute's requests; and what

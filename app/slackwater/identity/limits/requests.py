@@ -1,13 +1,16 @@
-"""Requests per minute: one is taken from its owner's bucket in the database before a request is answered."""
+"""Requests per minute, and streams: one is taken from its owner's in the database before a request is answered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from slackwater.errors import TooManyRequests
+from slackwater.errors import TooManyRequests, TooManyStreams
 from slackwater.identity.limits import queries
 from slackwater.identity.limits.quota import Quota, headers_of
+from slackwater.identity.limits.streams import OpenStreams, Place
 from slackwater.kit.answers import Answers
+from slackwater.kit.moment import Moment
 from slackwater.postgres.pool import Database
 
 FRESH_SECONDS = 4.0
@@ -20,22 +23,41 @@ STALE_SECONDS = 8.0
 class RequestLimits:
     """Belongs to the event loop of the process."""
 
-    def __init__(self, database: Database, per_minute: int) -> None:
-        """`per_minute`: of owners who have no limit of their own; 0: no limit."""
+    def __init__(self, database: Database, per_minute: int, streams: int = 0) -> None:
+        """`per_minute` and `streams`: of owners who have no limits of their own; 0: no limit."""
         self._database = database
-        self._default = per_minute
+        self._per_minute = per_minute
+        self._streams = streams
+        self.open = OpenStreams(database)
         self._unlimited: Answers[str, None] = Answers()
-        """Owners who had no limit when the database was asked."""
+        """Owners who had no limit of requests when the database was asked."""
+        self._any_streams: Answers[str, None] = Answers()
+        """Owners who had none of streams."""
 
-    async def take(self, owner: str) -> Mapping[str, str]:
-        """Count one request of the owner; the headers that tell what is left. Raises TooManyRequests.
+    async def take(self, owner: str, place: Place | None = None) -> Mapping[str, str]:
+        """Count one request of the owner, and with a `place` a stream; the headers that tell what is left.
 
-        One statement, which also finds the owner's limit; while it is known that there is none, no statement.
+        One statement, which also finds the owner's limits; while it is known that there are none, no statement. Raises TooManyRequests,
+        TooManyStreams.
         """
-        if self._unlimited.recall(owner, fresh=FRESH_SECONDS, stale=STALE_SECONDS) is not None:
+        if place is not None and not _known(self._any_streams, owner):
+            with self._any_streams.asking(owner) as asked:
+                row = await self.open.open(place, self._per_minute, self._streams)
+            told = self._told(owner, row, asked)
+            if not row["streams"]:
+                self._any_streams.remember(owner, None, asked)
+                return told
+            self._any_streams.forget(owner)
+            if not row["opened"]:
+                raise TooManyStreams(told)
+            return told
+        if _known(self._unlimited, owner):
             return {}
         with self._unlimited.asking(owner) as asked:
-            row = await queries.take(self._database, owner, self._default)
+            row = await queries.take(self._database, owner, self._per_minute)
+        return self._told(owner, row, asked)
+
+    def _told(self, owner: str, row: Mapping[str, Any], asked: Moment) -> Mapping[str, str]:
         if not row["per_minute"]:
             self._unlimited.remember(owner, None, asked)
             return {}
@@ -45,3 +67,7 @@ class RequestLimits:
         if not quota.taken:
             raise TooManyRequests(told)
         return told
+
+
+def _known(unlimited: Answers[str, None], owner: str) -> bool:
+    return unlimited.recall(owner, fresh=FRESH_SECONDS, stale=STALE_SECONDS) is not None

@@ -21,9 +21,11 @@ from slackwater.errors import (
     PageTooLarge,
     ResponseTooLarge,
     TooManyRequests,
+    TooManyStreams,
     Unauthorized,
     Unexpected,
 )
+from slackwater.identity.limits.streams import stays_open
 from slackwater.web.openapi.parameters import PARAMETERS
 from slackwater.web.openapi.pieces import (
     Error,
@@ -70,7 +72,7 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
     ids = {route: operation.id for route, (_, operation) in routes.items()}
     errors: dict[str, ErrorKind] = {}
     for route, (shown, operation) in routes.items():
-        kinds = list(_errors_of(shown, operation))
+        kinds = list(_errors_of(route, shown, operation))
         errors |= {name_of(kind): kind for kind in kinds}
         responses = {
             str(status): _response(
@@ -133,10 +135,12 @@ def _schemas_of(operations: Mapping[str, Operation]) -> tuple[dict[tuple[str, in
     return {key: _untitled(schema) for (key, _), schema in schemas.items()}, rest["$defs"]
 
 
-def _errors_of(shown: Json, operation: Operation) -> Iterator[ErrorKind]:
+def _errors_of(route: str, shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     """The errors that the operation may respond with."""
     if not operation.public:
         yield from (Unauthorized, Forbidden, TooManyRequests, Draining)
+        if stays_open("http", *route.split(" ", 1)):
+            yield TooManyStreams
     if "requestBody" in shown:
         yield from (BodyTooLarge, BodyTooSlow, Crowded)
     if "requestBody" in shown or "parameters" in shown:
