@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -101,6 +102,9 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("cors_config", "SLACKWATER_CORS_CONFIG", "CORS_CONFIG")
     )
     """The whole CORS object, instead of `http.cors` in `langgraph.json`."""
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Addresses or networks of proxies, `10.0.0.0/8,…`, that are believed where a request came from, by which scheme and to which host.
+    Ignored on AWS Lambda."""
     webhook_secret: str | None = Field(None, repr=False)
     """Signs webhooks: `whsec_` and base64, or any string."""
 
@@ -212,6 +216,14 @@ class Settings(BaseSettings):
             except json.JSONDecodeError:
                 raise ValueError('must be JSON, such as {"allow_origins": ["https://example.org"]}') from None
         return value if value is None else _or_sentence(cors_of, value, "config")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parse_networks(cls, value: object) -> object:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            return value
+        return tuple(_network_of(str(item).strip()) for item in items if str(item).strip())
 
     @field_validator("mount_prefix")
     @classmethod
@@ -379,6 +391,22 @@ def _or_sentence(read: Callable[[Any, str], T], value: object, place: str) -> T:
         return read(value, place)
     except SettingsError as error:
         raise ValueError(error.message) from None
+
+
+def _network_of(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no address and no network: write them as 10.0.0.7 or 10.0.0.0/8"
+        ) from None
+    raise ValueError(
+        f"{text!r} is an address inside a network: write {meant} for all of it, or the address alone"
+    )
 
 
 def _on_lambda() -> bool:

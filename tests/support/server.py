@@ -260,6 +260,15 @@ def free_port() -> int:
         return port
 
 
+def address_of_this_machine() -> str:
+    """One that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        address: str = probe.getsockname()[0]
+    assert not address.startswith("127."), "this machine has no address but loopback"
+    return address
+
+
 def clean_environment() -> dict[str, str]:
     """Ours without what would configure a server."""
     ours = ("SLACKWATER_", "DRILL_", "LANGSMITH_", "LANGCHAIN_")

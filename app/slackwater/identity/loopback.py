@@ -65,10 +65,10 @@ def refusal(scope: Scope) -> Forbidden | None:
             )
     # uvicorn takes the peer from X-Forwarded-For if it trusts the proxy; requests with that header were refused above.
     peer = scope.get("client")
-    if not peer or not _is_loopback(peer[0]):
+    if not peer or not is_loopback(peer[0]):
         return Forbidden("Without an API key, only loopback is served: see `slackwater keys new`.")
     hosts = [value for name, value in names if name == "host"]
-    if len(hosts) != 1 or not _names_loopback(hosts[0]):
+    if len(hosts) != 1 or not names_loopback(hosts[0]):
         shown = repr(hosts[0][:200]) if len(hosts) == 1 else f"(sent {len(hosts)} times)"
         return Forbidden(f"Host {shown} is not this machine: configure an API key to serve others.")
     for name, value in names:
@@ -80,20 +80,20 @@ def refusal(scope: Scope) -> Forbidden | None:
 def is_loopback_origin(origin: str) -> bool:
     """Whether an origin is this machine. `null` may be any page."""
     match = _ORIGIN.fullmatch(origin)
-    return match is not None and _names_loopback(match[1])
+    return match is not None and names_loopback(match[1])
 
 
 @lru_cache(maxsize=16)
-def _names_loopback(authority: str) -> bool:
+def names_loopback(authority: str) -> bool:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return False
     host = match[1].lower()
-    return host == "localhost" or _is_loopback(host.strip("[]"))
+    return host == "localhost" or is_loopback(host.strip("[]"))
 
 
 @lru_cache(maxsize=16)
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     try:
         parsed = ip_address(address)
     except ValueError:

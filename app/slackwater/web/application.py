@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.web import route_table
+from slackwater.web.proxies import believe
 from slackwater.web.refused import counting
 from slackwater.web.route_table import MODULES, group_of
 from slackwater.web.security_headers import secured
@@ -54,6 +55,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             self._build_for(scope)
+            believe(scope, receive)
             send = counting(scope, secured(scope, send))
             if scope.get("method") == "HEAD":  # a WebSocket has none
                 scope, send = {**scope, "method": "GET"}, _headers_only(send)

@@ -93,6 +93,7 @@ def serve(settings: Settings) -> ExitCode:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # `web.proxies` reads them
         http=Connection,
         ws_max_size=settings.max_body_bytes,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

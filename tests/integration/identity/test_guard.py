@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.api import Api
-from support.server import ServerProcess, fleet_of
+from support.server import ServerProcess, address_of_this_machine, fleet_of
 
 from slackwater.kit.ids import uuid7
 
@@ -237,15 +236,6 @@ async def test_origins_that_cors_would_let_in_are_named_in_a_warning(
 
 
 # With a real server in between
-
-
-def address_of_this_machine() -> str:
-    """One that is not loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing
-        address: str = probe.getsockname()[0]
-    assert not address.startswith("127."), "this machine has no address but loopback"
-    return address
 
 
 async def raw(server: ServerProcess, host: str, *lines: str, path: str = "/my/notes") -> int:

@@ -125,7 +125,7 @@ async def test_over_tls_the_browser_is_told_to_stay_there(serve: Serve) -> None:
 async def test_only_a_trusted_proxy_says_that_it_was_tls(
     database_uri: str, tmp_path: Path, trusted: str, safe: bool
 ) -> None:
-    env = {"FORWARDED_ALLOW_IPS": trusted, "SLACKWATER_API_KEYS": f"maria:{'0' * 64}"}
+    env = {"SLACKWATER_TRUSTED_PROXIES": trusted, "SLACKWATER_API_KEYS": f"maria:{'0' * 64}"}
     async with fleet_of(database_uri, tmp_path, GRAPHS.parent, env) as fleet:
         (server,) = await fleet.start()
         async with httpx.AsyncClient(base_url=server.url) as http:
