@@ -1,13 +1,14 @@
-"""Projects with an `auth` of their own."""
+"""Projects with an `auth` of their own, and a provider that users log in with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.provider import TestProvider, provider_at, provider_process
 
 GRAPHS = """
 import asyncio
@@ -122,3 +123,16 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[str]:
+    with provider_process() as issuer:
+        yield issuer
+
+
+@pytest.fixture
+async def at(issuer: str) -> AsyncIterator[TestProvider]:
+    """The provider."""
+    async with provider_at(issuer) as one:
+        yield one
