@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -39,8 +40,11 @@ from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
+    from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.signing.service import Signing
+
+log = logging.getLogger(__name__)
 
 
 class LifespanState(TypedDict):
@@ -130,6 +134,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keys = ValidKeys(database)
             stack.push_async_callback(keys.stop)
         signing = await _signing(settings, database, stack) if settings.signs_tokens else None
+        accounts = await _accounts(settings, database, stack) if settings.accounts else None
         services = Services(
             settings,
             database,
@@ -147,6 +152,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keys,
             signing,
             auth,
+            accounts,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -155,6 +161,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             from slackwater.identity.signing import service
 
             runtime.sweep_also("signing", partial(service.trim, database))
+        if accounts is not None:
+            from slackwater.identity.accounts import service as accounts_service
+
+            runtime.sweep_also("accounts", partial(accounts_service.trim, database))
         await assistants.register(services)
         yield services
 
@@ -177,6 +187,30 @@ async def _signing(settings: Settings, database: Database, stack: AsyncExitStack
     if encryption.keys:  # else none may ever be needed
         await signing.open()
     return signing
+
+
+async def _accounts(settings: Settings, database: Database, stack: AsyncExitStack) -> Accounts:
+    """The accounts of people who log in. While there is no administrator, the log shows how to become one."""
+    from slackwater.identity.accounts.service import AccountPolicy, Accounts
+    from slackwater.identity.accounts.setup import SetupMode, setup_link
+
+    accounts = Accounts(
+        database,
+        AccountPolicy(
+            SetupMode(settings.setup) if settings.setup else SetupMode.LOCAL,
+            settings.registration == "open",
+            settings.session_days,
+        ),
+    )
+    stack.callback(accounts.close)
+    await accounts.warm()
+    if (token := await accounts.setup_token()) is not None:
+        log.warning(
+            "no administrator exists: open %s to become the first one",
+            setup_link(settings.own_url, token),
+            extra={"event": "accounts.setup"},
+        )
+    return accounts
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

@@ -17,6 +17,7 @@ from slackwater.web.in_process import InProcess
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
+    from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
@@ -44,3 +45,5 @@ class Services:
     """The keys of our own tokens, if callers may use such."""
     auth: CustomAuth | None = None
     """The project's own authentication."""
+    accounts: Accounts | None = None
+    """Those of people who log in."""

@@ -82,6 +82,15 @@ class Settings(BaseSettings):
     `new,old`."""
     encryption_key_secret_arn: str | None = None
     """A secret that contains it. Read at startup."""
+    accounts: bool = False
+    """People may log in, with accounts in the database."""
+    setup: Literal["token", "open"] | None = None
+    """How the first administrator is made: by the link that the log shows, or by whoever comes first. If unset, on this machine by
+    whoever comes first, and from elsewhere by the link."""
+    registration: Literal["open", "closed"] = "open"
+    """Whether people may make accounts for themselves."""
+    session_days: float = Field(7.0, ge=1, le=30)
+    """How long a login lasts."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
@@ -355,7 +364,7 @@ class Settings(BaseSettings):
     @property
     def signs_tokens(self) -> bool:
         """Whether callers may use tokens that we have signed: where the database says who may call."""
-        return self.database_keys
+        return self.database_keys or self.accounts
 
     @property
     def loopback_only(self) -> bool:
@@ -371,6 +380,13 @@ class Settings(BaseSettings):
     def on_lambda(self) -> bool:
         """Whether this is an AWS Lambda execution environment, where no embedded server is ever started."""
         return _on_lambda()
+
+    @property
+    def own_url(self) -> str:
+        """Where this machine reaches the server, as far as the settings say."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - none is bound
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{self.port}{self.mount_prefix or ''}"
 
     @property
     def has_database(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from slackwater import __version__
-from slackwater.cli import audit, doctor, invoke, keys, lambda_, limits, migrate, owners, runs, serve
+from slackwater.cli import audit, doctor, invoke, keys, lambda_, limits, migrate, owners, runs, serve, users
 from slackwater.errors import ExitCode, SlackwaterError, StartError
 
 EXIT_CODES = (
@@ -37,6 +37,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.command("audit")(audit.audit)
 cli.add_typer(owners.cli, name="owners")
 cli.add_typer(limits.cli, name="limits")
+cli.add_typer(users.cli, name="users")
 
 
 def _show_version(wanted: bool) -> None:

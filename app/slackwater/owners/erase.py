@@ -30,7 +30,7 @@ END_SECONDS = 10.0
 """How long runs may take to end. Those of a process that does not answer are deleted all the same."""
 
 KEYS_SECONDS = 10.0
-"""For so long a process may still let a key in that was deleted."""
+"""For so long a process may still let a key or a session in that was deleted."""
 
 AGAIN_SECONDS = 60.0
 """How long passes are repeated, after the first one, while something is still found."""
@@ -71,7 +71,7 @@ class _Erasure:
         until: float | None = None
         while True:
             for table in queries.WAYS_IN:
-                if await self._delete(table) and table == "slackwater.api_keys":
+                if await self._delete(table) and table in queries.LOGINS:
                     let_in_until = time.monotonic() + KEYS_SECONDS
             await self._end_runs()
             await self._erase_threads()

@@ -14,7 +14,10 @@ from slackwater.runtime.queue import erasure, order
 from slackwater.runtime.queue.erasure import Lifetime
 from slackwater.runtime.queue.states import ACTIVE
 
-WAYS_IN = ("slackwater.api_keys", "slackwater.crons")
+LOGINS = frozenset({"slackwater.api_keys", "slackwater.users"})
+"""By which the owner is let in, for a while even after they were deleted. Sessions go with their user."""
+
+WAYS_IN = ("slackwater.api_keys", "slackwater.users", "slackwater.crons")
 """By which more would come: deleted first."""
 
 AFTER_THREADS = (
@@ -142,6 +145,14 @@ EXPORTS: Mapping[str, str] = {
     "slackwater.api_keys": """
 select key_id, owner, prefix, scopes, note, created_at, expires_at, revoked_at, last_used_at
 from slackwater.api_keys where owner = %(owner)s""",
+    "slackwater.users": """
+select user_id, owner, email, password is not null as has_password, role, needs_setup, created_at, last_login_at, disabled_at
+from slackwater.users where owner = %(owner)s""",
+    "slackwater.external_identities": """
+select x.* from slackwater.external_identities x join slackwater.users u using (user_id) where u.owner = %(owner)s""",
+    "slackwater.sessions": """
+select x.session_id, x.user_id, x.address, x.device, x.created_at, x.last_used_at, x.expires_at
+from slackwater.sessions x join slackwater.users u using (user_id) where u.owner = %(owner)s""",
     "slackwater.assistants": "select * from slackwater.assistants where owner = %(owner)s",
     "slackwater.assistant_versions": "select * from slackwater.assistant_versions where owner = %(owner)s",
     "slackwater.crons": "select * from slackwater.crons where owner = %(owner)s",

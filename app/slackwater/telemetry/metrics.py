@@ -58,6 +58,7 @@ class Metric(Enum):
     )
     REQUESTS_REFUSED = (MetricKind.COUNTER, "Requests that were answered 401, 403 or 429.")
     POOL_WAIT_MS = (MetricKind.DURATION, "Waits for a database connection, when none was free.")
+    PASSWORD_MS = (MetricKind.DURATION, "Hashing a password, with the wait for a thread.")
     THREADS_BUSY = (MetricKind.GAUGE, "Threads that run sync nodes.")
     THREADS_LEFT = (
         MetricKind.GAUGE,

@@ -136,7 +136,7 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
     assert gone == {
         name: 2 if name == "store" else 1
         for name in (
-            *("threads", "api_keys", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
+            *("threads", "api_keys", "users", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
             *("limits", "request_buckets", "audit"),
         )
         if name != "idempotency_keys"  # went with its run

@@ -13,15 +13,22 @@ if TYPE_CHECKING:
 
 
 def audited(
-    rows: str, action: AuditAction, subject: str, *, detail: str = "null", where: str = "true"
+    rows: str,
+    action: AuditAction,
+    subject: str,
+    *,
+    actor: str = "%(actor)s",
+    detail: str = "null",
+    address: str = "null",
+    where: str = "true",
 ) -> str:
     """The CTE `audited`: tells of each row `x` of the CTE `rows`, which has `owner`, and its id in the column `subject`.
 
     Its parameters are `Actor.parameters`.
     """
     return f"""audited as (
-  insert into slackwater.audit (action, actor, via, key_id, owner, subject, detail)
-  select '{action}', %(actor)s, %(actor_via)s, %(actor_key)s::uuid, x.owner, x.{subject}::text, {detail}
+  insert into slackwater.audit (action, actor, via, key_id, owner, subject, address, detail)
+  select '{action}', {actor}, %(actor_via)s, %(actor_key)s::uuid, x.owner, x.{subject}::text, {address}, {detail}
   from {rows} x where %(actor_via)s::text is not null and {where})"""
 
 

@@ -11,9 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from slackwater.identity.addresses import network_of
 from slackwater.identity.audit import queries
 from slackwater.identity.audit.queries import RefusalKey
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
@@ -149,16 +149,6 @@ def _name(principal: Principal) -> str:
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """Whence a request came, as the server or the gateway says. Of IPv6 the network: whoever has one has all its addresses."""
+    """Whence a request came, as the server or the gateway says."""
     peer = scope.get("client")
-    try:
-        address = ip_address(peer[0].partition("%")[0]) if peer else None
-    except ValueError:
-        address = None
-    if address is None:
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        if (mapped := address.ipv4_mapped) is not None:
-            return str(mapped)
-        return str(ip_network((address, 64), strict=False))
-    return str(address)
+    return network_of(peer[0] if peer else None)

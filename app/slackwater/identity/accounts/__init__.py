@@ -1,0 +1,1 @@
+"""People who log in: their accounts, passwords and sessions. No HTTP."""
