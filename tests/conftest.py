@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from slackwater.postgres.binaries import Account
+from slackwater.postgres.binaries import SystemUser
 from slackwater.postgres.embedded import EmbeddedPostgres
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
@@ -208,7 +208,7 @@ def pgbouncer(database_uri: str, tmp_path: Path) -> Iterator[Callable[..., str]]
             """
         )
         # It refuses root, and its own account could not reach the server's socket.
-        account = Account.for_data(server)
+        account = SystemUser.for_data(server)
         command = [program, str(file)]
         if account.is_other:
             command[1:1] = ["-u", pwd.getpwuid(account.uid).pw_name]

@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from slackwater.postgres import postmaster
-from slackwater.postgres.binaries import Account, EmbeddedError, find_binaries
+from slackwater.postgres.binaries import EmbeddedError, SystemUser, find_binaries
 from slackwater.postgres.embedded import EmbeddedPostgres
 
 SETTINGS = {
@@ -87,7 +87,7 @@ class Server(EmbeddedPostgres):
         """Whether it follows another server, and refuses writes."""
         return bool(self.execute("select pg_is_in_recovery() as it")[0]["it"])
 
-    def _create(self, bindir: Path, account: Account, home: Path, deadline: float) -> None:
+    def _create(self, bindir: Path, account: SystemUser, home: Path, deadline: float) -> None:
         if self.source is None:
             super()._create(bindir, account, home, deadline)
             return

@@ -28,7 +28,7 @@ LEAVE_SECONDS = 5.0
 """How long what it holds open may take to close, before it is cancelled and nobody waits for it any more."""
 
 
-class Opened:
+class OpenedGraph:
     """Entered at once; `leave` has to follow. `context` is where its factory's context variables are set."""
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from slackwater.errors import GraphBroken, GraphImportError, NotFound
 from slackwater.graphs.importer import Imported, import_app, import_auth, import_embedding, import_graph
-from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, Opened
+from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, OpenedGraph
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.project import Project
 
@@ -63,7 +63,7 @@ class Graphs:
         self._specs = {spec.id: spec for spec in project.graphs}
         self._imported: dict[str, Imported] = {}
         self._imports: dict[str, asyncio.Task[Imported]] = {}
-        self._opened: set[Opened] = set()
+        self._opened: set[OpenedGraph] = set()
         self.ids = tuple(self._specs)
         """In the order of `langgraph.json`."""
         self.on_import: Callable[[str], Awaitable[None]] | None = None
@@ -136,7 +136,7 @@ class Graphs:
             yield self._bind(imported.graph, graph_id, checkpointer, store)
         elif imported.factory:
             is_run = access == "threads.create_run"
-            opened = Opened(graph_id, imported.factory.build(access, config, store, context), scope)
+            opened = OpenedGraph(graph_id, imported.factory.build(access, config, store, context), scope)
             self._opened.add(opened)
             opened.task.add_done_callback(lambda _: self._opened.discard(opened))
             try:

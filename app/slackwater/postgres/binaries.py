@@ -26,14 +26,14 @@ class EmbeddedError(StartError):
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemUser:
     """Whom the server runs as: ourselves, or, because Postgres refuses root, an unprivileged account."""
 
     uid: int
     gid: int
 
     @classmethod
-    def for_data(cls, data: Path) -> Account:
+    def for_data(cls, data: Path) -> SystemUser:
         """Ourselves; under root the owner of `data`, or an account that every system has."""
         if os.geteuid():
             return cls(os.geteuid(), os.getegid())
@@ -113,7 +113,7 @@ def find_binaries(setting: Path | None) -> Path:
     )
 
 
-def reachable_binaries(bindir: Path, account: Account, home: Path) -> Path:
+def reachable_binaries(bindir: Path, account: SystemUser, home: Path) -> Path:
     """`bindir`, or a copy of it below `home`, which only we may write to, when the account may not execute what is there.
 
     Under root a virtual environment often is below a closed home. The permissions of other people's folders are
@@ -144,7 +144,7 @@ def reachable_binaries(bindir: Path, account: Account, home: Path) -> Path:
     return copy / package.name / tree.name / "bin"
 
 
-def major_version(bindir: Path, account: Account) -> str:
+def major_version(bindir: Path, account: SystemUser) -> str:
     """`18` for `postgres (PostgreSQL) 18.4`."""
     return account.run(bindir / "postgres", "--version", timeout=10).stdout.split()[2].partition(".")[0]
 

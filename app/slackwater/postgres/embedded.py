@@ -24,8 +24,8 @@ from pathlib import Path
 
 from slackwater.postgres import folders, postmaster
 from slackwater.postgres.binaries import (
-    Account,
     EmbeddedError,
+    SystemUser,
     find_binaries,
     major_version,
     reachable_binaries,
@@ -159,7 +159,7 @@ class EmbeddedPostgres:
         self._users = users
 
     def _start(self, bindir: Path, deadline: float) -> None:
-        account = Account.for_data(self._data)
+        account = SystemUser.for_data(self._data)
         if self._data.exists() and not account.is_other and self._data.stat().st_uid != account.uid:
             raise EmbeddedError(
                 f"{self._data} belongs to another user: run as that user, or set SLACKWATER_DATA_DIR to another folder."
@@ -178,11 +178,11 @@ class EmbeddedPostgres:
             if watchdog is not None:
                 watchdog.wait(timeout=10)  # only until it has gone to the background
 
-    def _home(self, account: Account) -> Path:
+    def _home(self, account: SystemUser) -> Path:
         """The folder for what the server's account must reach."""
         return self.base if account.can_enter(self.base) else self._open_closed()
 
-    def _tools(self, account: Account, home: Path) -> Path:
+    def _tools(self, account: SystemUser, home: Path) -> Path:
         """The folder for programs that the server's account runs: nobody else may have put them there."""
         return home if not account.is_other or folders.only_ours(home) else self._open_closed()
 
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
                 os.fchmod(descriptor, 0o711)
         return self._closed
 
-    def _create(self, bindir: Path, account: Account, home: Path, deadline: float) -> None:
+    def _create(self, bindir: Path, account: SystemUser, home: Path, deadline: float) -> None:
         unfinished = home / "data.new"
         # The folder of the user is the truth: without its link what is left in the other place is litter.
         with folders.inside(self.base) as base, folders.inside(home) as place:
@@ -227,7 +227,7 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         return False
 
-    def _launch(self, bindir: Path, account: Account, deadline: float) -> None:
+    def _launch(self, bindir: Path, account: SystemUser, deadline: float) -> None:
         created, ours = folders.read(self._data / "PG_VERSION").strip(), major_version(bindir, account)
         if created != ours:
             raise EmbeddedError(
@@ -283,7 +283,7 @@ class EmbeddedPostgres:
             os.close(descriptor)
 
 
-def _make_sockets(folder: Path, account: Account) -> None:
+def _make_sockets(folder: Path, account: SystemUser) -> None:
     # /tmp is everybody's: a folder or a link that somebody else put there is not ours to use.
     try:
         account.own(folder, 0o700)

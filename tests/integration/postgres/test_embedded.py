@@ -19,7 +19,7 @@ import pytest
 import slackwater
 from slackwater.errors import ExitCode
 from slackwater.postgres import binaries, embedded, postmaster
-from slackwater.postgres.binaries import Account, EmbeddedError, find_binaries
+from slackwater.postgres.binaries import EmbeddedError, SystemUser, find_binaries
 from slackwater.postgres.embedded import EmbeddedPostgres
 from slackwater.postgres.pool import Database
 
@@ -352,7 +352,7 @@ def test_root_opens_up_nobodys_folders(folder: Path, monkeypatch: pytest.MonkeyP
 
 @root_only
 def test_an_unprivileged_user_needs_nothing(folder: Path) -> None:
-    nobody = Account(65534, 65534)
+    nobody = SystemUser(65534, 65534)
     python = next(
         (name for name in (sys.executable, "/usr/bin/python3") if nobody.can_execute(Path(name))), None
     )
@@ -383,9 +383,9 @@ def test_an_unprivileged_user_needs_nothing(folder: Path) -> None:
 
 @root_only
 def test_root_starts_a_users_cluster_as_that_user(folder: Path) -> None:
-    assert Account.for_data(folder / "missing").uid != 0
+    assert SystemUser.for_data(folder / "missing").uid != 0
     os.chown(folder, 12345, 12345)
-    assert Account.for_data(folder) == Account(12345, 12345)
+    assert SystemUser.for_data(folder) == SystemUser(12345, 12345)
 
 
 # Root in a folder that another user may write to
@@ -483,7 +483,7 @@ def test_root_gives_nobody_what_a_link_leads_to(folder: Path) -> None:
     (folder / "sockets").symlink_to(victim.folder)
 
     with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
-        Account(THEM, THEM).own(folder / "sockets", 0o777)
+        SystemUser(THEM, THEM).own(folder / "sockets", 0o777)
     assert victim.facts() == victim.before
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from slackwater.errors import ApiError, Conflict, Forbidden, Invalid, Unauthorized
+from slackwater.errors import ApiError, Conflict, Forbidden, InvalidField, Unauthorized
 
 
 class WrongCredentials(Unauthorized):
@@ -62,32 +61,18 @@ class SetupTokenNeeded(Forbidden):
     """The first administrator needs the link that the server's log shows, or `slackwater users setup` prints: open it first."""
 
 
-class InvalidField(Invalid):
-    """A field of the request is not valid."""
-
-    field = ""
-    """Which."""
-
-    def __init__(self, message: str | None = None, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field or self.field
-
-    @property
-    def detail(self) -> Any:
-        """As FastAPI tells it, which pages know how to show."""
-        return [{"type": "value_error", "loc": ["body", self.field], "msg": self.message}]
-
-
 class InvalidEmail(InvalidField):
     """Enter an email address such as maria@example.com."""
 
-    field = "email"
+    def __init__(self, message: str | None = None, field: str = "email") -> None:
+        super().__init__(message, ("body", field))
 
 
 class WeakPassword(InvalidField):
     """Choose a password of at least 8 characters that is not a common one."""
 
-    field = "password"
+    def __init__(self, message: str | None = None, field: str = "password") -> None:
+        super().__init__(message, ("body", field))
 
 
 class PasswordsCrowded(ApiError):

@@ -27,15 +27,15 @@ class AttemptKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class AttemptLimit:
     """So many in a row, and then none for a time after the last."""
 
     most: int
     seconds: float
 
 
-LOGINS = Limit(5, 300.0)
-REGISTRATIONS = Limit(20, 3600.0)
+LOGINS = AttemptLimit(5, 300.0)
+REGISTRATIONS = AttemptLimit(20, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Counted:
 
     kinds: Sequence[AttemptKind]
     keys: Sequence[bytes]
-    limit: Limit
+    limit: AttemptLimit
 
     @classmethod
     def login(cls, email: str, address: str) -> Counted:
