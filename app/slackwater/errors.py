@@ -134,6 +134,22 @@ class Forbidden(ApiError):
     status = 403
 
 
+class CsrfTokenMissing(Forbidden):
+    """CSRF token missing. Include X-CSRF-Token header."""
+
+
+class CsrfTokenMismatch(Forbidden):
+    """CSRF token mismatch."""
+
+
+class CrossSiteLogin(Forbidden):
+    """Cross-site auth request denied."""
+
+
+class ForeignPage(Forbidden):
+    """This page may not connect with its user's cookies: add its origin to SLACKWATER_CORS_ALLOW_ORIGINS."""
+
+
 class RefusedByAuth(ApiError):
     """Forbidden"""
 
@@ -193,6 +209,12 @@ class Crowded(ApiError):
 
     status = 503
     headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
+class NotJson(ApiError):
+    """Without a key or a bearer token, send the body as JSON: Content-Type: application/json."""
+
+    status = 415
 
 
 class Invalid(ApiError):

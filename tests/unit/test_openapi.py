@@ -151,6 +151,10 @@ ACCOUNTS_COME = (
 """Errors of routes that are on their way."""
 
 
+FORBIDDEN = ("CrossSiteLogin", "CsrfTokenMismatch", "CsrfTokenMissing", "ForeignPage")
+"""Kinds of Forbidden that concern the page which sends a request, whichever it is."""
+
+
 def test_every_error_class_is_one_entry() -> None:
     def below(kind: type[ApiError]) -> Iterator[type[ApiError]]:
         for child in kind.__subclasses__():
@@ -164,7 +168,7 @@ def test_every_error_class_is_one_entry() -> None:
     del kinds["RunsDisabled"]  # where no route is left that starts one
     del kinds["RefusedByAuth"]  # what a project says, whose own description the document gets
     del kinds["NoWebSocket"]  # a path's that is described for its other method
-    for name in (*ACCOUNTS_COME, *OIDC_COMES):
+    for name in (*ACCOUNTS_COME, *OIDC_COMES, *FORBIDDEN):
         del kinds[name]
     assert responses.keys() == kinds.keys()
     for name, kind in kinds.items():

@@ -18,6 +18,7 @@ from slackwater.errors import (
     Draining,
     Forbidden,
     Invalid,
+    NotJson,
     PageTooLarge,
     ResponseTooLarge,
     TooManyRequests,
@@ -143,6 +144,8 @@ def _errors_of(route: str, shown: Json, operation: Operation) -> Iterator[ErrorK
             yield TooManyStreams
     if "requestBody" in shown:
         yield from (BodyTooLarge, BodyTooSlow, Crowded)
+        if not operation.public:
+            yield NotJson
     if "requestBody" in shown or "parameters" in shown:
         yield Invalid
     yield from operation.errors
