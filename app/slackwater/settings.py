@@ -135,6 +135,8 @@ class Settings(BaseSettings):
     max_handovers: int = Field(1000, ge=1)
     run_timeout_seconds: float = Field(86_400.0, ge=0)
     """How long a run may execute, over all its attempts; then it ends with `timeout`. 0: no limit."""
+    max_recursion_limit: int = Field(10_000, ge=1)
+    """The highest `recursion_limit` that a request or an assistant may set; a higher one is taken for this."""
     max_concurrent_runs: int = Field(64, ge=0)
     """Runs at a time in this process; 0: serve the API only."""
     max_running_per_owner: int = Field(0, ge=0)

@@ -145,8 +145,7 @@ async def prepare(
             "input": body.input,
             "command": (body.command and body.command.model_dump(exclude_unset=True)) or None,
             "config": {
-                **assistant.config,
-                **config,
+                **_bounded({**assistant.config, **config}, services.settings.max_recursion_limit),
                 "configurable": {
                     **_without(RUN_KEYS, body.context),
                     **configurable,
@@ -178,6 +177,12 @@ async def prepare(
         of_the_request=frozenset(principal.headers),
     )
     return new if principal.user is None else await _allowed(services, principal, new, body.if_not_exists)
+
+
+def _bounded(config: dict[str, Any], most: int) -> dict[str, Any]:
+    """`config`, whose recursion limit is no higher than the server's: else one request could keep a process for ever."""
+    limit = config.get("recursion_limit")
+    return {**config, "recursion_limit": min(limit, most)} if isinstance(limit, int) else config
 
 
 async def _allowed(services: Services, principal: Principal, new: NewRun, if_not_exists: str) -> NewRun:
