@@ -158,9 +158,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
         if settings.signs_tokens:
-            from slackwater.identity.signing import service
+            from slackwater.identity.signing import rotation
 
-            runtime.sweep_also("signing", partial(service.trim, database))
+            runtime.sweep_also("signing", partial(rotation.trim, database))
         if accounts is not None:
             from slackwater.identity.accounts import service as accounts_service
 
@@ -184,7 +184,7 @@ async def _signing(settings: Settings, database: Database, stack: AsyncExitStack
     encryption = await encryption_of(settings)
     signing = Signing(database, encryption)
     stack.push_async_callback(signing.stop)
-    if encryption.keys:  # else none may ever be needed
+    if encryption.keys or settings.accounts:  # else none may ever be needed
         await signing.open()
     return signing
 

@@ -59,7 +59,10 @@ def audit(
 
 
 def _by(row: Mapping[str, Any]) -> str:
-    return "a command" if row["via"] == Via.COMMAND else row["actor"] or "unknown"
+    if row["via"] == Via.COMMAND:
+        return "a command"
+    who: str = row["actor"] or "unknown"
+    return f"a token of {who}" if row["via"] == Via.TOKEN else who
 
 
 def _more(row: Mapping[str, Any]) -> str:

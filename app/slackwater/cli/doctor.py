@@ -234,6 +234,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     refusal = status.refuse()
     if refusal is None:
         yield Finding(Severity.OK, "schema", f"up to date ({status.known[-1]}).")
+        async for finding in _signing(settings):
+            yield finding
     elif not settings.has_database:
         yield Finding(
             Severity.OK,
@@ -242,6 +244,30 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding.failed("schema", refusal)
+
+
+async def _signing(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether the keys of our tokens can be read here, and by nobody else."""
+    from slackwater.aws.secrets import encryption_of
+    from slackwater.cli.database import open_database
+    from slackwater.identity.signing import rotation
+    from slackwater.identity.signing.encryption import UNENCRYPTED, unreadable
+
+    if not settings.signs_tokens:
+        return
+    try:
+        encryption = await encryption_of(settings)
+        async with open_database(settings) as database:
+            keys = await rotation.list_(database)
+    except StartError as error:
+        yield Finding.failed("signing", error)
+        return
+    if any(key["sealed_by"] not in (None, *encryption.keys) for key in keys):
+        yield Finding.failed("signing", SettingsError(unreadable(encryption)))
+    elif encryption.first is None and (keys or settings.accounts):
+        yield Finding(Severity.WARNING, "signing", UNENCRYPTED)
+    elif encryption.first is not None:
+        yield Finding(Severity.OK, "signing", "the keys of tokens are encrypted in the database.")
 
 
 async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[Finding]:

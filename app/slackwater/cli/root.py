@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from slackwater import __version__
-from slackwater.cli import audit, doctor, invoke, keys, lambda_, limits, migrate, owners, runs, serve, users
+from slackwater.cli import (
+    audit,
+    doctor,
+    invoke,
+    keys,
+    lambda_,
+    limits,
+    migrate,
+    owners,
+    runs,
+    serve,
+    signing,
+    users,
+)
 from slackwater.errors import ExitCode, SlackwaterError, StartError
 
 EXIT_CODES = (
@@ -34,6 +47,8 @@ cli.command()(migrate.migrate)
 cli.add_typer(runs.cli, name="runs")
 cli.command()(doctor.doctor)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(signing.cli, name="signing")
+cli.command("token")(signing.token)
 cli.command("audit")(audit.audit)
 cli.add_typer(owners.cli, name="owners")
 cli.add_typer(limits.cli, name="limits")

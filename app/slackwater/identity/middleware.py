@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.errors import ApiError, DatabaseSilent, Draining, Unauthorized
+from slackwater.identity import internal
 from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
@@ -174,6 +175,12 @@ def needed(kind: str, method: str, path: str) -> KeyScope:
 async def _caller(scope: Scope, services: Services) -> Principal:
     settings = services.settings
     headers = Headers(scope=scope)
+    if (
+        services.signing is not None
+        and "x-api-key" not in headers
+        and (named := await internal.caller(services.signing, headers)) is not None
+    ):
+        return named
     if services.auth is not None:
         # A header of that name that is no key of ours may be meant for the project.
         holder = await _holder(headers, services) if "x-api-key" in headers else None

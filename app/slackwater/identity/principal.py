@@ -37,14 +37,17 @@ class Principal:
     """What they may do, with what that includes."""
     key_id: UUID | None = None
     """The stored key that they have sent."""
+    token_id: UUID | None = None
+    """The token for scripts that they have sent: see `slackwater.identity.internal`."""
     user: User | None = field(default=None, compare=False, repr=False)
     """Who they are to the project's own `auth`, if that has said who calls."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises Forbidden."""
         if scope not in self.scopes:
+            what = "key" if self.token_id is None else "token"
             raise Forbidden(
-                f"The key does not allow this request, which needs the scope {scope.value!r}: use another key."
+                f"The {what} does not allow this request, which needs the scope {scope.value!r}: use another {what}."
             )
 
     @property

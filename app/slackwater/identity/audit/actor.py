@@ -39,6 +39,8 @@ class AuditAction(StrEnum):
     USER_ENABLED = "user.enabled"
     SETUP = "setup"
     """The first administrator was made."""
+    TOKEN_ISSUED = "token.issued"  # noqa: S105 - no secret
+    """A command gave out a token that calls as one owner."""
     RUN_CANCELLED = "run.cancelled"
     """Somebody asked for it. Runs that others displace, or whose readers left, are not in here."""
     RUN_DELETED = "run.deleted"
@@ -53,6 +55,8 @@ class Via(StrEnum):
     """How."""
 
     API = "api"
+    TOKEN = "token"  # noqa: S105 - no secret
+    """By the API, too, with a token that a command has given out for this owner."""
     COMMAND = "command"
     """By `slackwater …`, of whoever can reach the database."""
 
@@ -65,11 +69,13 @@ class Actor:
     via: Via | None
     """None: it is not audited."""
     key_id: UUID | None = None
-    """The stored key that they have sent."""
+    """The stored key or the token that they have sent."""
 
     @classmethod
     def of(cls, principal: Principal) -> Actor:
         """The caller of a request."""
+        if principal.token_id is not None:
+            return cls(principal.identity, Via.TOKEN, principal.token_id)
         return cls(principal.identity, Via.API, principal.key_id)
 
     @property

@@ -54,7 +54,8 @@ on conflict (at, status, address, actor, key_id) where action = '{AuditAction.RE
 do update set count = audit.count + excluded.count"""
 
 _COMMANDED = """
-insert into slackwater.audit (action, via, subject, detail) values (%(action)s, %(via)s, %(subject)s, %(detail)s)"""
+insert into slackwater.audit (action, via, owner, subject, detail)
+values (%(action)s, %(via)s, %(owner)s, %(subject)s, %(detail)s)"""
 
 _LIST = """
 select audit_id, at, action, actor, via, key_id, owner, subject, address, status, detail, count from slackwater.audit
@@ -78,10 +79,21 @@ async def count(database: Database, refused: Mapping[RefusalKey, int]) -> None:
 
 
 async def add_command(
-    database: Database, action: AuditAction, subject: str | None, detail: str | None = None
+    database: Database,
+    action: AuditAction,
+    subject: str | None,
+    detail: str | None = None,
+    *,
+    owner: str | None = None,
 ) -> None:
-    """A row of its own, of what a command has done in more than one transaction."""
-    parameters = {"action": action.value, "via": COMMAND.via, "subject": subject, "detail": detail}
+    """A row of its own, of what a command has done in more than one transaction, or without any."""
+    parameters = {
+        "action": action.value,
+        "via": COMMAND.via,
+        "owner": owner,
+        "subject": subject,
+        "detail": detail,
+    }
     await database.execute(_COMMANDED, parameters)
 
 

@@ -19,6 +19,26 @@ EXPECTED = (
 _TEXT = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
 
 
+UNENCRYPTED = (
+    "The keys that sign tokens are not encrypted in the database: set SLACKWATER_ENCRYPTION_KEY to the output of "
+    "`openssl rand -base64 32`, the same for all processes."
+)
+
+_OTHERWISE = (
+    "If that key is lost, `slackwater signing rotate --now` makes a new signing key and ends all sessions."
+)
+
+_ANOTHER = (
+    "SLACKWATER_ENCRYPTION_KEY is not the one by which the signing keys in the database are encrypted: set it to that one, "
+    f"or, to change it, to the new and the old one, separated by a comma. {_OTHERWISE}"
+)
+
+_NONE = (
+    "The signing keys in the database are encrypted: set SLACKWATER_ENCRYPTION_KEY, or SLACKWATER_ENCRYPTION_KEY_SECRET_ARN, "
+    f"to the value that the other processes have. {_OTHERWISE}"
+)
+
+
 class Sealed(Exception):
     """This process does not have the key that has encrypted it."""
 
@@ -87,3 +107,8 @@ class Encryption:
         except (JoseError, ValueError):
             raise Sealed from None
         return (opened or b"").decode()
+
+
+def unreadable(encryption: Encryption) -> str:
+    """What to do where keys in the database cannot be decrypted."""
+    return _ANOTHER if encryption.keys else _NONE

@@ -6,6 +6,7 @@ import json
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from slackwater.errors import TokenExpired, TokenInvalid
@@ -60,8 +61,8 @@ def decode(audience: Audience, token: str, key: Any, now: float) -> Mapping[str,
         claims = jwt.decode(token, key, [ALGORITHM]).claims
     except (JoseError, ValueError):
         raise TokenInvalid from None
-    expires: object = claims.get("exp")
-    if claims.get("aud") != audience.value or not isinstance(expires, int | float):
+    expires: Any = claims.get("exp")
+    if claims.get("aud") != audience.value or type(expires) not in (int, float) or not isfinite(expires):
         raise TokenInvalid
     if now >= expires + LEEWAY_SECONDS:
         raise TokenExpired

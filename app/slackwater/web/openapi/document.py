@@ -21,6 +21,9 @@ from slackwater.errors import (
     NotJson,
     PageTooLarge,
     ResponseTooLarge,
+    SigningKeyUnreadable,
+    TokenExpired,
+    TokenInvalid,
     TooManyRequests,
     TooManyStreams,
     Unauthorized,
@@ -139,7 +142,8 @@ def _schemas_of(operations: Mapping[str, Operation]) -> tuple[dict[tuple[str, in
 def _errors_of(route: str, shown: Json, operation: Operation) -> Iterator[ErrorKind]:
     """The errors that the operation may respond with."""
     if not operation.public:
-        yield from (Unauthorized, Forbidden, TooManyRequests, Draining)
+        yield from (Unauthorized, TokenExpired, TokenInvalid, Forbidden, TooManyRequests)
+        yield from (Draining, SigningKeyUnreadable)
         if stays_open("http", *route.split(" ", 1)):
             yield TooManyStreams
     if "requestBody" in shown:
