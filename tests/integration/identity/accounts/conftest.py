@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from people import MakeAccounts
+from people import Command, MakeAccounts
+from support.command import run_command
 
 from slackwater.identity.accounts.service import AccountPolicy, Accounts
 from slackwater.postgres.pool import Database
@@ -39,6 +41,12 @@ async def made(database: Database) -> AsyncIterator[MakeAccounts]:
 @pytest.fixture
 def accounts(made: MakeAccounts) -> Accounts:
     return made()
+
+
+@pytest.fixture
+def command(tmp_path: Path, database_uri: str) -> Command:
+    """Runs `slackwater ARGUMENTS` on the test's database."""
+    return partial(asyncio.to_thread, partial(run_command, tmp_path, SLACKWATER_DATABASE_URI=database_uri))
 
 
 @pytest.fixture

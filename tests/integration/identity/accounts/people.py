@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from support.command import Answer
+
 from slackwater.identity.accounts.account import Device
 from slackwater.identity.accounts.service import Accounts
 from slackwater.postgres.pool import Database
 
 MakeAccounts = Callable[..., Accounts]
+Command = Callable[..., Awaitable[Answer]]
 
 HERE = Device("203.0.113.5", "Firefox")
 THERE = Device("198.51.100.7", "curl")
