@@ -150,6 +150,10 @@ class ForeignPage(Forbidden):
     """This page may not connect with its user's cookies: add its origin to SLACKWATER_CORS_ALLOW_ORIGINS."""
 
 
+class NoAccount(Forbidden):
+    """This is about the account of whoever calls, and a key has none: log in."""
+
+
 class RefusedByAuth(ApiError):
     """Forbidden"""
 
@@ -229,12 +233,21 @@ class InvalidField(Invalid):
     def __init__(self, message: str | None = None, place: Sequence[str] = ("body",)) -> None:
         """`place`: where in the request it is, such as `("body", "password")`."""
         super().__init__(message)
-        self._place = list(place)
+        self._problems = [(place, self.message)]
+
+    @classmethod
+    def of(cls, problems: Sequence[tuple[Sequence[str], str]]) -> InvalidField:
+        """Of several fields: where each is in the request, and what is wrong with it."""
+        error = cls("\n".join(f"{'.'.join(place)}: {message}" for place, message in problems))
+        error._problems = list(problems)
+        return error
 
     @property
     def detail(self) -> object:
         # As FastAPI says it: pages show the message of the first one.
-        return [{"type": "value_error", "loc": self._place, "msg": self.message}]
+        return [
+            {"type": "value_error", "loc": list(place), "msg": message} for place, message in self._problems
+        ]
 
 
 class TooManyRequests(ApiError):

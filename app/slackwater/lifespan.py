@@ -42,6 +42,7 @@ from slackwater.webhooks.signature import key_of
 if TYPE_CHECKING:
     from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.sessions import Sessions
     from slackwater.identity.signing.service import Signing
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         telemetry.configure(settings)
         with StopSignals() as signals:
             offer_to_sdk()
-            async with open_services(settings) as services, setup.installed(app, services) as custom_app:
+            async with open_services(settings) as services, _installed(app, services) as custom_app:
                 app.own_security = services.graphs.auth.openapi if services.graphs.auth else {}
                 services.in_process.open(app.behind_the_middleware(), services)
                 # Not earlier: graphs may rely on what the custom app sets up.
@@ -94,6 +95,14 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
         app.state.start_error = error  # the server itself only learns that the start failed
         telemetry.start_failed(error, log_it=app.state.settings is None)
         raise
+
+
+@asynccontextmanager
+async def _installed(app: Application, services: Services) -> AsyncIterator[setup.CustomAppHandle]:
+    """The routes and the middleware that the settings and the project ask for."""
+    app.serve_accounts(services.accounts is not None)
+    async with setup.installed(app, services) as custom_app:
+        yield custom_app
 
 
 @asynccontextmanager
@@ -135,6 +144,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             stack.push_async_callback(keys.stop)
         signing = await _signing(settings, database, stack) if settings.signs_tokens else None
         accounts = await _accounts(settings, database, stack) if settings.accounts else None
+        sessions = (
+            _sessions(accounts, signing, stack) if accounts is not None and signing is not None else None
+        )
         services = Services(
             settings,
             database,
@@ -153,6 +165,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             signing,
             auth,
             accounts,
+            sessions,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -211,6 +224,15 @@ async def _accounts(settings: Settings, database: Database, stack: AsyncExitStac
             extra={"event": "accounts.setup"},
         )
     return accounts
+
+
+def _sessions(accounts: Accounts, signing: Signing, stack: AsyncExitStack) -> Sessions:
+    """Who has logged in."""
+    from slackwater.identity.sessions import Sessions
+
+    sessions = Sessions(accounts, signing)
+    stack.push_async_callback(sessions.stop)
+    return sessions
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

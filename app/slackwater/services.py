@@ -19,6 +19,7 @@ from slackwater.webhooks.policy import Policy
 if TYPE_CHECKING:
     from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.sessions import Sessions
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
 
@@ -47,3 +48,5 @@ class Services:
     """The project's own authentication."""
     accounts: Accounts | None = None
     """Those of people who log in."""
+    sessions: Sessions | None = None
+    """Those that they have begun."""

@@ -344,7 +344,7 @@ class Settings(BaseSettings):
                 "forks the process; that is not supported: remove its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
             )
-        if self.on_lambda and not (self.has_keys or self.authorizer or self.has_auth):
+        if self.on_lambda and not (self.has_keys or self.authorizer or self.has_auth or self.accounts):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
                 "put its output into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind of authorizer in front."
@@ -352,7 +352,7 @@ class Settings(BaseSettings):
 
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond loopback while no key is required."""
-        if not (self.has_keys or self.has_auth) and host not in LOOPBACK_HOSTS:
+        if not (self.has_keys or self.has_auth or self.accounts) and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
                 "and put its output into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
@@ -371,7 +371,7 @@ class Settings(BaseSettings):
     @property
     def loopback_only(self) -> bool:
         """Whether only this machine is served, because no key is required. On AWS Lambda callers are always authenticated."""
-        return not self.has_keys and not self.on_lambda and not self.has_auth
+        return not (self.has_keys or self.on_lambda or self.has_auth or self.accounts)
 
     @cached_property
     def has_auth(self) -> bool:

@@ -132,7 +132,13 @@ async def _keys(settings: Settings) -> AsyncIterator[Finding]:
             "keys",
             f"{settings.host} is served to holders of these keys: {', '.join([*names, *stored])}.",
         )
-    elif not settings.has_auth:
+    if settings.accounts:
+        yield Finding(
+            Severity.OK,
+            "accounts",
+            f"{settings.host} is served to users who log in; registration is {settings.registration}.",
+        )
+    if not (names or settings.database_keys or settings.accounts or settings.has_auth):
         yield Finding(
             Severity.OK,
             "keys",

@@ -71,7 +71,7 @@ async def serve(settings: Settings, options: Options) -> ExitCode:
             limit_seconds=settings.gateway_limit_seconds,
             authorizer=emulator_settings.authorizer_of(settings),
             streams=options.stream,
-            keyless=not settings.has_keys,
+            keyless=not (settings.has_keys or settings.accounts),
         )
         server = EmulatorServer(
             uvicorn.Config(

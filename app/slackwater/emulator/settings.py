@@ -33,8 +33,8 @@ def root_of(settings: Settings) -> Path:
 
 
 def authorizer_of(settings: Settings) -> str | None:
-    """The kind of authorizer to emulate. Lambda needs keys or an authorizer, so without keys there is one."""
-    return settings.authorizer or (None if settings.has_keys else "lambda")
+    """The kind of authorizer to emulate. Lambda needs keys, accounts or an authorizer, so without the others there is one."""
+    return settings.authorizer or (None if settings.has_keys or settings.accounts else "lambda")
 
 
 def variables(settings: Settings, given: Sequence[str]) -> dict[str, str]:

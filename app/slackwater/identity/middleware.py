@@ -8,14 +8,21 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from starlette.authentication import AuthCredentials
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slackwater.errors import ApiError, DatabaseSilent, Draining, Unauthorized
+from slackwater.errors import (
+    ApiError,
+    DatabaseSilent,
+    Draining,
+    NotAuthenticated,
+    SessionEnded,
+    Unauthorized,
+)
 from slackwater.identity import internal
 from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
@@ -26,20 +33,22 @@ from slackwater.identity.scopes import EVERYTHING, KeyScope
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.in_process import on_behalf_of
-from slackwater.web.route_table import PUBLIC, WHEN_CLOSED, entry_of
-from slackwater.web.scope import headers_for_graphs, path_of, services_of
+from slackwater.web.route_table import PUBLIC, PUBLIC_ACCOUNTS, WHEN_CLOSED, entry_of
+from slackwater.web.scope import headers_for_graphs, is_of_accounts, path_of, services_of
 
 if TYPE_CHECKING:
+    from slackwater.identity.valid import Valid
     from slackwater.services import Services
 
 log = logging.getLogger(__name__)
 
-NO_MORE = "The key that this request was sent with is valid no more: it was revoked, or has expired."
+KEY_ENDED = "The key that this request was sent with is valid no more: it was revoked, or has expired."
 
 
 def is_public(scope: Scope) -> bool:
     """Whether the path needs no authentication."""
-    return path_of(scope) in PUBLIC
+    path = path_of(scope)
+    return path in PUBLIC or (is_of_accounts(scope, path) and path.rstrip("/") in PUBLIC_ACCOUNTS)
 
 
 class Authentication:
@@ -79,15 +88,26 @@ class Authentication:
             if told:
                 send = _with_headers(send, told)
             with on_behalf_of(partial(allowed, principal), scope):
-                if principal.key_id is not None:
-                    await self._answer_while_valid(principal.key_id, scope, receive, send)
+                services = services_of(scope)
+                if principal.key_id is not None and services.keys is not None:
+                    ended = Unauthorized(KEY_ENDED)
+                    await self._while_valid(services.keys, principal.key_id, ended, scope, receive, send)
+                elif principal.session_id is not None and services.sessions is not None:
+                    valid = services.sessions.valid
+                    await self._while_valid(valid, principal.session_id, SessionEnded(), scope, receive, send)
                 else:
                     await self.app(scope, receive, send)
 
-    async def _answer_while_valid(self, key_id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
-        """Until the key is revoked or expires, in whose name the request is answered."""
-        keys = services_of(scope).keys
-        assert keys is not None
+    async def _while_valid(
+        self,
+        valid: Valid[Any, Any],
+        credential_id: UUID,
+        ended: ApiError,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer until the key or the session is revoked or expires, in whose name that is done; then it has `ended`."""
         last: str | None = None
 
         async def watched(message: Message) -> None:
@@ -97,16 +117,16 @@ class Authentication:
 
         try:
             async with asyncio.timeout(None) as request:
-                with keys.open(key_id, request):
+                with valid.open(credential_id, request):
                     await self.app(scope, receive, watched)
         except TimeoutError:
             if not request.expired():
                 raise
             # A response that has begun is aborted: an end would say that there is no more.
             if last is None:
-                await refuse(Unauthorized(NO_MORE), scope, receive, send)
+                await refuse(ended, scope, receive, send)
             elif scope["type"] == "websocket" and last != "websocket.close":
-                error = Refusal.of(Unauthorized(NO_MORE))
+                error = Refusal.of(ended)
                 await send({"type": "websocket.close", "code": error.close_code, "reason": error.reason})
 
 
@@ -173,29 +193,36 @@ def needed(kind: str, method: str, path: str) -> KeyScope:
 
 
 async def _caller(scope: Scope, services: Services) -> Principal:
+    """Who sends a request: the holder of its key; or whoever has logged in; or whom somebody else vouches for."""
     settings = services.settings
     headers = Headers(scope=scope)
+    # In a container there is no authorizer in front.
+    authorizer = settings.authorizer if settings.on_lambda else None
+    # Without keys of ours, a header of that name may be meant for the project, or for nobody: the SDK takes one from its environment.
+    if "x-api-key" in headers and (settings.has_keys or services.auth is not None):
+        if (holder := await _holder(headers, services)) is not None:
+            return holder
+        if services.auth is None:
+            raise Unauthorized
     if (
         services.signing is not None
-        and "x-api-key" not in headers
         and (named := await internal.caller(services.signing, headers)) is not None
     ):
         return named
+    if services.sessions is not None:
+        # Whoever else says who calls may have tokens of their own.
+        others = services.auth is not None or authorizer is not None
+        if (user := await services.sessions.caller(headers, lenient=others)) is not None:
+            return user
     if services.auth is not None:
-        # A header of that name that is no key of ours may be meant for the project.
-        holder = await _holder(headers, services) if "x-api-key" in headers else None
-        return holder or await services.auth.authenticate(scope)
-    # In a container there is no authorizer in front.
-    authorizer = settings.authorizer if settings.on_lambda else None
-    if settings.has_keys and (authorizer is None or "x-api-key" in headers):
-        if (holder := await _holder(headers, services)) is not None:
-            return holder
-        raise Unauthorized
+        return await services.auth.authenticate(scope)
     if authorizer is not None:
         if (owner := caller(scope, authorizer)) is not None:
             return Principal(owner)
         raise Unauthorized("The authorizer in front of this server does not identify the caller.")
-    if settings.on_lambda:
+    if services.sessions is not None:
+        raise NotAuthenticated
+    if settings.has_keys or settings.on_lambda:
         raise Unauthorized  # behind a gateway, no caller is on this machine
     # Without keys, LoopbackOnly has made sure that the caller is this machine.
     return Principal(LOCAL_OWNER)

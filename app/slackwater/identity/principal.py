@@ -13,6 +13,7 @@ from slackwater.errors import Forbidden
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 
 if TYPE_CHECKING:
+    from slackwater.identity.accounts.account import Account, Role
     from slackwater.identity.custom.user import User
 
 SYSTEM_OWNER = "system"
@@ -39,16 +40,31 @@ class Principal:
     """The stored key that they have sent."""
     token_id: UUID | None = None
     """The token for scripts that they have sent: see `slackwater.identity.internal`."""
+    session_id: UUID | None = None
+    """The session whose token they have sent."""
+    account: Account | None = field(default=None, compare=False, repr=False)
+    """Theirs, if they have logged in, as it was a few seconds ago."""
+    by_cookie: bool = field(default=False, compare=False)
+    """Their browser has sent the session's token by itself, whichever page has made it send the request."""
+    csrf: str | None = field(default=None, compare=False, repr=False)
+    """The hash of the token by which a page of ours is told from others."""
     user: User | None = field(default=None, compare=False, repr=False)
     """Who they are to the project's own `auth`, if that has said who calls."""
 
     def require(self, scope: KeyScope) -> None:
         """Raises Forbidden."""
+        if scope not in self.scopes and self.session_id is not None:
+            raise Forbidden("Only administrators may do this.")
         if scope not in self.scopes:
             what = "key" if self.token_id is None else "token"
             raise Forbidden(
                 f"The {what} does not allow this request, which needs the scope {scope.value!r}: use another {what}."
             )
+
+    @property
+    def role(self) -> Role | None:
+        """None: they have not logged in."""
+        return None if self.account is None else self.account.role
 
     @property
     def is_authenticated(self) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from slackwater.project.http import RouteGroup
 
 
+_ACCOUNTS = MODULES["accounts"]
+
+
 def _headers_only(send: Send) -> Send:
     """For HEAD, which monitors and proxies send: FastAPI's GET routes, unlike Starlette's, refuse it."""
 
@@ -48,9 +51,11 @@ class Application(FastAPI):
         """Groups of routes that are disabled."""
         self.custom_app: Starlette | None = None
         """The project's custom app."""
+        self.accounts: bool | None = None
+        """Whether there are accounts; None: it has not started, and nobody has said so yet."""
         self.own_security: Mapping[str, Any] = {}
         """`auth.openapi` of the project's `langgraph.json`."""
-        self._documents: dict[frozenset[RouteGroup], dict[str, Any]] = {}
+        self._documents: dict[tuple[frozenset[RouteGroup], bool | None], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -75,10 +80,17 @@ class Application(FastAPI):
         return api
 
     def openapi(self) -> dict[str, Any]:
-        if self.disabled not in self._documents:
+        wanted = self.disabled, self.accounts
+        if wanted not in self._documents:
             self.build_all()
-            self._documents[self.disabled] = self._complete(super().openapi())
-        document = self._documents[self.disabled]
+            if self.accounts is None:  # it describes all that there may be
+                self._build([_ACCOUNTS])
+            self._documents[wanted] = self._complete(super().openapi())
+        document = self._documents[wanted]
+        if self.accounts:
+            from slackwater.web.openapi.merge import with_sessions
+
+            document = with_sessions(document)
         if self.own_security:
             from slackwater.web.openapi.merge import secured
 
@@ -125,11 +137,20 @@ class Application(FastAPI):
 
     def build_all(self) -> None:
         """Build every route, and first those that are asked for most: they are tried in this order."""
-        self._build((*(MODULES[name] for name in route_table.FIRST), *MODULES.values()))
+        self._build(self._wanted((*(MODULES[name] for name in route_table.FIRST), *MODULES.values())))
+
+    def serve_accounts(self, accounts: bool) -> None:
+        """Say whether there are accounts, whose routes are built only then."""
+        self.accounts = accounts
+        if accounts and self._built:
+            self.build_all()
+
+    def _wanted(self, modules: Iterable[str]) -> list[str]:
+        return [module for module in modules if module != _ACCOUNTS or self.accounts]
 
     def _build_for(self, scope: Scope) -> None:
-        if len(self._built) < len(MODULES):
-            self._build(route_table.modules_for(scope["path"]))
+        if len(self._built) < (len(MODULES) if self.accounts else len(MODULES) - 1):
+            self._build(self._wanted(route_table.modules_for(scope["path"])))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

@@ -23,6 +23,7 @@ from slackwater.errors import (
     Invalid,
     Unexpected,
 )
+from slackwater.identity.audit.refusals import address_of
 from slackwater.kit import json_format
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
@@ -39,6 +40,7 @@ from slackwater.web.route_table import FIXED
 from slackwater.web.scope import services_of
 
 if TYPE_CHECKING:
+    from slackwater.identity.principal import Principal
     from slackwater.services import Services
 
 log = logging.getLogger(__name__)
@@ -100,9 +102,15 @@ class JsonRequest(Request):
     held = 0
     """Bytes that it holds of the body quota."""
 
+    @property
+    def limit(self) -> int:
+        """How many bytes the body may have."""
+        limit: int = self.state.services.settings.max_body_bytes
+        return limit
+
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            limit = self.state.services.settings.max_body_bytes
+            limit = self.limit
             declared = self.headers.get("content-length", "")
             if declared.isdecimal() and int(declared[:20]) > limit:
                 raise BodyTooLarge
@@ -140,8 +148,9 @@ class JsonRequest(Request):
 
     @property
     def _owner(self) -> str:
-        owner: str = self.scope["principal"].owner
-        return owner
+        principal: Principal | None = self.scope.get("principal")
+        # Whoever calls a public route shares with others of their address.
+        return principal.owner if principal is not None else address_of(self.scope)
 
 
 def parse_json(text: bytes) -> Any:
@@ -157,6 +166,8 @@ def parse_json(text: bytes) -> Any:
 class JsonRoute(APIRoute):
     """A route that reads `JsonRequest`s, and refuses paths whose last segment is not an id but a fixed name."""
 
+    request_type = JsonRequest
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         arguments = Arguments.of(self)
@@ -168,7 +179,7 @@ class JsonRoute(APIRoute):
             # Whatever its content type: `curl -d` declares a form.
             headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
             scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
-            bounded = JsonRequest(scope, request.receive)
+            bounded = self.request_type(scope, request.receive)
             try:
                 given = await arguments.found_in(bounded) if arguments is not None else None
                 if given is None:

@@ -16,6 +16,7 @@ MODULES = {
     "runs": "slackwater.api.runs.routes",
     "store": "slackwater.api.store.routes",
     "crons": "slackwater.api.crons.routes",
+    "accounts": "slackwater.api.accounts.routes",
     "mcp": "slackwater.protocols.mcp.routes",
     "a2a": "slackwater.protocols.a2a.routes",
     "protocol": "slackwater.protocols.events.routes",
@@ -113,11 +114,26 @@ TABLE = (
     Entry("/a2a/**", "a2a", RouteGroup.A2A),
     Entry("/.well-known/agent-card.json", "a2a", RouteGroup.A2A),
     Entry("/.well-known/agent.json", "a2a", RouteGroup.A2A),
+    Entry("/api/v1/auth/setup-status", "accounts", public=True),
+    Entry("/api/v1/auth/setup", "accounts", public=True),
+    Entry("/api/v1/auth/initialize", "accounts", public=True),
+    Entry("/api/v1/auth/register", "accounts", public=True),
+    Entry("/api/v1/auth/login/local", "accounts", public=True),
+    Entry("/api/v1/auth/token", "accounts", public=True),
+    Entry("/api/v1/auth/logout", "accounts", public=True),
+    Entry("/api/v1/auth/me", "accounts"),
+    Entry("/api/v1/auth/change-password", "accounts"),
+    Entry("/api/v1/auth/sessions/**", "accounts"),
+    Entry("/api/v1/auth/users/**", "accounts", scope="admin"),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 """The first entry that matches a path applies."""
 
-PUBLIC = frozenset(entry.path for entry in TABLE if entry.public)
+ACCOUNTS = "/api/v1/auth/"
+"""Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""
+
+PUBLIC = frozenset(entry.path for entry in TABLE if entry.public and entry.resource != "accounts")
+PUBLIC_ACCOUNTS = frozenset(entry.path for entry in TABLE if entry.public and entry.resource == "accounts")
 PROBES = frozenset(entry.path for entry in TABLE if entry.probe)
 RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from slackwater.kit.reserved import clean_headers
+from slackwater.web.route_table import ACCOUNTS
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -21,6 +22,15 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :] or "/"
     return path
+
+
+def is_of_accounts(scope: MutableMapping[str, Any], path: str) -> bool:
+    """Whether a path is one of the routes of accounts, which not every server has."""
+    if not path.startswith(ACCOUNTS):
+        return False
+    # A server that skips the lifespan leaves us without services.
+    services = scope.get(OUTER, scope).get("state", {}).get("services")
+    return services is not None and services.accounts is not None
 
 
 def services_of(scope: MutableMapping[str, Any]) -> Services:

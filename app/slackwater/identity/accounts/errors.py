@@ -57,6 +57,10 @@ class AlreadySetUp(Conflict):
     code = "system_already_initialized"
 
 
+class LastAdministrator(Conflict):
+    """There has to be an administrator who may log in: make somebody else one first."""
+
+
 class SetupTokenNeeded(Forbidden):
     """The first administrator needs the link that the server's log shows, or `slackwater users setup` prints: open it first."""
 

@@ -266,6 +266,35 @@ select u.user_id, u.owner, u.email, u.role, u.needs_setup, u.password is not nul
     where s.user_id = u.user_id and s.token_version = u.token_version and s.expires_at > clock_timestamp()) as sessions
 from slackwater.users u order by u.created_at, u.user_id"""
 
+# By administrators
+
+_ALL = f"select {_ACCOUNT} from slackwater.users order by created_at, user_id"
+
+# Under the lock of whoever makes administrators. The last one who may log in stays one.
+_NOT_LAST = """not (u.role = 'admin' and u.disabled_at is null and not exists (
+    select 1 from slackwater.users o where o.role = 'admin' and o.disabled_at is null and o.user_id <> u.user_id))"""
+
+_SET_ROLE = f"""
+with x as (
+  update slackwater.users u set role = %(role)s where user_id = %(user_id)s and role <> %(role)s and {_NOT_LAST}
+  returning user_id, owner, role
+), {audited("x", AuditAction.USER_ROLE_CHANGED, "user_id", detail="x.role")}
+select user_id from x"""
+
+_DISABLE_BY_ID = f"""
+with x as (
+  update slackwater.users u set disabled_at = clock_timestamp(), token_version = token_version + 1
+  where user_id = %(user_id)s and disabled_at is null and {_NOT_LAST} returning user_id, owner
+), {_ENDED}, {audited("x", AuditAction.USER_DISABLED, "user_id")}
+select user_id from x"""
+
+_ENABLE_BY_ID = f"""
+with x as (
+  update slackwater.users set disabled_at = null where user_id = %(user_id)s and disabled_at is not null
+  returning user_id, owner
+), {audited("x", AuditAction.USER_ENABLED, "user_id")}
+select user_id from x"""
+
 # Retention
 
 _TRIM_SESSIONS = """
@@ -390,6 +419,10 @@ async def still_valid(database: Database, session_ids: Collection[UUID]) -> set[
     """Those of the sessions that are valid now."""
     rows = await database.fetch(_STILL_VALID, {"session_ids": list(session_ids)})
     return {row["session_id"] for row in rows}
+
+
+async def is_user(database: Database, user_id: UUID) -> bool:
+    return await database.fetch_one(_BY_ID, {"user_id": user_id}) is not None
 
 
 async def sessions(database: Database, user_id: UUID) -> list[Row]:
@@ -538,6 +571,27 @@ async def user(database: Database, email: str) -> Row | None:
 async def list_(database: Database) -> list[Row]:
     """All users, the first one first."""
     return await database.fetch(_LIST)
+
+
+# By administrators
+
+
+async def all_users(database: Database) -> list[Row]:
+    """All users, the first one first."""
+    return await database.fetch(_ALL)
+
+
+async def administer(
+    database: Database, user_id: UUID, *, disabled: bool | None, role: str | None, actor: Actor
+) -> Row | None:
+    """Change what is not None; the user as they are then, and None if there is none. The last administrator does not change."""
+    parameters = {"user_id": user_id, "role": role, **actor.parameters}
+    act = {True: [_DISABLE_BY_ID], False: [_ENABLE_BY_ID], None: []}[disabled]
+    changes = [*([_SET_ROLE] if role is not None else []), *act]
+    *_, users = await database.pipeline(
+        (_SETUP_LOCK, None), *((change, parameters) for change in changes), (_BY_ID, parameters)
+    )
+    return users[0] if users else None
 
 
 # Retention

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from slackwater.errors import NotFound
 from slackwater.identity.accounts import queries
 from slackwater.identity.accounts.account import Account, Device, Opened, Role, Session, email_of
 from slackwater.identity.accounts.errors import (
@@ -19,6 +20,7 @@ from slackwater.identity.accounts.errors import (
     AlreadySetUp,
     EmailTaken,
     InvalidEmail,
+    LastAdministrator,
     LockedOut,
     RegistrationClosed,
     SetupTokenNeeded,
@@ -28,9 +30,9 @@ from slackwater.identity.accounts.errors import (
 )
 from slackwater.identity.accounts.lockout import Counted, account_key
 from slackwater.identity.accounts.passwords import Passwords, check_strength, chosen_for_them
-from slackwater.identity.accounts.setup import SetupMode, new_token, token_hash
+from slackwater.identity.accounts.setup import SetupMode, SetupQuestion, new_token, token_hash
 from slackwater.identity.addresses import network_of
-from slackwater.identity.audit.actor import AuditAction
+from slackwater.identity.audit.actor import Actor, AuditAction
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.conflicts import UniqueViolation
 from slackwater.postgres.pool import Database
@@ -76,6 +78,10 @@ class Accounts:
         self._database = database
         self.policy = policy or AccountPolicy()
         self.passwords = Passwords()
+        self._setup = SetupQuestion(self._setup_needed)
+
+    async def _setup_needed(self) -> bool:
+        return bool((await queries.setup(self._database))["needed"])
 
     async def warm(self) -> None:
         """Import what hashes passwords, so that the first login does not wait for it."""
@@ -218,7 +224,7 @@ class Accounts:
 
     async def setup_needed(self) -> bool:
         """Whether no administrator exists."""
-        return bool((await queries.setup(self._database))["needed"])
+        return await self._setup.needed()
 
     async def setup_token(self) -> str | None:
         """A new token by which the first administrator may be made; None if there is one, or no token is needed.
@@ -278,6 +284,10 @@ class Accounts:
         """Those of them that are valid now."""
         return await queries.still_valid(self._database, session_ids)
 
+    async def is_user(self, user_id: UUID) -> bool:
+        """Whether there is such a user, who may be disabled."""
+        return await queries.is_user(self._database, user_id)
+
     async def logout(self, session_id: UUID) -> None:
         """End this session. Of one that has ended nothing is said."""
         await queries.logout(self._database, session_id)
@@ -289,6 +299,24 @@ class Accounts:
     async def revoke_session(self, user_id: UUID, session_id: UUID) -> bool:
         """End a session of this user; False if there is none."""
         return await queries.revoke_session(self._database, user_id, session_id)
+
+    # By administrators
+
+    async def users(self) -> list[Account]:
+        """All of them, the first one first."""
+        return [Account.of(row) for row in await queries.all_users(self._database)]
+
+    async def administer(
+        self, user_id: UUID, *, disabled: bool | None = None, role: Role | None = None, actor: Actor
+    ) -> Account:
+        """Change a user, whose sessions end if they are disabled. Raises NotFound, LastAdministrator."""
+        row = await queries.administer(self._database, user_id, disabled=disabled, role=role, actor=actor)
+        if row is None:
+            raise NotFound(f"User {user_id} not found")
+        changed = Account.of(row)
+        if disabled not in (None, changed.disabled) or role not in (None, changed.role):
+            raise LastAdministrator
+        return changed
 
     # Inside
 

@@ -37,6 +37,7 @@ class AuditAction(StrEnum):
     """By a command, or by their first login with an external identity."""
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    USER_ROLE_CHANGED = "user.role_changed"
     SETUP = "setup"
     """The first administrator was made."""
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - no secret

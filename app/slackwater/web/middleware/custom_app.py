@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slackwater.errors import GraphImportError
 from slackwater.identity.middleware import caller_of
 from slackwater.web.in_process import on_behalf_of
-from slackwater.web.scope import OUTER, path_of, services_of
+from slackwater.web.scope import OUTER, services_of
 from slackwater.web.security_headers import of_custom_app
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,10 @@ class CustomAppMiddleware:
         *,
         custom: CustomApp,
         api: Router,
-        reserved: Collection[str],
+        reserved: Callable[[Scope], bool],
         inside: Collection[Middleware] = (),
     ) -> None:
-        """`api`: the API's routes; `reserved`: paths that always belong to the API; `inside`: middleware between the custom
+        """`api`: the API's routes; `reserved`: whether a request always belongs to the API; `inside`: middleware between the custom
         app's own middleware and all routes."""
         self.app = app
         self._custom = custom
@@ -167,13 +167,17 @@ class CustomAppMiddleware:
             sender.cut = scope["type"] == "http" and begun and not complete
 
     def _combine(
-        self, custom: Starlette, api: Router, reserved: Collection[str], inside: Collection[Middleware]
+        self,
+        custom: Starlette,
+        api: Router,
+        reserved: Callable[[Scope], bool],
+        inside: Collection[Middleware],
     ) -> ASGIApp:
         # A copy: the lifespan may be entered again in this process, and must not find our changes.
         router = copy.copy(custom.router)
         router.middleware_stack = router.app
         router.routes = [
-            _ApiRoute(self._api, lambda scope: path_of(scope) in reserved),
+            _ApiRoute(self._api, reserved),
             *custom.router.routes,
             # Before the router answers 405 because only the path matches one of the custom routes.
             _ApiRoute(self._api, lambda scope: matches(api.routes, _api_scope(scope))),

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slackwater.kit.refusal import absent
 from slackwater.web.route_table import AT_THE_ROOT
-from slackwater.web.scope import path_of
+from slackwater.web.scope import is_of_accounts, path_of
 
 
 class MountPrefix:
@@ -24,6 +24,9 @@ class MountPrefix:
             await self.app(scope, receive, send)
             return
         path, root = path_of(scope), scope.get("root_path", "")
+        if is_of_accounts(scope, path):  # where pages look for them, also if the prefix is that of `/api`
+            await self.app(scope, receive, send)
+            return
         if path == self.prefix:
             scope = {**scope, "path": scope["path"] + "/"}
             path += "/"

@@ -19,7 +19,7 @@ from slackwater.web.middleware.disabled_routes import DisabledRoutes
 from slackwater.web.middleware.mount_prefix import MountPrefix
 from slackwater.web.middleware.request_log import RequestLog
 from slackwater.web.route_table import PROBES, RESERVED
-from slackwater.web.scope import path_of
+from slackwater.web.scope import is_of_accounts, path_of
 
 if TYPE_CHECKING:
     from slackwater.web.application import Application
@@ -45,10 +45,14 @@ def install(app: Application, spec: HttpSpec, custom: CustomApp | None = None) -
 
 def _with_custom_app(app: Application, spec: HttpSpec, custom: CustomApp) -> list[Middleware]:
     """The custom app and authentication, in the order that `spec` asks for."""
-    reserved = PROBES if RouteGroup.META in spec.disabled else RESERVED
+    paths = PROBES if RouteGroup.META in spec.disabled else RESERVED
+
+    def reserved(scope: Scope) -> bool:
+        path = path_of(scope)
+        return path in paths or is_of_accounts(scope, path)
 
     def is_custom(scope: Scope) -> bool:
-        return path_of(scope) not in reserved and matches(custom.app.routes, scope)
+        return not reserved(scope) and matches(custom.app.routes, scope)
 
     def custom_app(*inside: Middleware) -> list[Middleware]:
         options: dict[str, Any] = {

@@ -45,6 +45,23 @@ from slackwater.web.openapi.pieces import (
 )
 
 KEY = "apiKey"
+SESSION = "session"
+"""Where there are accounts."""
+
+_SCHEMES: Json = {
+    KEY: {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "The secret printed by `slackwater keys new`. A server without keys serves only its own "
+        "machine, and requires none.",
+    },
+    SESSION: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token of a user who has logged in. A page has it in a cookie, and sends `X-CSRF-Token` as well.",
+    },
+}
 
 _METHODS = ("get", "put", "post", "delete", "patch")
 _FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
@@ -107,15 +124,9 @@ def complete(document: Json, operations: Mapping[str, Operation], tags: Mapping[
             "examples": {
                 name: {"value": {"detail": detail_of(kind)}} for name, kind in sorted(errors.items())
             },
-            "securitySchemes": {
-                KEY: {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "x-api-key",
-                    "description": "The secret printed by `slackwater keys new`. A server without keys serves only its own "
-                    "machine, and requires none.",
-                }
-            },
+            "securitySchemes": _SCHEMES
+            if any(each.session for _, each in routes.values())
+            else {KEY: _SCHEMES[KEY]},
         },
     }
 
@@ -237,7 +248,7 @@ def _describe(shown: Json, operation: Operation) -> None:
     if operation.bodies:
         (content,) = shown["requestBody"]["content"].values()
         content["examples"] = {name: {"value": value} for name, value in operation.bodies.items()}
-    shown["security"] = [] if operation.public else [{KEY: []}]
+    shown["security"] = [] if operation.public else [{SESSION if operation.session else KEY: []}]
     if operation.edit is not None:
         operation.edit(shown)
 

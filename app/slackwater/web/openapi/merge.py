@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from slackwater.web.openapi.document import KEY, SESSION
+
 _REF = "#/components/schemas/"
 
 
@@ -32,6 +34,21 @@ def merge(api: Mapping[str, Any], custom: Mapping[str, Any]) -> dict[str, Any]:
     for path, item in moved["paths"].items():
         paths[path] = {**paths.get(path, {}), **item}
     return {**api, "paths": paths, "components": components}
+
+
+def with_sessions(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a server with accounts: a session does wherever a key does."""
+    paths = {
+        path: {method: _with_session(operation) for method, operation in item.items()}
+        for path, item in document["paths"].items()
+    }
+    return {**document, "paths": paths}
+
+
+def _with_session(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    if operation["security"] != [{KEY: []}]:
+        return operation
+    return {**operation, "security": [{KEY: []}, {SESSION: []}]}
 
 
 def secured(document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Operation:
     """Changes to parameters, merged into the Parameter Object."""
     public: bool = False
     """Whether it needs no credentials."""
+    session: bool = False
+    """Whether it is about the account of whoever calls, which a key has not."""
     stored: bool = True
     """Whether it uses the database."""
     edit: Callable[[Json], None] | None = None

@@ -1,0 +1,51 @@
+"""The cookies of a session, and the one by which the first administrator is set up."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from slackwater.identity.csrf import COOKIE as CSRF
+from slackwater.identity.sessions import COOKIE as SESSION
+from slackwater.identity.sessions import IssuedSession
+
+SETUP = "setup_token"
+SETUP_PATH = "/api/v1/auth"
+SETUP_SECONDS = 3600
+
+
+def set_session(request: Request, response: Response, issued: IssuedSession) -> None:
+    """Log the browser in. Over plain HTTP, which is for trying things out, until it is closed."""
+    secure = _is_secure(request)
+    seconds = issued.seconds if secure else None
+    response.set_cookie(SESSION, issued.token, seconds, secure=secure, httponly=True, samesite="lax")
+    response.set_cookie(CSRF, issued.csrf, seconds, secure=secure, samesite="strict")
+
+
+def delete_session(request: Request, response: Response) -> None:
+    secure = _is_secure(request)
+    response.delete_cookie(SESSION, secure=secure, httponly=True, samesite="lax")
+    response.delete_cookie(CSRF, secure=secure, samesite="strict")
+
+
+def set_setup(request: Request, response: Response, token: str) -> None:
+    """Sent with the form of the first administrator, which has no field for it, and with nothing else."""
+    response.set_cookie(
+        SETUP,
+        token,
+        SETUP_SECONDS,
+        path=SETUP_PATH,
+        secure=_is_secure(request),
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def delete_setup(request: Request, response: Response) -> None:
+    response.delete_cookie(
+        SETUP, path=SETUP_PATH, secure=_is_secure(request), httponly=True, samesite="strict"
+    )
+
+
+def _is_secure(request: Request) -> bool:
+    """Whether the client speaks TLS, as the server, a trusted proxy or the gateway's event says."""
+    return bool(request.scope["scheme"] == "https")

@@ -1,0 +1,220 @@
+"""Accounts over HTTP. Where a page logs in, the token is in a cookie that no script can read, and never in a body."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+
+from slackwater.api.accounts import cookies
+from slackwater.api.accounts.models import (
+    Credentials,
+    PasswordChange,
+    UserPatch,
+    admin_view,
+    session_view,
+    view,
+)
+from slackwater.api.accounts.route import AccountRoute, SmallRequest, answer
+from slackwater.api.accounts.state import CurrentAccounts, CurrentSession, CurrentSessions
+from slackwater.errors import InvalidField, NotFound, Unauthorized
+from slackwater.identity import loopback
+from slackwater.identity.accounts.account import Device, Opened
+from slackwater.identity.audit.actor import Actor
+from slackwater.identity.principal import CurrentPrincipal
+from slackwater.identity.sessions import cookie, shown_by
+from slackwater.kit.ids import parse_uuid
+from slackwater.web.http import CurrentServices
+
+PREFIX = "/api/v1/auth"
+SETUP_PAGE = "/setup"
+
+router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
+
+
+# Setting up
+
+
+@router.get("/setup-status")
+async def setup_status(accounts: CurrentAccounts, services: CurrentServices) -> Response:
+    """Whether the first administrator still has to be made, and whether others may register."""
+    return answer(
+        {
+            "needs_setup": await accounts.setup_needed(),
+            "registration": services.settings.registration,
+        }
+    )
+
+
+@router.get("/setup")
+async def open_setup(request: Request, accounts: CurrentAccounts, token: str = "") -> Response:
+    """Begin to set up the first administrator with the link that the log shows: leads to the page `/setup`.
+
+    The token of the link is kept in a cookie, which goes along with the page's form.
+    """
+    response = RedirectResponse(SETUP_PAGE, 303, {"Cache-Control": "no-store"})
+    if token and await accounts.is_setup_token(token):
+        cookies.set_setup(request, response, token)
+    return response
+
+
+@router.post("/initialize")
+async def initialize(
+    request: Request,
+    body: Credentials,
+    services: CurrentServices,
+    accounts: CurrentAccounts,
+    sessions: CurrentSessions,
+) -> Response:
+    """Make the first administrator, and log in."""
+    opened = await accounts.initialize(
+        body.email,
+        body.password,
+        _device(request),
+        token=cookie(request.headers, cookies.SETUP),
+        # On AWS Lambda nobody is on this machine.
+        trusted=not services.settings.on_lambda and loopback.refusal(request.scope) is None,
+    )
+    response = answer(view(opened.account), 201)
+    cookies.set_session(request, response, await sessions.issue(opened))
+    cookies.delete_setup(request, response)
+    return response
+
+
+# Logging in and out
+
+
+@router.post("/register")
+async def register(
+    request: Request, body: Credentials, accounts: CurrentAccounts, sessions: CurrentSessions
+) -> Response:
+    """Make an account, and log in."""
+    opened = await accounts.register(body.email, body.password, _device(request))
+    response = answer(view(opened.account), 201)
+    cookies.set_session(request, response, await sessions.issue(opened))
+    return response
+
+
+@router.post("/login/local")
+async def login(request: Request, accounts: CurrentAccounts, sessions: CurrentSessions) -> Response:
+    """Log a browser in: the token is in a cookie."""
+    opened = await _opened(request, accounts)
+    issued = await sessions.issue(opened)
+    response = answer({"expires_in": issued.seconds, "needs_setup": opened.account.needs_setup})
+    cookies.set_session(request, response, issued)
+    return response
+
+
+@router.post("/token")
+async def token(request: Request, accounts: CurrentAccounts, sessions: CurrentSessions) -> Response:
+    """Log a script in: the token is in the body, to be sent as `Authorization: Bearer`. No cookie is set."""
+    issued = await sessions.issue(await _opened(request, accounts))
+    return answer({"access_token": issued.token, "token_type": "bearer", "expires_in": issued.seconds})
+
+
+@router.post("/logout")
+async def logout(request: Request, accounts: CurrentAccounts, sessions: CurrentSessions) -> Response:
+    """End the session, if there is one: its token is refused from now on, whoever has it."""
+    shown = shown_by(Headers(scope=request.scope))
+    if shown is not None:
+        try:
+            principal = await sessions.principal(shown)
+        except Unauthorized:
+            pass  # it has ended already
+        else:
+            assert principal.session_id is not None
+            await accounts.logout(principal.session_id)
+            sessions.ended(principal.session_id)
+    response = answer({"message": "Successfully logged out"})
+    cookies.delete_session(request, response)
+    return response
+
+
+# Oneself
+
+
+@router.get("/me")
+async def me(session: CurrentSession) -> Response:
+    """Who has logged in."""
+    return answer(view(session.account))
+
+
+@router.post("/change-password")
+async def change_password(
+    request: Request,
+    body: PasswordChange,
+    session: CurrentSession,
+    accounts: CurrentAccounts,
+    sessions: CurrentSessions,
+) -> Response:
+    """Change the password, and the address if one is sent: all sessions end, and another one begins here.
+
+    Whoever has sent a bearer token gets another one by logging in.
+    """
+    opened = await accounts.change_password(
+        session.account,
+        session.session_id,
+        body.current_password,
+        body.new_password,
+        body.new_email,
+        _device(request),
+    )
+    sessions.ended(session.session_id)
+    response = answer({"message": "Password changed successfully"})
+    if session.by_cookie:
+        cookies.set_session(request, response, await sessions.issue(opened))
+    return response
+
+
+@router.get("/sessions")
+async def list_sessions(session: CurrentSession, accounts: CurrentAccounts) -> Response:
+    """One's sessions, the newest first: where one is logged in."""
+    found = await accounts.sessions(session.account.user_id)
+    return answer([session_view(each, session.session_id) for each in found])
+
+
+@router.delete("/sessions/{session_id}")
+async def revoke_session(
+    session_id: str, session: CurrentSession, accounts: CurrentAccounts, sessions: CurrentSessions
+) -> Response:
+    """End one of one's sessions. What is open with it ends within ten seconds."""
+    ended = parse_uuid(session_id, "session")
+    if not await accounts.revoke_session(session.account.user_id, ended):
+        raise NotFound(f"Session {session_id} not found")
+    sessions.ended(ended)
+    return Response(status_code=204)
+
+
+# Others, for administrators
+
+
+@router.get("/users")
+async def list_users(accounts: CurrentAccounts) -> Response:
+    """All users, the first one first."""
+    return answer([admin_view(user) for user in await accounts.users()])
+
+
+@router.patch("/users/{user_id}")
+async def change_user(
+    user_id: str, body: UserPatch, principal: CurrentPrincipal, accounts: CurrentAccounts
+) -> Response:
+    """Disable a user, whose sessions end, or let them in again; make them an administrator, or no longer."""
+    changed = await accounts.administer(
+        parse_uuid(user_id, "user"), disabled=body.disabled, role=body.role, actor=Actor.of(principal)
+    )
+    return answer(admin_view(changed))
+
+
+async def _opened(request: Request, accounts: CurrentAccounts) -> Opened:
+    """A new session, by the form that OAuth 2 has for it."""
+    assert isinstance(request, SmallRequest)
+    fields = await request.form_fields()
+    missing = [name for name in ("username", "password") if name not in fields]
+    if missing:
+        raise InvalidField.of([(("body", name), "Field required") for name in missing])
+    return await accounts.login(fields["username"], fields["password"], _device(request))
+
+
+def _device(request: Request) -> Device:
+    client = request.scope.get("client")
+    return Device(client[0] if client else "unknown", request.headers.get("user-agent"))
