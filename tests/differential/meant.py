@@ -17,6 +17,8 @@ def keys(*names: str, official: Any = ANYTHING, ours: Any = ANYTHING, where: str
     return tuple(At(f"{where}{name}", official, ours) for name in names)
 
 
+INTERNAL = {"detail": "Internal error: the server's log says what went wrong."}
+
 DELIBERATE: tuple[Deliberate, ...] = (
     # Streams
     Deliberate("every event has an id", (At("*: events[*].id", False, True),)),
@@ -141,7 +143,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
         (
             At("*: 422 body.detail"),
             At("*: 422 found.detail"),
-            At("threads.state / * POST *: 400 body.detail"),
+            At("*threads* / * POST */state: 400 body.detail"),
             At("runs.multitask.reject / *: 409 body.detail"),
             At("crons.refusals / * POST /runs/crons: status", 500, 422),
             At("store.search / *: status", 200, 422),
@@ -324,3 +326,128 @@ DELIBERATE: tuple[Deliberate, ...] = (
         (At("protocol.refusals / * POST */stream/events: 400 body.detail"),),
     ),
 )
+
+
+def told(*names: str, official: Any = ANYTHING, ours: Any = ANYTHING) -> tuple[At, ...]:
+    """These keys of what handlers were told."""
+    return tuple(At(f"users.* told of *: *{name}", official, ours) for name in names)
+
+
+def is_uuid(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"UUID"}
+
+
+USERS: tuple[Deliberate, ...] = (
+    # The same as without users, at other places
+    Deliberate(
+        'an internal error is `{"detail": …}`',
+        (
+            At("users.* / *: 500 headers.content-type", "text/plain; charset=utf-8", "application/json"),
+            At("users.* / *: 500 body", "Internal Server Error", INTERNAL),
+        ),
+    ),
+    Deliberate(
+        "`/health` and `/ready`; `/metrics` has", (At("users.authenticate / * GET /metrics: ", 200, 401),)
+    ),
+    Deliberate(
+        "[`http`](http.md): `/ready` and `/health`",
+        (At("users.authenticate / * GET /mcp/: status", ANYTHING, 307),),
+    ),
+    Deliberate(
+        "a run that starts at once is answered as",
+        (At("users.*: body*.status", "pending", "running"),),
+    ),
+    Deliberate(
+        "a run's `kwargs` are what",
+        (
+            *told("kwargs.on_disconnect", official=ABSENT),
+            *told("kwargs.context.thread_id", ours=ABSENT),
+            *told("kwargs.stream_mode[*]"),
+            *told("kwargs.input.messages[*].*", "value.metadata.a2a"),
+            At("users.protocol / *.kwargs.context.thread_id", ours=ABSENT),
+            At("users.protocol / *.kwargs.stream_mode[*]"),
+        ),
+    ),
+    Deliberate("a thread's `config` is the", (At("users.*: body.config.tags", present, ABSENT),)),
+    Deliberate("copies show their true status", (At("users.*: body.values", ABSENT),)),
+    Deliberate(
+        "`POST /runs/batch` starts all runs or none",
+        (
+            At("users.* / * POST /runs/batch: 4* body.detail", ANYTHING, lambda text: text.startswith("0: ")),
+            At("users.* / * POST /runs/batch: 500 body*"),
+        ),
+    ),
+    Deliberate("`/wait` and `/join` are made of the", (At("users.runs.cancel / *cancel: body.*", ABSENT),)),
+    Deliberate(
+        "deleting an assistant does not stop its runs",
+        (At("users.assistants / * told of delete: threads update", ours=ABSENT),),
+    ),
+    Deliberate(
+        "a state's `metadata` has the texts", (At("users.* GET */state: body.metadata.members", ours=ABSENT),)
+    ),
+    # Their own
+    Deliberate(
+        "a user always has `permissions`",
+        (
+            At("users.kinds.* / *.fields.permissions", ABSENT),
+            At("users.kinds.pair / *.permissions[*]", ABSENT),
+        ),
+    ),
+    Deliberate(
+        "what no `on` handler may return",
+        (
+            At("users.refusals.nonsense / *: 500 body.detail", present, INTERNAL["detail"]),
+            At("users.refusals.alone / *: status", lambda status: status < 300, 500),
+            At("users.refusals.deep / *: status", lambda status: status < 300, 500),
+            At("users.refusals.alone / *: 500 body.detail", present, INTERNAL["detail"]),
+            At("users.refusals.deep / *: 500 body.detail", present, INTERNAL["detail"]),
+        ),
+    ),
+    Deliberate(
+        "an `assert` that fails without a message",
+        (At("users.refusals.asserted / *: 403 body.detail", "unknown error", "Forbidden"),),
+    ),
+    Deliberate(
+        "who may start a run but not read its thread",
+        (
+            At("users.runs.* / * POST */wait: status", 200, lambda status: status in (403, 404)),
+            At("users.runs.* / * POST */stream: status", 200, lambda status: status in (403, 404)),
+        ),
+    ),
+    Deliberate(
+        "a run on an assistant that its caller does not see",
+        (
+            At("users.assistants / * reader POST /runs/wait: status", 403, 404),
+            At("users.assistants / * told of run: threads create_run", ours=ABSENT),
+            At("users.assistants / * told of run: assistants read", ABSENT),
+        ),
+    ),
+    Deliberate(
+        "`create_run` is asked when a cron is made", (At("users.crons / *: threads create_run", ABSENT),)
+    ),
+    Deliberate(
+        "`on` handlers get all ids as `UUID`s",
+        (
+            At("users.* told of *", lambda value: isinstance(value, str), is_uuid),
+            *told("threads search[*].value.ids", official=ABSENT),
+            *told("crons update[*].value.metadata", official=ABSENT),
+            *told("assistants search[*].value.limit", official=100, ours=1000),
+        ),
+    ),
+    Deliberate("1 in metadata is not `true`", (At("users.filters / * nested *"),)),
+    Deliberate("the filter of a search of the store", (At("users.store / * finds *", ABSENT),)),
+    Deliberate(
+        "MCP and A2A: what a handler refuses",
+        (
+            At("users.agents.* tools*: [0]", 500, 200),
+            At("users.agents.* message/*: [0]", 200, lambda status: status in (403, 404)),
+            At("users.agents.* tasks/get: [0]", 200, lambda status: status in (403, 404)),
+            At("users.agents.* sees a card: ", 400, lambda status: status in (403, 404)),
+            *told("threads read", "threads search", "assistants read", ours=ABSENT),
+        ),
+    ),
+)
+"""Beside the others, those with users of a project's own `auth`."""
+
+MEANT = {"project": DELIBERATE, "guarded": (*DELIBERATE, *USERS)}
+"""By the project that both servers serve."""

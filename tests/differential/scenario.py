@@ -17,20 +17,21 @@ SCENARIO_SECONDS = 150
 
 @dataclass(frozen=True)
 class Scenario:
-    """`play` calls a server; `alone` when it would disturb others that run on the same server."""
+    """`play` calls a server that serves `project`; `alone` when it would disturb others that run on the same server."""
 
     name: str
     play: Play
     alone: bool = False
+    project: str = "project"
 
 
 SCENARIOS: list[Scenario] = []
 
 
-def scenario(name: str, *, alone: bool = False) -> Callable[[Play], Play]:
+def scenario(name: str, *, alone: bool = False, project: str = "project") -> Callable[[Play], Play]:
     def add(play: Play) -> Play:
         assert name not in {known.name for known in SCENARIOS}, name
-        SCENARIOS.append(Scenario(name, play, alone))
+        SCENARIOS.append(Scenario(name, play, alone, project))
         return play
 
     return add

@@ -38,6 +38,8 @@ CONFIG_OR_CONTEXT = (
     "LangGraph 0.6.0 and is the long term planned replacement for configurable."
 )
 
+UNTITLED = "Untitled"
+
 # They never change while the process lives, and every run asks for one.
 _system_assistants: WeakKeyDictionary[Graphs, Mapping[UUID, AssistantRow]] = WeakKeyDictionary()
 
@@ -93,17 +95,17 @@ async def create(services: Services, principal: Principal, body: AssistantCreate
     """Raises NotFound for an unknown graph, BadRequest, and Conflict if the id is taken."""
     services.graphs.require(body.graph_id)
     value = body.model_dump(exclude={"metadata", "description"})
-    value["metadata"] = body.metadata
+    value |= {"metadata": body.metadata, "name": body.name or UNTITLED, "context": body.context or None}
     filter_ = await access.decide(services, principal, "assistants", "create", value)
     body = access.changed(body, value)
-    config, context = _mirror(body.config, body.context)
+    config, context = _mirror(value["config"] or {}, value["context"] or {})
     row = await queries.insert(
         services.database,
         {
             "assistant_id": body.assistant_id,
             "owner": principal.owner,
             "graph_id": body.graph_id,
-            "name": body.name or "Untitled",
+            "name": body.name or UNTITLED,
             "description": body.description,
             "config": config,
             "context": context,
@@ -159,9 +161,12 @@ async def patch(
     if body.graph_id is not None:
         services.graphs.require(body.graph_id)
     value: Value = {**body.model_dump(exclude={"metadata", "description"}), "metadata": body.metadata}
-    value["assistant_id"] = assistant_id
+    value |= {"assistant_id": assistant_id, "config": value["config"] or {}}
     filter_ = await access.decide(services, principal, "assistants", "update", value)
-    changes = _changes(access.changed(body, value))
+    given = {
+        name: value[name] for name in ("config", "context") if value[name] or name in body.model_fields_set
+    }
+    changes = _changes(access.changed(body, value).model_copy(update=given))
     row = await queries.update(services.database, principal.owner, assistant_id, changes, visible(filter_))
     if row is None:
         raise NotFound(f"Assistant {assistant_id} not found")

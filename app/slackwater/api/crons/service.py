@@ -40,7 +40,7 @@ async def create(services: Services, principal: Principal, thread_id: str | None
     thread = None if thread_id is None else parse_uuid(thread_id, "thread")
     cron_id = uuid7()
     value: Value = {
-        "payload": body.model_dump(mode="json", exclude_unset=True),
+        "payload": _told(body, cron_id),
         "schedule": body.schedule,
         "cron_id": cron_id,
         "thread_id": thread,
@@ -112,9 +112,9 @@ async def _seen(
     """The crons that a search may find: those that a filter shows, on threads that a filter shows."""
     if principal.user is None:
         return OWN
-    of_thread: Value = {"thread_id": query.thread_id, "metadata": {}}
+    of_thread: Value = {} if query.thread_id is None else {"thread_id": query.thread_id}
     value: Value = {"assistant_id": query.assistant_id, "thread_id": query.thread_id}
-    value |= {"limit": limit, "offset": offset}
+    value |= {"limit": limit, "offset": offset, "metadata": query.metadata}
     seen = visible(await access.decide(services, principal, "crons", "search", value))
     of_threads = await access.decide(
         services, principal, "threads", "search" if query.thread_id is None else "read", of_thread
@@ -127,7 +127,9 @@ async def patch(services: Services, principal: Principal, cron_id: UUID, body: C
     if not body.model_fields_set:
         raise BadRequest("Request body cannot be empty")
     value: Value = {"cron_id": cron_id, "payload": body.model_dump(mode="json", exclude_unset=True)}
-    value |= {"schedule": body.schedule, "metadata": body.metadata}
+    value |= {"schedule": body.schedule or None, "metadata": body.metadata, "end_time": body.end_time}
+    enabled = body.enabled if "enabled" in body.model_fields_set else None
+    value |= {"enabled": enabled, "on_run_completed": body.on_run_completed}
     seen = visible(await access.decide(services, principal, "crons", "update", value))
     body = access.changed(body, value)
     for _ in range(CHANGE_ROUNDS):
@@ -177,6 +179,17 @@ async def new_run(services: Services, cron: Mapping[str, Any]) -> NewRun:
     # Only now: nobody else may say it, and beside a context the rules would take it for a second one.
     new.kwargs["config"]["configurable"]["cron_id"] = str(cron["cron_id"])
     return new
+
+
+def _told(body: CronCreate, cron_id: UUID) -> dict[str, Any]:
+    """What a handler is told of a new cron's payload."""
+    payload = body.model_dump(mode="json", exclude_unset=True)
+    config = payload.get("config") or {}
+    payload["config"] = {
+        **config,
+        "configurable": {**_without_cron_id(config), "cron_id": str(cron_id)},
+    }
+    return payload
 
 
 def _changes(row: Row, body: CronPatch) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Header, Query, Response
 from slackwater.api.runs import service
 from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
 from slackwater.api.runs.pages import PagedStream
-from slackwater.errors import ApiError, Invalid, JoinAgain, StillRunning
+from slackwater.errors import ApiError, Invalid, JoinAgain, NotFound, RefusedByAuth, StillRunning
 from slackwater.identity.principal import CurrentPrincipal, Principal
 from slackwater.identity.scopes import KeyScope
 from slackwater.kit import json_format, sse
@@ -80,7 +80,7 @@ async def stream_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and stream its events (SSE) until it ends."""
-    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    created = await service.create(services, principal, thread_id, body, idempotency_key, told=True)
     return await _stream(services, created, bounds)
 
 
@@ -93,7 +93,7 @@ async def stream_stateless_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run without a thread and stream its events (SSE) until it ends."""
-    created = await service.create(services, principal, None, body, idempotency_key)
+    created = await service.create(services, principal, None, body, idempotency_key, told=True)
     return await _stream(services, created, bounds)
 
 
@@ -107,7 +107,7 @@ async def wait_for_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and wait for its final values."""
-    created = await service.create(services, principal, thread_id, body, idempotency_key)
+    created = await service.create(services, principal, thread_id, body, idempotency_key, told=True)
     return await _wait(services, created, bounds)
 
 
@@ -120,7 +120,7 @@ async def wait_for_stateless_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run without a thread and wait for its final values."""
-    created = await service.create(services, principal, None, body, idempotency_key)
+    created = await service.create(services, principal, None, body, idempotency_key, told=True)
     return await _wait(services, created, bounds)
 
 
@@ -211,7 +211,7 @@ async def join_run(
     """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     cancels = _cancels(cancel_on_disconnect, principal)
-    principal = await service.reader_of(services, principal, thread, run)
+    principal = await service.listener_of(services, principal, thread, run)
     row = await service.find(services, principal, thread, run)
     if row is None:
         return json_response({"__error__": service.NOT_FOUND})
@@ -237,14 +237,14 @@ async def join_run_stream(
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     modes = _modes(stream_mode)
     cancels = _cancels(cancel_on_disconnect, principal)
-    principal = await service.reader_of(services, principal, thread, run)
+    try:
+        principal = await service.listener_of(services, principal, thread, run)
+    except (NotFound, RefusedByAuth) as error:
+        # Officially, too, who joins a stream learns of it in the stream.
+        return _error({"error": "HTTPException", "message": f"{error.status}: {error.message}"})
     row = await service.find(services, principal, thread, run)
     if row is None:
-        return Response(
-            sse.frame("error", json_format.dumps(service.NOT_FOUND), None),
-            headers=sse.HEADERS,
-            media_type=sse.MEDIA_TYPE,
-        )
+        return _error(service.NOT_FOUND)
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
     if reader is not None:
@@ -255,6 +255,13 @@ async def join_run_stream(
         cursor = EventId.parse(last_event_id) or BEGINNING
     reading = Reading(services, principal, thread, run, bounds, cancels)
     return await _events(reading, cursor, modes, content_location=reading.path, reader=reader)
+
+
+def _error(shown: object) -> Response:
+    """A stream of one event."""
+    return Response(
+        sse.frame("error", json_format.dumps(shown), None), headers=sse.HEADERS, media_type=sse.MEDIA_TYPE
+    )
 
 
 def _cancels(cancel_on_disconnect: str, principal: Principal) -> bool:

@@ -82,9 +82,14 @@ async def create(
     thread_id: str | None,
     body: RunCreate,
     idempotency_key: str | None,
+    *,
+    told: bool = False,
 ) -> Created:
-    """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written."""
-    new = await prepare(services, principal, thread_id, body, idempotency_key)
+    """Admit a run on a thread, or on a hidden one of its own. Everything is checked before anything is written.
+
+    `told`: the caller is answered with what comes of it.
+    """
+    new = await prepare(services, principal, thread_id, body, idempotency_key, told=told)
     admitted = await services.runtime.admit(new)
     return Created(admitted.row, thread_id is None, body.on_disconnect, replace(principal, owner=new.owner))
 
@@ -109,6 +114,8 @@ async def prepare(
     thread_id: str | None,
     body: RunCreate,
     idempotency_key: str | None,
+    *,
+    told: bool = False,
 ) -> NewRun:
     """What the request turns into. Raises what is wrong with it; nothing is written.
 
@@ -176,7 +183,9 @@ async def prepare(
         idempotency_key=idempotency_key,
         of_the_request=frozenset(principal.headers),
     )
-    return new if principal.user is None else await _allowed(services, principal, new, body.if_not_exists)
+    return (
+        new if principal.user is None else await _allowed(services, principal, new, body.if_not_exists, told)
+    )
 
 
 def _bounded(config: dict[str, Any], most: int) -> dict[str, Any]:
@@ -185,33 +194,45 @@ def _bounded(config: dict[str, Any], most: int) -> dict[str, Any]:
     return {**config, "recursion_limit": min(limit, most)} if isinstance(limit, int) else config
 
 
-async def _allowed(services: Services, principal: Principal, new: NewRun, if_not_exists: str) -> NewRun:
-    """The run of a user of the project's own `auth`, as its handlers let it start. Raises RefusedByAuth."""
+async def _allowed(
+    services: Services, principal: Principal, new: NewRun, if_not_exists: str, told: bool
+) -> NewRun:
+    """The run of a user of the project's own `auth`, as its handlers let it start. Raises RefusedByAuth, and NotFound if
+    the caller is to be `told` what they may not read.
+    """
     assert principal.user is not None
     kwargs = dict(new.kwargs)
+    stateless = new.on_completion is not None
+    seconds = new.after_seconds
     value: Value = {
-        "thread_id": None if kwargs["temporary"] else new.thread_id,
+        "thread_id": None if stateless else new.thread_id,
         "assistant_id": new.assistant_id,
         "run_id": new.run_id,
         "status": "pending",
         "metadata": dict(new.metadata),
         "prevent_insert_if_inflight": new.multitask_strategy == "reject",
         "multitask_strategy": new.multitask_strategy,
-        "if_not_exists": if_not_exists,
-        "after_seconds": new.after_seconds,
+        "if_not_exists": "create" if stateless and told else if_not_exists,
+        "after_seconds": int(seconds) if seconds.is_integer() else seconds,
         "kwargs": kwargs,
     }
     filter_ = await access.decide(services, principal, "threads", "create_run", value)
+    metadata = access.metadata_of(value)
     owner, key = principal.owner, new.idempotency_key
-    if new.on_completion is None:
-        owner = (await access.on_thread(services, principal, new.thread_id, filter_)).owner
+    thread = access.LookedUp(principal, False)
+    if not stateless:
+        thread = await access.look_up(services, principal, new.thread_id, filter_)
+        owner = thread.principal.owner
+    if told and owner != NOBODY:
+        becomes = {**metadata, **new.graph}
+        await access.require_reader(services, principal, new.thread_id, thread, filter_, becomes)
     if owner != principal.owner and key is not None:
         # Two users of a shared thread may choose the same one.
         key = f"{principal.owner}\x1f{key}"
     return replace(
         new,
         owner=owner,
-        metadata=access.metadata_of(value),
+        metadata=metadata,
         kwargs={**kwargs, "user": principal.user.stored()},
         # What is hidden may be deleted in this moment: nobody makes a thread.
         create_thread=new.create_thread and owner != NOBODY,
@@ -269,12 +290,22 @@ async def reader_of(services: Services, principal: Principal, thread_id: UUID, r
     return await access.to_thread(services, principal, "read", thread_id, run_id=run_id)
 
 
+async def listener_of(services: Services, principal: Principal, thread_id: UUID, run_id: UUID) -> Principal:
+    """The same, for who waits for it: a thread that a filter hides is none. Raises RefusedByAuth and NotFound."""
+    value: Value = {"thread_id": thread_id, "run_id": run_id}
+    filter_ = await access.decide(services, principal, "threads", "read", value)
+    thread = await access.look_up(services, principal, thread_id, filter_)
+    if thread.is_hidden:
+        raise NotFound("Thread not found")
+    return thread.principal
+
+
 async def list_(
     services: Services, principal: Principal, thread_id: str, *, status: str | None, limit: int, offset: int
 ) -> list[dict[str, Any]]:
     """The thread's runs as shown, newest first."""
     thread = parse_uuid(thread_id, "thread")
-    principal = await access.to_thread(services, principal, "search", thread, metadata={})
+    principal = await access.to_each(services, principal, {"read": {}, "search": {"metadata": {}}}, thread)
     return await _list(services, principal, thread, status=status, limit=limit, offset=offset)
 
 
@@ -294,7 +325,12 @@ async def delete(services: Services, principal: Principal, thread_id: str, run_i
     on its thread must not begin beside it. An owner who does not answer is waited for so long; then the wish stands.
     """
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
-    principal = await access.to_thread(services, principal, "delete", thread, run_id=run)
+    value: Value = {"thread_id": thread, "run_id": run}
+    filter_ = await access.decide(services, principal, "threads", "delete", value)
+    seen = await access.look_up(services, principal, thread, filter_)
+    if seen.is_hidden:
+        raise NotFound
+    principal = seen.principal
     until, pause = time.monotonic() + DELETE_SECONDS, DELETE_AGAIN_SECONDS
     actor = Actor.of(principal)
     deleted = await queries.delete(services.database, principal.owner, thread, run, actor)

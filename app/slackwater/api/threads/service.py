@@ -147,14 +147,45 @@ async def prune(services: Services, principal: Principal, body: Prune) -> int:
     Raises Invalid, and ThreadHeld if a run needs the past of one.
     """
     threads = {parse_uuid(text, "thread") for text in body.thread_ids}
-    filter_ = await access.decide(
-        services, principal, "threads", "delete", {"thread_ids": sorted(threads, key=str)}
-    )
-    if filter_ is None:
-        return await _prune(services, principal, body, threads)
     # One transaction for each owner: nobody shares more with anybody than a filter says.
-    shared = await access.owners_of_threads(services, principal, threads, filter_)
-    return sum([await _prune(services, owner, body, theirs) for owner, theirs in shared])
+    owners = await _to_delete(services, principal, threads)
+    return sum([await _prune(services, owner, body, theirs) for owner, theirs in owners])
+
+
+async def _to_delete(
+    services: Services, principal: Principal, threads: Collection[UUID]
+) -> list[tuple[Principal, Collection[UUID]]]:
+    """As whom the caller deletes which threads. Raises RefusedByAuth, and NotFound if a filter hides one of them."""
+    ids = sorted(threads, key=str)
+    of_all = await access.decide(services, principal, "threads", "delete", {"thread_ids": ids})
+    if principal.user is None:
+        return [(principal, ids)]
+    found: dict[str, tuple[Principal, set[UUID]]] = {}
+
+    async def find(those: Collection[UUID], filter_: Filter) -> None:
+        for owner, theirs in await access.owners_of_threads(services, principal, those, filter_):
+            found.setdefault(owner.owner, (owner, set()))[1].update(theirs)
+
+    if of_all is not None:
+        await find(ids, of_all)
+    filtered: list[tuple[Filter, set[UUID]]] = []
+    owned: set[UUID] = set()
+    for thread_id in ids:
+        # A handler may know of single threads only.
+        of_one = await access.decide(services, principal, "threads", "delete", {"thread_id": thread_id})
+        if of_one is not None and of_one != of_all:
+            known = next((those for filter_, those in filtered if filter_ == of_one), None)
+            if known is None:
+                filtered.append((of_one, {thread_id}))
+            else:
+                known.add(thread_id)
+        elif of_one is of_all is None:
+            owned.add(thread_id)
+    for filter_, those in filtered:
+        await find(those, filter_)
+    if owned:
+        found.setdefault(principal.owner, (principal, set()))[1].update(owned)
+    return list(found.values())
 
 
 async def _prune(services: Services, principal: Principal, body: Prune, threads: Collection[UUID]) -> int:

@@ -124,7 +124,7 @@ async def update(
     services: Services, principal: Principal, thread_id: UUID, body: StateUpdate
 ) -> dict[str, Any]:
     """Write a checkpoint; the config that names it. Raises NotFound, BadRequest and ThreadHeld."""
-    principal = await access.to_thread(services, principal, "update", thread_id)
+    principal = await access.to_each(services, principal, {"update": {}, "read": {}}, thread_id)
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
         raise BadRequest(

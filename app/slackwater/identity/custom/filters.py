@@ -54,3 +54,39 @@ def _check(filter_: object, nesting: int) -> None:
             jsonb.dumps(wanted)
         except TypeError as error:
             raise InvalidFilter(f"{field}: {error}") from None
+
+
+def holds(filter_: Filter, metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata that is in no row yet match a checked filter, by the rules of `queries.condition`."""
+    return all(
+        any(holds(part, metadata) for part in wanted)
+        if field == "$or"
+        else all(holds(part, metadata) for part in wanted)
+        if field == "$and"
+        else field in metadata and _matches(metadata[field], wanted)
+        for field, wanted in filter_.items()
+    )
+
+
+def _matches(given: Any, wanted: Any) -> bool:
+    operators = wanted if isinstance(wanted, Mapping) else {"$eq": wanted}
+    for operator, value in operators.items():
+        if operator == "$eq":
+            if not _same(given, value):
+                return False
+            continue
+        members = value if isinstance(value, list | tuple) else [value]
+        if not isinstance(given, list | tuple) or not all(
+            any(_same(each, member) for each in given) for member in members
+        ):
+            return False
+    return True
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON, in which 1 is not true."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

@@ -19,6 +19,17 @@ MAX_IDENTITY = 512
 _FIELDS = ("identity", "display_name", "is_authenticated", "permissions")
 
 
+class Part(dict[str, Any]):
+    """An object among a user's fields, whose own fields are attributes, too: `user.org.name`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"{name!r} is none of its fields") from None
+        return Part(value) if type(value) is dict else value
+
+
 class User(dict[str, Any]):
     """Every field that `authenticate` gave the user, as keys and as attributes: a `langgraph_sdk` `BaseUser`.
 
@@ -47,7 +58,8 @@ class User(dict[str, Any]):
 
     def __getattr__(self, name: str) -> Any:
         if name in self:
-            return self[name]
+            value = self[name]
+            return Part(value) if type(value) is dict else value
         if name.startswith("__") or self._source is None:
             raise AttributeError(f"the user has no {name!r}")
         return getattr(self._source, name)

@@ -113,7 +113,7 @@ async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:
         body.metadata = {queries.TASK: asked.task_id.partition(":")[2]}
         body.multitask_strategy = "reject"  # two answers at once: one of them comes too late
     try:
-        created = await runs.create(services, principal, str(thread_id), body, key)
+        created = await runs.create(services, principal, str(thread_id), body, key, told=True)
     except ThreadBusy:
         raise RpcError(UNSUPPORTED, "The task no longer waits for an answer") from None
     return tasks.begun(created.row)

@@ -92,7 +92,7 @@ async def call_tool(
     body = RunCreate(
         assistant_id=str(assistant.assistant_id), input=tools.input_of(call.arguments or {}, schema)
     )
-    created = await runs.create(services, principal, None, body, idempotency_key)
+    created = await runs.create(services, principal, None, body, idempotency_key, told=True)
     return Called(created.thread_id, created.run_id)
 
 

@@ -63,6 +63,11 @@ class NewRun:
     """The last statement of the transaction, `… returning`: unless it returns a row, nothing is admitted (Overtaken).
     It takes effect even if there is no such thread, or the thread is busy."""
 
+    @property
+    def graph(self) -> Mapping[str, str]:
+        """What the metadata of its thread say of it."""
+        return {"graph_id": self.graph_id, "assistant_id": str(self.assistant_id)}
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -410,7 +415,6 @@ def parameters(
 ) -> dict[str, Any]:
     """The parameters of the statements that admit the run."""
     configurable = new.kwargs.get("config", {}).get("configurable", {})
-    graph = {"graph_id": new.graph_id, "assistant_id": str(new.assistant_id)}
     return {
         "run_id": new.run_id,
         "thread_id": new.thread_id,
@@ -429,7 +433,7 @@ def parameters(
         "kwargs": Jsonb(
             {**new.kwargs, "of_the_request": sorted(new.of_the_request)} if new.of_the_request else new.kwargs
         ),
-        "thread_metadata": Jsonb({**new.metadata, **graph}),
+        "thread_metadata": Jsonb({**new.metadata, **new.graph}),
         "thread_configurable": Jsonb(
             {
                 k: v
@@ -437,7 +441,7 @@ def parameters(
                 if not k.startswith(("checkpoint", "__")) and k != "cron_id" and k not in new.of_the_request
             }
         ),
-        "graph_metadata": Jsonb(graph),
+        "graph_metadata": Jsonb(new.graph),
         "after": new.after_seconds,
         "claim": claim,
         "create_thread": new.create_thread,
