@@ -19,7 +19,7 @@ MAX_IDENTITY = 512
 _FIELDS = ("identity", "display_name", "is_authenticated", "permissions")
 
 
-class Part(dict[str, Any]):
+class UserObject(dict[str, Any]):
     """An object among a user's fields, whose own fields are attributes, too: `user.org.name`."""
 
     def __getattr__(self, name: str) -> Any:
@@ -27,7 +27,7 @@ class Part(dict[str, Any]):
             value = self[name]
         except KeyError:
             raise AttributeError(f"{name!r} is none of its fields") from None
-        return Part(value) if type(value) is dict else value
+        return UserObject(value) if type(value) is dict else value
 
 
 class User(dict[str, Any]):
@@ -59,7 +59,7 @@ class User(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name in self:
             value = self[name]
-            return Part(value) if type(value) is dict else value
+            return UserObject(value) if type(value) is dict else value
         if name.startswith("__") or self._source is None:
             raise AttributeError(f"the user has no {name!r}")
         return getattr(self._source, name)
