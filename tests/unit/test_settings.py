@@ -164,6 +164,14 @@ WRONG = {
         {"SLACKWATER_AUTHORIZER": "cognito"},
         "SLACKWATER_AUTHORIZER: input should be 'iam', 'jwt' or 'lambda' (it is 'cognito').",
     ),
+    "sessions longer than a month": (
+        {"SLACKWATER_SESSION_DAYS": "31"},
+        "SLACKWATER_SESSION_DAYS: input should be less than or equal to 30 (it is '31').",
+    ),
+    "sessions shorter than a day": (
+        {"SLACKWATER_SESSION_DAYS": "0"},
+        "SLACKWATER_SESSION_DAYS: input should be greater than or equal to 1 (it is '0').",
+    ),
     "an unknown word": (
         {"SLACKWATER_WAKE": "shout"},
         "SLACKWATER_WAKE: input should be 'listen' or 'poll' (it is 'shout').",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -368,6 +369,19 @@ async def test_what_happens_is_audited_with_it(accounts: Accounts, database: Dat
     text = str(await database.fetch("select a::text from slackwater.audit a, slackwater.login_attempts l"))
     assert SECRET not in text
     assert "nobody@" not in text
+
+
+async def test_a_server_with_accounts_sweeps_them(serve: Callable[..., Any]) -> None:
+    async with serve(accounts=True, session_days=1) as api:
+        accounts = api.services.accounts
+        assert (accounts.policy.session_days, accounts.policy.registration_open) == (1, True)
+        opened = await accounts.register(MARIA, SECRET, HERE)
+        await api.database.execute("update slackwater.sessions set expires_at = clock_timestamp()")
+        await api.services.runtime.sweep()
+        assert await api.database.fetch("select 1 from slackwater.sessions") == []
+        assert await valid(accounts, opened) == [False]
+    async with serve(accounts=True, registration="closed") as api:
+        assert await caught(api.services.accounts.register(MARIA, SECRET, HERE)) is RegistrationClosed
 
 
 async def test_what_has_expired_is_swept_and_nothing_else(

@@ -67,6 +67,16 @@ async def test_one_who_comes_several_times_at_once_is_one(accounts: Accounts, da
     assert len(await database.fetch("select 1 from slackwater.sessions")) == 6
 
 
+async def test_one_whose_address_has_just_changed_and_who_comes_several_times_at_once_is_one(
+    accounts: Accounts, database: Database
+) -> None:
+    opened = await asyncio.gather(
+        *(accounts.external("idp", "1", f"maria{n}@example.com", HERE, provision=True) for n in range(6))
+    )
+    assert len({each.account.user_id for each in opened}) == 1
+    assert len(await database.fetch("select 1 from slackwater.users")) == 1
+
+
 async def test_two_with_one_address_at_once_are_not_one(accounts: Accounts, database: Database) -> None:
     results = await asyncio.gather(
         *(caught(accounts.external("idp", str(n), MARIA, HERE, provision=True)) for n in range(4))
