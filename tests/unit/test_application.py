@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from slackwater.api.system import docs
+from slackwater.identity.permissions import Permission
 from slackwater.main import create_app
-from slackwater.web.application import Application
-from slackwater.web.route_table import FIXED, MODULES, TABLE, Entry, entry_of, modules_for
+from slackwater.web.application import Application, methods_and_path
+from slackwater.web.route_table import (
+    FIXED,
+    MODULES,
+    TABLE,
+    RouteWithoutRule,
+    entry_of,
+    modules_for,
+    permission_of,
+)
 
 
 @pytest.fixture
@@ -99,31 +109,63 @@ def test_every_route_is_found_by_its_path() -> None:
             assert module in modules_for("/stage" + route.path), route.path
 
 
-def test_each_route_has_exactly_one_entry_in_the_table_and_each_entry_a_route() -> None:
-    """The one that says most of its path: an entry that is in the wrong place would never be asked."""
-    for route in routes():
-        parts = route.path.strip("/").split("/")
-        covering = [entry for entry in TABLE if entry.covers(parts)]
-        most = max(map(said, covering))
-        closest = [entry for entry in covering if said(entry) == most]
+def shape(path: str) -> str:
+    """A route's path as the table has it."""
+    return re.sub(r"{[^}]+}", "*", path).rstrip("/") or "/"
 
-        assert closest == [entry_of(route.path)], route.path
-        assert route in import_module(MODULES[closest[0].resource]).router.routes, route.path
 
-    documented = {entry_of(path) for path in create_app().openapi()["paths"]}
-    assert None not in documented
-    # Those that no document has: FastAPI's own, what Studio looks for, and what is called otherwise elsewhere.
-    assert {entry.path for entry in TABLE if entry not in documented} == {
-        *("/docs", "/docs/oauth2-redirect", "/openapi.json"),
-        *(f"/docs/{name}" for name in docs.FILES),
-        "/ui/**",
-        "/.well-known/agent.json",
+def test_each_route_has_a_rule_of_its_own_and_each_rule_a_route() -> None:
+    app = create_app()
+    app.serve_accounts(True)
+    served = {
+        (method, shape(path))
+        for methods, path in map(methods_and_path, app.router.routes)
+        for method in methods
     }
+    ruled = {(method, entry.path) for entry in TABLE for method in entry.needs}
+    public = {entry.path for entry in TABLE if entry.public}
+
+    assert {(method, path) for method, path in served if path not in public} == ruled
+    assert public <= {path for _, path in served}
+    assert not public & {path for _, path in ruled}
+    assert len({entry.path for entry in TABLE}) == len(TABLE)
 
 
-def said(entry: Entry) -> int:
-    """How much of a path an entry says."""
-    return len([part for part in entry.path.split("/") if part not in ("", "*", "**")])
+def test_each_route_is_in_the_module_that_the_table_names() -> None:
+    for name, module in MODULES.items():
+        for _, path in map(methods_and_path, import_module(module).router.routes):
+            entry = entry_of(path)
+            assert entry is not None
+            assert entry.resource == name, path
+
+
+def test_what_has_the_place_of_an_id_needs_what_the_route_needs_that_answers() -> None:
+    assert permission_of("POST", "/threads/search") is Permission.THREADS_READ
+    for odd in ("search", "x", "*", "{thread_id}"):
+        assert permission_of("DELETE", f"/threads/{odd}") is Permission.THREADS_DELETE
+        assert permission_of("POST", f"/threads/{odd}/runs") is Permission.RUNS_CREATE
+    assert permission_of("DELETE", "/threads/x/runs/crons/") is Permission.RUNS_DELETE
+    assert permission_of("PUT", "/threads/x") is None
+
+
+def test_an_application_with_a_route_that_has_no_rule_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = APIRouter()
+    more.add_api_route("/threads/{thread_id}", lambda: None, methods=["PUT"])
+    system = import_module(MODULES["system"]).router
+    monkeypatch.setattr(system, "routes", [*system.routes, *more.routes])
+
+    with pytest.raises(RouteWithoutRule, match=r"PUT /threads/\{thread_id\}"):
+        create_app()
+
+
+async def test_nor_are_the_others_of_its_module(late: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = APIRouter()
+    more.add_api_route("/infos", lambda: "secret", methods=["GET"])
+    system = import_module(MODULES["system"]).router
+    monkeypatch.setattr(system, "routes", [*system.routes, *more.routes])
+
+    for path in ("/infos", "/infos", "/ok"):
+        assert (await get(late, path)).status_code == 500
 
 
 @pytest.mark.parametrize(
@@ -139,11 +181,11 @@ def said(entry: Entry) -> int:
         ("/threads/x/history", {"threads"}),
         ("/threads/x/commands", {"protocol"}),
         ("/stage/threads/x/stream/events", {"protocol"}),
-        ("/threads/x/stream/events/more", {"threads"}),
+        ("/threads/x/stream/events/more", {"system"}),
         ("/threads/x/runs/crons", {"crons", "runs"}),
         ("/runs/crons/search", {"crons", "runs"}),
         # A prefix that is called like a resource.
-        ("/store/threads/x", {"store", "threads"}),
+        ("/store/threads/x", {"threads"}),
     ],
 )
 def test_no_more_modules_are_built_than_may_have_the_route(path: str, modules: set[str]) -> None:

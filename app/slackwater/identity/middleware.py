@@ -28,12 +28,13 @@ from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
 from slackwater.identity.limits.streams import stays_open
+from slackwater.identity.permissions import Permission
 from slackwater.identity.principal import LOCAL_OWNER, Principal
-from slackwater.identity.scopes import EVERYTHING, KeyScope
+from slackwater.identity.scopes import EVERYTHING
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.in_process import on_behalf_of
-from slackwater.web.route_table import PUBLIC, PUBLIC_ACCOUNTS, WHEN_CLOSED, entry_of
+from slackwater.web.route_table import PUBLIC, PUBLIC_ACCOUNTS, WEBSOCKET, WHEN_CLOSED, permission_of
 from slackwater.web.scope import headers_for_graphs, is_of_accounts, path_of, services_of
 
 if TYPE_CHECKING:
@@ -179,17 +180,16 @@ def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
     return send_with_headers
 
 
-def needed(kind: str, method: str, path: str) -> KeyScope:
-    """The scope that a request needs. `kind` is that of the ASGI scope; `path` is below the mount prefix.
+def needed(kind: str, method: str, path: str) -> Permission:
+    """What a request needs. `kind` is that of the ASGI scope; `path` is below the mount prefix.
 
-    A path that the API does not have is one of the custom app, or will be answered 404.
+    What is not in the table is a route of the custom app, or there is none.
     """
-    if kind != "http":
-        return KeyScope.RUN  # commands arrive by a WebSocket, too
-    entry = entry_of(path)
-    if entry is not None and entry.scope is not None:
-        return KeyScope(entry.scope)
-    return KeyScope.READ if method in ("GET", "HEAD", "OPTIONS") else KeyScope.RUN
+    known = permission_of(method if kind == "http" else WEBSOCKET, path)
+    if known is not None:
+        return known
+    reads = kind == "http" and method in ("GET", "HEAD", "OPTIONS")
+    return Permission.APP_READ if reads else Permission.APP_WRITE
 
 
 async def _caller(scope: Scope, services: Services) -> Principal:

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from slackwater.errors import Forbidden
+from slackwater.identity.permissions import NEEDED, Permission
 from slackwater.identity.scopes import EVERYTHING, KeyScope
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ class Principal:
     user: User | None = field(default=None, compare=False, repr=False)
     """Who they are to the project's own `auth`, if that has said who calls."""
 
-    def require(self, scope: KeyScope) -> None:
+    def require(self, permission: Permission) -> None:
         """Raises Forbidden."""
-        if scope not in self.scopes and self.session_id is not None:
-            raise Forbidden("Only administrators may do this.")
-        if scope not in self.scopes:
+        if (scope := NEEDED[permission]) not in self.scopes:
+            if self.session_id is not None:
+                raise Forbidden("Only administrators may do this.")
             what = "key" if self.token_id is None else "token"
             raise Forbidden(
                 f"The {what} does not allow this request, which needs the scope {scope.value!r}: use another {what}."

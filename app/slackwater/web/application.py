@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.web import route_table
 from slackwater.web.proxies import believe
 from slackwater.web.refused import counting
-from slackwater.web.route_table import MODULES, group_of
+from slackwater.web.route_table import MODULES, WEBSOCKET, RouteWithoutRule, group_of, require_rule
 from slackwater.web.security_headers import secured
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 
 
 _ACCOUNTS = MODULES["accounts"]
+
+
+def methods_and_path(route: BaseRoute) -> tuple[set[str], str]:
+    """By what a route is asked for, in the words of the route table. Raises RouteWithoutRule if it is none that this knows."""
+    match route:
+        case WebSocketRoute():
+            return {WEBSOCKET}, route.path
+        case Route():
+            return set(route.methods or ()) - {"HEAD"}, route.path
+    raise RouteWithoutRule(f"{route}: the table has no rules for such a route.")
 
 
 def _headers_only(send: Send) -> Send:
@@ -155,6 +166,10 @@ class Application(FastAPI):
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:
             if module not in self._built:
+                routes = import_module(module).router.routes
+                for methods, path in map(methods_and_path, routes):
+                    for method in methods:
+                        require_rule(method, path)
                 self._built.add(module)
                 # Not included: FastAPI tries every route of an included router, and then all of them once more.
-                self.router.routes += import_module(module).router.routes
+                self.router.routes += routes

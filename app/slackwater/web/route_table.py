@@ -1,13 +1,15 @@
-"""What is known of the API's routes before they are built: path, resource, group, and whether they need authentication.
+"""What is known of the API's routes before they are built: path, resource, group, and the permission that each needs.
 
-Routes are built with the first request for their module. Middleware in front of them decides by this table.
+Routes are built with the first request for their module. Middleware in front of them decides by this table, and a route
+that is not in it is not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from slackwater.identity.permissions import Permission as P
 from slackwater.project.http import RouteGroup
 
 MODULES = {
@@ -31,15 +33,29 @@ FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "
 """Last segments of paths that are not ids, although there are routes with an id in that place."""
 
 
+WEBSOCKET = "WEBSOCKET"
+"""Stands for the method where a WebSocket is opened."""
+
+
+class RouteWithoutRule(Exception):
+    """The table does not say what this route needs: add it to `slackwater.web.route_table`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The routes of a set of paths."""
+    """The routes of a path, and what each of them needs."""
 
     path: str
     """`*` matches one segment; a final `/**` any number of segments, including none."""
     resource: str = "system"
     group: RouteGroup | None = None
     """The group that they can be disabled with; None if they cannot."""
+    get: P | None = None
+    post: P | None = None
+    put: P | None = None
+    patch: P | None = None
+    delete: P | None = None
+    websocket: P | None = None
     public: bool = False
     """Served without authentication: they reveal nothing about anyone's data."""
     probe: bool = False
@@ -48,30 +64,32 @@ class Entry:
     """A custom app cannot override it, unless its group is disabled."""
     at_the_root: bool = False
     """Also served without the mount prefix, where load balancers and platforms expect it."""
-    scope: str | None = None
-    """What a key needs for all requests; if None, `read` for GET and `run` for others. See `slackwater.identity.scopes`."""
     when_closed: bool = False
     """Served even while runs are settled: it reports what a stop did."""
-    _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _open: bool = field(init=False, repr=False, compare=False)
+    needs: Mapping[str, P] = field(init=False, repr=False, compare=False)
+    """What each method needs. A route of a method that is not here cannot be built, unless the path is public."""
 
     def __post_init__(self) -> None:
-        fixed = self.path.removesuffix("/**")
-        object.__setattr__(self, "_parts", tuple(fixed.strip("/").split("/")))
-        object.__setattr__(self, "_open", fixed != self.path)
+        said = {
+            "GET": self.get,
+            "POST": self.post,
+            "PUT": self.put,
+            "PATCH": self.patch,
+            "DELETE": self.delete,
+            WEBSOCKET: self.websocket,
+        }
+        needs = {method: permission for method, permission in said.items() if permission is not None}
+        object.__setattr__(self, "needs", needs)
 
     @property
-    def first(self) -> str:
-        """The first segment, by which it is looked up."""
-        return self._parts[0]
+    def parts(self) -> list[str]:
+        """The segments of the path, without the final `/**`."""
+        return parts_of(self.path.removesuffix("/**"))
 
-    def covers(self, parts: Sequence[str]) -> bool:
-        """Whether it matches a path."""
-        own = self._parts
-        if len(parts) < len(own) or (len(parts) > len(own) and not self._open):
-            return False
-        # `own` is the shorter one.
-        return all(mine in ("*", part) for mine, part in zip(own, parts, strict=False))
+
+def parts_of(path: str) -> list[str]:
+    """The segments of a path; those of `/` are one that is empty."""
+    return path.strip("/").split("/")
 
 
 TABLE = (
@@ -88,32 +106,97 @@ TABLE = (
     Entry("/docs/start.js", group=RouteGroup.META, public=True, reserved=True),
     Entry("/openapi.json", group=RouteGroup.META, public=True, reserved=True),
     Entry(
-        "/metrics", group=RouteGroup.META, reserved=True, at_the_root=True, scope="metrics", when_closed=True
+        "/metrics",
+        group=RouteGroup.META,
+        get=P.METRICS_READ,
+        reserved=True,
+        at_the_root=True,
+        when_closed=True,
     ),
-    Entry("/assistants/search", "assistants", RouteGroup.ASSISTANTS, scope="read"),
-    Entry("/assistants/count", "assistants", RouteGroup.ASSISTANTS, scope="read"),
-    Entry("/assistants/*/versions", "assistants", RouteGroup.ASSISTANTS, scope="read"),
-    Entry("/assistants/**", "assistants", RouteGroup.ASSISTANTS),
-    Entry("/threads/*/commands", "protocol", RouteGroup.EVENT_STREAMING),
-    Entry("/threads/*/stream/events", "protocol", RouteGroup.EVENT_STREAMING, scope="read"),
-    Entry("/threads/*/runs/crons/**", "crons", RouteGroup.CRONS),
-    Entry("/threads/*/runs/**", "runs", RouteGroup.RUNS),
-    Entry("/threads/search", "threads", RouteGroup.THREADS, scope="read"),
-    Entry("/threads/count", "threads", RouteGroup.THREADS, scope="read"),
-    Entry("/threads/*/history", "threads", RouteGroup.THREADS, scope="read"),
-    Entry("/threads/*/state/checkpoint", "threads", RouteGroup.THREADS, scope="read"),
-    Entry("/threads/**", "threads", RouteGroup.THREADS),
-    Entry("/runs/crons/search", "crons", RouteGroup.CRONS, scope="read"),
-    Entry("/runs/crons/count", "crons", RouteGroup.CRONS, scope="read"),
-    Entry("/runs/crons/**", "crons", RouteGroup.CRONS),
-    Entry("/runs/**", "runs", RouteGroup.RUNS),
-    Entry("/store/items/search", "store", RouteGroup.STORE, scope="read"),
-    Entry("/store/namespaces", "store", RouteGroup.STORE, scope="read"),
-    Entry("/store/**", "store", RouteGroup.STORE),
-    Entry("/mcp/**", "mcp", RouteGroup.MCP),
-    Entry("/a2a/**", "a2a", RouteGroup.A2A),
-    Entry("/.well-known/agent-card.json", "a2a", RouteGroup.A2A),
-    Entry("/.well-known/agent.json", "a2a", RouteGroup.A2A),
+    Entry("/assistants", "assistants", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_WRITE),
+    Entry("/assistants/search", "assistants", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_READ),
+    Entry("/assistants/count", "assistants", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_READ),
+    Entry(
+        "/assistants/*",
+        "assistants",
+        RouteGroup.ASSISTANTS,
+        get=P.ASSISTANTS_READ,
+        patch=P.ASSISTANTS_WRITE,
+        delete=P.ASSISTANTS_DELETE,
+    ),
+    Entry("/assistants/*/versions", "assistants", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_READ),
+    Entry("/assistants/*/latest", "assistants", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_WRITE),
+    Entry("/assistants/*/graph", "assistants", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/assistants/*/schemas", "assistants", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/assistants/*/subgraphs", "assistants", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/assistants/*/subgraphs/*", "assistants", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/threads", "threads", RouteGroup.THREADS, post=P.THREADS_WRITE),
+    Entry("/threads/search", "threads", RouteGroup.THREADS, post=P.THREADS_READ),
+    Entry("/threads/count", "threads", RouteGroup.THREADS, post=P.THREADS_READ),
+    Entry("/threads/prune", "threads", RouteGroup.THREADS, post=P.THREADS_DELETE),
+    Entry(
+        "/threads/*",
+        "threads",
+        RouteGroup.THREADS,
+        get=P.THREADS_READ,
+        patch=P.THREADS_WRITE,
+        delete=P.THREADS_DELETE,
+    ),
+    Entry("/threads/*/storage", "threads", RouteGroup.THREADS, get=P.THREADS_READ),
+    Entry("/threads/*/copy", "threads", RouteGroup.THREADS, post=P.THREADS_WRITE),
+    Entry("/threads/*/stream", "threads", RouteGroup.THREADS, get=P.THREADS_READ),
+    Entry("/threads/*/state", "threads", RouteGroup.THREADS, get=P.THREADS_READ, post=P.THREADS_WRITE),
+    Entry("/threads/*/state/*", "threads", RouteGroup.THREADS, get=P.THREADS_READ),
+    Entry("/threads/*/state/checkpoint", "threads", RouteGroup.THREADS, post=P.THREADS_READ),
+    Entry("/threads/*/history", "threads", RouteGroup.THREADS, get=P.THREADS_READ, post=P.THREADS_READ),
+    Entry("/threads/*/commands", "protocol", RouteGroup.EVENT_STREAMING, post=P.RUNS_CREATE),
+    Entry(
+        "/threads/*/stream/events",
+        "protocol",
+        RouteGroup.EVENT_STREAMING,
+        get=P.THREADS_READ,
+        post=P.THREADS_READ,
+        websocket=P.RUNS_CREATE,  # commands arrive by it, too
+    ),
+    Entry("/threads/*/runs", "runs", RouteGroup.RUNS, get=P.RUNS_READ, post=P.RUNS_CREATE),
+    Entry("/threads/*/runs/stream", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/threads/*/runs/wait", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/threads/*/runs/crons", "crons", RouteGroup.CRONS, post=P.CRONS_WRITE),
+    Entry("/threads/*/runs/*", "runs", RouteGroup.RUNS, get=P.RUNS_READ, delete=P.RUNS_DELETE),
+    Entry("/threads/*/runs/*/cancel", "runs", RouteGroup.RUNS, post=P.RUNS_CANCEL),
+    Entry("/threads/*/runs/*/join", "runs", RouteGroup.RUNS, get=P.RUNS_READ),
+    Entry("/threads/*/runs/*/stream", "runs", RouteGroup.RUNS, get=P.RUNS_READ),
+    Entry("/runs", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/runs/stream", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/runs/wait", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/runs/batch", "runs", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/runs/cancel", "runs", RouteGroup.RUNS, post=P.RUNS_CANCEL),
+    Entry("/runs/crons", "crons", RouteGroup.CRONS, post=P.CRONS_WRITE),
+    Entry("/runs/crons/search", "crons", RouteGroup.CRONS, post=P.CRONS_READ),
+    Entry("/runs/crons/count", "crons", RouteGroup.CRONS, post=P.CRONS_READ),
+    Entry(
+        "/runs/crons/*",
+        "crons",
+        RouteGroup.CRONS,
+        get=P.CRONS_READ,
+        patch=P.CRONS_WRITE,
+        delete=P.CRONS_DELETE,
+    ),
+    Entry(
+        "/store/items",
+        "store",
+        RouteGroup.STORE,
+        get=P.STORE_READ,
+        put=P.STORE_WRITE,
+        delete=P.STORE_DELETE,
+    ),
+    Entry("/store/items/search", "store", RouteGroup.STORE, post=P.STORE_READ),
+    Entry("/store/namespaces", "store", RouteGroup.STORE, post=P.STORE_READ),
+    Entry("/mcp", "mcp", RouteGroup.MCP, get=P.RUNS_READ, post=P.RUNS_CREATE, delete=P.RUNS_CREATE),
+    Entry("/a2a/*", "a2a", RouteGroup.A2A, get=P.ASSISTANTS_READ, post=P.RUNS_CREATE),
+    Entry("/a2a/*/.well-known/agent-card.json", "a2a", RouteGroup.A2A, get=P.ASSISTANTS_READ),
+    Entry("/a2a/*/.well-known/agent.json", "a2a", RouteGroup.A2A, get=P.ASSISTANTS_READ),
+    Entry("/.well-known/agent-card.json", "a2a", RouteGroup.A2A, get=P.ASSISTANTS_READ),
     Entry("/api/v1/auth/setup-status", "accounts", public=True),
     Entry("/api/v1/auth/setup", "accounts", public=True),
     Entry("/api/v1/auth/initialize", "accounts", public=True),
@@ -121,13 +204,14 @@ TABLE = (
     Entry("/api/v1/auth/login/local", "accounts", public=True),
     Entry("/api/v1/auth/token", "accounts", public=True),
     Entry("/api/v1/auth/logout", "accounts", public=True),
-    Entry("/api/v1/auth/me", "accounts"),
-    Entry("/api/v1/auth/change-password", "accounts"),
-    Entry("/api/v1/auth/sessions/**", "accounts"),
-    Entry("/api/v1/auth/users/**", "accounts", scope="admin"),
+    Entry("/api/v1/auth/me", "accounts", get=P.ACCOUNT_READ),
+    Entry("/api/v1/auth/change-password", "accounts", post=P.ACCOUNT_WRITE),
+    Entry("/api/v1/auth/sessions", "accounts", get=P.ACCOUNT_READ),
+    Entry("/api/v1/auth/sessions/*", "accounts", delete=P.ACCOUNT_WRITE),
+    Entry("/api/v1/auth/users", "accounts", get=P.ACCOUNTS_MANAGE),
+    Entry("/api/v1/auth/users/*", "accounts", patch=P.ACCOUNTS_MANAGE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
-"""The first entry that matches a path applies."""
 
 ACCOUNTS = "/api/v1/auth/"
 """Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""
@@ -139,16 +223,65 @@ RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)
 WHEN_CLOSED = frozenset(entry.path for entry in TABLE if entry.when_closed)
 
-_BY_FIRST = {
-    first: tuple(entry for entry in TABLE if entry.first == first)
-    for first in {entry.first for entry in TABLE}
-}
 _SYSTEM = frozenset({MODULES["system"]})
+
+
+class _Node:
+    """A segment of the paths in the table, and what may follow it."""
+
+    __slots__ = ("entry", "following", "open")
+
+    def __init__(self) -> None:
+        self.following: dict[str, _Node] = {}
+        self.entry: Entry | None = None
+        """That of the path which ends here."""
+        self.open: Entry | None = None
+        """That of every path which goes on from here."""
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for entry in TABLE:
+        node = root
+        for part in entry.parts:
+            node = node.following.setdefault(part, _Node())
+        if entry.path.endswith("/**"):
+            node.open = entry
+        else:
+            node.entry = entry
+    return root
+
+
+_ROOT = _tree()
+
+
+def _find(parts: Sequence[str], method: str | None = None, node: _Node = _ROOT) -> Entry | None:
+    """The entry that says most of a path, of those that have the method: so does FastAPI choose among routes."""
+    if parts:
+        for name in (parts[0], "*"):
+            following = node.following.get(name)
+            if following is not None and (found := _find(parts[1:], method, following)) is not None:
+                return found
+    elif node.entry is not None and (method is None or method in node.entry.needs):
+        return node.entry
+    return node.open
 
 
 def entry_of(path: str) -> Entry | None:
     """The entry for a path without prefixes; None if there is no such route."""
-    return _find(path.strip("/").split("/"))
+    return _find(parts_of(path))
+
+
+def permission_of(method: str, path: str) -> P | None:
+    """What the route of a path needs; None if there is none with that method, or if it is public. `method` may be WEBSOCKET."""
+    entry = _find(parts_of(path), method)
+    return entry.needs.get(method) if entry is not None else None
+
+
+def require_rule(method: str, path: str) -> None:
+    """Raises RouteWithoutRule."""
+    if permission_of(method, path) is None and path not in PUBLIC | PUBLIC_ACCOUNTS:
+        raise RouteWithoutRule(f"{method} {path}: {RouteWithoutRule.__doc__}")
 
 
 def group_of(path: str) -> RouteGroup | None:
@@ -159,16 +292,12 @@ def group_of(path: str) -> RouteGroup | None:
 
 def modules_for(path: str) -> frozenset[str]:
     """The modules that may contain the route of a path."""
-    parts = path.split("/")
+    parts = parts_of(path)
     found: set[str] = set()
     # From any segment on, as a proxy's prefix may come first. Too many modules only cost time.
-    for at, part in enumerate(parts):
-        if part in _BY_FIRST and (entry := _find(parts[at:])) is not None and entry.resource != "system":
+    for at in range(len(parts)):
+        if (entry := _find(parts[at:])) is not None and entry.resource != "system":
             found.add(MODULES[entry.resource])
             if entry.resource == "crons":
                 found.add(MODULES["runs"])  # whose ids may have any form
     return frozenset(found) or _SYSTEM
-
-
-def _find(parts: Sequence[str]) -> Entry | None:
-    return next((entry for entry in _BY_FIRST.get(parts[0], ()) if entry.covers(parts)), None)

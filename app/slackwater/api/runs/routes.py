@@ -17,8 +17,8 @@ from slackwater.api.runs import service
 from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
 from slackwater.api.runs.pages import PagedStream
 from slackwater.errors import ApiError, Invalid, JoinAgain, NotFound, RefusedByAuth, StillRunning
+from slackwater.identity.permissions import Permission
 from slackwater.identity.principal import CurrentPrincipal, Principal
-from slackwater.identity.scopes import KeyScope
 from slackwater.kit import json_format, sse
 from slackwater.kit.fields import OFFSET_MAX
 from slackwater.kit.ids import parse_uuid
@@ -268,7 +268,7 @@ def _cancels(cancel_on_disconnect: str, principal: Principal) -> bool:
     """Whether the run is cancelled when its reader goes away. Raises Forbidden for a key that may only read."""
     cancels = cancel_on_disconnect.lower() in _TRUE
     if cancels:
-        principal.require(KeyScope.RUN)
+        principal.require(Permission.RUNS_CANCEL)
     return cancels
 
 
