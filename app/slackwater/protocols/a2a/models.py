@@ -6,7 +6,7 @@ Here they are one thing; which version a client speaks shows in the method that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -22,6 +22,30 @@ class ProtocolVersion(Enum):
 
     V03 = "0.3"
     V10 = "1.0"
+
+
+class A2aMethod(StrEnum):
+    """What may be asked, as 1.0 calls it."""
+
+    SEND = "SendMessage"
+    SEND_STREAMING = "SendStreamingMessage"
+    GET_TASK = "GetTask"
+    CANCEL_TASK = "CancelTask"
+    LIST_TASKS = "ListTasks"
+    SUBSCRIBE = "SubscribeToTask"
+    GET_CARD = "GetExtendedAgentCard"
+
+
+OLD_NAMES = {
+    "message/send": A2aMethod.SEND,
+    "message/stream": A2aMethod.SEND_STREAMING,
+    "tasks/get": A2aMethod.GET_TASK,
+    "tasks/cancel": A2aMethod.CANCEL_TASK,
+    "tasks/list": A2aMethod.LIST_TASKS,
+    "tasks/resubscribe": A2aMethod.SUBSCRIBE,
+    "agent/getAuthenticatedExtendedCard": A2aMethod.GET_CARD,
+}
+"""What 0.3 calls them."""
 
 
 class TaskState(Enum):

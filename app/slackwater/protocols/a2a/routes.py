@@ -15,6 +15,8 @@ from slackwater.protocols import jsonrpc
 from slackwater.protocols.a2a import service
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
 from slackwater.protocols.a2a.models import (
+    OLD_NAMES,
+    A2aMethod,
     ListTasks,
     ProtocolVersion,
     SendMessage,
@@ -34,17 +36,6 @@ if TYPE_CHECKING:
     from slackwater.services import Services
 
 router = APIRouter(tags=["a2a"], route_class=JsonRoute)
-
-_METHODS = {
-    "message/send": "SendMessage",
-    "message/stream": "SendStreamingMessage",
-    "tasks/get": "GetTask",
-    "tasks/cancel": "CancelTask",
-    "tasks/list": "ListTasks",
-    "tasks/resubscribe": "SubscribeToTask",
-    "agent/getAuthenticatedExtendedCard": "GetExtendedAgentCard",
-}
-"""What 0.3 calls the methods of 1.0."""
 
 _SPOKEN = ("0.3", "1.0")
 
@@ -125,7 +116,7 @@ class _Answer:
         self._call = call
         self._bounds = bounds
         self._last_event_id = last_event_id
-        self._version = ProtocolVersion.V03 if call.method in _METHODS else ProtocolVersion.V10
+        self._version = ProtocolVersion.V03 if call.method in OLD_NAMES else ProtocolVersion.V10
 
     @property
     def _collected(self) -> bool:
@@ -138,25 +129,25 @@ class _Answer:
 
     async def give(self) -> Response:
         agent, call = self._agent, self._call
-        match _METHODS.get(call.method, call.method):
-            case "SendMessage":
+        match OLD_NAMES.get(call.method, call.method):
+            case A2aMethod.SEND:
                 return await self._sent(call.read(SendMessage))
-            case "SendStreamingMessage":
+            case A2aMethod.SEND_STREAMING:
                 sent = call.read(SendMessage)
                 self._expects_stream()
                 return await self._stream(await service.send(agent, sent, stream=True), BEGINNING)
-            case "SubscribeToTask":
+            case A2aMethod.SUBSCRIBE:
                 return await self._subscribed(call.read(TaskQuery))
-            case "GetTask":
+            case A2aMethod.GET_TASK:
                 query = call.read(TaskQuery)
                 task = await service.find(agent, query.id)
                 return self._result(task.shown(self._version, history=query.historyLength))
-            case "CancelTask":
+            case A2aMethod.CANCEL_TASK:
                 task = await service.cancel(agent, call.read(TaskQuery).id)
                 return self._result(task.shown(self._version))
-            case "ListTasks":
+            case A2aMethod.LIST_TASKS:
                 return await self._list(call.read(ListTasks))
-            case "GetExtendedAgentCard":
+            case A2aMethod.GET_CARD:
                 return self._result(await service.card(agent, _url(self._request, agent)))
         if "PushNotificationConfig" in call.method or "pushNotificationConfig" in call.method:
             raise RpcError(service.NO_PUSH, "Push notifications are not supported")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, StrictStr, ValidationError, field_validator, model_validator
 
 from slackwater.kit.fields import BOUNDED_LIST
+
+
+class CommandMethod(StrEnum):
+    """What may be asked."""
+
+    START = "run.start"
+    RESPOND = "input.respond"
+    TREE = "agent.getTree"
+    # By WebSocket only.
+    SUBSCRIBE = "subscription.subscribe"
+    UNSUBSCRIBE = "subscription.unsubscribe"
+    RECONNECT = "subscription.reconnect"
+
 
 STRATEGIES = ("reject", "rollback", "interrupt", "enqueue")
 

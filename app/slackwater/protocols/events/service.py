@@ -20,7 +20,7 @@ from slackwater.identity.principal import Principal
 from slackwater.kit.refusal import Refusal
 from slackwater.protocols.events import queries
 from slackwater.protocols.events.feed import Feed
-from slackwater.protocols.events.models import InputRespond, RunStart, explain
+from slackwater.protocols.events.models import CommandMethod, InputRespond, RunStart, explain
 from slackwater.protocols.events.queries import CommandTarget
 from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.execution.encoding import PROTOCOL_V2
@@ -97,13 +97,13 @@ async def carry_out(caller: Caller, method: str, params: Mapping[str, Any]) -> d
     """The result of a command. Raises CommandError, and Draining: another process takes the command."""
     try:
         match method:
-            case "run.start":
+            case CommandMethod.START:
                 return await start(caller, params)
-            case "input.respond":
+            case CommandMethod.RESPOND:
                 return await respond(caller, params)
-            case "agent.getTree":
+            case CommandMethod.TREE:
                 return {"tree": await tree(caller)}
-            case "subscription.subscribe" | "subscription.unsubscribe" | "subscription.reconnect":
+            case CommandMethod.SUBSCRIBE | CommandMethod.UNSUBSCRIBE | CommandMethod.RECONNECT:
                 raise CommandError("no_such_run", "Over HTTP, each request for events is a subscription.")
             case _:
                 raise CommandError("unknown_command", f"Unknown protocol command: {method}")

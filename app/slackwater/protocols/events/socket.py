@@ -23,6 +23,7 @@ from slackwater.kit import json_format
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.protocols.events import service
 from slackwater.protocols.events.feed import Feed
+from slackwater.protocols.events.models import CommandMethod
 from slackwater.protocols.events.service import Caller, CommandError
 from slackwater.protocols.events.subscription import (
     SUBSCRIPTIONS_MAX,
@@ -110,7 +111,7 @@ class Socket:
             await self._caller.services.requests.take(self._caller.principal.owner)
             if command["method"].startswith("subscription."):
                 return await self._subscription(command)
-            if command["method"] == "agent.getTree" and self._feed and (tree := self._feed.tree()):
+            if command["method"] == CommandMethod.TREE and self._feed and (tree := self._feed.tree()):
                 return service.success(command["id"], {"tree": tree}, self._seq)
             return await service.answer(self._caller, command, self._seq)
         except CommandError as error:
@@ -125,14 +126,14 @@ class Socket:
     async def _subscription(self, command: Mapping[str, Any]) -> dict[str, Any]:
         method = command["method"]
         params: dict[str, Any] = command["params"] if isinstance(command.get("params"), dict) else {}
-        if method == "subscription.unsubscribe":
+        if method == CommandMethod.UNSUBSCRIBE:
             subscription_id = params.get("subscription_id")
             if not isinstance(subscription_id, str):
                 raise CommandError("invalid_argument", f"{method} requires a subscription_id.")
             if self._subscriptions.pop(subscription_id, None) is None:
                 raise CommandError("no_such_subscription", f"Unknown subscription: {subscription_id}")
             return service.success(command["id"], {}, self._seq)
-        if method not in ("subscription.subscribe", "subscription.reconnect"):
+        if method not in (CommandMethod.SUBSCRIBE, CommandMethod.RECONNECT):
             raise CommandError("unknown_command", f"Unknown protocol command: {method}")
         channels, since = params.get("channels"), since_of(params)
         if not isinstance(channels, list) or not channels:
@@ -141,9 +142,9 @@ class Socket:
             raise CommandError("invalid_argument", f"{method}: {too_much}")
         if unknown := unknown_channels(channels):
             raise CommandError("invalid_argument", f"{method} received an unsupported channel: {unknown[0]}")
-        if method == "subscription.reconnect" and since is None:
+        if method == CommandMethod.RECONNECT and since is None:
             raise CommandError("invalid_argument", f"{method} requires a non-negative integer since.")
-        named = params.get("subscription_id") if method == "subscription.reconnect" else None
+        named = params.get("subscription_id") if method == CommandMethod.RECONNECT else None
         subscription_id = named if isinstance(named, str) and named else str(uuid4())
         if subscription_id not in self._subscriptions and len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             raise CommandError(

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+
+
+class McpMethod(StrEnum):
+    """What may be asked."""
+
+    INITIALIZE = "initialize"
+    PING = "ping"
+    LIST_TOOLS = "tools/list"
+    CALL_TOOL = "tools/call"
+
 
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Oldest first. Who asks for another one is offered the newest."""

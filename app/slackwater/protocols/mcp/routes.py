@@ -23,6 +23,7 @@ from slackwater.protocols.mcp.models import (
     CallTool,
     Initialize,
     ListTools,
+    McpMethod,
 )
 from slackwater.protocols.mcp.service import Called
 from slackwater.runtime.events.run_reader import StreamCut
@@ -70,7 +71,7 @@ async def message(
         return Response(status_code=202)
     version = protocol_version or UNNAMED_VERSION
     try:
-        if call.method == "tools/call":
+        if call.method == McpMethod.CALL_TOOL:
             _check(version)
             called = await service.call_tool(services, principal, call.read(CallTool), idempotency_key)
             resumable = version in RESUMABLE and sse.MEDIA_TYPE in accept
@@ -97,7 +98,7 @@ async def resume(
     called, call_id = _parse(last_event_id)
     if not await service.find(services, principal, called):
         raise NotFound("There is no answer for this Last-Event-ID: answers are kept for two minutes.")
-    call = Call(call_id, "tools/call", {})
+    call = Call(call_id, McpMethod.CALL_TOOL, {})
     return await _answer(services, principal, call, called, bounds, resumable=True)
 
 
@@ -109,11 +110,11 @@ async def end_session() -> Response:
 
 async def _result(services: Services, principal: Principal, call: Call, version: str) -> dict[str, Any]:
     match call.method:
-        case "initialize":
+        case McpMethod.INITIALIZE:
             return service.initialize(call.read(Initialize).protocolVersion)
-        case "ping":
+        case McpMethod.PING:
             return {}
-        case "tools/list":
+        case McpMethod.LIST_TOOLS:
             _check(version)
             return await service.list_tools(services, principal, call.read(ListTools).cursor)
     raise RpcError(jsonrpc.METHOD_NOT_FOUND, f"Method not found: {call.method}")
