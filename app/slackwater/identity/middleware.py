@@ -93,6 +93,9 @@ class Authentication:
                 if principal.key_id is not None and services.keys is not None:
                     ended = Unauthorized(KEY_ENDED)
                     await self._while_valid(services.keys, principal.key_id, ended, scope, receive, send)
+                elif is_of_accounts(scope, path_of(scope)):
+                    # These are short, and some of them end the session that they are sent with.
+                    await self.app(scope, receive, send)
                 elif principal.session_id is not None and services.sessions is not None:
                     valid = services.sessions.valid
                     await self._while_valid(valid, principal.session_id, SessionEnded(), scope, receive, send)

@@ -129,6 +129,14 @@ def test_a_host_for_others_without_a_key(doctor: Doctor) -> None:
     assert "holders of these keys: alice" in with_key.out
 
 
+def test_a_host_for_others_with_accounts(doctor: Doctor) -> None:
+    answer = doctor(SLACKWATER_HOST="0.0.0.0", SLACKWATER_ACCOUNTS="true", SLACKWATER_REGISTRATION="closed")
+
+    assert answer.code == 0
+    assert "0.0.0.0 is served to users who log in; registration is closed." in answer.out
+    assert "only this machine" not in answer.out
+
+
 def test_settings_that_contradict_each_other(doctor: Doctor) -> None:
     answer = doctor(SLACKWATER_GRACE_SECONDS="1")
 

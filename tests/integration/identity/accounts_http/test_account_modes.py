@@ -94,6 +94,31 @@ async def test_pages_find_accounts_where_they_are_whatever_the_prefix_is(serve: 
         assert (await http.get(f"{prefix}{AUTH}/setup-status")).status_code == 200
 
 
+async def test_who_ends_their_own_session_is_not_cut_off_for_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the change of the password and the answer, which has the next session in it."""
+    async with serve(**ON) as api:
+        opened = await registered(api)
+        sessions = api.services.sessions
+        assert sessions is not None
+        watched: list[Any] = []
+        issue = sessions.issue
+
+        async def issue_and_look(opened: Opened) -> Any:
+            watched.append(dict(sessions.valid._open))
+            return await issue(opened)
+
+        issued = await issue(opened)
+        monkeypatch.setattr(sessions, "issue", issue_and_look)
+        answer = await api.client().post(
+            f"{AUTH}/change-password",
+            json={"current_password": PASSWORD, "new_password": "staple horse correct"},
+            headers={"cookie": f"access_token={issued.token}", "x-csrf-token": issued.csrf},
+        )
+        assert (answer.status_code, watched) == (200, [{}])
+
+
 async def test_a_last_administrator_stays_one(serve: Serve) -> None:
     async with serve(**ON, names=("root",)) as api:
         http, root = api.client(), api.client("root")
