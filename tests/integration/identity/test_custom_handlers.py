@@ -103,6 +103,30 @@ async def test_a_filter_hides_ones_own(serve: Serve, project: Project) -> None:
     assert still == {"n": 1}
 
 
+@pytest.mark.parametrize("strategy", ["delete", "keep_latest"])
+async def test_with_a_filter_what_is_hidden_is_pruned_like_what_is_not_there(
+    serve: Serve, project: Project, strategy: str
+) -> None:
+    async with serve(names=("key",), project=project(PARTICIPANTS)) as api:
+        alice, bob = user(api, "alice"), user(api, "bob")
+        hers = await thread_of(alice, participants=["alice"])
+        of_bob = await thread_of(bob, participants=["bob"])
+        of_key = (await api.client("key").post("/threads", json={})).json()["thread_id"]
+
+        async def prune(*threads: str) -> tuple[int, Any]:
+            body = {"thread_ids": [*threads], "strategy": strategy}
+            answer = await alice.post("/threads/prune", json=body)
+            return answer.status_code, answer.json()
+
+        missing = [await prune(hers, thread) for thread in (str(uuid4()), of_bob, of_key)]
+        there = await alice.get(f"/threads/{hers}")
+        pruned = await prune(hers)
+
+    assert missing == [(404, {"detail": "At least one thread not found or not authorized"})] * 3
+    assert there.status_code == 200
+    assert pruned == (200, {"pruned_count": 1})
+
+
 async def test_without_a_filter_everybody_keeps_to_themselves(serve: Serve, project: Project) -> None:
     """Officially they would see everything of one another."""
     allow = """

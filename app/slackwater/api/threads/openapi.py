@@ -273,7 +273,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/prune": Operation(
         id="prune_threads",
         responses={200: Response("How many threads were pruned.", Pruned, {"pruned_count": 1})},
-        errors=(ThreadHeld,),
+        errors=(NotFound, ThreadHeld),
         bodies={"all but the newest state": {"thread_ids": [THREAD], "strategy": "keep_latest"}},
     ),
     "GET /threads/{thread_id}": Operation(

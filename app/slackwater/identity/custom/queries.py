@@ -140,11 +140,12 @@ async def owner_of_thread(database: Database, thread_id: UUID, filter_: Filter) 
 
 async def owners_of_threads(
     database: Database, thread_ids: Collection[UUID], filter_: Filter
-) -> dict[str | None, list[UUID]]:
-    """Those of the threads that are there, by their owner; under None those that do not match the filter."""
-    owners: dict[str | None, list[UUID]] = {}
+) -> dict[str, list[UUID]]:
+    """Those of the threads that match the filter, by their owner."""
+    owners: dict[str, list[UUID]] = {}
     for row in await _owners(database, "threads", "thread_id", thread_ids, filter_):
-        owners.setdefault(row["owner"], []).append(row["id"])
+        if row["owner"] is not None:
+            owners.setdefault(row["owner"], []).append(row["id"])
     return owners
 
 
