@@ -166,6 +166,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             auth,
             accounts,
             sessions,
+            setup.listed_origins(graphs.http, settings),
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))

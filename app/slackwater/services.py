@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slackwater.graphs.registry import Graphs
 from slackwater.identity.audit.refusals import Refusals
 from slackwater.identity.limits.requests import RequestLimits
+from slackwater.identity.origins import NO_ORIGINS, Origins
 from slackwater.postgres.pool import Database
 from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
@@ -50,3 +51,5 @@ class Services:
     """Those of people who log in."""
     sessions: Sessions | None = None
     """Those that they have begun."""
+    listed: Origins = NO_ORIGINS
+    """Whose pages may call with their users' cookies."""

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 AUTH = "/api/v1/auth"
 PASSWORD = "correct horse battery"
@@ -35,6 +37,18 @@ def cookies_of(answer: httpx.Response) -> dict[str, Cookie]:
             assert name not in found
             found[name] = Cookie.of(morsel)
     return found
+
+
+async def close_code(url: str, cookie: str, origin: str | None) -> int | None:
+    """What a WebSocket to the stream of a thread at `url` is closed with at once; None if it stays open."""
+    address = f"{url.replace('http', 'ws', 1)}/stream/events"
+    async with connect(address, additional_headers={"cookie": cookie}, origin=origin) as socket:  # type: ignore[arg-type]
+        try:
+            await socket.send('{"id": 1, "method": "agent.getTree"}')
+            await socket.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd is not None else 1006
+        return None
 
 
 class Page:

@@ -150,7 +150,7 @@ def message_of(detail: Any) -> str:
     return str(detail if isinstance(detail, str) else detail["message"])
 
 
-FORBIDDEN = ("CrossSiteLogin", "CsrfTokenMismatch", "CsrfTokenMissing", "ForeignPage")
+FORBIDDEN = ("CsrfTokenMismatch", "CsrfTokenMissing", "ForeignPage")
 """Kinds of Forbidden that concern the page which sends a request, whichever it is."""
 
 

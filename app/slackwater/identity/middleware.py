@@ -23,7 +23,7 @@ from slackwater.errors import (
     SessionEnded,
     Unauthorized,
 )
-from slackwater.identity import internal
+from slackwater.identity import csrf, internal
 from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
 from slackwater.identity.keys import find_owner
@@ -34,7 +34,14 @@ from slackwater.identity.scopes import EVERYTHING
 from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.in_process import on_behalf_of
-from slackwater.web.route_table import PUBLIC, PUBLIC_ACCOUNTS, WEBSOCKET, WHEN_CLOSED, permission_of
+from slackwater.web.route_table import (
+    PUBLIC,
+    PUBLIC_ACCOUNTS,
+    WEBSOCKET,
+    WHEN_CLOSED,
+    entry_of,
+    permission_of,
+)
 from slackwater.web.scope import headers_for_graphs, is_of_accounts, path_of, services_of
 
 if TYPE_CHECKING:
@@ -65,7 +72,10 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._public(scope):
-            await self.app(scope, receive, send)
+            if (error := _of_foreign_login(scope)) is not None:
+                await refuse(error, scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
         with ExitStack() as stack:
             try:
@@ -135,13 +145,35 @@ class Authentication:
 
 
 async def authenticate(scope: Scope) -> Principal:
-    """The caller of a request. Raises Draining, Unauthorized, Forbidden or RefusedByAuth."""
+    """The caller of a request. Raises Draining, Unauthorized, Forbidden, NotJson or RefusedByAuth."""
     services = services_of(scope)
     if services.runtime.closed and path_of(scope) not in WHEN_CLOSED:
         raise Draining
     principal = await allowed(await _caller(scope, services), scope)
+    if (error := _of_foreign_page(scope, principal)) is not None:
+        raise error
     headers = headers_for_graphs(scope)
     return replace(principal, headers=headers) if headers else principal
+
+
+def _of_foreign_page(scope: Scope, principal: Principal) -> ApiError | None:
+    """Why a request may not be what its caller wants, but what a page of another site has made their browser send."""
+    listed = services_of(scope).listed
+    if principal.by_cookie:
+        of_api = entry_of(path_of(scope)) is not None
+        return csrf.refusal_of_session(scope, principal.csrf, listed, of_api=of_api)
+    # Without credentials, LoopbackOnly has refused pages of other sites.
+    if principal.owner == LOCAL_OWNER or (error := csrf.refusal_of_others(scope, listed)) is None:
+        return None
+    # What its own routes accept, the project knows.
+    return error if entry_of(path_of(scope)) is not None else None
+
+
+def _of_foreign_login(scope: Scope) -> ApiError | None:
+    """Why a public request may be another site's: those about accounts begin and end sessions."""
+    if scope["type"] != "http" or not is_of_accounts(scope, path_of(scope)):
+        return None
+    return csrf.refusal_of_login(scope, services_of(scope).listed)
 
 
 async def allowed(principal: Principal, scope: Scope) -> Principal:

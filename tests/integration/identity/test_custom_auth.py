@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from support.page import close_code
 from support.server import fleet_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -246,6 +247,43 @@ async def test_a_run_keeps_its_user_through_a_hand_over(
         assert first.report()["runs"][0]["outcome"] == "drained"
 
     assert (seen["identity"], seen["team"], seen["server_info"]) == ("alice", "team of alice", "alice")
+
+
+BY_COOKIE = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+@auth.authenticate
+async def authenticate(request):
+    return request.cookies["user"]
+"""
+
+
+async def test_who_goes_by_a_cookie_is_safe_from_pages_of_other_sites(
+    project: Project, database_uri: str, tmp_path: Path
+) -> None:
+    """A browser sends it with a form, and with a WebSocket, of any page."""
+    env = {"SLACKWATER_CORS_ALLOW_ORIGINS": "https://chat.example"}
+    async with fleet_of(database_uri, tmp_path, project(source=BY_COOKIE), env) as fleet:
+        [server] = await fleet.start()
+        cookie = {"cookie": "user=alice"}
+        async with httpx.AsyncClient(base_url=server.url, timeout=30, headers=cookie) as client:
+            made = await client.post("/threads", json={})
+            for kind in (
+                "text/plain",
+                "application/x-www-form-urlencoded",
+                "multipart/form-data; boundary=x",
+            ):
+                answer = await client.post("/threads", content=b"{}", headers={"content-type": kind})
+                assert answer.status_code == 415
+            itself = {"authorization": "Bearer x", "content-type": "text/plain"}
+            assert (await client.post("/threads", content=b"{}", headers=itself)).status_code == 200
+        url = f"{server.url}/threads/{made.json()['thread_id']}"
+        assert await close_code(url, "user=alice", "https://evil.example") == 4403
+        for origin in (server.url, "https://chat.example"):
+            assert await close_code(url, "user=alice", origin) is None
 
 
 async def test_a_socket_is_its_users(project: Project, database_uri: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from slackwater.errors import (
+    CrossSiteLogin,
     InvalidField,
     NoAccount,
     NotAuthenticated,
@@ -175,6 +176,7 @@ OPERATIONS: Mapping[str, Operation] = {
             201: Response("The first administrator, logged in.", AccountView, _ADMIN, headers=_COOKIES)
         },
         errors=(
+            CrossSiteLogin,
             AlreadySetUp,
             SetupTokenNeeded,
             InvalidField,
@@ -190,6 +192,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="register",
         responses={201: Response("The user, logged in.", AccountView, _ONE, headers=_COOKIES)},
         errors=(
+            CrossSiteLogin,
             EmailTaken,
             RegistrationClosed,
             InvalidField,
@@ -209,7 +212,7 @@ OPERATIONS: Mapping[str, Operation] = {
             )
         },
         body=LoginForm,
-        errors=(WrongCredentials, LockedOut, InvalidField, PasswordsCrowded),
+        errors=(CrossSiteLogin, WrongCredentials, LockedOut, InvalidField, PasswordsCrowded),
         edit=_form,
         public=True,
     ),
@@ -227,7 +230,14 @@ OPERATIONS: Mapping[str, Operation] = {
             )
         },
         body=LoginForm,
-        errors=(WrongCredentials, LockedOut, InvalidField, PasswordsCrowded, SigningKeyUnreadable),
+        errors=(
+            CrossSiteLogin,
+            WrongCredentials,
+            LockedOut,
+            InvalidField,
+            PasswordsCrowded,
+            SigningKeyUnreadable,
+        ),
         edit=_form,
         public=True,
     ),
@@ -236,6 +246,7 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={
             200: Response("Logged out.", Done, {"message": "Successfully logged out"}, headers=_DELETES)
         },
+        errors=(CrossSiteLogin,),
         public=True,
     ),
     "GET /api/v1/auth/me": Operation(

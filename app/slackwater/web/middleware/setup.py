@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from slackwater.errors import GraphImportError
 from slackwater.identity.loopback import LoopbackOnly
 from slackwater.identity.middleware import Authentication
+from slackwater.identity.origins import NO_ORIGINS, Origins
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.http import HttpSpec
 from slackwater.web.middleware import cors
@@ -51,6 +52,12 @@ def effective_spec(spec: HttpSpec, settings: Settings) -> HttpSpec:
     elif origins and config is not None:
         config = {"allow_origins": list(origins), **config}
     return replace(spec, cors=config, mount_prefix=settings.mount_prefix or spec.mount_prefix)
+
+
+def listed_origins(spec: HttpSpec, settings: Settings) -> Origins:
+    """Whose pages may call with their users' cookies: none, if any page may call."""
+    config = effective_spec(spec, settings).cors
+    return NO_ORIGINS if config is None or cors.trusts_anybody(config) else Origins.of(config)
 
 
 def without_open_credentials(spec: HttpSpec) -> HttpSpec:
