@@ -147,6 +147,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = (
             _sessions(accounts, signing, stack) if accounts is not None and signing is not None else None
         )
+        oidc = None
+        if settings.login_providers and accounts is not None and signing is not None:
+            from slackwater.identity.oidc.service import Oidc
+
+            oidc = Oidc(database, signing, accounts, settings.login_providers)
         services = Services(
             settings,
             database,
@@ -167,6 +172,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             accounts,
             sessions,
             setup.listed_origins(graphs.http, settings),
+            oidc,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -179,6 +185,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             from slackwater.identity.accounts import service as accounts_service
 
             runtime.sweep_also("accounts", partial(accounts_service.trim, database))
+        if oidc is not None:
+            runtime.sweep_also("oidc", oidc.sweep)
         await assistants.register(services)
         yield services
 

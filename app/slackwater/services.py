@@ -20,6 +20,7 @@ from slackwater.webhooks.policy import Policy
 if TYPE_CHECKING:
     from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.oidc.service import Oidc
     from slackwater.identity.sessions import Sessions
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
@@ -53,3 +54,5 @@ class Services:
     """Those that they have begun."""
     listed: Origins = NO_ORIGINS
     """Whose pages may call with their users' cookies."""
+    oidc: Oidc | None = None
+    """The providers that they may log in with."""

@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
+from slackwater.identity.oidc.provider import NAME as OIDC_NAME
+from slackwater.identity.oidc.provider import Provider, domain_of, is_safe_url, providers_of
 from slackwater.identity.signing.encryption import Encryption
 from slackwater.project.http import cors_of, origin_of, prefix_of
 from slackwater.project.project import has_auth
@@ -91,6 +93,20 @@ class Settings(BaseSettings):
     """Whether people may make accounts for themselves."""
     session_days: float = Field(7.0, ge=1, le=30)
     """How long a login lasts."""
+    oidc_issuer: str | None = None
+    """A provider of OpenID Connect that people may log in with: its identifier, as it writes it."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: str | None = Field(None, repr=False)
+    oidc_name: str = OIDC_NAME
+    """What the provider is called in paths: it answers at `/api/v1/auth/callback/oidc`."""
+    oidc_allowed_domains: Annotated[tuple[str, ...], NoDecode] = ()
+    """Domains of e-mail addresses, `example.com,…`; if empty, all."""
+    oidc_provision: bool = False
+    """Whether somebody without an account gets one when they log in with the provider."""
+    oidc_providers: Annotated[tuple[Provider, ...], NoDecode] = Field((), repr=False)
+    """More of them: a JSON list of objects with `name`, `issuer`, `client_id`, `client_secret`, `allowed_domains` and `provision`."""
+    public_url: str | None = None
+    """Where browsers reach this server, if requests do not show it: `https://chat.example.com`."""
     authorizer: Literal["iam", "jwt", "lambda"] | None = None
     """On AWS Lambda: the gateway in front has authenticated the caller and says so in the event. Ignored elsewhere."""
     max_body_bytes: int = Field(4_000_000, gt=0)
@@ -210,6 +226,26 @@ class Settings(BaseSettings):
             Encryption.parse(value)
         return value or None
 
+    @field_validator("oidc_allowed_domains", mode="before")
+    @classmethod
+    def _parse_domains(cls, value: object) -> object:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            return value
+        return tuple(domain_of(item) for item in items if item)
+
+    @field_validator("oidc_providers", mode="before")
+    @classmethod
+    def _parse_providers(cls, value: object) -> object:
+        return providers_of(value) if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value and (not is_safe_url(value) or set("?#") & set(value)):
+            raise ValueError("must be an https:// URL without a query, or http:// on loopback")
+        return value.rstrip("/") if value else None
+
     @field_validator("cors_allow_origins", mode="before")
     @classmethod
     def _parse_origins(cls, value: object) -> object:
@@ -303,6 +339,20 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _providers_log_people_in(self) -> Settings:
+        if not self.accounts and (self.oidc_issuer or self.oidc_providers):
+            raise ValueError("SLACKWATER_OIDC_… logs people in: set SLACKWATER_ACCOUNTS=true, or unset it")
+        if not self.oidc_issuer and self.oidc_client_id:
+            raise ValueError("SLACKWATER_OIDC_CLIENT_ID needs SLACKWATER_OIDC_ISSUER: whose client is it?")
+        providers = self.login_providers
+        for values in ([one.name for one in providers], [one.issuer for one in providers]):
+            if len(set(values)) < len(values):
+                raise ValueError(
+                    "SLACKWATER_OIDC_PROVIDERS: names and issuers must be different from each other"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _handovers_reach_somebody(self) -> Settings:
         if self.handover == "sqs" and not self.queue_url:
             raise ValueError(
@@ -362,6 +412,23 @@ class Settings(BaseSettings):
     def has_keys(self) -> bool:
         """Whether callers need a key."""
         return bool(self.api_keys or self.api_keys_secret_arn or self.database_keys)
+
+    @cached_property
+    def login_providers(self) -> tuple[Provider, ...]:
+        """All that people may log in with. Raises ValueError."""
+        if not self.oidc_issuer:
+            return self.oidc_providers
+        first = Provider.of(
+            {
+                "name": self.oidc_name,
+                "issuer": self.oidc_issuer,
+                "client_id": self.oidc_client_id,
+                "client_secret": self.oidc_client_secret,
+                "allowed_domains": self.oidc_allowed_domains,
+                "provision": self.oidc_provision,
+            }
+        )
+        return (first, *self.oidc_providers)
 
     @property
     def signs_tokens(self) -> bool:

@@ -128,20 +128,6 @@ def test_every_example_is_what_its_schema_says() -> None:
             assert [error.message for error in validator.iter_errors(example)] == [], (route, place)
 
 
-OIDC_COMES = (
-    "AccountDisabled",
-    "EmailNotVerified",
-    "ForeignDomain",
-    "ForeignNext",
-    "IdTokenRefused",
-    "LoginGone",
-    "ProviderNotFound",
-    "ProviderRefused",
-    "ProviderUnavailable",
-)
-"""Of logins by a provider, whose routes are not there yet."""
-
-
 def message_of(detail: Any) -> str:
     """What an error says to people."""
     if isinstance(detail, list):
@@ -167,7 +153,7 @@ def test_every_error_class_is_one_entry() -> None:
     del kinds["RunsDisabled"]  # where no route is left that starts one
     del kinds["RefusedByAuth"]  # what a project says, whose own description the document gets
     del kinds["NoWebSocket"]  # a path's that is described for its other method
-    for name in (*OIDC_COMES, *FORBIDDEN):
+    for name in FORBIDDEN:
         kinds.pop(name, None)  # nobody may have imported it
     assert responses.keys() == kinds.keys()
     for name, kind in kinds.items():
@@ -185,15 +171,19 @@ def test_every_error_is_a_sentence() -> None:
     assert "HTTPValidationError" not in openapi.text()
 
 
-LOGINS = {f"POST /api/v1/auth/{name}" for name in ("login/local", "token")}
-"""Whoever gives a wrong password is refused, too."""
+LOGINS = {
+    *(f"POST /api/v1/auth/{name}" for name in ("login/local", "token")),
+    "GET /api/v1/auth/callback/{provider}",
+}
+"""Whoever gives a wrong password, or is vouched for wrongly, is refused, too."""
 SESSION = {
     *(f"GET /api/v1/auth/{name}" for name in ("me", "sessions")),
+    "POST /api/v1/auth/oauth/{provider}/link",
     *("POST /api/v1/auth/change-password", "DELETE /api/v1/auth/sessions/{session_id}"),
 }
 PUBLIC = {
     *("GET /", "GET /ok", "GET /info", "GET /health", "GET /ready"),
-    *("GET /api/v1/auth/setup-status", "GET /api/v1/auth/setup"),
+    *("GET /api/v1/auth/setup-status", "GET /api/v1/auth/setup", "GET /api/v1/auth/oauth/{provider}"),
     *(f"POST /api/v1/auth/{name}" for name in ("initialize", "register", "logout")),
     *LOGINS,
 }

@@ -36,10 +36,10 @@ from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.in_process import on_behalf_of
 from slackwater.web.route_table import (
     PUBLIC,
-    PUBLIC_ACCOUNTS,
     WEBSOCKET,
     WHEN_CLOSED,
     entry_of,
+    is_public_account,
     permission_of,
 )
 from slackwater.web.scope import headers_for_graphs, is_of_accounts, path_of, services_of
@@ -56,7 +56,7 @@ KEY_ENDED = "The key that this request was sent with is valid no more: it was re
 def is_public(scope: Scope) -> bool:
     """Whether the path needs no authentication."""
     path = path_of(scope)
-    return path in PUBLIC or (is_of_accounts(scope, path) and path.rstrip("/") in PUBLIC_ACCOUNTS)
+    return path in PUBLIC or (is_of_accounts(scope, path) and is_public_account(path))
 
 
 class Authentication:

@@ -130,7 +130,7 @@ def configure(settings: Settings) -> None:
     uvicorn.setLevel(logging.WARNING if settings.log_level == "INFO" else settings.log_level)
     if not any(isinstance(f, _CutStreams) for f in uvicorn.filters):
         uvicorn.addFilter(_CutStreams())
-    for noisy in ("httpx", "httpcore", "mangum", "psycopg.pool"):
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "mangum", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

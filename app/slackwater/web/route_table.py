@@ -204,6 +204,9 @@ TABLE = (
     Entry("/api/v1/auth/login/local", "accounts", public=True),
     Entry("/api/v1/auth/token", "accounts", public=True),
     Entry("/api/v1/auth/logout", "accounts", public=True),
+    Entry("/api/v1/auth/oauth/*", "accounts", public=True),
+    Entry("/api/v1/auth/oauth/*/link", "accounts", post=P.ACCOUNT_WRITE),
+    Entry("/api/v1/auth/callback/*", "accounts", public=True),
     Entry("/api/v1/auth/me", "accounts", get=P.ACCOUNT_READ),
     Entry("/api/v1/auth/change-password", "accounts", post=P.ACCOUNT_WRITE),
     Entry("/api/v1/auth/sessions", "accounts", get=P.ACCOUNT_READ),
@@ -217,7 +220,6 @@ ACCOUNTS = "/api/v1/auth/"
 """Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""
 
 PUBLIC = frozenset(entry.path for entry in TABLE if entry.public and entry.resource != "accounts")
-PUBLIC_ACCOUNTS = frozenset(entry.path for entry in TABLE if entry.public and entry.resource == "accounts")
 PROBES = frozenset(entry.path for entry in TABLE if entry.probe)
 RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)
@@ -280,8 +282,14 @@ def permission_of(method: str, path: str) -> P | None:
 
 def require_rule(method: str, path: str) -> None:
     """Raises RouteWithoutRule."""
-    if permission_of(method, path) is None and path not in PUBLIC | PUBLIC_ACCOUNTS:
+    if permission_of(method, path) is None and path not in PUBLIC and not is_public_account(path):
         raise RouteWithoutRule(f"{method} {path}: {RouteWithoutRule.__doc__}")
+
+
+def is_public_account(path: str) -> bool:
+    """Whether a path is one of the routes of accounts for whoever has not logged in yet."""
+    entry = entry_of(path.rstrip("/"))
+    return entry is not None and entry.public and entry.resource == "accounts"
 
 
 def group_of(path: str) -> RouteGroup | None:

@@ -1,16 +1,19 @@
-"""The cookies of a session, and the one by which the first administrator is set up."""
+"""The cookies of a session, the one by which the first administrator is set up, and the one of a login with a provider."""
 
 from __future__ import annotations
 
 from fastapi import Request, Response
 
 from slackwater.identity.csrf import COOKIE as CSRF
+from slackwater.identity.oidc import login
 from slackwater.identity.sessions import COOKIE as SESSION
-from slackwater.identity.sessions import IssuedSession
+from slackwater.identity.sessions import IssuedSession, cookie
 
 SETUP = "setup_token"
 SETUP_PATH = "/api/v1/auth"
 SETUP_SECONDS = 3600
+
+LOGIN = "oidc_login"
 
 
 def set_session(request: Request, response: Response, issued: IssuedSession) -> None:
@@ -44,6 +47,32 @@ def delete_setup(request: Request, response: Response) -> None:
     response.delete_cookie(
         SETUP, path=SETUP_PATH, secure=_is_secure(request), httponly=True, samesite="strict"
     )
+
+
+def set_login(request: Request, response: Response, token: str) -> None:
+    """What this browser keeps of a login while its user is at the provider. Of two at a time the last one counts."""
+    response.set_cookie(
+        _login_name(request),
+        token,
+        login.SECONDS,
+        secure=_is_secure(request),
+        httponly=True,
+        samesite="lax",  # the provider's page leads back
+    )
+
+
+def login_of(request: Request) -> str | None:
+    return cookie(request.headers, _login_name(request))
+
+
+def delete_login(request: Request, response: Response) -> None:
+    secure = _is_secure(request)
+    response.delete_cookie(_login_name(request), secure=secure, httponly=True, samesite="lax")
+
+
+def _login_name(request: Request) -> str:
+    """Over TLS one that only this host can set: another one of its domain could make its own login that of this browser."""
+    return f"__Host-{LOGIN}" if _is_secure(request) else LOGIN
 
 
 def _is_secure(request: Request) -> bool:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from slackwater.errors import (
     CrossSiteLogin,
+    Crowded,
     InvalidField,
     NoAccount,
     NotAuthenticated,
@@ -20,6 +21,7 @@ from slackwater.errors import (
     UserNotFound,
 )
 from slackwater.identity.accounts.errors import (
+    AccountDisabled,
     AlreadySetUp,
     EmailTaken,
     InvalidEmail,
@@ -32,6 +34,17 @@ from slackwater.identity.accounts.errors import (
     WeakPassword,
     WrongCredentials,
     WrongPassword,
+)
+from slackwater.identity.oidc.errors import (
+    EmailNotVerified,
+    ForeignDomain,
+    ForeignNext,
+    IdentityTaken,
+    IdTokenRefused,
+    LoginGone,
+    ProviderNotFound,
+    ProviderRefused,
+    ProviderUnavailable,
 )
 from slackwater.web.openapi.parameters import MOMENT
 from slackwater.web.openapi.pieces import NO_CONTENT, Json, Operation, Response, Shape, header
@@ -97,6 +110,14 @@ class SetupStatus(Shape):
     needs_setup: bool
     """The first administrator has to be made."""
     registration: Literal["open", "closed"]
+    providers: list[str]
+    """Whom one can log in with: `/api/v1/auth/oauth/{provider}`."""
+
+
+class LinkBegun(Shape):
+    """The user goes to the provider now."""
+
+    url: str
 
 
 class Done(Shape):
@@ -113,6 +134,7 @@ class LoginForm(Shape):
     password: str
 
 
+_STATUS = {"needs_setup": False, "registration": "open", "providers": ["oidc"]}
 _ONE = {"id": USER, "email": "maria@example.org", "system_role": "user", "needs_setup": False}
 _ADMIN = {**_ONE, "system_role": "admin"}
 _ADMINISTERED = {**_ONE, "disabled": False}
@@ -132,6 +154,11 @@ _COOKIES = {
     )
 }
 _DELETES = {"Set-Cookie": header("Deletes both cookies.", required=False)}
+_LOGIN_COOKIE = header("What the browser keeps of the login for ten minutes; no script can read it.")
+_PROVIDER: Mapping[str, Json] = {
+    "provider": {"description": "One of `providers` of the setup status.", "example": "oidc"},
+    "next": {"description": "Where it leads to in the end: a path of this server.", "example": "/workspace"},
+}
 _CREDENTIALS = {"a user": {"email": "maria@example.org", "password": "correct horse battery"}}
 
 
@@ -153,7 +180,7 @@ def _form(shown: Json) -> None:
 OPERATIONS: Mapping[str, Operation] = {
     "GET /api/v1/auth/setup-status": Operation(
         id="get_setup_status",
-        responses={200: Response("The status.", SetupStatus, {"needs_setup": False, "registration": "open"})},
+        responses={200: Response("The status.", SetupStatus, _STATUS)},
         public=True,
     ),
     "GET /api/v1/auth/setup": Operation(
@@ -247,6 +274,60 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Response("Logged out.", Done, {"message": "Successfully logged out"}, headers=_DELETES)
         },
         errors=(CrossSiteLogin,),
+        public=True,
+    ),
+    "GET /api/v1/auth/oauth/{provider}": Operation(
+        id="begin_login",
+        responses={
+            302: Response(
+                "Leads to the provider.",
+                headers={
+                    "Location": header("The provider's page.", example="https://id.example.com/authorize?…"),
+                    "Set-Cookie": _LOGIN_COOKIE,
+                },
+            )
+        },
+        errors=(ProviderNotFound, ForeignNext, InvalidField, ProviderUnavailable, Crowded),
+        parameters=_PROVIDER,
+        public=True,
+    ),
+    "POST /api/v1/auth/oauth/{provider}/link": Operation(
+        id="begin_link",
+        session=True,
+        responses={
+            200: Response(
+                "Where to go.",
+                LinkBegun,
+                {"url": "https://id.example.com/authorize?…"},
+                headers={"Set-Cookie": _LOGIN_COOKIE},
+            )
+        },
+        errors=(NoAccount, ProviderNotFound, ForeignNext, InvalidField, ProviderUnavailable, Crowded),
+        parameters=_PROVIDER,
+    ),
+    "GET /api/v1/auth/callback/{provider}": Operation(
+        id="end_login",
+        responses={
+            303: Response(
+                "Logged in.", headers={**_COOKIES, "Location": header("`next`", example="/workspace")}
+            )
+        },
+        errors=(
+            ProviderNotFound,
+            LoginGone,
+            ProviderRefused,
+            ProviderUnavailable,
+            IdTokenRefused,
+            EmailNotVerified,
+            ForeignDomain,
+            IdentityTaken,
+            EmailTaken,
+            InvalidEmail,
+            RegistrationClosed,
+            AccountDisabled,
+            Crowded,
+        ),
+        parameters={"provider": _PROVIDER["provider"]},
         public=True,
     ),
     "GET /api/v1/auth/me": Operation(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from uuid import UUID
+
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
@@ -16,15 +19,18 @@ from slackwater.api.accounts.models import (
     view,
 )
 from slackwater.api.accounts.route import AccountRoute, SmallRequest, answer
-from slackwater.api.accounts.state import CurrentAccounts, CurrentSession, CurrentSessions
+from slackwater.api.accounts.state import CurrentAccounts, CurrentSession, CurrentSessions, oidc_of
 from slackwater.errors import InvalidField, NotFound, Unauthorized
 from slackwater.identity import loopback
 from slackwater.identity.accounts.account import Device, Opened
 from slackwater.identity.audit.actor import Actor
 from slackwater.identity.principal import CurrentPrincipal
-from slackwater.identity.sessions import cookie, shown_by
+from slackwater.identity.sessions import Sessions, cookie, shown_by
 from slackwater.kit.ids import parse_uuid
 from slackwater.web.http import CurrentServices
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
 
 PREFIX = "/api/v1/auth"
 SETUP_PAGE = "/setup"
@@ -42,6 +48,7 @@ async def setup_status(accounts: CurrentAccounts, services: CurrentServices) -> 
         {
             "needs_setup": await accounts.setup_needed(),
             "registration": services.settings.registration,
+            "providers": services.oidc.names if services.oidc is not None else [],
         }
     )
 
@@ -130,6 +137,55 @@ async def logout(request: Request, accounts: CurrentAccounts, sessions: CurrentS
     return response
 
 
+# Logging in with a provider
+
+
+@router.get("/oauth/{provider}")
+async def begin_login(
+    provider: str, request: Request, services: CurrentServices, next: str | None = None
+) -> Response:
+    """Log in with a provider: leads there, and then to `next`, a path of this server."""
+    begun = await oidc_of(services).begin(provider, _callback(request, services, provider), next)
+    response = RedirectResponse(begun.url, 302, {"Cache-Control": "no-store"})
+    cookies.set_login(request, response, begun.token)
+    return response
+
+
+@router.post("/oauth/{provider}/link")
+async def begin_link(
+    provider: str,
+    request: Request,
+    services: CurrentServices,
+    session: CurrentSession,
+    next: str | None = None,
+) -> Response:
+    """Add a provider to one's account, to log in with from then on: the page goes to `url`, which leads to `next` in the end."""
+    user_id = session.account.user_id
+    begun = await oidc_of(services).begin(provider, _callback(request, services, provider), next, user_id)
+    response = answer({"url": begun.url})
+    cookies.set_login(request, response, begun.token)
+    return response
+
+
+@router.get("/callback/{provider}")
+async def end_login(
+    provider: str, request: Request, services: CurrentServices, sessions: CurrentSessions
+) -> Response:
+    """Where the provider sends the browser back to."""
+    finished = await oidc_of(services).finish(
+        provider,
+        cookies.login_of(request),
+        dict(request.query_params),
+        _device(request),
+        await _user_id(request, sessions),
+    )
+    response = RedirectResponse(finished.next, 303, {"Cache-Control": "no-store"})
+    cookies.delete_login(request, response)
+    if finished.opened is not None:
+        cookies.set_session(request, response, await sessions.issue(finished.opened))
+    return response
+
+
 # Oneself
 
 
@@ -213,6 +269,22 @@ async def _opened(request: Request, accounts: CurrentAccounts) -> Opened:
     if missing:
         raise InvalidField.of([(("body", name), "Field required") for name in missing])
     return await accounts.login(fields["username"], fields["password"], _device(request))
+
+
+async def _user_id(request: Request, sessions: Sessions) -> UUID | None:
+    """Who is logged in in this browser, if anybody is."""
+    shown = shown_by(Headers(scope=request.scope))
+    try:
+        principal = None if shown is None else await sessions.principal(shown)
+    except Unauthorized:
+        return None
+    return principal.account.user_id if principal is not None and principal.account is not None else None
+
+
+def _callback(request: Request, services: Services, provider: str) -> str:
+    """Where the provider answers: as browsers reach this server."""
+    own = services.settings.public_url or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+    return f"{own}{PREFIX}/callback/{provider}"
 
 
 def _device(request: Request) -> Device:

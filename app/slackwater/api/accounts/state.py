@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -11,9 +11,14 @@ from fastapi import Depends, Request
 from slackwater.errors import NoAccount
 from slackwater.identity.accounts.account import Account
 from slackwater.identity.accounts.service import Accounts
+from slackwater.identity.oidc.errors import ProviderNotFound
 from slackwater.identity.principal import Principal
 from slackwater.identity.sessions import Sessions
 from slackwater.web.scope import services_of
+
+if TYPE_CHECKING:
+    from slackwater.identity.oidc.service import Oidc
+    from slackwater.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,13 @@ async def current_session(request: Request) -> CallerSession:
     if principal.account is None or principal.session_id is None:
         raise NoAccount
     return CallerSession(principal.account, principal.session_id, principal.by_cookie)
+
+
+def oidc_of(services: Services) -> Oidc:
+    """The providers that users may log in with. Raises ProviderNotFound if there are none."""
+    if services.oidc is None:
+        raise ProviderNotFound
+    return services.oidc
 
 
 CurrentAccounts = Annotated[Accounts, Depends(current_accounts)]

@@ -224,6 +224,17 @@ with x as (
 ), {_BEGUN}, {_themselves("begun", AuditAction.USER_CREATED, "user_id")}
 select * from begun"""
 
+# Whose it is already stays so, also if it is the same user's.
+_LINK = f"""
+with link as (
+  insert into slackwater.external_identities as e (provider, subject, user_id)
+  select %(provider)s, %(subject)s, user_id from slackwater.users where user_id = %(user_id)s and disabled_at is null
+  on conflict (provider, subject) do update set user_id = e.user_id where e.user_id = excluded.user_id
+  returning user_id
+), x as (select {_ACCOUNT} from slackwater.users join link using (user_id)),
+{_themselves("x", AuditAction.IDENTITY_LINKED, "user_id")}
+select user_id from x"""
+
 # By command
 
 _CREATE = f"""
@@ -530,6 +541,19 @@ async def provision(
     }
     _, begun = await database.pipeline((_IDENTITY_LOCK, parameters), (_PROVISION, parameters))
     return begun[0] if begun else None
+
+
+async def link(database: Database, *, provider: str, subject: str, user_id: UUID, address: str) -> bool:
+    """Give the user this identity, too; whether it is theirs now."""
+    parameters = {
+        "provider": provider,
+        "subject": subject,
+        "user_id": user_id,
+        "address": address,
+        **THEMSELVES.parameters,
+    }
+    _, linked = await database.pipeline((_IDENTITY_LOCK, parameters), (_LINK, parameters))
+    return bool(linked)
 
 
 # By command

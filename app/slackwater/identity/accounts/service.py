@@ -220,6 +220,16 @@ class Accounts:
                 return _opened(begun)
         raise AccountDisabled
 
+    async def link(self, user_id: UUID, provider: str, subject: str, device: Device) -> bool:
+        """Let a user, who is logged in, also log in with this identity; False if it is another user's."""
+        return await queries.link(
+            self._database,
+            provider=provider,
+            subject=subject,
+            user_id=user_id,
+            address=network_of(device.address),
+        )
+
     # The first administrator
 
     async def setup_needed(self) -> bool:

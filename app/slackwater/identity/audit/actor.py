@@ -37,6 +37,8 @@ class AuditAction(StrEnum):
     """By a command, or by their first login with an external identity."""
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    IDENTITY_LINKED = "identity.linked"
+    """A user has added a provider, by which they can log in from then on."""
     USER_ROLE_CHANGED = "user.role_changed"
     SETUP = "setup"
     """The first administrator was made."""

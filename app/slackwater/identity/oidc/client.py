@@ -16,6 +16,7 @@ from slackwater.identity.oidc.login import Login
 from slackwater.identity.oidc.metadata import Metadata, WrongMetadata
 from slackwater.identity.oidc.provider import Provider
 from slackwater.kit.answers import Answers
+from slackwater.kit.imports import run_in_import_thread
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
 """How long one answer may take, from the connection to its last byte."""
 
 FRESH_SECONDS = 3600.0
@@ -65,7 +66,8 @@ class ProviderClient:
 
     async def url_for(self, login: Login, metadata: Metadata) -> str:
         """Where the browser goes to log in."""
-        async with await self._session(metadata, login.redirect_uri) as session:
+        await self._ready()
+        async with self._session(metadata, login.redirect_uri) as session:
             url, _ = session.create_authorization_url(
                 metadata.authorization_endpoint,
                 state=login.state,
@@ -76,10 +78,11 @@ class ProviderClient:
 
     async def tokens(self, login: Login, metadata: Metadata, code: str) -> Mapping[str, Any]:
         """What the provider gives for a code: `id_token`, and an `access_token`. Raises ProviderRefused, ProviderUnavailable."""
+        await self._ready()
         from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
 
         async def exchange() -> Mapping[str, Any]:
-            async with await self._session(metadata, login.redirect_uri) as session:
+            async with self._session(metadata, login.redirect_uri) as session:
                 session.register_compliance_hook("access_token_response", _answered)
                 try:
                     found: Mapping[str, Any] = await session.fetch_token(
@@ -147,7 +150,7 @@ class ProviderClient:
 
     async def _get(self, url: str, headers: Mapping[str, str] | None = None) -> object:
         async def get() -> object:
-            async with await self._session() as session:
+            async with self._session() as session:
                 answer = await session.request("GET", url, headers=headers, withhold_token=True)
                 if answer.status_code != 200:
                     raise ValueError(f"it answered {answer.status_code}")
@@ -157,6 +160,7 @@ class ProviderClient:
         return await self._bounded(url, get)
 
     async def _bounded(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
+        await self._ready()
         import httpx2
 
         try:
@@ -180,15 +184,18 @@ class ProviderClient:
             extra={"event": "oidc.trouble", "provider": self._provider.name, "what": what},
         )
 
-    async def _session(self, metadata: Metadata | None = None, redirect_uri: str | None = None) -> Any:
+    async def _ready(self) -> None:
+        """Import what requests need, which takes longer than they do, and does not count as the provider's time."""
+        if self._tls is None:
+            self._tls = await run_in_import_thread(_imported)
+
+    def _session(self, metadata: Metadata | None = None, redirect_uri: str | None = None) -> Any:
         """An OAuth client of Authlib's."""
-        import httpx2
         from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 
         from slackwater.identity.oidc.transport import BoundedTransport
 
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(httpx2.create_ssl_context)  # takes longer than all the rest
+        assert self._tls is not None
         secret = self._provider.client_secret
         method = (
             "client_secret_post"
@@ -208,6 +215,15 @@ class ProviderClient:
             follow_redirects=False,
             trust_env=False,
         )
+
+
+def _imported() -> SSLContext:
+    import httpx2
+    from authlib.integrations import httpx_client  # type: ignore[import-untyped]  # noqa: F401
+
+    from slackwater.identity.oidc import id_token, transport  # noqa: F401
+
+    return httpx2.create_ssl_context()
 
 
 def _answered(answer: Any) -> Any:

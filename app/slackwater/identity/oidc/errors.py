@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slackwater.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
+from slackwater.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, Unauthorized
 
 
 class ProviderNotFound(NotFound):
@@ -56,6 +56,12 @@ class ForeignDomain(Forbidden):
     """Nobody with an e-mail address of this domain may log in."""
 
     code = "email_domain_not_allowed"
+
+
+class IdentityTaken(Conflict):
+    """This login belongs to another account: log in with it, or choose another one at the provider."""
+
+    code = "identity_taken"
 
 
 class ProviderUnavailable(ApiError):
