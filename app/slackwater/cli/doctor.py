@@ -273,7 +273,7 @@ async def _signing(settings: Settings) -> AsyncIterator[Finding]:
     elif encryption.first is None and (keys or settings.accounts):
         yield Finding(Severity.WARNING, "signing", UNENCRYPTED)
     elif encryption.first is not None:
-        yield Finding(Severity.OK, "signing", "the keys of tokens are encrypted in the database.")
+        yield Finding(Severity.OK, "signing", "`serve` encrypts the keys that sign tokens in the database.")
 
 
 async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[Finding]:

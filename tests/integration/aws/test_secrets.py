@@ -16,7 +16,7 @@ from support.login import Login
 
 from slackwater.aws import clients, secrets
 from slackwater.aws.database import conninfo_of
-from slackwater.aws.secrets import SecretConninfo, SecretError, with_secret_keys
+from slackwater.aws.secrets import SecretConninfo, SecretError, encryption_of, with_secret_keys
 from slackwater.errors import SchemaError
 from slackwater.identity.keys import new_key
 from slackwater.postgres import schema
@@ -284,3 +284,21 @@ async def test_a_secret_without_keys_lets_nobody_in(secretsmanager: Any, text: s
 
     assert arn in raised.value.message
     assert "hunter2" not in raised.value.message
+
+
+async def test_what_encrypts_signing_keys_may_be_in_a_secret(secretsmanager: Any) -> None:
+    old, new = "A" * 43 + "=", "B" * 42 + "A="
+    arn = secretsmanager.create_secret(Name="encryption", SecretString=f"{new},{old}\n")["ARN"]
+    settings = Settings.load(encryption_key_secret_arn=arn)
+    expected = Settings.load(encryption_key=f"{new},{old}")
+    assert (await encryption_of(settings)).keys == (await encryption_of(expected)).keys
+    assert (await encryption_of(Settings.load())).first is None
+    # WHEN it is changed, whoever starts next has it
+    secretsmanager.put_secret_value(SecretId=arn, SecretString=new)
+    assert list((await encryption_of(settings)).keys) == [(await encryption_of(expected)).first]
+    # WHEN it is something else, what it is stays out of the sentence
+    secretsmanager.put_secret_value(SecretId=arn, SecretString="hunter2")
+    with pytest.raises(SecretError) as wrong:
+        await encryption_of(settings)
+    assert wrong.value.message.startswith(f"The secret {arn} must be 32 random bytes in base64")
+    assert "hunter2" not in wrong.value.message

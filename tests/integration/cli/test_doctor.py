@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.command import Answer
 
@@ -243,3 +244,33 @@ def test_an_application_of_ones_own_that_does_not_import(doctor: Doctor, tmp_pat
         lines(answer)["failed"]
     )
     assert "Traceback (most recent call last):" in answer.out
+
+
+def test_the_keys_that_sign_tokens(
+    doctor: Doctor, slackwater: Callable[..., Answer], database_uri: str
+) -> None:
+    database = {"SLACKWATER_DATABASE_URI": database_uri}
+    key = {"SLACKWATER_DATABASE_KEYS": "true", "SLACKWATER_ENCRYPTION_KEY": "A" * 43 + "="}
+    plain = {"SLACKWATER_DATABASE_KEYS": "true"}
+
+    def about(answer: Answer) -> list[str]:
+        return [line for line in answer.out.splitlines() if line.split()[1:2] == ["signing"]]
+
+    # GIVEN nothing is signed
+    assert about(doctor()) == about(doctor(**plain)) == []
+    # GIVEN a key that is not encrypted
+    assert slackwater("token", "alice", **database).code == 0
+    (line,) = about(doctor(**plain))
+    assert line.startswith("warning")
+    assert "openssl rand -base64 32" in line
+    # GIVEN one that is
+    with psycopg.connect(database_uri, autocommit=True) as connection:
+        connection.execute("delete from slackwater.signing_keys")
+    assert slackwater("token", "alice", **database, **key).code == 0
+    (line,) = about(doctor(**key))
+    assert line.startswith("ok")
+    for other in (plain, {**key, "SLACKWATER_ENCRYPTION_KEY": "B" * 42 + "A="}):
+        answer = doctor(**other)
+        (line,) = about(answer)
+        assert (answer.code, line.split()[0]) == (2, "failed")
+        assert "slackwater signing rotate --now" in line
