@@ -113,6 +113,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         settings.check_lambda()
         graphs = await run_in_import_thread(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
         auth = await run_in_import_thread(partial(_auth_of, graphs)) if graphs.auth else None
+        if auth is not None:
+            stack.callback(auth.close)
         webhooks = Policy.of(graphs.webhooks)
         webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
         index = graphs.store_spec.index

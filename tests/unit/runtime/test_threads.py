@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from slackwater.runtime.execution import node_threads as module
+from slackwater.kit import threads as module
+from slackwater.kit.threads import MAX_LEFT
+from slackwater.runtime.execution import node_threads
 from slackwater.runtime.execution.node_threads import (
-    MAX_LEFT,
     MAX_LOOKUPS,
     MAX_THREADS,
     MAX_THREADS_PER_RUN,
@@ -91,7 +92,7 @@ async def test_names_that_nodes_ask_for_hold_up_nobody_else(
     threads: NodeThreads, go: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.get_running_loop().set_default_executor(threads)
-    monkeypatch.setattr(module, "_resolves", lambda function: True)
+    monkeypatch.setattr(node_threads, "_resolves", lambda function: True)
     for _ in range(3 * MAX_LOOKUPS):
         submit(threads, uuid4(), go.wait)
     await asyncio.wait_for(asyncio.to_thread(lambda: None), 5)

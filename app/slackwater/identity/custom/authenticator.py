@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from slackwater.identity.custom.filters import Filter, checked
 from slackwater.identity.custom.user import USER_OWNER, User, user_of
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
+from slackwater.kit.threads import Threads
 
 if TYPE_CHECKING:
     from langgraph_sdk import Auth
@@ -31,7 +31,7 @@ SECONDS = 30.0
 """How long the project's code may take, each time it is asked."""
 
 THREADS = 16
-"""Those of sync `authenticate` functions."""
+"""Those of sync `authenticate` functions. One that does not come back in time is left behind, and replaced."""
 
 SCOPES = granted([KeyScope.RUN])
 """A project's users are clients: what all of them do together, as `/metrics` has it, is none of their business."""
@@ -77,7 +77,7 @@ class CustomAuth:
         self._handler: Callable[..., Any] = handler
         self._parameters = _parameters(handler, source)
         self._is_async = inspect.iscoroutinefunction(handler)
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._refusal = Auth.exceptions.HTTPException
         self._context = Auth.types.AuthContext
 
@@ -93,6 +93,11 @@ class CustomAuth:
         except Exception as error:
             raise self._failed("authenticate", error) from error
         return Principal(f"{USER_OWNER}{user.identity}", scopes=SCOPES, user=user)
+
+    def close(self) -> None:
+        """End its threads. Nobody waits for a function that still runs in one."""
+        if self._threads is not None:
+            self._threads.close()
 
     async def decide(
         self, user: User, resource: Resource, action: Action, value: dict[str, Any]
@@ -134,9 +139,13 @@ class CustomAuth:
         if self._is_async:
             return await self._handler(**arguments)
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="authenticate")
-        work = partial(copy_context().run, partial(self._handler, **arguments))
-        answer: object = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            self._threads = Threads("authenticate", THREADS, THREADS)
+        work: Callable[[], object] = partial(copy_context().run, partial(self._handler, **arguments))
+        whose = object()
+        try:
+            answer = await asyncio.wrap_future(self._threads.submit(whose, work))
+        finally:
+            self._threads.leave(whose)
         return await answer if inspect.isawaitable(answer) else answer
 
     def _failed(self, what: str, error: Exception) -> Unexpected:

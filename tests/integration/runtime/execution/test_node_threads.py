@@ -10,14 +10,14 @@ import pytest
 from helm import Helm
 from rig import Fleet, Process
 
-from slackwater.runtime.execution import node_threads
+from slackwater.kit import threads
 from slackwater.runtime.execution.node_threads import MAX_THREADS
 
 
 async def test_a_process_whose_threads_all_hang_claims_nothing_and_says_so(
     fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(node_threads, "STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(threads, "STUCK_SECONDS", 0.2)
     process = await fleet.start(max_concurrent_runs=MAX_THREADS + 8, pool_size=8)
     hold = helm.hold_sync("s")
     runs = [(await process.admit("sync_line")).row["run_id"] for _ in range(MAX_THREADS)]
