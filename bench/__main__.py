@@ -32,6 +32,7 @@ NAMES = (
     "handover",
     "claim",
     "streams",
+    "auth",
     "coldstart",
 )
 ON_REQUEST = ("peer", "profile")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -32,13 +32,16 @@ class Request:
     Without a body it is a GET.
     """
 
-    def __init__(self, url: str, path: str, body: dict[str, Any] | None) -> None:
+    def __init__(
+        self, url: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str] | None = None
+    ) -> None:
         data = b"" if body is None else orjson.dumps(body)
         before, self._names_thread, after = path.partition("{thread}")
         self._before = f"{'GET' if body is None else 'POST'} {before}".encode()
+        own = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._after = (
             f"{after} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(data)}\r\n\r\n".encode()
+            f"{own}content-length: {len(data)}\r\n\r\n".encode()
             + data
         )
 
@@ -126,6 +129,7 @@ class Load:
         clients: int,
         seconds: float,
         most: int = sys.maxsize,
+        headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """`clients`, shared out over `urls`, that each send the next request when the last one is answered.
 
@@ -140,7 +144,7 @@ class Load:
 
         async def client(url: str) -> None:
             nonlocal last
-            request, connection = Request(url, path, body), await _connect(url)
+            request, connection = Request(url, path, body, headers), await _connect(url)
             while (sent := time.perf_counter()) < until and len(latencies) < most:
                 answer = await connection.send(request)
                 now = time.perf_counter()

@@ -92,7 +92,13 @@ class Served:
         return self.ask(case.path, case.body, case.clients, seconds)
 
     def ask(
-        self, path: str, body: Mapping[str, Any] | None, clients: int, seconds: float, most: int = sys.maxsize
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        clients: int,
+        seconds: float,
+        most: int = sys.maxsize,
+        headers: Mapping[str, str] | None = None,
     ) -> Round:
         """A round of at most `most` requests; without a body they are GETs."""
         own, postgres = self._server_seconds(), self._lab.postgres_cpu_seconds()
@@ -104,6 +110,7 @@ class Served:
             clients=clients,
             seconds=seconds,
             most=most,
+            headers=headers,
         )
         own, postgres = self._server_seconds() - own, self._lab.postgres_cpu_seconds() - postgres
         return _round(answer, own, postgres, answer["cpu_ms"])
