@@ -243,6 +243,36 @@ async def test_many_tokens_are_verified_without_a_question(make: Make, questions
     assert len(questions) == 1
 
 
+async def test_the_signature_of_a_token_is_computed_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    decode = tokens.decode
+
+    def noted(audience: Audience, token: str, key: Any, now: float) -> Any:
+        computed.append(token)
+        return decode(audience, token, key, now)
+
+    monkeypatch.setattr(tokens, "decode", noted)
+    monkeypatch.setattr(service, "MOST_READ", 2)
+    signing = make()
+    one, two, three = [await signing.sign(SESSION, {"sub": name}, seconds=60) for name in "abc"]
+    for token in (one, one, two, one):
+        claims = await signing.verify(SESSION, token)
+        assert claims["sub"] == ("b" if token is two else "a")
+    assert computed == [one, two]
+    # AND it is for one purpose all the same
+    with pytest.raises(TokenInvalid):
+        await signing.verify(Audience.INTERNAL, one)
+    # AND only so many are remembered
+    for token in (three, two, one):
+        await signing.verify(SESSION, token)
+    assert computed == [one, two, three, one]
+    # AND one that is not ours is remembered by nobody
+    for _ in range(2):
+        with pytest.raises(TokenInvalid):
+            await signing.verify(SESSION, one[:-2] + ("AA" if one[-2:] != "AA" else "BB"))
+    assert len(computed) == 6
+
+
 async def test_while_one_asks_others_go_on_and_who_leaves_takes_no_answer_along(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

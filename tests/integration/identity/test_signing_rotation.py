@@ -165,7 +165,9 @@ async def test_a_rotation_before_there_is_a_key_makes_both(make: Make, database:
 
 
 async def test_in_an_emergency_whatever_was_signed_before_is_refused(make: Make, database: Database) -> None:
-    token, _ = await token_of(make())
+    knows = make()
+    token, _ = await token_of(knows)
+    await knows.verify(SESSION, token)
     await rotate(database, NONE)
     await pass_by(database, rotation.SIGNS_IN_SECONDS)
     other, _ = await token_of(make())
@@ -174,6 +176,10 @@ async def test_in_an_emergency_whatever_was_signed_before_is_refused(make: Make,
     for each in (token, other):
         with pytest.raises(TokenInvalid):
             await make().verify(SESSION, each)
+    # Whoever has read it before, too, as soon as what they know of the keys is old.
+    await knows._ask()
+    with pytest.raises(TokenInvalid):
+        await knows.verify(SESSION, token)
 
 
 async def test_in_an_emergency_nobody_signs_before_all_who_answer_have_asked_since(

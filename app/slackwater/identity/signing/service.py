@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from slackwater.errors import DatabaseSilent, SettingsError, SigningKeyUnreadable, TokenInvalid
@@ -34,6 +35,19 @@ ASKED = 2
 """How often it is asked if its answer is old when it comes."""
 
 
+MOST_READ = 10_000
+"""How many tokens are known to be ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a token says that one of our keys has signed, whose id always names the same key."""
+
+    audience: Audience
+    kid: str
+    claims: Mapping[str, Any]
+
+
 class Signing:
     """Belongs to the event loop of the process."""
 
@@ -41,6 +55,8 @@ class Signing:
         self._database = database
         self._encryption = encryption
         self._keyring: Keyring | None = None
+        self._known: dict[str, Read] = {}
+        """By token: whoever sends one a thousand times has its signature computed once. Its key and its time are looked at each time."""
         self._question: tuple[Moment, asyncio.Task[Keyring]] | None = None
         self._questions: set[asyncio.Task[Keyring]] = set()
 
@@ -77,7 +93,8 @@ class Signing:
 
     async def verify(self, audience: Audience, token: str) -> Mapping[str, Any]:
         """The claims of a token for this purpose. Raises TokenExpired, TokenInvalid, SigningKeyUnreadable."""
-        kid = tokens.kid_of(audience, token)
+        read = self._known.get(token)
+        kid = read.kid if read is not None and read.audience is audience else tokens.kid_of(audience, token)
         keyring = await self._current()
         if kid not in keyring.by_kid and (self._asking or keyring.asked.age >= UNKNOWN_SECONDS):
             keyring = await self._ask()
@@ -86,7 +103,13 @@ class Signing:
             raise TokenInvalid
         if key.key is None:
             raise SigningKeyUnreadable
-        return tokens.decode(audience, token, key.key, time.time())
+        if read is not None and read.audience is audience:
+            return tokens.current(read.claims, time.time())
+        claims = tokens.decode(audience, token, key.key, time.time())
+        if len(self._known) >= MOST_READ:
+            del self._known[next(iter(self._known))]
+        self._known[token] = Read(audience, kid, claims)
+        return claims
 
     async def stop(self) -> None:
         """Ask no more."""
