@@ -101,15 +101,14 @@ async def test_with_keys_nobody_gets_in_without_one(guarded: Api, subtests: pyte
     )
     for name, value in wrong:
         http = guarded.client(**{name: value})
-        for method, path in paths_of(guarded):
-            with subtests.test(header=name, method=method, path=path):
-                answer = await http.request(method, path, json={})
+        # Also what does not exist: who may not come in does not learn what there is.
+        for path in ("/threads/search", "/nothing"):
+            with subtests.test(header=name, path=path):
+                answer = await http.post(path, json={})
                 assert (answer.status_code, answer.json()) == (
                     401,
                     {"detail": "Send a valid key in the x-api-key header."},
                 )
-        # Also what does not exist: who may not come in does not learn what there is.
-        assert (await http.get("/nothing")).status_code == 401
 
 
 async def test_with_keys_the_key_says_who_it_is(guarded: Api) -> None:

@@ -1,4 +1,4 @@
-"""Two principals against each other over every route: what is another's answers exactly like what is not there."""
+"""Two principals against each other by ids, copies and lists: what is another's answers exactly like what is not there. `matrix` has every route."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 from support.api import Api
 
 from slackwater.kit.ids import uuid7
-
-PUBLIC = {"GET /", "GET /ok", "GET /info", "GET /health", "GET /ready"}
 
 RUN = {"assistant_id": "echo", "input": {"text": "a"}}
 CRON = {**RUN, "schedule": "0 5 1 1 *"}
@@ -92,18 +90,6 @@ CREATES: dict[str, Any] = {
     "POST /threads": {"thread_id": "{thread_id}", "if_exists": "do_nothing"},
 }
 """An id can be taken only once; all that another learns is that it is."""
-
-ITEMS = {"PUT /store/items", "GET /store/items", "DELETE /store/items"}
-"""No id leads to them: each owner has namespaces of her own. tests/integration/store/test_store_owners.py looks."""
-
-TOOLS = {"POST /mcp", "GET /mcp", "DELETE /mcp", "GET /.well-known/agent-card.json"}
-"""No id in their paths leads to anything. tests/integration/protocols looks."""
-
-ENDLESS = {"POST /threads/{thread_id}/stream/events"}
-"""What is another's is waited for, like what is not there yet. tests/integration/protocols/test_protocol_events.py looks."""
-
-SUMS = {"GET /metrics"}
-"""How much everybody does: numbers, and nothing of whom. tests/integration/telemetry/test_metrics.py looks."""
 
 
 def nobody() -> dict[str, str]:
@@ -205,30 +191,6 @@ async def everything_of(api: Api, ids: Mapping[str, str]) -> list[list[dict[str,
         "select * from checkpoint_blobs where thread_id = %(thread_id)s order by channel, version",
     )
     return [await api.database.fetch(query, {"thread_id": ids["thread_id"]}) for query in queries]
-
-
-def test_every_route_is_in_one_of_these_tables(api: Api) -> None:
-    """A new route has to say here what another principal may see of it."""
-    served = {
-        f"{method.upper()} {path}"
-        for path, operations in api.app.openapi()["paths"].items()
-        for method in operations
-    }
-
-    known = PUBLIC | BY_ID.keys() | LISTS.keys() | CREATES.keys() | ITEMS | TOOLS | ENDLESS | SUMS
-    assert served == known
-
-
-async def test_what_is_anothers_answers_like_what_is_not_there(
-    api: Api, bob: httpx.AsyncClient, hers: dict[str, str], subtests: pytest.Subtests
-) -> None:
-    before = await everything_of(api, hers)
-    for route, body in BY_ID.items():
-        with subtests.test(route=route):
-            absent = nobody()
-            answer, expected = await send(bob, route, body, hers), await send(bob, route, body, absent)
-            assert told(answer, hers) == told(expected, absent)
-    assert await everything_of(api, hers) == before
 
 
 async def test_anothers_ids_on_ones_own_thread_answer_like_none(

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from psycopg_pool import PoolTimeout
-from support.api import Api, shape_of
+from support.api import Api
 
 from slackwater.identity import valid
 from slackwater.identity.scopes import KeyScope
@@ -71,67 +71,6 @@ async def test_with_the_setting_alone_a_server_is_nobodys_without_a_key(serve: C
 
 
 # Scopes
-
-READS = {
-    "POST /assistants/count",
-    "POST /assistants/search",
-    "POST /assistants/{assistant_id}/versions",
-    "POST /runs/crons/count",
-    "POST /runs/crons/search",
-    "POST /store/items/search",
-    "POST /store/namespaces",
-    "POST /threads/count",
-    "POST /threads/search",
-    "POST /threads/{thread_id}/history",
-    "POST /threads/{thread_id}/state/checkpoint",
-    "POST /threads/{thread_id}/stream/events",
-}
-"""What changes nothing although it is no GET."""
-
-
-def routes(api: Api) -> list[str]:
-    paths = api.app.openapi()["paths"]
-    return [f"{method.upper()} {path}" for path, item in paths.items() for method in item]
-
-
-def scope_of(route: str) -> KeyScope | None:
-    """What a key needs; None where nobody needs one."""
-    method, _, path = route.partition(" ")
-    if path in ("/", "/ok", "/ready", "/health", "/info"):
-        return None
-    if path == "/metrics":
-        return KeyScope.METRICS
-    return KeyScope.READ if method == "GET" or route in READS else KeyScope.RUN
-
-
-INCLUDED = {
-    KeyScope.READ: {KeyScope.READ},
-    KeyScope.RUN: {KeyScope.RUN, KeyScope.READ},
-    KeyScope.METRICS: {KeyScope.METRICS},
-    KeyScope.ADMIN: ALL,
-}
-
-
-@pytest.mark.parametrize("scope", KeyScope)
-async def test_each_route_is_open_to_the_keys_that_may_use_it(
-    api: Api, scope: KeyScope, subtests: pytest.Subtests
-) -> None:
-    client = with_key(api, (await key_of(api, "alice", scope))[1])
-    for route in routes(api):
-        needed = scope_of(route)
-        with subtests.test(route=route):
-            method, _, path = route.partition(" ")
-            answer = await client.request(method, shape_of(path), json={})
-            if needed is None or needed in INCLUDED[scope]:
-                assert answer.status_code not in (401, 403), answer.text
-            else:
-                assert (answer.status_code, answer.json()) == (
-                    403,
-                    {
-                        "detail": f"The key does not allow this request, which needs the scope '{needed}': "
-                        "use another key."
-                    },
-                )
 
 
 async def test_a_reading_key_cannot_cancel_by_going_away(api: Api) -> None:
