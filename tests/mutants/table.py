@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.trial import Mutant
 
 RUNTIME = "tests/integration/runtime"
+FUZZ = ("tests/fuzz",)
 
 
 def _in(*files: str) -> tuple[str, ...]:
@@ -538,5 +539,27 @@ MUTANTS = (
         "                _check_value(op)\n",
         "                pass\n",
         _in("execution/test_store_values.py"),
+    ),
+    # Owners, each of them found by anything that calls often enough in the name of two
+    Mutant(
+        "thread_of_another",
+        "app/slackwater/api/threads/queries.py",
+        'f"select {_COLUMNS} from slackwater.threads where thread_id = %s and owner = %s",',
+        "f\"select {_COLUMNS} from slackwater.threads where thread_id = %s and %s <> ''\",",
+        FUZZ,
+    ),
+    Mutant(
+        "run_of_another",
+        "app/slackwater/api/runs/queries.py",
+        'where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s and kind = \'run\'"""',
+        'where run_id = %(run_id)s and thread_id = %(thread_id)s and kind = \'run\'"""',
+        FUZZ,
+    ),
+    Mutant(
+        "item_of_another",
+        "app/slackwater/runtime/execution/store.py",
+        "            return op._replace(namespace=(self._label, *op.namespace))\n        if isinstance(op, PutOp)",
+        "            return op\n        if isinstance(op, PutOp)",
+        FUZZ,
     ),
 )
