@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from support.api import Api, shape_of
 from support.command import Answer, run_command
@@ -169,6 +170,17 @@ async def test_with_keys_in_the_settings_alone_there_are_no_tokens(serve: Callab
         assert await status(with_token(api, token.token)) == 401
 
 
+async def test_where_people_log_in_a_token_is_none_of_a_session(serve: Callable[..., Any]) -> None:
+    async with serve(accounts=True) as api:
+        token = await token_of(api, "alice")
+        client = with_token(api, token)
+        # A page of another site cannot send it: no token against that is asked for.
+        assert (await client.post("/threads", json={})).status_code == 200
+        assert (await client.get("/api/v1/auth/me")).status_code == 403
+        # Nor does a browser send one by itself.
+        assert await status(api.client(peer="203.0.113.9", cookie=f"access_token={token}")) == 401
+
+
 async def test_a_project_with_an_auth_of_its_own_never_sees_a_token_of_ours(
     serve: Callable[..., Any], project: Callable[..., Path]
 ) -> None:
@@ -272,10 +284,14 @@ def test_the_command_refuses_what_no_token_can_be(slackwater: Callable[..., Answ
     assert slackwater("token", "alice", "--scope", "admin").code == 2
 
 
-def test_the_commands_for_signing_keys(slackwater: Callable[..., Answer]) -> None:
+def test_the_commands_for_signing_keys(slackwater: Callable[..., Answer], database_uri: str) -> None:
     assert slackwater("signing", "list").out == "No keys: the first token that is signed makes one.\n"
     slackwater("token", "alice")
     rotated = slackwater("signing", "rotate", "--json").json
+    with psycopg.connect(database_uri, autocommit=True) as connection:  # however long the next commands take
+        connection.execute(
+            "update slackwater.signing_keys set signs_from = signs_from + interval '1 hour' where valid_until is null"
+        )
     newest, first = slackwater("signing", "list", "--json").json
     assert (newest["kid"], newest["signs"], newest["valid_until"]) == (rotated["kid"], False, None)
     assert first["signs"] is True
