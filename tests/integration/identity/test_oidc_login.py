@@ -402,6 +402,8 @@ async def test_whoever_is_logged_in_may_add_a_provider(api: Api, at: TestProvide
 async def test_nobody_else_adds_a_provider_to_an_account(api: Api, at: TestProvider) -> None:
     browser = Browser(await registered(api, "maria@example.com"), at)
     assert (await api.client().post(f"{BEGIN}/link")).status_code == 401
+    # Nor does a page of another site.
+    assert (await browser.http.post(f"{BEGIN}/link")).status_code == 403
     # Nor does the answer count for somebody else, in the same browser or another one, or for nobody.
     begun = await link(browser)
     callback = path_of(await at.consent(begun.json()["url"]))
