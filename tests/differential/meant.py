@@ -143,7 +143,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
         (
             At("*: 422 body.detail"),
             At("*: 422 found.detail"),
-            At("*threads* / * POST */state: 400 body.detail"),
+            At("threads.state / * POST *: 400 body.detail"),
             At("runs.multitask.reject / *: 409 body.detail"),
             At("crons.refusals / * POST /runs/crons: status", 500, 422),
             At("store.search / *: status", 200, 422),
@@ -368,6 +368,7 @@ USERS: tuple[Deliberate, ...] = (
             At("users.protocol / *.kwargs.stream_mode[*]"),
         ),
     ),
+    Deliberate("wrong queries are 422 throughout", (At("users.threads / * POST */state: 400 body.detail"),)),
     Deliberate("a thread's `config` is the", (At("users.*: body.config.tags", present, ABSENT),)),
     Deliberate("copies show their true status", (At("users.*: body.values", ABSENT),)),
     Deliberate(
