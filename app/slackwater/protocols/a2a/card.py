@@ -23,17 +23,25 @@ _EXTENSION = {
     },
 }
 
-_KEY = {
-    # As 0.3 has it, and as 1.0 has it: each ignores what it does not know.
-    "type": "apiKey",
-    "in": "header",
-    "name": "x-api-key",
-    "apiKeySecurityScheme": {"location": "header", "name": "x-api-key"},
+# As 0.3 has it, and as 1.0 has it: each ignores what it does not know.
+_SCHEMES: dict[str, dict[str, Any]] = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "apiKeySecurityScheme": {"location": "header", "name": "x-api-key"},
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "httpAuthSecurityScheme": {"scheme": "bearer"},
+    },
 }
 
 
-def card_of(assistant: AssistantRow, url: str, *, speaks: bool, keys: bool) -> dict[str, Any]:
-    """The card of an assistant at `url`; `speaks`: its graph takes messages, `keys`: callers need one."""
+def card_of(assistant: AssistantRow, url: str, *, speaks: bool, keys: bool, tokens: bool) -> dict[str, Any]:
+    """The card of an assistant at `url`; `speaks`: its graph takes messages, `keys` and `tokens`: callers need one of these."""
+    schemes = [name for name, accepted in {"apiKey": keys, "bearer": tokens}.items() if accepted]
     description = assistant.description or f"The assistant {assistant.name}."
     modes = ["text/plain", "application/json"] if speaks else ["application/json"]
     return {
@@ -69,11 +77,11 @@ def card_of(assistant: AssistantRow, url: str, *, speaks: bool, keys: bool) -> d
         ],
         **(
             {
-                "securitySchemes": {"apiKey": _KEY},
-                "security": [{"apiKey": []}],
-                "securityRequirements": [{"schemes": {"apiKey": {"list": []}}}],
+                "securitySchemes": {name: _SCHEMES[name] for name in schemes},
+                "security": [{name: []} for name in schemes],
+                "securityRequirements": [{"schemes": {name: {"list": []}}} for name in schemes],
             }
-            if keys
+            if schemes
             else {}
         ),
     }

@@ -77,7 +77,13 @@ async def agent(
 async def card(agent: Agent, url: str) -> dict[str, Any]:
     """The agent's card."""
     settings = agent.services.settings
-    return card_of(agent.assistant, url, speaks=await _speaks(agent), keys=settings.has_keys)
+    return card_of(
+        agent.assistant,
+        url,
+        speaks=await _speaks(agent),
+        keys=settings.has_keys,
+        tokens=settings.signs_tokens,
+    )
 
 
 async def send(agent: Agent, request: SendMessage, *, stream: bool) -> Task:

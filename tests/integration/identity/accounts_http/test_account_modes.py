@@ -157,3 +157,13 @@ def test_a_server_with_accounts_may_be_reached_from_elsewhere(monkeypatch: pytes
     Settings.load(accounts=True).check_lambda()
     with pytest.raises(SettingsError):
         Settings.load().check_lambda()
+
+
+async def test_a_card_names_all_that_a_caller_may_show(serve: Serve) -> None:
+    async with serve(names=("alice",), accounts=True) as api:
+        card = (await api.client("alice").get("/a2a/chat")).json()
+    assert card["security"] == [{"apiKey": []}, {"bearer": []}]
+    assert card["securityRequirements"] == [
+        {"schemes": {name: {"list": []}}} for name in ("apiKey", "bearer")
+    ]
+    assert card["securitySchemes"]["bearer"]["scheme"] == "bearer"
