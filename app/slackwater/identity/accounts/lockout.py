@@ -22,6 +22,8 @@ class AttemptKind(StrEnum):
     """At logins to one account, which need not be there, whoever tries."""
     ADDRESS = "address"
     """At logins from one address, to whatever account."""
+    PAIR = "pair"
+    """At logins to one account from one address: what a login takes off the count of its address."""
     REGISTRATION = "registration"
     """At registrations from one address."""
 
@@ -50,8 +52,8 @@ class Counted:
     def login(cls, email: str, address: str) -> Counted:
         """To an account, by its address as it is stored, or by whatever was sent in its place."""
         return cls(
-            (AttemptKind.ACCOUNT, AttemptKind.ADDRESS),
-            (account_key(email), _key(network_of(address))),
+            (AttemptKind.ACCOUNT, AttemptKind.ADDRESS, AttemptKind.PAIR),
+            (account_key(email), _key(network_of(address)), _key(f"{email}\0{network_of(address)}")),
             LOGINS,
         )
 

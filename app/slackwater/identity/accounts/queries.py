@@ -46,14 +46,19 @@ _BEGUN = f"""opened as (
 ), begun as (
   select x.*, o.session_id, extract(epoch from o.expires_at)::float as expires from x join opened o using (user_id))"""
 
-# Of the address only what this account has added, or its own account would give somebody as many tries as they like
-# with those of others.
-_CLEARED = f"""cleared as (
-  delete from slackwater.login_attempts
-  where kind = '{AttemptKind.ACCOUNT}' and key = %(account_key)s and exists (select 1 from x) returning attempts
+# Of the address only what this account has added from there, or its own account would give somebody as many tries as they like with
+# those of others. Locked in the order of `_LOCK_ATTEMPTS`.
+_CLEARED = f"""held as materialized (
+  select kind, key from slackwater.login_attempts
+  where (kind, key) in (('{AttemptKind.ACCOUNT}', %(account_key)s), ('{AttemptKind.ADDRESS}', %(address_key)s),
+    ('{AttemptKind.PAIR}', %(pair_key)s)) and exists (select 1 from x)
+  order by kind, key for update
+), cleared as (
+  delete from slackwater.login_attempts a using held
+  where a.kind = held.kind and a.key = held.key and a.kind <> '{AttemptKind.ADDRESS}' returning a.kind, a.attempts
 ), lessened as (
   update slackwater.login_attempts a set attempts = greatest(0, a.attempts - c.attempts) from cleared c
-  where a.kind = '{AttemptKind.ADDRESS}' and a.key = %(address_key)s)"""
+  where c.kind = '{AttemptKind.PAIR}' and a.kind = '{AttemptKind.ADDRESS}' and a.key = %(address_key)s)"""
 
 _ENDED = "ended as (delete from slackwater.sessions where user_id in (select user_id from x))"
 
@@ -414,8 +419,8 @@ async def change_password(
 
 
 def _attempts(counted: Counted) -> Mapping[str, bytes]:
-    account, address = counted.keys
-    return {"account_key": account, "address_key": address}
+    account, address, pair = counted.keys
+    return {"account_key": account, "address_key": address, "pair_key": pair}
 
 
 # Sessions

@@ -400,4 +400,4 @@ async def test_what_has_expired_is_swept_and_nothing_else(
     assert await valid(accounts, *old, young) == [False] * 5 + [True]
     assert len(await database.fetch("select 1 from slackwater.sessions")) == 1
     kinds = await database.fetch("select kind from slackwater.login_attempts order by kind")
-    assert [row["kind"] for row in kinds] == ["account", "address", "registration"]
+    assert [row["kind"] for row in kinds] == ["account", "address", "pair", "registration"]
