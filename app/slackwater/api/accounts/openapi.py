@@ -109,9 +109,10 @@ class SetupStatus(Shape):
 
     needs_setup: bool
     """The first administrator has to be made."""
-    registration: Literal["open", "closed"]
-    providers: list[str]
-    """Whom one can log in with: `/api/v1/auth/oauth/{provider}`."""
+    registration: Literal["closed"] = "closed"
+    """Only where others may not register."""
+    providers: tuple[str, ...] = ()
+    """Whom one can log in with, if anybody: `/api/v1/auth/oauth/{provider}`."""
 
 
 class LinkBegun(Shape):
@@ -134,7 +135,7 @@ class LoginForm(Shape):
     password: str
 
 
-_STATUS = {"needs_setup": False, "registration": "open", "providers": ["oidc"]}
+_STATUS = {"needs_setup": False, "providers": ["oidc"]}
 _ONE = {"id": USER, "email": "maria@example.org", "system_role": "user", "needs_setup": False}
 _ADMIN = {**_ONE, "system_role": "admin"}
 _ADMINISTERED = {**_ONE, "disabled": False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -43,14 +43,14 @@ router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
 
 @router.get("/setup-status")
 async def setup_status(accounts: CurrentAccounts, services: CurrentServices) -> Response:
-    """Whether the first administrator still has to be made, and whether others may register."""
-    return answer(
-        {
-            "needs_setup": await accounts.setup_needed(),
-            "registration": services.settings.registration,
-            "providers": services.oidc.names if services.oidc is not None else [],
-        }
-    )
+    """Whether the first administrator still has to be made; and, where it is not as usual, that others may not register, and who
+    else logs users in."""
+    status: dict[str, Any] = {"needs_setup": await accounts.setup_needed()}
+    if services.settings.registration != "open":
+        status["registration"] = services.settings.registration
+    if services.oidc is not None:
+        status["providers"] = services.oidc.names
+    return answer(status)
 
 
 @router.get("/setup")
