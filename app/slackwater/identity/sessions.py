@@ -97,6 +97,11 @@ def cookie(headers: Headers, name: str) -> str | None:
     return found
 
 
+def scopes_of(role: Role) -> frozenset[KeyScope]:
+    """What whoever has logged in may do."""
+    return EVERYTHING if role is Role.ADMIN else USER_SCOPES
+
+
 class Sessions:
     """Belongs to the event loop of the process."""
 
@@ -150,7 +155,7 @@ class Sessions:
             raise TokenInvalid
         return Principal(
             account.owner,
-            scopes=EVERYTHING if account.role is Role.ADMIN else USER_SCOPES,
+            scopes=scopes_of(account.role),
             session_id=claims.session_id,
             account=account,
             by_cookie=shown.by_cookie,

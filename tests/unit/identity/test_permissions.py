@@ -8,14 +8,21 @@ import pytest
 
 from scripts import permissions
 from slackwater.errors import Forbidden
+from slackwater.identity.accounts.account import Role
 from slackwater.identity.permissions import Permission
 from slackwater.identity.principal import Principal
 from slackwater.identity.scopes import KeyScope, granted
+from slackwater.identity.sessions import scopes_of
+from slackwater.kit.ids import uuid7
 
 
 def allowed(*scopes: KeyScope) -> set[Permission]:
     """What a key with these scopes may do."""
-    principal, found = Principal("alice", scopes=granted(scopes)), set()
+    return allowed_to(Principal("alice", scopes=granted(scopes)))
+
+
+def allowed_to(principal: Principal) -> set[Permission]:
+    found = set()
     for permission in Permission:
         with suppress(Forbidden):
             principal.require(permission)
@@ -45,6 +52,20 @@ def test_a_key_for_metrics_is_for_nothing_else() -> None:
 
 def test_an_administrator_does_everything() -> None:
     assert allowed(KeyScope.ADMIN) == set(Permission)
+
+
+def logged_in(role: Role) -> Principal:
+    return Principal("account:alice", scopes=scopes_of(role), session_id=uuid7())
+
+
+@pytest.mark.parametrize(("role", "scope"), [(Role.USER, KeyScope.RUN), (Role.ADMIN, KeyScope.ADMIN)])
+def test_who_is_logged_in_does_what_a_key_does(role: Role, scope: KeyScope) -> None:
+    assert allowed_to(logged_in(role)) == allowed(scope)
+
+
+def test_a_user_is_told_that_it_is_for_administrators() -> None:
+    with pytest.raises(Forbidden, match="administrators"):
+        logged_in(Role.USER).require(Permission.ACCOUNTS_MANAGE)
 
 
 @pytest.mark.parametrize("permission", Permission)
