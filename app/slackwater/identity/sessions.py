@@ -166,6 +166,10 @@ class Sessions:
         """It was ended by this process, which need not wait to find out."""
         self.valid.forget(session_id)
 
+    def changed(self, user_id: UUID) -> None:
+        """A user was changed by this process, or all their sessions were ended."""
+        self.valid.forget_where(lambda known: known.account.user_id == user_id)
+
     async def stop(self) -> None:
         """Check no more."""
         await self.valid.stop()

@@ -70,6 +70,10 @@ class Valid(Generic[K, C]):
         """It was changed here: the next request asks."""
         self._known.forget(shown)
 
+    def forget_where(self, changed: Callable[[C], bool]) -> None:
+        """Several were changed here."""
+        self._known.forget_where(changed)
+
     # Requests that last
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -32,6 +32,8 @@ class Answers(Generic[K, V]):
 
     def __init__(self) -> None:
         self._answers: dict[K, Answer[V]] = {}
+        self._changed: Moment | None = None
+        """What was asked before may be what was forgotten then."""
 
     def recall(self, key: K, *, fresh: float, stale: float) -> Answer[V] | None:
         """What may be relied on; None: ask. After `fresh` seconds one caller asks, after `stale` seconds each."""
@@ -55,9 +57,17 @@ class Answers(Generic[K, V]):
 
     def remember(self, key: K, value: V, asked: Moment) -> None:
         self.forget(key)
+        if self._changed is not None and asked.monotonic <= self._changed.monotonic:
+            return
         if len(self._answers) >= MOST:
             del self._answers[next(iter(self._answers))]
         self._answers[key] = Answer(value, asked)
 
     def forget(self, key: K) -> None:
         self._answers.pop(key, None)
+
+    def forget_where(self, changed: Callable[[V], bool]) -> None:
+        """What they are about has changed, also for those who are asking now."""
+        self._changed = Moment.now()
+        for key in [key for key, answer in self._answers.items() if changed(answer.value)]:
+            self.forget(key)

@@ -215,7 +215,7 @@ async def change_password(
         body.new_email,
         _device(request),
     )
-    sessions.ended(session.session_id)
+    sessions.changed(session.account.user_id)
     response = answer({"message": "Password changed successfully"})
     if session.by_cookie:
         cookies.set_session(request, response, await sessions.issue(opened))
@@ -252,12 +252,17 @@ async def list_users(accounts: CurrentAccounts) -> Response:
 
 @router.patch("/users/{user_id}")
 async def change_user(
-    user_id: str, body: UserPatch, principal: CurrentPrincipal, accounts: CurrentAccounts
+    user_id: str,
+    body: UserPatch,
+    principal: CurrentPrincipal,
+    accounts: CurrentAccounts,
+    sessions: CurrentSessions,
 ) -> Response:
     """Disable a user, whose sessions end, or let them in again; make them an administrator, or no longer."""
     changed = await accounts.administer(
         parse_uuid(user_id, "user"), disabled=body.disabled, role=body.role, actor=Actor.of(principal)
     )
+    sessions.changed(changed.user_id)
     return answer(admin_view(changed))
 
 

@@ -43,6 +43,7 @@ async def test_a_disabled_user_is_refused_until_they_are_let_in_again(page: Open
     one, user = await administrator(page, database), page()
     shown = (await user.register()).json()
     path = f"{AUTH}/users/{shown['id']}"
+    assert (await user.me()).status_code == 200  # which the process knows now
     answer = await one.call("PATCH", path, json={"disabled": True})
     assert (answer.status_code, answer.json()) == (200, {**shown, "disabled": True})
     assert (await user.me()).status_code == 401
@@ -56,11 +57,11 @@ async def test_a_role_is_given_and_taken_away(page: Open, database: Database) ->
     one, user = await administrator(page, database), page()
     shown = (await user.register()).json()
     path = f"{AUTH}/users/{shown['id']}"
+    assert (await user.get(f"{AUTH}/users")).status_code == 403
     assert (await one.call("PATCH", path, json={"role": "admin"})).json()["system_role"] == "admin"
-    await user.login()
+    # The process that was told knows it at once
     assert (await user.get(f"{AUTH}/users")).status_code == 200
     assert (await one.call("PATCH", path, json={"role": "user"})).json()["system_role"] == "user"
-    await user.login()
     assert (await user.get(f"{AUTH}/users")).status_code == 403
     for wrong in ({"role": "root"}, {"disabled": "yes"}):
         assert (await one.call("PATCH", path, json=wrong)).status_code == 422

@@ -78,6 +78,15 @@ async def test_a_page_that_changes_the_password_gets_both_cookies_anew(page: Ope
     assert (await page().login("staple horse correct", one.email)).status_code == 200
 
 
+async def test_a_change_of_the_password_ends_the_sessions_of_other_browsers_at_once(page: Open) -> None:
+    one, other = page(), page()
+    await one.register()
+    await other.login(email=one.email)
+    assert (await other.me()).status_code == 200  # which the process knows now
+    await one.change_password("staple horse correct")
+    assert (await other.me()).status_code == 401
+
+
 # Logging in
 
 
