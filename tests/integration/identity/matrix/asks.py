@@ -13,7 +13,7 @@ from slackwater.identity.permissions import Permission
 from slackwater.protocols.a2a.models import OLD_NAMES, A2aMethod
 from slackwater.protocols.events.models import CommandMethod
 from slackwater.protocols.mcp.models import McpMethod
-from slackwater.web.route_table import WEBSOCKET, permission_of
+from slackwater.web.route_table import ACCOUNTS, WEBSOCKET, permission_of
 
 Ids = Mapping[str, str]
 
@@ -49,6 +49,10 @@ class Ask:
     @property
     def template(self) -> str:
         return self.route.partition(" ")[2]
+
+    @property
+    def of_accounts(self) -> bool:
+        return self.template.startswith(ACCOUNTS)
 
     @property
     def path(self) -> str:
@@ -104,7 +108,7 @@ class Request:
 OPENED = 101
 """The status of a WebSocket that is let in."""
 
-EVERYBODYS = {"everybodys_id": "echo", "subgraph": "child"}
+EVERYBODYS = {"everybodys_id": "echo", "subgraph": "child", "provider": "oidc"}
 """What belongs to nobody in particular."""
 
 AGENT = {"assistant_id": "{assistant_id}", "input": {"text": "a"}}
@@ -274,6 +278,28 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /own/threads"),
     Ask("POST /own/threads", {}),
     Ask(f"{WEBSOCKET} /own/socket"),
+    # Accounts. Whoever is let in is told what is wrong with the request, where otherwise somebody would be made, or counted
+    Ask("GET /api/v1/auth/setup-status"),
+    Ask("GET /api/v1/auth/setup", answer=303),
+    Ask("POST /api/v1/auth/initialize", {"email": "a@example.com", "password": "short"}, answer=409),
+    Ask("POST /api/v1/auth/register", {"email": "a@example.com", "password": "short"}, answer=422),
+    Ask("POST /api/v1/auth/login/local", {}, answer=422),
+    Ask("POST /api/v1/auth/token", {}, answer=422),
+    Ask("GET /api/v1/auth/oauth/{provider}", query="next=//elsewhere", answer=400),
+    Ask("GET /api/v1/auth/callback/{provider}", answer=400),
+    Ask("POST /api/v1/auth/oauth/{provider}/link", query="next=//elsewhere", answer=400),
+    Ask("GET /api/v1/auth/me"),
+    Ask(
+        "POST /api/v1/auth/change-password",
+        {"current_password": "short", "new_password": "short"},
+        answer=422,
+    ),
+    Ask("GET /api/v1/auth/sessions"),
+    Ask("DELETE /api/v1/auth/sessions/{session_id}"),
+    Ask("GET /api/v1/auth/users"),
+    Ask("PATCH /api/v1/auth/users/{user_id}", {"disabled": False, "role": "user"}),
+    # The last one: it ends the session that it is sent with.
+    Ask("POST /api/v1/auth/logout"),
 )
 """In the order in which they are sent. What has the ids of one owner is also sent with those of another, and with ids of nothing."""
 

@@ -1,4 +1,5 @@
-"""Every route × everybody who may ask: none, foreign, a key that reads, expired, revoked, the owner, an administrator.
+"""Every route × everybody who may ask: none, foreign, a key that reads, expired, revoked, the owner, an administrator, and those who are
+logged in or have a token for scripts.
 
 What has to come of a request follows from the route's rule in `slackwater.web.route_table`. A route that has no rule, or that nothing
 here asks for, fails the first test.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from zlib import crc32
 import httpx
 import pytest
 
+from slackwater.identity.permissions import Permission
 from slackwater.identity.scopes import KeyScope
 from slackwater.identity.stored_keys import service as keys
 from slackwater.main import create_app
@@ -28,6 +30,7 @@ from slackwater.web.application import methods_and_path
 from slackwater.web.route_table import WEBSOCKET
 from tests.integration.identity.matrix.asks import ASKS, OPENED, Ask, Ids, Request
 from tests.integration.identity.matrix.callers import Caller, Outcome, expected, with_key
+from tests.integration.identity.matrix.logins import Logins, logins_of
 from tests.integration.identity.matrix.ways import Answer, Way, by_events, by_http
 from tests.integration.identity.matrix.world import (
     Things,
@@ -42,12 +45,13 @@ from tests.support.emulator import environment_of
 from tests.support.server import fleet_of
 
 STATUS = {Outcome.REFUSED: 401, Outcome.FORBIDDEN: 403}
-OWNER = "alice"
 
 
 def served() -> set[str]:
     """Every route of the application, its own document's included, and of the project's application."""
-    routes = [*create_app().router.routes, *own_routes()]
+    app = create_app()
+    app.serve_accounts(True)
+    routes = [*app.router.routes, *own_routes()]
     return {f"{method} {path}" for methods, path in map(methods_and_path, routes) for method in methods}
 
 
@@ -70,6 +74,8 @@ class Matrix:
     database: Database
     way: Way
     callers: dict[str, Caller]
+    """With keys."""
+    logins: Logins
     things: Things = field(init=False)
     read: set[str] = field(default_factory=set)
     """The owner's words that were in an answer."""
@@ -77,7 +83,7 @@ class Matrix:
 
     async def prepare(self) -> None:
         """Make what the owner has."""
-        self.things = await things_of(self._as_owner)
+        self.things = await things_of(self._as_owner, self.logins.things)
 
     async def _as_owner(self, method: str, path: str, body: Any = None) -> Any:
         headers = {**self.callers["owner"].headers, "content-type": "application/json"}
@@ -93,23 +99,30 @@ class Matrix:
             replace(request, headers={**request.headers, **caller.headers}, kind=kind), ask.endless
         )
 
-    async def ask_as(self, name: str, asks: Sequence[Ask]) -> None:
+    async def ask_as(self, caller: Caller, asks: Sequence[Ask]) -> None:
+        """Send all requests of a caller."""
+        if caller.changes:
+            await self._ask_as_owner(caller, asks)
+        else:
+            await self._ask_as_other(caller, asks)
+
+    async def _ask_as_other(self, caller: Caller, asks: Sequence[Ask]) -> None:
         """Send all requests of a caller who must change nothing of the owner's."""
-        caller = self.callers[name]
-        before = await rows_of(self.database, OWNER)
+        owner = self.logins.owner
+        before = await rows_of(self.database, owner)
         for ask in asks:
             outcome = await self._check(ask, caller)
             # Whoever is let in nowhere is compared once, at the end.
-            if outcome is not Outcome.REFUSED or ask is asks[-1]:
-                after = await rows_of(self.database, OWNER)
+            if not (caller.once or outcome is Outcome.REFUSED) or ask is asks[-1]:
+                after = await rows_of(self.database, owner)
                 if changed := difference(before, after):
                     self._note(ask, caller, f"has changed what is the owner's:\n{changed}")
                 before = after
 
-    async def ask_as_owner(self, name: str, asks: Sequence[Ask]) -> None:
+    async def _ask_as_owner(self, caller: Caller, asks: Sequence[Ask]) -> None:
         """Send all requests of a caller who may change what they name."""
         for ask in asks:
-            await self._check(ask, self.callers[name])
+            await self._check(ask, caller)
             if ask.spends:
                 await self.prepare()
 
@@ -132,12 +145,13 @@ class Matrix:
                 ask.hidden if outcome is Outcome.NOT_THERE else STATUS.get(outcome, ask.answer or "success")
             )
             self._note(ask, caller, f"{outcome.value}: {wanted} expected, and not {answer}")
-        if not (caller.owns and outcome is Outcome.SERVED):
+        of_everybody = ask.permission is Permission.ACCOUNTS_MANAGE
+        if not (outcome is Outcome.SERVED and (caller.owns or of_everybody)):
             # What the request itself says may be said back.
             told = seen - {word for word in seen if word in self._sent(ask)}
             if told:
                 self._note(ask, caller, f"was told what is the owner's: {told} in {answer}")
-        if outcome is Outcome.NOT_THERE and not ask.takes:
+        if outcome is Outcome.NOT_THERE and not ask.takes and (ask.of_accounts or not caller.once):
             absent = nothing()
             other = await self._send(ask, caller, absent)
             if (mine := comparable(answer, self.things.ids)) != (theirs := comparable(other, absent)):
@@ -173,21 +187,32 @@ def comparable(answer: Answer, ids: Mapping[str, str]) -> tuple[int, str]:
 
 
 @pytest.fixture
-async def callers(database: Database) -> dict[str, Caller]:
-    """Everybody, with keys in the database."""
+async def logins(database: Database) -> AsyncIterator[Logins]:
+    async with logins_of(database) as logins:
+        yield logins
+
+
+@pytest.fixture
+async def callers(database: Database, logins: Logins) -> dict[str, Caller]:
+    """Everybody who has a key in the database, or none."""
+    mine = logins.owner
 
     async def key(owner: str, *scopes: KeyScope) -> tuple[Any, str]:
-        secret, row = await keys.create(database, owner, scopes)
+        secret, row = await keys.create(database, "key", scopes)
+        # No key can be made for an account, and so the matrix gives it one.
+        await database.execute(
+            "update slackwater.api_keys set owner = %s where key_id = %s", [owner, row["key_id"]]
+        )
         return row["key_id"], secret
 
     async def holder(name: str, owner: str, *scopes: KeyScope) -> Caller:
-        return with_key(name, (await key(owner, *scopes))[1], *scopes, owns=owner == OWNER)
+        return with_key(name, (await key(owner, *scopes))[1], *scopes, owns=owner == mine)
 
-    expired_id, expired = await key(OWNER, KeyScope.ADMIN)
+    expired_id, expired = await key(mine, KeyScope.ADMIN)
     await database.execute(
         "update slackwater.api_keys set expires_at = clock_timestamp() where key_id = %s", [expired_id]
     )
-    revoked_id, revoked = await key(OWNER, KeyScope.ADMIN)
+    revoked_id, revoked = await key(mine, KeyScope.ADMIN)
     await keys.revoke(database, revoked_id)
     found = (
         Caller("none"),
@@ -196,10 +221,10 @@ async def callers(database: Database) -> dict[str, Caller]:
         Caller("revoked", {"x-api-key": revoked}),
         await holder("foreign", "bob", KeyScope.RUN),
         await holder("foreign administrator", "root", KeyScope.ADMIN),
-        await holder("read-only", OWNER, KeyScope.READ),
-        await holder("metrics", OWNER, KeyScope.METRICS),
-        await holder("owner", OWNER, KeyScope.RUN),
-        await holder("administrator", OWNER, KeyScope.ADMIN),
+        await holder("read-only", mine, KeyScope.READ),
+        await holder("metrics", mine, KeyScope.METRICS),
+        await holder("owner", mine, KeyScope.RUN),
+        await holder("administrator", mine, KeyScope.ADMIN),
     )
     return {caller.name: caller for caller in found}
 
@@ -209,35 +234,41 @@ NOT_BY_EVENTS = ("wrong key", "foreign administrator", "metrics")
 
 ENV = {
     "SLACKWATER_DATABASE_KEYS": "true",
+    "SLACKWATER_ACCOUNTS": "true",
+    "SLACKWATER_SETUP": "open",
+    # It is not asked: no request of the matrix begins a login.
+    "SLACKWATER_OIDC_ISSUER": "https://id.example",
+    "SLACKWATER_OIDC_CLIENT_ID": "slackwater",
+    "SLACKWATER_OIDC_CLIENT_SECRET": "secret",
     "SLACKWATER_HEARTBEAT_SECONDS": "0.1",
     "SLACKWATER_STREAM_PAGE_SECONDS": "0.2",
 }
 
 
-async def fill(matrix: Matrix, asks: Sequence[Ask]) -> None:
+async def fill(matrix: Matrix, asks: Sequence[Ask], *, logged_in: bool) -> None:
     await matrix.prepare()
-    for name in matrix.callers:
-        if name in ("owner", "administrator"):
-            await matrix.ask_as_owner(name, asks)
-        else:
-            await matrix.ask_as(name, asks)
+    for caller in matrix.callers.values():
+        await matrix.ask_as(caller, asks)
+    if logged_in:
+        async for caller in matrix.logins.callers():
+            await matrix.ask_as(caller, asks)
     matrix.verdict()
     # AND nothing was looked for in vain
     assert matrix.read == {word.partition("-")[0] for word in matrix.things.words}
 
 
 async def test_over_http(
-    database_uri: str, database: Database, callers: dict[str, Caller], tmp_path: Path
+    database_uri: str, database: Database, callers: dict[str, Caller], logins: Logins, tmp_path: Path
 ) -> None:
     async with fleet_of(database_uri, tmp_path, project(tmp_path / "project"), ENV) as fleet:
         (server,) = await fleet.start()
         async with httpx.AsyncClient(base_url=server.url, timeout=30, verify=False) as client:
-            await fill(Matrix(database, by_http(client), callers), ASKS)
+            await fill(Matrix(database, by_http(client), callers, logins), ASKS, logged_in=True)
     assert fleet.complaints == []
 
 
 async def test_by_lambda_events(
-    database_uri: str, database: Database, callers: dict[str, Caller], tmp_path: Path
+    database_uri: str, database: Database, callers: dict[str, Caller], logins: Logins, tmp_path: Path
 ) -> None:
     env = {
         **ENV,
@@ -248,4 +279,4 @@ async def test_by_lambda_events(
         # There are no WebSockets, and what a process has counted is not asked for there.
         asks = [ask for ask in ASKS if ask.method != WEBSOCKET and ask.route != "GET /metrics"]
         fewer = {name: caller for name, caller in callers.items() if name not in NOT_BY_EVENTS}
-        await fill(Matrix(database, by_events(environment), fewer), asks)
+        await fill(Matrix(database, by_events(environment), fewer, logins), asks, logged_in=False)

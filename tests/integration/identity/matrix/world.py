@@ -94,12 +94,14 @@ def nothing() -> Ids:
         "cron_id": str(uuid7()),
         "namespace": f"no-namespace-{uuid4().hex[:8]}",
         "key": f"no-key-{uuid4().hex[:8]}",
+        "user_id": str(uuid7()),
+        "session_id": str(uuid7()),
     }
 
 
-async def things_of(send: Send) -> Things:
-    """Make one of everything."""
-    words: set[str] = set()
+async def things_of(send: Send, account: Things) -> Things:
+    """Make one of everything; the account is there."""
+    words = set(account.words)
 
     def word(of: str) -> str:
         words.add(made := f"{of}-{uuid4().hex[:12]}")
@@ -160,6 +162,7 @@ async def things_of(send: Send) -> Things:
     )
     ids = {
         **EVERYBODYS,
+        **account.ids,
         "assistant_id": assistant_id,
         "tool": tool,
         "thread_id": thread_id,
