@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from slackwater.identity.keys import new_key
-from slackwater.main import create_app
 from tests.contract.trial import try_out
 from tests.support.server import ROOT, fleet_of
 
@@ -38,7 +38,7 @@ async def test_the_server_does_what_its_document_says(
         # and has tried all there is
         served = {
             f"{method.upper()} {path}"
-            for path, item in create_app().openapi()["paths"].items()
+            for path, item in json.loads((tmp_path / "openapi.json").read_text())["paths"].items()
             for method in item
         }
         assert served <= found.tried

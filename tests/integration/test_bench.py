@@ -44,14 +44,18 @@ def numbers_of(data: object) -> Iterator[float]:
         yield data
 
 
-@pytest.mark.parametrize("name", [*NAMES, "profile"])
+LONG = frozenset({"growth", "two", "coldstart"})
+"""Those that take minutes even when they measure nothing: `python -m bench --quick growth two coldstart` runs them."""
+
+
+@pytest.mark.parametrize("name", [name for name in (*NAMES, "profile") if name not in LONG])
 def test_a_benchmark_runs_from_end_to_end(lab: Lab, name: str) -> None:
     findings = measured(name, lab)
 
     assert findings
 
 
-@pytest.mark.parametrize("name", ["mem", "stop"])
+@pytest.mark.parametrize("name", ["mem"])
 def test_another_source_tree_takes_turns_with_this_one(lab: Lab, name: str) -> None:
     with_both = replace(lab, trees=(THIS, Tree(AGAINST, ROOT)))
 
