@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from slackwater.kit.answers import Answers
+from slackwater.kit.repeated import Repeated
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,7 @@ class Valid(Generic[K, C]):
         self._still_valid = still_valid
         self._known: Answers[K, C] = Answers()
         self._open: dict[UUID, set[asyncio.Timeout]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._checking: asyncio.Task[None] | None = None
+        self._checks = Repeated(kind, self._check, lambda: FRESH_SECONDS if self._open else None)
 
     async def find(self, shown: K) -> C | None:
         """What it is; None if it is nothing, or is valid no more. One query every FRESH_SECONDS, whoever calls."""
@@ -81,22 +81,13 @@ class Valid(Generic[K, C]):
         """While this lasts, the request is timed out as soon as what it was sent with is found to be valid no more."""
         requests = self._open.setdefault(credential_id, set())
         requests.add(request)
-        if self._timer is None and self._checking is None:
-            self._check_later()
+        self._checks.look()
         try:
             yield
         finally:
             requests.discard(request)
             if not requests and self._open.get(credential_id) is requests:
                 del self._open[credential_id]
-
-    def _check_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(FRESH_SECONDS, self._check_now)
-
-    def _check_now(self) -> None:
-        self._timer = None
-        if self._open:
-            self._checking = asyncio.create_task(self._check(), name=self._kind)
 
     async def _check(self) -> None:
         asked = set(self._open)
@@ -116,15 +107,7 @@ class Valid(Generic[K, C]):
             for credential_id in (asked - valid) & self._open.keys():
                 for request in self._open[credential_id]:
                     request.reschedule(now)
-        finally:
-            self._checking = None
-            if self._open:
-                self._check_later()
 
     async def stop(self) -> None:
         """Check no more."""
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.wait({self._checking})
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._checks.stop()

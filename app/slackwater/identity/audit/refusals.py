@@ -5,7 +5,6 @@ Whoever sends a million wrong keys costs a number in memory each time, and the d
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from slackwater.identity.addresses import network_of
 from slackwater.identity.audit import queries
 from slackwater.identity.audit.queries import RefusalKey
+from slackwater.kit.repeated import Repeated
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class Refusals:
         self._minute = 0
         self._known: set[RefusalKey] = set()
         """Those of this minute that have a row of their own."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
         self._lost = 0
-        self._stopped = False
+        self._flushes = Repeated(
+            "audit:refusals", self._flush, lambda: FLUSH_SECONDS if self._counts else None
+        )
 
     def count(self, status: int, scope: Mapping[str, Any]) -> None:
         """Once more. Never waits."""
@@ -94,15 +94,7 @@ class Refusals:
             self._lost += 1
             return
         self._counts[refused] += 1
-        if self._timer is None and self._flushing is None and not self._stopped:
-            self._flush_later()
-
-    def _flush_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._timer = None
-        self._flushing = asyncio.create_task(self._flush(), name="audit:refusals")
+        self._flushes.look()
 
     async def _flush(self) -> None:
         counts, self._counts = self._counts, Counter()
@@ -113,30 +105,12 @@ class Refusals:
             log.warning("refusals could not be stored: %s", error, extra={"event": "audit.unstored"})
         finally:
             self._counts.update(counts)
-            self._flushing = None
-            if self._counts and not self._stopped:
-                self._flush_later()
 
     async def stop(self, seconds: float) -> None:
         """Store what there is, within so many seconds. What cannot be, or comes later, is only in the metric."""
-        until = time.monotonic() + seconds
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for _ in range(2):  # one that is at it may not have the last ones
-            if self._flushing is None and self._counts:
-                self._flush_now()
-            if self._flushing is not None:
-                await _end(self._flushing, until - time.monotonic())
+        await self._flushes.finish(seconds)
         if lost := self._counts.total() + self._lost:
             log.error("refusals were not stored", extra={"event": "audit.lost", "refusals": lost})
-
-
-async def _end(task: asyncio.Task[None], seconds: float) -> None:
-    await asyncio.wait({task}, timeout=max(0.0, seconds))
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def _name(principal: Principal) -> str:

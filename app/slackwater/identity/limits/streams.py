@@ -6,7 +6,6 @@ comes back to another one gives up.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from slackwater.identity.limits import queries
 from slackwater.kit.ids import uuid7
+from slackwater.kit.repeated import Repeated
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import Database
 
@@ -60,9 +60,7 @@ class OpenStreams:
         """Their owners, by stream."""
         self._ended: dict[UUID, str] = {}
         """Those of which the database has not been told."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._holds = Repeated("limits:streams", self._hold, self._due)
 
     @contextmanager
     def place(self, owner: str) -> Iterator[Place]:
@@ -74,7 +72,7 @@ class OpenStreams:
             if place.counted:
                 self._open.pop(place.stream, None)
                 self._ended[place.stream] = owner
-                self._tell_in(0)
+                self._holds.look()
 
     async def open(self, place: Place, requests: int, streams: int) -> Mapping[str, Any]:
         """Open it and take its request, unless there are too many of either: see `queries.take_and_open`."""
@@ -92,21 +90,14 @@ class OpenStreams:
         place.counted = row["opened"]
         if place.counted:
             self._open[place.stream] = place.owner
-            self._tell_in(RENEW_SECONDS)
+            self._holds.look()
         return row
 
-    def _tell_in(self, seconds: float) -> None:
-        if self._telling is not None or self._stopped:
-            return  # it comes back to what there is by then
-        if self._timer is not None:
-            if seconds:
-                return
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._tell)
-
-    def _tell(self) -> None:
-        self._timer = None
-        self._telling = asyncio.create_task(self._hold(), name="limits:streams")
+    def _due(self) -> float | None:
+        """Whoever has closed one may open another at another process at once."""
+        if self._ended:
+            return 0.0
+        return RENEW_SECONDS if self._open else None
 
     async def _hold(self) -> None:
         ended = dict(self._ended)
@@ -118,21 +109,9 @@ class OpenStreams:
             # Untold, they lapse.
             for stream in ended:
                 self._ended.pop(stream, None)
-            self._telling = None
-            if self._ended or self._open:
-                self._tell_in(0 if self._ended else RENEW_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Say within so many seconds that all have ended. What is not said lapses."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._telling is not None:
-            await asyncio.wait({self._telling}, timeout=seconds / 2)
         self._ended |= self._open
         self._open.clear()
-        if self._telling is None and self._ended:
-            self._tell()
-        if self._telling is not None:
-            await asyncio.wait({self._telling}, timeout=seconds / 2)
-            self._telling and self._telling.cancel()
+        await self._holds.finish(seconds)
