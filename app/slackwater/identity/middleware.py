@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from starlette.authentication import AuthCredentials
@@ -59,6 +59,26 @@ def is_public(scope: Scope) -> bool:
     return path in PUBLIC or (is_of_accounts(scope, path) and is_public_account(path))
 
 
+class Watch(NamedTuple):
+    """What a request was sent with, which may end while it is being answered."""
+
+    valid: Valid[Any, Any]
+    credential_id: UUID
+    ended: ApiError
+    """What its sender is told then."""
+
+
+def _watch(principal: Principal, scope: Scope) -> Watch | None:
+    services = services_of(scope)
+    if principal.key_id is not None and services.keys is not None:
+        return Watch(services.keys, principal.key_id, Unauthorized(KEY_ENDED))
+    if principal.session_id is None or services.sessions is None:
+        return None
+    if is_of_accounts(scope, path_of(scope)):
+        return None  # these are short, and some of them end the session that they are sent with
+    return Watch(services.sessions.valid, principal.session_id, SessionEnded())
+
+
 class Authentication:
     """Puts the `Principal` into the scope, or answers 401, 403, 429 or 503 instead of the app."""
 
@@ -99,29 +119,14 @@ class Authentication:
             if told:
                 send = _with_headers(send, told)
             with on_behalf_of(partial(allowed, principal), scope):
-                services = services_of(scope)
-                if principal.key_id is not None and services.keys is not None:
-                    ended = Unauthorized(KEY_ENDED)
-                    await self._while_valid(services.keys, principal.key_id, ended, scope, receive, send)
-                elif is_of_accounts(scope, path_of(scope)):
-                    # These are short, and some of them end the session that they are sent with.
+                watch = _watch(principal, scope)
+                if watch is None:
                     await self.app(scope, receive, send)
-                elif principal.session_id is not None and services.sessions is not None:
-                    valid = services.sessions.valid
-                    await self._while_valid(valid, principal.session_id, SessionEnded(), scope, receive, send)
                 else:
-                    await self.app(scope, receive, send)
+                    await self._while_valid(watch, scope, receive, send)
 
-    async def _while_valid(
-        self,
-        valid: Valid[Any, Any],
-        credential_id: UUID,
-        ended: ApiError,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Answer until the key or the session is revoked or expires, in whose name that is done; then it has `ended`."""
+    async def _while_valid(self, watch: Watch, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer until the key or the session is revoked or expires, in whose name that is done."""
         last: str | None = None
 
         async def watched(message: Message) -> None:
@@ -131,16 +136,16 @@ class Authentication:
 
         try:
             async with asyncio.timeout(None) as request:
-                with valid.open(credential_id, request):
+                with watch.valid.open(watch.credential_id, request):
                     await self.app(scope, receive, watched)
         except TimeoutError:
             if not request.expired():
                 raise
             # A response that has begun is aborted: an end would say that there is no more.
             if last is None:
-                await refuse(ended, scope, receive, send)
+                await refuse(watch.ended, scope, receive, send)
             elif scope["type"] == "websocket" and last != "websocket.close":
-                error = Refusal.of(ended)
+                error = Refusal.of(watch.ended)
                 await send({"type": "websocket.close", "code": error.close_code, "reason": error.reason})
 
 
