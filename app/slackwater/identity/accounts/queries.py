@@ -385,9 +385,7 @@ async def register(
     """A new user with a session; None if the address is taken."""
     parameters = {
         **session,
-        "user_id": user_id,
-        "owner": owner_of(user_id),
-        "email": email,
+        **_new_user(user_id, email),
         "password": password,
     }
     return await database.fetch_one(_REGISTER, parameters)
@@ -416,6 +414,10 @@ async def change_password(
         "email": email,
     }
     return await database.fetch_one(_CHANGE_PASSWORD, parameters)
+
+
+def _new_user(user_id: UUID, email: str) -> Mapping[str, Any]:
+    return {"user_id": user_id, "owner": owner_of(user_id), "email": email}
 
 
 def _attempts(counted: Counted) -> Mapping[str, bytes]:
@@ -487,9 +489,7 @@ async def initialize(
     """The first administrator with a session; None if there is one, or the token is none, or the address is taken."""
     parameters = {
         **session,
-        "user_id": user_id,
-        "owner": owner_of(user_id),
-        "email": email,
+        **_new_user(user_id, email),
         "password": password,
         "open": is_open,
         "sha256": sha256,
@@ -538,11 +538,9 @@ async def provision(
     """A new user without a password, with a session; None if somebody has the identity or the address meanwhile."""
     parameters = {
         **session,
+        **_new_user(user_id, email),
         "provider": provider,
         "subject": subject,
-        "user_id": user_id,
-        "owner": owner_of(user_id),
-        "email": email,
     }
     _, begun = await database.pipeline((_IDENTITY_LOCK, parameters), (_PROVISION, parameters))
     return begun[0] if begun else None
@@ -567,13 +565,12 @@ async def link(database: Database, *, provider: str, subject: str, user_id: UUID
 async def create(database: Database, *, user_id: UUID, email: str, password: str, role: str) -> Row | None:
     """A new user, who is to choose another password; None if the address is taken."""
     parameters = {
-        "user_id": user_id,
-        "owner": owner_of(user_id),
-        "email": email,
+        **_new_user(user_id, email),
+        **COMMAND.parameters,
         "password": password,
         "role": role,
     }
-    _, made = await database.pipeline((_SETUP_LOCK, None), (_CREATE, {**parameters, **COMMAND.parameters}))
+    _, made = await database.pipeline((_SETUP_LOCK, None), (_CREATE, parameters))
     return made[0] if made else None
 
 
