@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from starlette.types import Receive, Scope
 
+from slackwater.identity.addresses import plain
 from slackwater.identity.loopback import is_loopback, names_loopback
 from slackwater.web.delivery import Delivery
 
@@ -151,7 +152,7 @@ def _is_host(host: str) -> bool:
 def _address(said: Mapping[str, str]) -> str | None:
     """The client's address; None if there is not exactly one."""
     try:
-        return str(_plain(said.get("x-real-ip", "").strip()))
+        return str(plain(said.get("x-real-ip", "").strip()))
     except ValueError:
         return None
 
@@ -159,13 +160,7 @@ def _address(said: Mapping[str, str]) -> str | None:
 @lru_cache(maxsize=1024)
 def _is_in(address: str, networks: Networks) -> bool:
     try:
-        plain = _plain(address)
+        parsed = plain(address)
     except ValueError:
         return False
-    return any(plain in network for network in networks)
-
-
-def _plain(address: str) -> Any:
-    """An address; one of IPv4 as such, since a listener for both sees `::ffff:10.0.0.1`. Raises ValueError."""
-    parsed = ip_address(address.partition("%")[0])
-    return (parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None) or parsed
+    return any(parsed in network for network in networks)
