@@ -216,7 +216,7 @@ TABLE = (
     Entry("/ui/**", group=RouteGroup.UI),
 )
 
-ACCOUNTS = "/api/v1/auth/"
+ACCOUNTS = "/api/v1/auth"
 """Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""
 
 PUBLIC = frozenset(entry.path for entry in TABLE if entry.public and entry.resource != "accounts")

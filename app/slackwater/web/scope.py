@@ -11,6 +11,8 @@ from slackwater.web.route_table import ACCOUNTS
 if TYPE_CHECKING:
     from slackwater.services import Services
 
+_BELOW_ACCOUNTS = f"{ACCOUNTS}/"
+
 OUTER = "slackwater.outer"
 """Inside a custom app: the original scope. The custom app has a `state` of its own."""
 
@@ -26,7 +28,7 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
 
 def is_of_accounts(scope: MutableMapping[str, Any], path: str) -> bool:
     """Whether a path is one of the routes of accounts, which not every server has."""
-    if not path.startswith(ACCOUNTS):
+    if not path.startswith(_BELOW_ACCOUNTS):
         return False
     # A server that skips the lifespan leaves us without services.
     services = scope.get(OUTER, scope).get("state", {}).get("services")

@@ -8,9 +8,9 @@ from slackwater.identity.csrf import COOKIE as CSRF
 from slackwater.identity.oidc import login
 from slackwater.identity.sessions import COOKIE as SESSION
 from slackwater.identity.sessions import IssuedSession, cookie
+from slackwater.web.route_table import ACCOUNTS
 
 SETUP = "setup_token"
-SETUP_PATH = "/api/v1/auth"
 SETUP_SECONDS = 3600
 
 LOGIN = "oidc_login"
@@ -36,7 +36,7 @@ def set_setup(request: Request, response: Response, token: str) -> None:
         SETUP,
         token,
         SETUP_SECONDS,
-        path=SETUP_PATH,
+        path=ACCOUNTS,
         secure=_is_secure(request),
         httponly=True,
         samesite="strict",
@@ -44,9 +44,7 @@ def set_setup(request: Request, response: Response, token: str) -> None:
 
 
 def delete_setup(request: Request, response: Response) -> None:
-    response.delete_cookie(
-        SETUP, path=SETUP_PATH, secure=_is_secure(request), httponly=True, samesite="strict"
-    )
+    response.delete_cookie(SETUP, path=ACCOUNTS, secure=_is_secure(request), httponly=True, samesite="strict")
 
 
 def set_login(request: Request, response: Response, token: str) -> None:

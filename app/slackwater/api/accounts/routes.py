@@ -28,14 +28,14 @@ from slackwater.identity.principal import CurrentPrincipal
 from slackwater.identity.sessions import Sessions, cookie, shown_by
 from slackwater.kit.ids import parse_uuid
 from slackwater.web.http import CurrentServices
+from slackwater.web.route_table import ACCOUNTS
 
 if TYPE_CHECKING:
     from slackwater.services import Services
 
-PREFIX = "/api/v1/auth"
 SETUP_PAGE = "/setup"
 
-router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=AccountRoute)
+router = APIRouter(prefix=ACCOUNTS, tags=["accounts"], route_class=AccountRoute)
 
 
 # Setting up
@@ -289,7 +289,7 @@ async def _user_id(request: Request, sessions: Sessions) -> UUID | None:
 def _callback(request: Request, services: Services, provider: str) -> str:
     """Where the provider answers: as browsers reach this server."""
     own = services.settings.public_url or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
-    return f"{own}{PREFIX}/callback/{provider}"
+    return f"{own}{ACCOUNTS}/callback/{provider}"
 
 
 def _device(request: Request) -> Device:
