@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +20,7 @@ from slackwater.errors import SchemaError, StartError
 from slackwater.graphs.registry import Graphs
 from slackwater.identity.audit import service as audit
 from slackwater.identity.audit.refusals import Refusals
+from slackwater.identity.credentials import open_credentials
 from slackwater.identity.limits import service as limits
 from slackwater.identity.limits.requests import RequestLimits
 from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
@@ -40,12 +40,7 @@ from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
-    from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
-    from slackwater.identity.sessions import Sessions
-    from slackwater.identity.signing.service import Signing
-
-log = logging.getLogger(__name__)
 
 
 class LifespanState(TypedDict):
@@ -138,22 +133,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         in_process = InProcess()
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
         bodies = body_quota(settings.max_body_bytes)
-        keys = None
-        if settings.database_keys:
-            from slackwater.identity.stored_keys.valid import ValidKeys
-
-            keys = ValidKeys(database)
-            stack.push_async_callback(keys.stop)
-        signing = await _signing(settings, database, stack) if settings.signs_tokens else None
-        accounts = await _accounts(settings, database, stack) if settings.accounts else None
-        sessions = (
-            _sessions(accounts, signing, stack) if accounts is not None and signing is not None else None
-        )
-        oidc = None
-        if settings.login_providers and accounts is not None and signing is not None:
-            from slackwater.identity.oidc.service import Oidc
-
-            oidc = Oidc(database, signing, accounts, settings.login_providers)
+        encryption = await encryption_of(settings) if settings.signs_tokens else None
+        ours = await open_credentials(settings, database, encryption, stack, runtime.sweep_also)
         services = Services(
             settings,
             database,
@@ -168,27 +149,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 database, settings.max_requests_per_minute_per_owner, settings.max_streams_per_owner
             ),
             Refusals(database),
-            keys,
-            signing,
+            ours.keys,
+            ours.signing,
             auth,
-            accounts,
-            sessions,
+            ours.accounts,
+            ours.sessions,
             setup.listed_origins(graphs.http, settings),
-            oidc,
+            ours.oidc,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
-        if settings.signs_tokens:
-            from slackwater.identity.signing import rotation
-
-            runtime.sweep_also("signing", partial(rotation.trim, database))
-        if accounts is not None:
-            from slackwater.identity.accounts import service as accounts_service
-
-            runtime.sweep_also("accounts", partial(accounts_service.trim, database))
-        if oidc is not None:
-            runtime.sweep_also("oidc", oidc.sweep)
         await assistants.register(services)
         yield services
 
@@ -199,51 +170,6 @@ def _auth_of(graphs: Graphs) -> CustomAuth:
 
     assert graphs.auth is not None
     return CustomAuth(graphs.custom_auth(), graphs.auth.source)
-
-
-async def _signing(settings: Settings, database: Database, stack: AsyncExitStack) -> Signing:
-    """The keys of our own tokens. Raises SettingsError if they cannot be read."""
-    from slackwater.identity.signing.service import Signing
-
-    encryption = await encryption_of(settings)
-    signing = Signing(database, encryption)
-    stack.push_async_callback(signing.stop)
-    if encryption.keys or settings.accounts:  # else none may ever be needed
-        await signing.open()
-    return signing
-
-
-async def _accounts(settings: Settings, database: Database, stack: AsyncExitStack) -> Accounts:
-    """The accounts of people who log in. While there is no administrator, the log shows how to become one."""
-    from slackwater.identity.accounts.service import AccountPolicy, Accounts
-    from slackwater.identity.accounts.setup import SetupMode, setup_link
-
-    accounts = Accounts(
-        database,
-        AccountPolicy(
-            SetupMode(settings.setup) if settings.setup else SetupMode.LOCAL,
-            settings.registration == "open",
-            settings.session_days,
-        ),
-    )
-    stack.callback(accounts.close)
-    await accounts.warm()
-    if (token := await accounts.setup_token()) is not None:
-        log.warning(
-            "no administrator exists: open %s to become the first one",
-            setup_link(settings.own_url, token),
-            extra={"event": "accounts.setup"},
-        )
-    return accounts
-
-
-def _sessions(accounts: Accounts, signing: Signing, stack: AsyncExitStack) -> Sessions:
-    """Who has logged in."""
-    from slackwater.identity.sessions import Sessions
-
-    sessions = Sessions(accounts, signing)
-    stack.push_async_callback(sessions.stop)
-    return sessions
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

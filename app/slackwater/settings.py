@@ -394,7 +394,7 @@ class Settings(BaseSettings):
                 "forks the process; that is not supported: remove its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
             )
-        if self.on_lambda and not (self.has_keys or self.authorizer or self.has_auth or self.accounts):
+        if self.on_lambda and not (self.authorizer or self.asks_who_calls):
             raise SettingsError(
                 "On AWS Lambda nothing is served without an API key or an authorizer: run `slackwater keys new NAME` and "
                 "put its output into SLACKWATER_API_KEYS, or set SLACKWATER_AUTHORIZER to the kind of authorizer in front."
@@ -402,7 +402,7 @@ class Settings(BaseSettings):
 
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond loopback while no key is required."""
-        if not (self.has_keys or self.has_auth or self.accounts) and host not in LOOPBACK_HOSTS:
+        if not self.asks_who_calls and host not in LOOPBACK_HOSTS:
             raise SettingsError(
                 f"Without an API key only loopback is served, not {host}: run `slackwater keys new NAME` "
                 "and put its output into SLACKWATER_API_KEYS, or use --host 127.0.0.1."
@@ -436,9 +436,14 @@ class Settings(BaseSettings):
         return self.database_keys or self.accounts
 
     @property
+    def asks_who_calls(self) -> bool:
+        """Whether callers need credentials that the server itself checks."""
+        return self.has_keys or self.has_auth or self.accounts
+
+    @property
     def loopback_only(self) -> bool:
         """Whether only this machine is served, because no key is required. On AWS Lambda callers are always authenticated."""
-        return not (self.has_keys or self.on_lambda or self.has_auth or self.accounts)
+        return not (self.on_lambda or self.asks_who_calls)
 
     @cached_property
     def has_auth(self) -> bool:
