@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.differential.script import Answer, Event, Script
+from tests.differential.script import Answer, Event, Script, Verbs
 
 
-class Caller:
+class Caller(Verbs):
     """Calls as `name`, whom `auth.py` of the project `guarded` knows by its token."""
 
     def __init__(self, script: Script, name: str) -> None:
@@ -22,21 +22,6 @@ class Caller:
         label = options.pop("label", None) or f"{method} {path.partition('?')[0]}"
         label = f"{self.name} {label}"
         return await self._script.call(method, path, body, label=label, **self._options(options))
-
-    async def get(self, path: str, **options: Any) -> Answer:
-        return await self.call("GET", path, **options)
-
-    async def post(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("POST", path, body, **options)
-
-    async def patch(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("PATCH", path, body, **options)
-
-    async def put(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("PUT", path, body, **options)
-
-    async def delete(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("DELETE", path, body, **options)
 
     async def ask(self, method: str, path: str, body: Any = ..., **options: Any) -> Answer:
         """Not written down."""

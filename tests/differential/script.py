@@ -71,7 +71,29 @@ _writes_down: ContextVar[bool] = ContextVar("writes_down", default=True)
 
 
 @dataclass
-class Script:
+class Verbs:
+    """The methods of HTTP, in terms of `call`."""
+
+    async def call(self, method: str, path: str, body: Any = ..., **options: Any) -> Answer:
+        raise NotImplementedError
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.call("GET", path, **options)
+
+    async def post(self, path: str, body: Any = ..., **options: Any) -> Answer:
+        return await self.call("POST", path, body, **options)
+
+    async def patch(self, path: str, body: Any = ..., **options: Any) -> Answer:
+        return await self.call("PATCH", path, body, **options)
+
+    async def put(self, path: str, body: Any = ..., **options: Any) -> Answer:
+        return await self.call("PUT", path, body, **options)
+
+    async def delete(self, path: str, body: Any = ..., **options: Any) -> Answer:
+        return await self.call("DELETE", path, body, **options)
+
+
+class Script(Verbs):
     """One scenario on one server."""
 
     url: str
@@ -125,21 +147,6 @@ class Script:
         step = self._step(label or f"{method} {path.partition('?')[0]}", path)
         step.answer = answer = await self._send(method, path, body, **options)
         return answer
-
-    async def get(self, path: str, **options: Any) -> Answer:
-        return await self.call("GET", path, **options)
-
-    async def post(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("POST", path, body, **options)
-
-    async def patch(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("PATCH", path, body, **options)
-
-    async def put(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("PUT", path, body, **options)
-
-    async def delete(self, path: str, body: Any = ..., **options: Any) -> Answer:
-        return await self.call("DELETE", path, body, **options)
 
     async def head(
         self,

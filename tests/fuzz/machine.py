@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis import seed as with_seed
+from hypothesis import Verbosity
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.fuzz import dump
 from tests.fuzz.calls import CALLS, WEIGHTED, slow_run
 from tests.fuzz.draw import Draw, Whose
 from tests.fuzz.world import World
+from tests.support.machines import try_out
 
 STEPS = 200
 """Calls in one example, at most; as many again are made to compare."""
@@ -117,18 +117,4 @@ def check(
 ) -> None:
     """Try so many examples, the same calls each time for one seed. Raises what does not hold."""
     Calls.world, Calls.stop, Calls.found = world, stop, []
-    machine = with_seed(seed)(Calls)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            print_blob=False,
-            verbosity=Verbosity.quiet,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        ),
-    )
+    try_out(Calls, examples=examples, steps=steps, seed=seed, shrink=shrink, verbosity=Verbosity.quiet)

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from uuid import UUID
 
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from slackwater.api.runs import queries
@@ -33,6 +30,7 @@ from slackwater.runtime.queue.states import StopWish
 from slackwater.runtime.runtime import Runtime
 from tests.model.gates import Do, gates
 from tests.model.world import Held, Lose, World, thread_ids
+from tests.support.machines import try_out
 
 OWNERS = ("alice", "bob")
 ASSISTANT = UUID("00000000-0000-4000-8000-000000000001")
@@ -499,17 +497,4 @@ def check(
 ) -> None:
     """Try so many examples, the same ones each time for one seed; of SOMETIMES `only` these, so often. Raises what does not hold."""
     Runs.world, Runs.found, Runs.only = world, [], only
-    machine = with_seed(seed)(Runs)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            print_blob=False,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        ),
-    )
+    try_out(Runs, examples=examples, steps=steps, seed=seed, shrink=shrink)

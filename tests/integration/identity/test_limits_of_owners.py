@@ -12,6 +12,7 @@ import httpx
 import pytest
 from psycopg_pool import PoolTimeout
 from support.api import Api
+from support.sessions import until_waiting
 
 from slackwater.identity.limits import queries, requests, service
 from slackwater.identity.limits.quota import Quota, headers_of
@@ -229,12 +230,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_costs_nothing(api: Api
     async with api.database.connection() as other, other.transaction():
         await other.execute("select from slackwater.request_buckets for update")
         waiting = asyncio.create_task(ask(alice))
-        async with asyncio.timeout(15):
-            while not await api.database.fetch(
-                "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%%request_buckets%%'"
-                " and datname = current_database()"
-            ):
-                await asyncio.sleep(0.01)
+        await until_waiting(api.database.conninfo)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.api import Api
+from support.sessions import until_waiting
 
 from slackwater.identity.limits import queries, requests, service, streams
 from slackwater.identity.limits.streams import stays_open
@@ -155,11 +156,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_takes_no_place(api: Ap
         async with api.database.connection() as other, other.transaction():
             await other.execute("select from slackwater.open_streams for update")
             waiting = asyncio.create_task(stream(alice))
-            async with asyncio.timeout(15):
-                while not await api.database.fetch(
-                    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-                ):
-                    await asyncio.sleep(0.01)
+            await until_waiting(api.database.conninfo)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
