@@ -10,12 +10,11 @@ from enum import StrEnum
 from urllib.parse import urlencode
 
 from slackwater.kit.moment import Moment
-from slackwater.web.route_table import ACCOUNTS
 
 DONE_SECONDS = 60.0
 """How long it is relied on that there is an administrator."""
 
-SETUP_PATH = f"{ACCOUNTS}/setup"
+SETUP_PATH = "/api/v1/auth/setup"
 """Of the link: it sets a cookie with its token, and leads to the page's form, which has no field for it."""
 
 
