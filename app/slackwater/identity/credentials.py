@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class CredentialServices:
     """Each is None where the settings do not ask for it."""
 
     keys: ValidKeys | None = None
@@ -46,14 +46,14 @@ async def open_credentials(
     encryption: Encryption | None,
     stack: AsyncExitStack,
     sweep_also: SweepAlso,
-) -> Credentials:
+) -> CredentialServices:
     """Open what the settings ask for. `encryption`: of the keys that sign tokens, if any are signed. Raises SettingsError."""
     keys = _keys(database, stack) if settings.database_keys else None
     if encryption is None:
-        return Credentials(keys)
+        return CredentialServices(keys)
     signing = await _signing(settings, database, encryption, stack, sweep_also)
     if not settings.accounts:
-        return Credentials(keys, signing)
+        return CredentialServices(keys, signing)
     from slackwater.identity.sessions import Sessions
 
     accounts = await _accounts(settings, database, stack, sweep_also)
@@ -65,7 +65,7 @@ async def open_credentials(
 
         oidc = Oidc(database, signing, accounts, settings.login_providers)
         sweep_also("oidc", oidc.sweep)
-    return Credentials(keys, signing, accounts, sessions, oidc)
+    return CredentialServices(keys, signing, accounts, sessions, oidc)
 
 
 def _keys(database: Database, stack: AsyncExitStack) -> ValidKeys:

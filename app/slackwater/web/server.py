@@ -12,10 +12,12 @@ import sys
 from collections.abc import Generator
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater import telemetry
-from slackwater.errors import ExitCode, StartError
+from slackwater.errors import Draining, ExitCode, StartError
 from slackwater.kit import garbage
+from slackwater.kit.refusal import refuse
 from slackwater.main import create_app
 from slackwater.settings import Settings
 from slackwater.web.connection import Connection
@@ -80,13 +82,34 @@ class Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
+def answered(app: ASGIApp) -> ASGIApp:
+    """`app`, which refuses a request that is cancelled, as only the end of `Server.shutdown` does: uvicorn would answer 500."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_started(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, send_started)
+        except asyncio.CancelledError:
+            if not started and scope["type"] != "lifespan":
+                await refuse(Draining(), scope, receive, send)
+            # What has begun is left without its end, which is how a client learns that there is more.
+
+    return answer
+
+
 def serve(settings: Settings) -> ExitCode:
     """Serve until a signal; the exit code says whether everything was drained."""
     settings.check_bind(settings.host)
     listener = listen(settings.host, settings.port, change="--port or --host")
     app = create_app(settings)
     config = uvicorn.Config(
-        app,
+        answered(app),
         host=settings.host,
         port=settings.port,
         lifespan="on",
