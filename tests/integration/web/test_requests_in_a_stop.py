@@ -21,7 +21,9 @@ async def test_a_request_that_outlasts_the_stop_is_answered_503_and_no_error(
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
             thread = (await http.post("/threads", json={})).json()["thread_id"]
             async with await psycopg.AsyncConnection.connect(database_uri) as other:
-                await other.execute("select from slackwater.threads where thread_id = %s for update", [thread])
+                await other.execute(
+                    "select from slackwater.threads where thread_id = %s for update", [thread]
+                )
                 deletion = asyncio.create_task(http.delete(f"/threads/{thread}"), name="deletion")
                 await until_waiting(database_uri)
                 server.sigterm()
