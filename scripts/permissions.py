@@ -15,11 +15,11 @@ def table() -> str:
     from slackwater.identity.permissions import NEEDED, Permission
     from slackwater.main import create_app
     from slackwater.web.application import methods_and_path
-    from slackwater.web.route_table import permission_of
+    from slackwater.web.route_table import Feature, permission_of
 
     requests = defaultdict[Permission, list[str]](list)
     app = create_app()
-    app.serve_accounts(True)
+    app.serve(Feature)
     for route in app.router.routes:
         methods, path = methods_and_path(route)
         for method in sorted(methods):

@@ -95,7 +95,7 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
 @asynccontextmanager
 async def _installed(app: Application, services: Services) -> AsyncIterator[setup.CustomAppHandle]:
     """The routes and the middleware that the settings and the project ask for."""
-    app.serve_accounts(services.accounts is not None)
+    app.serve(services.features)
     async with setup.installed(app, services) as custom_app:
         yield custom_app
 

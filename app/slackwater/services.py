@@ -15,6 +15,7 @@ from slackwater.runtime.runtime import Runtime
 from slackwater.settings import Settings
 from slackwater.web.bodies import ByteQuota
 from slackwater.web.in_process import InProcess
+from slackwater.web.route_table import Feature
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
@@ -56,3 +57,9 @@ class Services:
     """Whose pages may call with their users' cookies."""
     oidc: Oidc | None = None
     """The providers that they may log in with."""
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What this server has of what not every server has."""
+        there = {Feature.ACCOUNTS: self.accounts is not None, Feature.GATEWAY: self.settings.gateway}
+        return frozenset(feature for feature, is_there in there.items() if is_there)

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     postgres_bin: Path | None = None
     """Folder with `initdb` and `postgres` for the embedded server, instead of the bundled ones."""
 
+    gateway: bool = False
+    """Serve the gateway's routes and its dialect below `/api`, for DeerFlow's own page and channels."""
+    blobs: str | None = None
+    """Where files are kept: `file:PATH`, by default a folder in `data_dir`, or `s3://bucket/prefix`."""
+
     # Who may call
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
     """`name:sha256hex,…`, as printed by `slackwater keys new`. If empty, only loopback is served."""

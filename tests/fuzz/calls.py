@@ -189,6 +189,11 @@ def get_thread(d: Draw) -> Ask:
     return Ask("GET", "/threads/{thread}" + d.one("", "?include=ttl"), things={"thread": d.pick(Sort.THREAD)})
 
 
+@call()
+def list_models(d: Draw) -> Ask:
+    return Ask("GET", "/api/models")
+
+
 @call(weight=2)
 def patch_thread(d: Draw) -> Ask:
     thread = d.pick(Sort.THREAD)

@@ -103,6 +103,7 @@ class World:
             "SLACKWATER_PROJECT": str(PROJECT),
             "SLACKWATER_API_KEYS": self.casting.api_keys,
             "SLACKWATER_DATABASE_KEYS": "true",
+            "SLACKWATER_GATEWAY": "true",
             "SLACKWATER_GRACE_SECONDS": "5",
         }
         self.fleet: Fleet = await self._stack.enter_async_context(

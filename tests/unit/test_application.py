@@ -16,7 +16,9 @@ from slackwater.web.application import Application, methods_and_path
 from slackwater.web.route_table import (
     FIXED,
     MODULES,
+    OPTIONAL,
     TABLE,
+    Feature,
     RouteWithoutRule,
     entry_of,
     modules_for,
@@ -47,7 +49,7 @@ async def get(app: Application, path: str, method: str = "GET") -> httpx.Respons
 
 
 def test_a_container_builds_them_all_at_its_start() -> None:
-    assert built(create_app()) == {module.split(".")[-2] for module in MODULES.values()} - {"accounts"}
+    assert built(create_app()) == {module.split(".")[-2] for module in MODULES.values()} - OPTIONAL.keys()
 
 
 @pytest.mark.parametrize("kind", ["provisioned-concurrency", "snap-start"])
@@ -57,7 +59,7 @@ def test_so_does_an_environment_whose_start_nobody_waits_for(
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
 
-    assert built(create_app()) == {module.split(".")[-2] for module in MODULES.values()} - {"accounts"}
+    assert built(create_app()) == {module.split(".")[-2] for module in MODULES.values()} - OPTIONAL.keys()
 
 
 async def test_a_request_builds_those_of_its_resource(late: Application) -> None:
@@ -116,7 +118,7 @@ def shape(path: str) -> str:
 
 def test_each_route_has_a_rule_of_its_own_and_each_rule_a_route() -> None:
     app = create_app()
-    app.serve_accounts(True)
+    app.serve(Feature)
     served = {
         (method, shape(path))
         for methods, path in map(methods_and_path, app.router.routes)

@@ -58,6 +58,8 @@ class Graphs:
         """What `langgraph.json` says of the HTTP surface."""
         self.auth = project.auth
         """What `langgraph.json` says of who may call."""
+        self.gateway = project.gateway
+        """What `langgraph.json` says of the routes below `/api`."""
         self._serde = project.serde
         self._folders = project.paths
         self._specs = {spec.id: spec for spec in project.graphs}

@@ -30,6 +30,8 @@ class Permission(StrEnum):
     STORE_READ = "store:read"
     STORE_WRITE = "store:write"
     STORE_DELETE = "store:delete"
+    MODELS_READ = "models:read"
+    """Their names and abilities."""
     APP_READ = "app:read"
     """GET on routes of the project's own application."""
     APP_WRITE = "app:write"

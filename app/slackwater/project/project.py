@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from slackwater.errors import SettingsError
 from slackwater.project.auth import AuthSpec
+from slackwater.project.gateway import GatewaySpec
 from slackwater.project.http import HttpSpec
 from slackwater.project.serde import SerdeSpec
 from slackwater.project.store import StoreSpec
@@ -21,7 +22,9 @@ from slackwater.project.ttl import TtlPolicy
 
 FILE_NAME = "langgraph.json"
 
-_READ = frozenset({"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http", "auth"})
+_READ = frozenset(
+    {"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http", "auth", "gateway"}
+)
 _BUILD_TIME = frozenset(
     {
         "$schema",
@@ -77,6 +80,7 @@ class Project:
     http: HttpSpec = field(default_factory=HttpSpec)
     serde: SerdeSpec = field(default_factory=SerdeSpec)
     auth: AuthSpec | None = None
+    gateway: GatewaySpec = field(default_factory=GatewaySpec)
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -109,6 +113,7 @@ class Project:
             http,
             serde,
             auth,
+            GatewaySpec.read(content.get("gateway"), file),
         )
 
     def activate(self) -> None:

@@ -15,7 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slackwater.web import route_table
 from slackwater.web.proxies import believe
 from slackwater.web.refused import counting
-from slackwater.web.route_table import MODULES, WEBSOCKET, RouteWithoutRule, group_of, require_rule
+from slackwater.web.route_table import (
+    MODULES,
+    OPTIONAL,
+    WEBSOCKET,
+    Feature,
+    RouteWithoutRule,
+    group_of,
+    require_rule,
+)
 from slackwater.web.security_headers import secured
 
 if TYPE_CHECKING:
@@ -24,7 +32,8 @@ if TYPE_CHECKING:
     from slackwater.project.http import RouteGroup
 
 
-_ACCOUNTS = MODULES["accounts"]
+_FEATURES = {MODULES[resource]: feature for resource, feature in OPTIONAL.items()}
+"""The modules that belong to a feature."""
 
 
 def methods_and_path(route: BaseRoute) -> tuple[set[str], str]:
@@ -62,11 +71,11 @@ class Application(FastAPI):
         """Groups of routes that are disabled."""
         self.custom_app: Starlette | None = None
         """The project's custom app."""
-        self.accounts: bool | None = None
-        """Whether there are accounts; None: it has not started, and nobody has said so yet."""
+        self.features: frozenset[Feature] | None = None
+        """What it has of what not every server has; None: it has not started, and nobody has said so yet."""
         self.own_security: Mapping[str, Any] = {}
         """`auth.openapi` of the project's `langgraph.json`."""
-        self._documents: dict[tuple[frozenset[RouteGroup], bool | None], dict[str, Any]] = {}
+        self._documents: dict[tuple[frozenset[RouteGroup], frozenset[Feature] | None], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -91,14 +100,14 @@ class Application(FastAPI):
         return api
 
     def openapi(self) -> dict[str, Any]:
-        wanted = self.disabled, self.accounts
+        wanted = self.disabled, self.features
         if wanted not in self._documents:
             self.build_all()
-            if self.accounts is None:  # it describes all that there may be
-                self._build([_ACCOUNTS])
+            if self.features is None:  # it describes all that there may be
+                self._build(_FEATURES)
             self._documents[wanted] = self._complete(super().openapi())
         document = self._documents[wanted]
-        if self.accounts:
+        if self.features and Feature.ACCOUNTS in self.features:
             from slackwater.web.openapi.merge import with_sessions
 
             document = with_sessions(document)
@@ -150,18 +159,21 @@ class Application(FastAPI):
         """Build every route, and first those that are asked for most: they are tried in this order."""
         self._build(self._wanted((*(MODULES[name] for name in route_table.FIRST), *MODULES.values())))
 
-    def serve_accounts(self, accounts: bool) -> None:
-        """Say whether there are accounts, whose routes are built only then."""
-        self.accounts = accounts
-        if accounts and self._built:
+    def serve(self, features: Iterable[Feature]) -> None:
+        """Say which features there are, whose routes are built only then."""
+        self.features = frozenset(features)
+        if self.features and self._built:
             self.build_all()
 
     def _wanted(self, modules: Iterable[str]) -> list[str]:
-        return [module for module in modules if module != _ACCOUNTS or self.accounts]
+        features = self.features or ()
+        return [module for module in modules if module not in _FEATURES or _FEATURES[module] in features]
 
     def _build_for(self, scope: Scope) -> None:
-        if len(self._built) < (len(MODULES) if self.accounts else len(MODULES) - 1):
-            self._build(self._wanted(route_table.modules_for(scope["path"])))
+        if len(self._built) < len(MODULES) and (
+            missing := set(route_table.modules_for(scope["path"])) - self._built
+        ):
+            self._build(self._wanted(missing))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

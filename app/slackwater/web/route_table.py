@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from slackwater.identity.permissions import Permission as P
 from slackwater.project.http import RouteGroup
@@ -22,9 +23,26 @@ MODULES = {
     "mcp": "slackwater.protocols.mcp.routes",
     "a2a": "slackwater.protocols.a2a.routes",
     "protocol": "slackwater.protocols.events.routes",
+    "llm_models": "slackwater.workspace.llm_models.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
+
+
+class Feature(StrEnum):
+    """What not every server has."""
+
+    ACCOUNTS = "accounts"
+    """People log in: SLACKWATER_ACCOUNTS."""
+    GATEWAY = "gateway"
+    """The routes and the dialect below `/api`: SLACKWATER_GATEWAY."""
+
+
+OPTIONAL: Mapping[str, Feature] = {
+    "accounts": Feature.ACCOUNTS,
+    "llm_models": Feature.GATEWAY,
+}
+"""The resources that belong to a feature."""
 
 FIRST = ("runs", "threads")
 """The most requested resources: a router tries its routes in order."""
@@ -213,6 +231,8 @@ TABLE = (
     Entry("/api/v1/auth/sessions/*", "accounts", delete=P.ACCOUNT_WRITE),
     Entry("/api/v1/auth/users", "accounts", get=P.ACCOUNTS_MANAGE),
     Entry("/api/v1/auth/users/*", "accounts", patch=P.ACCOUNTS_MANAGE),
+    Entry("/api/models", "llm_models", get=P.MODELS_READ),
+    Entry("/api/models/*", "llm_models", get=P.MODELS_READ),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

@@ -108,7 +108,7 @@ class Request:
 OPENED = 101
 """The status of a WebSocket that is let in."""
 
-EVERYBODYS = {"everybodys_id": "echo", "subgraph": "child", "provider": "oidc"}
+EVERYBODYS = {"everybodys_id": "echo", "model": "fast", "subgraph": "child", "provider": "oidc"}
 """What belongs to nobody in particular."""
 
 AGENT = {"assistant_id": "{assistant_id}", "input": {"text": "a"}}
@@ -243,6 +243,8 @@ ASKS: tuple[Ask, ...] = (
     Ask("DELETE /runs/crons/{cron_id}"),
     # The store, where each owner has namespaces of their own
     Ask("PUT /store/items", {"namespace": ["mine"], "key": "k", "value": {"text": "a"}}),
+    Ask("GET /api/models"),
+    Ask("GET /api/models/{name}", at={"name": "model"}),
     Ask("GET /store/items", query="namespace={namespace}&key={key}", hidden=200),
     Ask("POST /store/items/search", {"namespace_prefix": []}),
     Ask("POST /store/items/search", {"namespace_prefix": ["{namespace}"]}, hidden=200),

@@ -27,7 +27,7 @@ from slackwater.protocols.a2a.models import OLD_NAMES, A2aMethod
 from slackwater.protocols.events.models import CommandMethod
 from slackwater.protocols.mcp.models import McpMethod
 from slackwater.web.application import methods_and_path
-from slackwater.web.route_table import WEBSOCKET
+from slackwater.web.route_table import WEBSOCKET, Feature
 from tests.integration.identity.matrix.asks import ASKS, OPENED, Ask, Ids, Request
 from tests.integration.identity.matrix.callers import Caller, Outcome, expected, with_key
 from tests.integration.identity.matrix.logins import Logins, logins_of
@@ -50,7 +50,7 @@ STATUS = {Outcome.REFUSED: 401, Outcome.FORBIDDEN: 403}
 def served() -> set[str]:
     """Every route of the application, its own document's included, and of the project's application."""
     app = create_app()
-    app.serve_accounts(True)
+    app.serve(Feature)
     routes = [*app.router.routes, *own_routes()]
     return {f"{method} {path}" for methods, path in map(methods_and_path, routes) for method in methods}
 
@@ -233,6 +233,7 @@ NOT_BY_EVENTS = ("wrong key", "foreign administrator", "metrics")
 """They differ from others only behind what translates events."""
 
 ENV = {
+    "SLACKWATER_GATEWAY": "true",
     "SLACKWATER_DATABASE_KEYS": "true",
     "SLACKWATER_ACCOUNTS": "true",
     "SLACKWATER_SETUP": "open",

@@ -53,6 +53,7 @@ def project(folder: Path) -> Path:
         "dependencies": [str(GRAPHS)],
         "graphs": {name: f"{GRAPHS}/graphs.py:{name}" for name in ("echo", "hitl")},
         "http": {"app": "./web.py:app", "enable_custom_route_auth": True},
+        "gateway": {"models": [{"name": "fast", "model": "openai:gpt-5-mini"}]},
     }
     (folder / "langgraph.json").write_text(json.dumps(content))
     return folder

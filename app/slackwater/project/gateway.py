@@ -1,0 +1,133 @@
+"""What `langgraph.json` says of the routes below `/api`: `gateway`. They are switched on by SLACKWATER_GATEWAY."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slackwater.errors import SettingsError
+
+MEBIBYTE = 1024 * 1024
+
+_NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)|\${([A-Za-z_][A-Za-z0-9_]*)}")
+
+
+class _Part(BaseModel):
+    """A part of `gateway`, in which no key is misspelled silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LlmModel(_Part):
+    """A model that runs may ask for by its name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    model: Annotated[str, Field(min_length=1)]
+    """As `init_chat_model` takes it: `openai:gpt-5`."""
+    display_name: str | None = None
+    description: str | None = None
+    args: dict[str, Any] = {}
+    """For `init_chat_model`; `$NAME` stands for a variable of the environment. Never shown to anybody."""
+    supports_thinking: bool = False
+    supports_reasoning_effort: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """`args` with the values of the environment. Raises SettingsError, which names the variable."""
+        return {key: self._resolved(value) for key, value in self.args.items()}
+
+    def _resolved(self, value: Any) -> Any:
+        match value:
+            case str():
+                name = _NAME.fullmatch(value)
+                if name is None:
+                    return value
+                variable = name[1] or name[2]
+                if variable not in os.environ:
+                    raise SettingsError(
+                        f"gateway.models: {self.name}: the environment has no {variable}: set it, or change args."
+                    )
+                return os.environ[variable]
+            case dict():
+                return {key: self._resolved(item) for key, item in value.items()}
+            case list():
+                return [self._resolved(item) for item in value]
+        return value
+
+
+class TokenUsage(_Part):
+    """Whether pages show how many tokens a thread has used. They are counted in any case."""
+
+    enabled: bool = False
+
+
+class Uploads(_Part):
+    """How much one request may upload."""
+
+    max_files: int = Field(default=10, ge=1, le=1000)
+    max_file_size: int = Field(default=50 * MEBIBYTE, ge=1)
+    """In bytes."""
+    max_total_size: int = Field(default=100 * MEBIBYTE, ge=1)
+    """In bytes."""
+    auto_convert_documents: bool = False
+    """Whether documents are also kept as Markdown. Needs the extra `documents`."""
+
+
+class Agents(_Part):
+    """Agents that users make."""
+
+    enabled: bool = False
+
+
+class Suggestions(_Part):
+    """What a user may ask next."""
+
+    enabled: bool = True
+    model: str | None = None
+    """The name of a configured model; without one, the model of the conversation or the first one."""
+
+
+class GatewaySpec(_Part):
+    """`gateway`."""
+
+    models: tuple[LlmModel, ...] = ()
+    token_usage: TokenUsage = TokenUsage()
+    uploads: Uploads = Uploads()
+    agents: Agents = Agents()
+    memory: dict[str, Any] = {}
+    suggestions: Suggestions = Suggestions()
+    skills: Path | None = None
+    """A folder, relative to the file."""
+
+    @classmethod
+    def read(cls, value: object, file: Path) -> GatewaySpec:
+        """From the value of `gateway` in `file`. Raises SettingsError."""
+        if value is None:
+            return cls()
+        try:
+            spec = cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(["gateway", *map(str, first["loc"])])
+            raise SettingsError(f"{file}: {place}: {first['msg']}.") from None
+        names = [model.name for model in spec.models]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SettingsError(f"{file}: gateway.models: there are several named {twice}.")
+        wanted = spec.suggestions.model
+        if wanted is not None and wanted not in names:
+            raise SettingsError(
+                f"{file}: gateway.suggestions.model: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
+            )
+        if spec.skills is None:
+            return spec
+        folder = (file.parent / spec.skills).resolve()
+        if not folder.is_dir():
+            raise SettingsError(f"{file}: gateway.skills: there is no folder {spec.skills}.")
+        return spec.model_copy(update={"skills": folder})
+
+    def model(self, name: str) -> LlmModel | None:
+        """The configured model of that name."""
+        return next((model for model in self.models if model.name == name), None)

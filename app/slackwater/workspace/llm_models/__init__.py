@@ -1,0 +1,1 @@
+"""The models that the project offers: `gateway.models` in `langgraph.json`."""
