@@ -41,6 +41,7 @@ from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.workspace.llm_models.built import ChatModels
 
 
 class LifespanState(TypedDict):
@@ -107,6 +108,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         settings = await with_secret_keys(settings)
         settings.check_lambda()
         graphs = await run_in_import_thread(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
+        chat_models = await _chat_models(settings, graphs, stack)
         auth = await run_in_import_thread(partial(_auth_of, graphs)) if graphs.auth else None
         if auth is not None:
             stack.callback(auth.close)
@@ -156,12 +158,26 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ours.sessions,
             setup.listed_origins(graphs.http, settings),
             ours.oidc,
+            chat_models,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
         await assistants.register(services)
         yield services
+
+
+async def _chat_models(settings: Settings, graphs: Graphs, stack: AsyncExitStack) -> ChatModels | None:
+    """What builds the models of the gateway. Raises SettingsError if the environment lacks something that one is built with."""
+    if not settings.gateway:
+        return None
+    from slackwater.workspace.llm_models.built import ChatModels
+
+    for model in graphs.gateway.models:
+        model.arguments()
+    models = ChatModels()
+    stack.push_async_callback(models.close)
+    return models
 
 
 def _auth_of(graphs: Graphs) -> CustomAuth:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from slackwater.identity.sessions import Sessions
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
+    from slackwater.workspace.llm_models.built import ChatModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Services:
     """Whose pages may call with their users' cookies."""
     oidc: Oidc | None = None
     """The providers that they may log in with."""
+    chat_models: ChatModels | None = None
+    """Those of `gateway.models`, if there is a gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

@@ -194,6 +194,14 @@ def list_models(d: Draw) -> Ask:
     return Ask("GET", "/api/models")
 
 
+@call()
+def suggest(d: Draw) -> Ask:
+    """Of nothing: what a model says is not ours. That a thread is another's is told, as one that is not there is fine."""
+    thread = d.pick(Sort.THREAD)
+    body = {"messages": [{"role": "user", "content": ""}]}
+    return Ask("POST", "/api/threads/{thread}/suggestions", body, {"thread": thread}, compared=False)
+
+
 @call(weight=2)
 def patch_thread(d: Draw) -> Ask:
     thread = d.pick(Sort.THREAD)

@@ -163,6 +163,7 @@ def _graphs(settings: Settings) -> Iterator[Finding]:
     )
     yield from _auth(settings, graphs)
     yield from _http(settings, graphs)
+    yield from _gateway(settings, graphs)
 
 
 def _auth(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
@@ -210,6 +211,37 @@ def _http(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
             "http",
             "cors does not list content-location in expose_headers: a page cannot tell which run it has started.",
         )
+
+
+def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
+    """What `gateway` of langgraph.json offers, and whether it can be had."""
+    if not settings.gateway:
+        return
+    from slackwater.workspace.llm_models.built import build
+
+    spec = graphs.gateway
+    for model in spec.models:
+        try:
+            build(model)
+        except SettingsError as error:
+            yield Finding.failed("gateway", error)
+        except (
+            Exception
+        ) as error:  # of the provider's package: anything. `serve` starts, and nobody gets an answer
+            yield Finding(
+                Severity.WARNING, "gateway", f"gateway.models: {model.name} cannot be used: {sentence(error)}"
+            )
+        else:
+            yield Finding(Severity.OK, "gateway", f"gateway.models: {model.name} is {model.model}.")
+    if spec.skills is not None:
+        yield Finding(Severity.OK, "gateway", f"skills are in {spec.skills}.")
+
+
+def sentence(error: Exception) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "langchain":
+        return "langchain is not installed: pip install 'slackwater[models]'."
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _trace(error: StartError) -> str:

@@ -24,6 +24,7 @@ MODULES = {
     "a2a": "slackwater.protocols.a2a.routes",
     "protocol": "slackwater.protocols.events.routes",
     "llm_models": "slackwater.workspace.llm_models.routes",
+    "suggestions": "slackwater.workspace.suggestions.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -41,6 +42,7 @@ class Feature(StrEnum):
 OPTIONAL: Mapping[str, Feature] = {
     "accounts": Feature.ACCOUNTS,
     "llm_models": Feature.GATEWAY,
+    "suggestions": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -233,6 +235,7 @@ TABLE = (
     Entry("/api/v1/auth/users/*", "accounts", patch=P.ACCOUNTS_MANAGE),
     Entry("/api/models", "llm_models", get=P.MODELS_READ),
     Entry("/api/models/*", "llm_models", get=P.MODELS_READ),
+    Entry("/api/threads/*/suggestions", "suggestions", post=P.RUNS_CREATE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

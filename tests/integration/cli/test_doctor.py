@@ -59,6 +59,28 @@ def test_a_project_that_is_in_order(doctor: Doctor, tmp_path: Path) -> None:
     ] == before
 
 
+def test_models_of_the_gateway_that_cannot_be_had(doctor: Doctor, tmp_path: Path) -> None:
+    models = [
+        {"name": "fast", "model": "openai:gpt-5-mini", "args": {"api_key": "$THE_KEY"}},
+        {"name": "slow", "model": "openai:gpt-5", "args": {"api_key": "$NO_KEY"}},
+        {"name": "other", "model": "groq:llama"},
+    ]
+    (tmp_path / "langgraph.json").write_text(
+        json.dumps({"graphs": {"agent": "./agent.py:graph"}, "gateway": {"models": models}})
+    )
+    assert "gateway.models" not in doctor().out
+
+    answer = doctor(SLACKWATER_GATEWAY="true", THE_KEY="sk-secret")
+
+    assert answer.code == 2
+    found = lines(answer)
+    assert "gateway   gateway.models: fast is openai:gpt-5-mini." in found["ok"]
+    assert "slow: the environment has no NO_KEY" in found["failed"][0]
+    assert "other cannot be used: ImportError" in found["warning"][0]
+    assert "langchain-groq" in found["warning"][0]
+    assert "sk-secret" not in answer.out
+
+
 def test_without_a_database_uri_nothing_is_set_up(
     slackwater: Callable[..., Answer], doctor: Doctor, tmp_path: Path
 ) -> None:

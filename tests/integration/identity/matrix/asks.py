@@ -245,6 +245,8 @@ ASKS: tuple[Ask, ...] = (
     Ask("PUT /store/items", {"namespace": ["mine"], "key": "k", "value": {"text": "a"}}),
     Ask("GET /api/models"),
     Ask("GET /api/models/{name}", at={"name": "model"}),
+    # What is not there yet may be another's thread tomorrow: nobody is told more than that it is one now.
+    Ask("POST /api/threads/{thread_id}/suggestions", {"messages": []}, takes=True),
     Ask("GET /store/items", query="namespace={namespace}&key={key}", hidden=200),
     Ask("POST /store/items/search", {"namespace_prefix": []}),
     Ask("POST /store/items/search", {"namespace_prefix": ["{namespace}"]}, hidden=200),

@@ -1,0 +1,50 @@
+"""Chat models, built once by LangChain when they are first asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from slackwater.kit.imports import run_in_import_thread
+from slackwater.project.gateway import LlmModel
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+
+class ChatModels:
+    """The chat models of this process, by name."""
+
+    def __init__(self) -> None:
+        self._building: dict[str, asyncio.Task[BaseChatModel]] = {}
+
+    async def get(self, model: LlmModel) -> BaseChatModel:
+        """The chat model. Raises whatever its provider's package raises; whoever asks next tries again."""
+        task = self._building.get(model.name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            # A task of its own: the import goes on when whoever asked first is gone.
+            task = asyncio.create_task(self._build(model), name=f"chat-model:{model.name}")
+            self._building[model.name] = task
+            task.add_done_callback(_look_at)
+        return await asyncio.shield(task)
+
+    async def _build(self, model: LlmModel) -> BaseChatModel:
+        return await run_in_import_thread(lambda: build(model))
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        for task in self._building.values():
+            task.cancel()
+
+
+def build(model: LlmModel) -> BaseChatModel:
+    """The chat model, as `init_chat_model` makes it: takes seconds. Raises ImportError, and SettingsError for `$NAME`."""
+    from langchain.chat_models import init_chat_model
+
+    built: BaseChatModel = init_chat_model(model.model, **model.arguments())
+    return built
+
+
+def _look_at(task: asyncio.Task[BaseChatModel]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,84 @@
+"""The rules of suggestions: a model is asked, for so long, and whatever goes wrong there are none."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.errors import NotFound
+from slackwater.identity.custom import access
+from slackwater.identity.principal import Principal
+from slackwater.kit.bounded import bounded
+from slackwater.project.gateway import GatewaySpec, LlmModel
+from slackwater.workspace.suggestions import queries
+from slackwater.workspace.suggestions.models import SuggestionsWanted
+from slackwater.workspace.suggestions.parser import conversation, suggestions_in
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+log = logging.getLogger(__name__)
+
+ASK_SECONDS = 10.0
+"""How long a model has for its answer: the page waits for it."""
+BUILD_SECONDS = 18.0
+"""And how long its package may be imported, the first time; both together are less than API Gateway waits."""
+
+
+async def suggest(
+    services: Services, principal: Principal, thread_id: UUID, wanted: SuggestionsWanted
+) -> list[str]:
+    """What the user may ask next. The thread need not be there yet; raises NotFound if it is another's.
+
+    There is nothing to suggest if suggestions are switched off, if nothing was said, if there is no such model, or if the
+    model does not answer.
+    """
+    await _require_not_anothers(services, principal, thread_id)
+    spec = services.graphs.gateway
+    said = conversation(wanted.messages)
+    model = model_of(spec, wanted.model_name)
+    if not spec.suggestions.enabled or not said or model is None or services.chat_models is None:
+        return []
+    try:
+        chat = await bounded(services.chat_models.get(model), BUILD_SECONDS, None)
+        if chat is None:
+            return []
+        answer = await bounded(chat.ainvoke(prompt(said, wanted.n)), ASK_SECONDS, None)
+    except Exception as error:  # of the provider's package: anything
+        log.warning(
+            "a model has not made suggestions",
+            extra={"event": "suggestions.failed", "model": model.name, "error": type(error).__name__},
+        )
+        return []
+    return suggestions_in(answer.content, wanted.n) if answer is not None else []
+
+
+def model_of(spec: GatewaySpec, wanted: str | None) -> LlmModel | None:
+    """The model that suggests: the configured one, or that of the conversation, or the first; None if there is none."""
+    of_the_conversation = spec.model(wanted) if wanted is not None else next(iter(spec.models), None)
+    if of_the_conversation is None or spec.suggestions.model is None:
+        return of_the_conversation
+    return spec.model(spec.suggestions.model)
+
+
+async def _require_not_anothers(services: Services, principal: Principal, thread_id: UUID) -> None:
+    value: dict[str, Any] = {"thread_id": thread_id, "metadata": {}, "kwargs": {}}
+    filter_ = await access.decide(services, principal, "threads", "create_run", value)
+    if filter_ is not None:
+        hidden = (found := await access.look_up(services, principal, thread_id, filter_)).is_hidden
+        anothers = bool(found.is_there) and hidden
+    else:
+        anothers = await queries.owner_of(services.database, thread_id) not in (None, principal.owner)
+    if anothers:
+        raise NotFound(f"Thread {thread_id} not found")
+
+
+def prompt(said: str, most: int) -> list[tuple[str, str]]:
+    """What the model is asked."""
+    rules = (
+        f"Suggest up to {most} short questions or requests that the user could send next in this conversation. "
+        "Write them as the user would, in the user's language, one line each, about what has just been said. "
+        'Answer with a JSON array of strings and nothing else, such as ["…", "…"].'
+    )
+    return [("system", rules), ("human", f"The conversation:\n\n{said}")]

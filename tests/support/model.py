@@ -1,0 +1,88 @@
+"""A chat model behind an API like OpenAI's: a real HTTP server on loopback, which says what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class StubModel:
+    """Answers each request with the next of `answers`, the last one again and again."""
+
+    port: int = 0
+    answers: list[str | int | None] = field(default_factory=lambda: ["[]"])
+    """A text; a status, for an error; None: no answer."""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    """The bodies of the requests."""
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def says(self, *answers: str | int | None) -> None:
+        self.answers = list(answers)
+
+    async def until_asked(self, count: int = 1) -> None:
+        """Wait for so many requests, of all that there were."""
+        async with asyncio.timeout(30):
+            while len(self.asked) < count:
+                await asyncio.sleep(0.01)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = int(head.partition("content-length: ")[2].partition("\r")[0])
+            self.asked.append(json.loads(await reader.readexactly(length)))
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if answer is None:
+                await reader.read()  # until the other side goes away
+                return
+            status, body = (answer, {"error": {}}) if isinstance(answer, int) else (200, completion(answer))
+            content = json.dumps(body).encode()
+            writer.write(
+                f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+                "connection: close\r\n\r\n".encode()
+                + content
+            )
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            with suppress(OSError):
+                writer.close()
+
+    def abort(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+
+def completion(text: str) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "stub",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    }
+
+
+@asynccontextmanager
+async def stub_model() -> AsyncIterator[StubModel]:
+    """One that is up."""
+    model = StubModel()
+    server = await asyncio.start_server(model.serve, "127.0.0.1", 0)
+    model.port = server.sockets[0].getsockname()[1]
+    try:
+        yield model
+    finally:
+        server.close()
+        model.abort()
