@@ -40,6 +40,7 @@ from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
+    from slackwater.blobs.blobs import Blobs
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.workspace.llm_models.built import ChatModels
 
@@ -159,6 +160,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             setup.listed_origins(graphs.http, settings),
             ours.oidc,
             chat_models,
+            _blobs(settings, database, stack, runtime) if settings.gateway else None,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -186,6 +188,17 @@ def _auth_of(graphs: Graphs) -> CustomAuth:
 
     assert graphs.auth is not None
     return CustomAuth(graphs.custom_auth(), graphs.auth.source)
+
+
+def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtime: Runtime) -> Blobs:
+    """Where the bytes of files are, and the sweep of those that no file has."""
+    from slackwater.aws.objects import blobs_of
+    from slackwater.blobs.sweep import sweep
+
+    blobs = blobs_of(settings)
+    stack.callback(blobs.close)
+    runtime.sweep_also("blobs", partial(sweep, database, blobs))
+    return blobs
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

@@ -19,6 +19,7 @@ from slackwater.web.route_table import Feature
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
+    from slackwater.blobs.blobs import Blobs
     from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.oidc.service import Oidc
@@ -60,6 +61,8 @@ class Services:
     """The providers that they may log in with."""
     chat_models: ChatModels | None = None
     """Those of `gateway.models`, if there is a gateway."""
+    blobs: Blobs | None = None
+    """Where the bytes of files are, if there is the gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

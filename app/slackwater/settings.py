@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slackwater.blobs.place import place_of
 from slackwater.errors import SettingsError
 from slackwater.identity.keys import ApiKey
 from slackwater.identity.oidc.provider import NAME as OIDC_NAME
@@ -168,6 +169,8 @@ class Settings(BaseSettings):
     """Streams of one owner that are open at a time, over all processes; one more is refused (429). 0: no limit."""
     max_crons_per_owner: int = Field(0, ge=0)
     """Crons of one owner; one more is refused (429). 0: no limit."""
+    max_file_bytes_per_owner: int = Field(0, ge=0)
+    """Bytes of all files of one owner; an upload beyond that is refused (413). 0: no limit."""
     handover: Literal["sqs", "invoke", "sweep"] | None = None
     """How other processes learn of a handed-over run: see `handover_by`."""
     queue_url: str | None = None
@@ -276,6 +279,13 @@ class Settings(BaseSettings):
         if not isinstance(items, list | tuple):
             return value
         return tuple(_network_of(str(item).strip()) for item in items if str(item).strip())
+
+    @field_validator("blobs")
+    @classmethod
+    def _a_place(cls, value: str | None) -> str | None:
+        if value:
+            place_of(value)
+        return value or None
 
     @field_validator("mount_prefix")
     @classmethod
@@ -398,6 +408,11 @@ class Settings(BaseSettings):
                 "This function takes several invocations at a time (AWS_LAMBDA_MAX_CONCURRENCY), for which the runtime "
                 "forks the process; that is not supported: remove its capacity provider, so that Lambda starts an "
                 "environment for each invocation."
+            )
+        if self.on_lambda and self.gateway and not (self.blobs or "").startswith("s3:"):
+            raise SettingsError(
+                "On AWS Lambda files cannot be kept in a folder, which no other environment sees: set SLACKWATER_BLOBS to "
+                "s3://bucket/prefix, or SLACKWATER_GATEWAY=false."
             )
         if self.on_lambda and not (self.authorizer or self.asks_who_calls):
             raise SettingsError(

@@ -16,6 +16,17 @@ READ_SECONDS = 3.0
 ATTEMPTS = 2
 """Whoever waits has a deadline; what fails is tried again by those who called, or is made up for by the sweep."""
 
+_OF_S3: dict[str, Any] = {
+    # Files take longer than messages, and many are read and written at a time.
+    "read_timeout": 20.0,
+    "max_pool_connections": 20,
+    # What a URL allows is signed, its headers included.
+    "signature_version": "s3v4",
+    # A URL that is given out must not ask for a checksum, and others who speak S3 do not know all of them.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
+
 IDLE_SECONDS = 20.0
 """After so long a connection may be dead without a sign of it, in an environment that was frozen above all."""
 
@@ -39,10 +50,11 @@ def client(service: str, region: str | None = None) -> Any:
             import boto3
             from botocore.config import Config
 
+            said = {"read_timeout": READ_SECONDS, **(_OF_S3 if service == "s3" else {})}
             bounds = Config(
                 connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
                 retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                **said,
             )
             make: Any = boto3.session.Session().client  # its stubs know each service by name
             _clients[service, region] = make(service, region_name=region, config=bounds)

@@ -23,6 +23,7 @@ WAYS_IN = ("slackwater.api_keys", "slackwater.users", "slackwater.crons")
 AFTER_THREADS = (
     "slackwater.webhooks",
     "slackwater.idempotency_keys",
+    "slackwater.files",
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.open_streams",
@@ -73,7 +74,7 @@ _WIPE = [
 delete from {table.name} where ctid = any(array(
   select ctid from {table.name} where thread_id = any(%(threads)s::uuid[]::{table.thread_id}[]) limit %(limit)s))"""
     for table in erasure.TABLES
-    if table.thread_id is not None and table.lifetime is not Lifetime.OWN
+    if table.thread_id is not None and table.lifetime is not Lifetime.OWN and not table.owned
 ]
 
 _LOCKED = f"select x.thread_id from unnest({order.LOCKED}) as x(thread_id)"
@@ -168,6 +169,7 @@ select x.* from slackwater.threads t join slackwater.run_events x using (thread_
     "slackwater.limits": "select * from slackwater.limits where owner = %(owner)s",
     "slackwater.audit": "select * from slackwater.audit where owner = %(owner)s",
     "slackwater.idempotency_keys": "select * from slackwater.idempotency_keys where owner = %(owner)s",
+    "slackwater.files": "select * from slackwater.files where owner = %(owner)s",
 }
 """By the name of each table."""
 

@@ -31,6 +31,8 @@ class Table(NamedTuple):
     lifetime: Lifetime
     thread_id: Literal["uuid", "text"] | None = None
     """The type of the column by which rows are found. None: rows are found by run, since there is no index on the thread."""
+    owned: bool = False
+    """Whether each row says whose it is: another's, from before there was the thread, is not the thread's."""
 
 
 TABLES = (
@@ -45,9 +47,16 @@ TABLES = (
     Table("checkpoints", Lifetime.THREAD, "text"),
     Table("checkpoint_blobs", Lifetime.THREAD, "text"),
     Table("checkpoint_writes", Lifetime.THREAD, "text"),
+    # Their blobs go with the sweep.
+    Table("slackwater.files", Lifetime.THREAD, "uuid", owned=True),
     # A webhook is sent even after its run is deleted. Rows go after delivery, or long after giving up.
     Table("slackwater.webhooks", Lifetime.OWN),
 )
+
+
+THEIRS = "using slackwater.threads theirs"
+ARE_THEIRS = "and theirs.thread_id = {0}.thread_id and theirs.owner = {0}.owner"
+"""Of a table whose rows say whose they are, those that belong to their thread, whose row is still there."""
 
 
 def _of_runs(which: str) -> list[str]:
@@ -105,7 +114,9 @@ def threads_without_runs(condition: str) -> str:
 
 def _of_threads(which: str) -> list[str]:
     return [
-        f"delete from {table.name} where thread_id = any(array(select x.thread_id::{table.thread_id} from ({which}) x))"
+        f"""delete from {table.name} {THEIRS if table.owned else ""}
+            where {table.name}.thread_id = any(array(select x.thread_id::{table.thread_id} from ({which}) x))
+              {ARE_THEIRS.format(table.name) if table.owned else ""}"""
         for table in TABLES
         if table.thread_id is not None and table.lifetime is not Lifetime.OWN
     ]

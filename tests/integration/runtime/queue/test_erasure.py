@@ -72,7 +72,7 @@ class Catalogue:
     async def fill(self, **ids: UUID) -> None:
         """A row for this thread and this run in each of them, beside their own."""
         for name in self.names - OURS:
-            await insert_any(self._database, name, assistant_id=ASSISTANT, **ids)
+            await insert_any(self._database, name, owner=OWNER, assistant_id=ASSISTANT, **ids)
 
     async def left(self, column: str, value: UUID) -> set[str]:
         """Those with rows of this thread (`thread_id`) or this run (`run_id`)."""
