@@ -185,6 +185,13 @@ class NoWebSocket(ApiError):
     headers = {"Allow": "POST"}  # noqa: RUF012
 
 
+class CancelByPost(ApiError):
+    """GET changes nothing: POST to this path to cancel the run and read its last events, or to …/cancel."""
+
+    status = 405
+    headers = {"Allow": "POST"}  # noqa: RUF012
+
+
 class Conflict(ApiError):
     """Conflict"""
 

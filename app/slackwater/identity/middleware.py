@@ -35,9 +35,11 @@ from slackwater.kit.refusal import Refusal, refuse
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.web.in_process import on_behalf_of
 from slackwater.web.route_table import (
+    GATEWAY,
     PUBLIC,
     WEBSOCKET,
     WHEN_CLOSED,
+    Feature,
     entry_of,
     is_public_account,
     permission_of,
@@ -107,7 +109,7 @@ class Authentication:
                     scope["auth"] = AuthCredentials(permissions)
                 told = await _take(scope, principal, stack)
             except ApiError as error:
-                await refuse(error, scope, receive, send)
+                await refuse(_for_pages(error, scope), scope, receive, send)
                 return
             except DATABASE_UNAVAILABLE as error:
                 log.warning(
@@ -159,6 +161,15 @@ async def authenticate(scope: Scope) -> Principal:
         raise error
     headers = headers_for_graphs(scope)
     return replace(principal, headers=headers) if headers else principal
+
+
+def _for_pages(error: ApiError, scope: Scope) -> ApiError:
+    """The error with a code, where the gateway's pages look for one to know that their user has to log in."""
+    if not isinstance(error, Unauthorized) or error.code is not None:
+        return error
+    if path_of(scope).startswith(f"{GATEWAY}/") and Feature.GATEWAY in services_of(scope).features:
+        error.code = NotAuthenticated.code
+    return error
 
 
 def _of_foreign_page(scope: Scope, principal: Principal) -> ApiError | None:

@@ -21,3 +21,11 @@ def parse_uuid(text: str, what: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise Invalid(f"Invalid {what} ID: must be a UUID") from None
+
+
+def parse_canonical(text: str, what: str) -> UUID:
+    """The same, for who writes it as it is stored: 32 digits, lower-case, in five groups. Raises Invalid."""
+    value = parse_uuid(text, what)
+    if str(value) != text:
+        raise Invalid(f"Invalid {what} ID: write it as {value}")
+    return value

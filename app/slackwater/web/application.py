@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slackwater.web import route_table
+from slackwater.web.aliases import unaliased
 from slackwater.web.proxies import believe
 from slackwater.web.refused import counting
 from slackwater.web.route_table import (
@@ -73,12 +74,16 @@ class Application(FastAPI):
         """The project's custom app."""
         self.features: frozenset[Feature] | None = None
         """What it has of what not every server has; None: it has not started, and nobody has said so yet."""
+        self.mount_prefix = ""
+        """Below what it serves."""
         self.own_security: Mapping[str, Any] = {}
         """`auth.openapi` of the project's `langgraph.json`."""
         self._documents: dict[tuple[frozenset[RouteGroup], frozenset[Feature] | None], dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
+            if self.features and Feature.GATEWAY in self.features:
+                scope = unaliased(scope, self.mount_prefix)
             self._build_for(scope)
             believe(scope, receive)
             send = counting(scope, secured(scope, send))

@@ -25,6 +25,7 @@ MODULES = {
     "protocol": "slackwater.protocols.events.routes",
     "llm_models": "slackwater.workspace.llm_models.routes",
     "suggestions": "slackwater.workspace.suggestions.routes",
+    "dialect": "slackwater.dialect.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -43,6 +44,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "accounts": Feature.ACCOUNTS,
     "llm_models": Feature.GATEWAY,
     "suggestions": Feature.GATEWAY,
+    "dialect": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -236,8 +238,40 @@ TABLE = (
     Entry("/api/models", "llm_models", get=P.MODELS_READ),
     Entry("/api/models/*", "llm_models", get=P.MODELS_READ),
     Entry("/api/threads/*/suggestions", "suggestions", post=P.RUNS_CREATE),
+    Entry("/api/threads", "dialect", RouteGroup.THREADS, post=P.THREADS_WRITE),
+    Entry("/api/threads/search", "dialect", RouteGroup.THREADS, post=P.THREADS_READ),
+    Entry(
+        "/api/threads/*",
+        "dialect",
+        RouteGroup.THREADS,
+        get=P.THREADS_READ,
+        patch=P.THREADS_WRITE,
+        delete=P.THREADS_DELETE,
+    ),
+    Entry("/api/threads/*/state", "dialect", RouteGroup.THREADS, get=P.THREADS_READ, post=P.THREADS_WRITE),
+    Entry("/api/threads/*/history", "dialect", RouteGroup.THREADS, post=P.THREADS_READ),
+    Entry("/api/threads/*/runs", "dialect", RouteGroup.RUNS, get=P.RUNS_READ, post=P.RUNS_CREATE),
+    Entry("/api/threads/*/runs/stream", "dialect", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/api/threads/*/runs/wait", "dialect", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/api/threads/*/runs/*", "dialect", RouteGroup.RUNS, get=P.RUNS_READ),
+    Entry("/api/threads/*/runs/*/cancel", "dialect", RouteGroup.RUNS, post=P.RUNS_CANCEL),
+    Entry("/api/threads/*/runs/*/join", "dialect", RouteGroup.RUNS, get=P.RUNS_READ),
+    # With `action` it cancels, and asks for the permission itself.
+    Entry("/api/threads/*/runs/*/stream", "dialect", RouteGroup.RUNS, get=P.RUNS_READ, post=P.RUNS_READ),
+    Entry("/api/runs/stream", "dialect", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/api/runs/wait", "dialect", RouteGroup.RUNS, post=P.RUNS_CREATE),
+    Entry("/api/assistants/search", "dialect", RouteGroup.ASSISTANTS, post=P.ASSISTANTS_READ),
+    Entry("/api/assistants/*", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/api/assistants/*/graph", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/api/assistants/*/schemas", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
     Entry("/ui/**", group=RouteGroup.UI),
 )
+
+GATEWAY = "/api"
+"""Below it are the routes of the gateway, on servers that have it."""
+
+GATEWAY_ALIAS = "/api/langgraph"
+"""By this name its clients call the dialect: their proxies rewrite it, and so does this server."""
 
 ACCOUNTS = "/api/v1/auth"
 """Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -63,6 +63,9 @@ class RunCreate(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    together: ClassVar[bool] = False
+    """Whether it may have both `config.configurable` and `context`. Then either has the keys of both, and wins in itself."""
+
     assistant_id: str
     input: Any = None
     command: Command | None = None
@@ -94,6 +97,11 @@ class RunCreate(BaseModel):
         """The modes asked for; an empty list means the default."""
         modes: list[str] = [self.stream_mode] if isinstance(self.stream_mode, str) else list(self.stream_mode)
         return modes or ["values"]
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """What else the run's row keeps of it, under names that are not shown."""
+        return {}
 
 
 BATCH_MAX = 1000

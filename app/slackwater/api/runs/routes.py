@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlencode
-from uuid import UUID, uuid4
+from typing import Annotated, Literal
+from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Header, Query, Response
 
 from slackwater.api.runs import service
-from slackwater.api.runs.models import READABLE, RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
-from slackwater.api.runs.pages import PagedStream
-from slackwater.errors import ApiError, Invalid, JoinAgain, NotFound, RefusedByAuth, StillRunning
-from slackwater.identity.permissions import Permission
-from slackwater.identity.principal import CurrentPrincipal, Principal
+from slackwater.api.runs.models import RUN_FIELDS, Cancel, RunBatch, RunCreate, shown
+from slackwater.api.runs.reading import (
+    Reading,
+    cancels_run,
+    is_true,
+    joined,
+    modes_of,
+    streamed,
+    values_of,
+    waited,
+)
+from slackwater.errors import Invalid, JoinAgain, NotFound, RefusedByAuth
+from slackwater.identity.principal import CurrentPrincipal
 from slackwater.kit import json_format, sse
 from slackwater.kit.fields import OFFSET_MAX
 from slackwater.kit.ids import parse_uuid
-from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
-from slackwater.runtime.events.journal import BEGINNING, EventId
-from slackwater.runtime.events.run_reader import RunGone, StreamCut
-from slackwater.runtime.execution.encoding import matches
-from slackwater.runtime.queue.cancel import READER_GONE, CancelAction
+from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
-from slackwater.web.streams.bounds import Bounds, CurrentBounds
-from slackwater.web.streams.response import Left, OpenResponse
-
-if TYPE_CHECKING:
-    from slackwater.services import Services
+from slackwater.web.streams.bounds import CurrentBounds
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 Status = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
-
-_TRUE = frozenset({"1", "true", "yes"})
-_BASE_OF_NAME = re.compile(r"[|/]")
-"""`updates|child:…` and `messages/partial` are names of events, too."""
 
 
 @router.post("/threads/{thread_id}/runs")
@@ -81,7 +71,7 @@ async def stream_run(
 ) -> Response:
     """Start a run and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, thread_id, body, idempotency_key, told=True)
-    return await _stream(services, created, bounds)
+    return await streamed(Reading.of(created, services, bounds), created.content_location)
 
 
 @router.post("/runs/stream")
@@ -94,7 +84,7 @@ async def stream_stateless_run(
 ) -> Response:
     """Start a run without a thread and stream its events (SSE) until it ends."""
     created = await service.create(services, principal, None, body, idempotency_key, told=True)
-    return await _stream(services, created, bounds)
+    return await streamed(Reading.of(created, services, bounds), created.content_location)
 
 
 @router.post("/threads/{thread_id}/runs/wait")
@@ -108,7 +98,7 @@ async def wait_for_run(
 ) -> Response:
     """Start a run and wait for its final values."""
     created = await service.create(services, principal, thread_id, body, idempotency_key, told=True)
-    return await _wait(services, created, bounds)
+    return await waited(Reading.of(created, services, bounds))
 
 
 @router.post("/runs/wait")
@@ -121,7 +111,7 @@ async def wait_for_stateless_run(
 ) -> Response:
     """Start a run without a thread and wait for its final values."""
     created = await service.create(services, principal, None, body, idempotency_key, told=True)
-    return await _wait(services, created, bounds)
+    return await waited(Reading.of(created, services, bounds))
 
 
 @router.post("/runs/batch")
@@ -192,11 +182,10 @@ async def cancel_run(
     """Cancel a run: 202 at once or, with `wait`, 200 and its last values when it has stopped."""
     wish = CancelAction.ROLLBACK if action == CancelAction.ROLLBACK.value else CancelAction.INTERRUPT
     principal = await service.cancel(services, principal, thread_id, [run_id], wish)
-    if wait.lower() not in _TRUE:
+    if not is_true(wait):
         return Response(status_code=202)
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
-    reading = Reading(services, principal, thread, run, bounds)
-    return await _body(reading, StillRunning(reading.join))
+    return await waited(Reading(services, principal, thread, run, bounds))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
@@ -210,7 +199,7 @@ async def join_run(
 ) -> Response:
     """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
-    cancels = _cancels(cancel_on_disconnect, principal)
+    cancels = cancels_run(cancel_on_disconnect, principal)
     principal = await service.listener_of(services, principal, thread, run)
     row = await service.find(services, principal, thread, run)
     if row is None:
@@ -218,7 +207,7 @@ async def join_run(
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
     reading = Reading(services, principal, thread, run, bounds, cancels)
-    return await _body(reading, JoinAgain())
+    return await values_of(reading, JoinAgain())
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream")
@@ -235,8 +224,8 @@ async def join_run_stream(
 ) -> Response:
     """Read a run's events (SSE): those after `Last-Event-ID`, `-1` being all; without it only what comes from now on."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
-    modes = _modes(stream_mode)
-    cancels = _cancels(cancel_on_disconnect, principal)
+    modes = modes_of(stream_mode)
+    cancels = cancels_run(cancel_on_disconnect, principal)
     try:
         principal = await service.listener_of(services, principal, thread, run)
     except (NotFound, RefusedByAuth) as error:
@@ -247,197 +236,12 @@ async def join_run_stream(
         return _error(service.NOT_FOUND)
     if row["reader_left_at"] is not None:
         await service.reader_back(services, run)
-    if reader is not None:
-        await service.reader_returns(services, run, reader)
-    if last_event_id is None:
-        cursor = await services.runtime.newest(run)
-    else:
-        cursor = EventId.parse(last_event_id) or BEGINNING
     reading = Reading(services, principal, thread, run, bounds, cancels)
-    return await _events(reading, cursor, modes, content_location=reading.path, reader=reader)
+    return await joined(reading, modes, last_event_id, reader)
 
 
 def _error(shown: object) -> Response:
     """A stream of one event."""
     return Response(
         sse.frame("error", json_format.dumps(shown), None), headers=sse.HEADERS, media_type=sse.MEDIA_TYPE
-    )
-
-
-def _cancels(cancel_on_disconnect: str, principal: Principal) -> bool:
-    """Whether the run is cancelled when its reader goes away. Raises Forbidden for a key that may only read."""
-    cancels = cancel_on_disconnect.lower() in _TRUE
-    if cancels:
-        principal.require(Permission.RUNS_CANCEL)
-    return cancels
-
-
-def _modes(text: str | None) -> list[str]:
-    """One mode, or a JSON array of modes; nothing means all that the run publishes."""
-    if not text:
-        return []
-    try:
-        modes = orjson.loads(text) if text.startswith("[") else [text]
-    except orjson.JSONDecodeError:
-        raise Invalid("stream_mode: must be a mode or a JSON array of modes") from None
-    for mode in modes:
-        if not isinstance(mode, str) or _BASE_OF_NAME.split(mode, maxsplit=1)[0] not in READABLE:
-            raise Invalid(f"stream_mode: {mode!r} is not one of {', '.join(sorted(READABLE))}")
-    return list(modes)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A request that is answered with what a run has to say."""
-
-    services: Services
-    principal: Principal
-    thread_id: UUID
-    run_id: UUID
-    bounds: Bounds | None
-    cancels: bool = False
-    """The run is cancelled when its reader leaves."""
-
-    @classmethod
-    def of(cls, created: service.Created, services: Services, bounds: Bounds | None) -> Reading:
-        cancels = created.on_disconnect == "cancel"
-        return cls(services, created.principal, created.thread_id, created.run_id, bounds, cancels)
-
-    @property
-    def path(self) -> str:
-        return service.path_of(self.thread_id, self.run_id)
-
-    @property
-    def join(self) -> str:
-        """Where the same is waited for again."""
-        return f"{self.path}/join" + ("?cancel_on_disconnect=1" if self.cancels else "")
-
-    async def cut(self) -> None:
-        """The answer ends before the run does."""
-        # If it is not recorded, the run goes on without him: an answer that is complete is not given up for that.
-        if self.cancels:
-            with suppress(*DATABASE_UNAVAILABLE):
-                await service.reader_cut(self.services, self.run_id)
-
-    async def left(self, how: Left) -> None:
-        """A reader is gone. Only if he left by himself does his run end with him."""
-        if not self.cancels or how is Left.ENDED:
-            return
-        if how is Left.DISCONNECTED and not self.services.runtime.draining:
-            await self.services.runtime.cancel(
-                self.principal.owner, self.thread_id, [self.run_id], CancelAction.INTERRUPT, READER_GONE
-            )
-        else:
-            await service.reader_cut(self.services, self.run_id)
-
-
-async def _stream(services: Services, created: service.Created, bounds: Bounds | None) -> Response:
-    reading = Reading.of(created, services, bounds)
-    return await _events(reading, BEGINNING, [], content_location=created.content_location, starts=True)
-
-
-async def _wait(services: Services, created: service.Created, bounds: Bounds | None) -> Response:
-    reading = Reading.of(created, services, bounds)
-    return await _body(reading, StillRunning(reading.join))
-
-
-async def _events(
-    reading: Reading,
-    cursor: EventId,
-    modes: list[str],
-    *,
-    content_location: str,
-    reader: UUID | None = None,
-    starts: bool = False,
-) -> Response:
-    services, run_id, bounds = reading.services, reading.run_id, reading.bounds
-    # The SDK drops its query parameters when it reconnects: what it asked for has to be in the Location.
-    query = {"stream_mode": orjson.dumps(modes).decode()} if modes else {}
-    if reading.cancels:
-        query["cancel_on_disconnect"] = "1"
-    stream = None
-    if bounds is not None:
-        reader = reader or uuid4()
-        query["reader"] = str(reader)
-        stream = PagedStream(
-            services, run_id, cursor, modes=modes, bounds=bounds, reader=reader, starts=starts
-        )
-    location = f"{reading.path}/stream" + (f"?{urlencode(query)}" if query else "")
-    headers = {**sse.HEADERS, "location": location, "content-location": content_location}
-    if stream is not None and not stream.live:
-        page = b"".join([chunk async for chunk in stream.frames()])
-        if not stream.over:
-            await reading.cut()
-        return Response(page, headers=headers, media_type=sse.MEDIA_TYPE)
-
-    async def left(how: Left) -> None:
-        sent_away = how is Left.ENDED and stream is not None and not stream.over
-        await reading.left(Left.CUT if sent_away else how)
-
-    return OpenResponse(
-        stream.frames() if stream is not None else _frames(services, run_id, cursor, modes),
-        media_type=sse.MEDIA_TYPE,
-        headers=headers,
-        heartbeat=sse.HEARTBEAT,
-        seconds=services.settings.heartbeat_seconds,
-        left=left,
-    )
-
-
-async def _frames(
-    services: Services, run_id: UUID, cursor: EventId, modes: list[str]
-) -> AsyncGenerator[bytes]:
-    has_id = False
-    # A client that is cut off before its first event needs an id to come back with: a frame with an id only
-    # moves its cursor and is not an event.
-    if not services.runtime.works_on(run_id):
-        has_id = True
-        yield sse.id_only(str(cursor))
-    try:
-        async with aclosing(services.runtime.follow(run_id, cursor)) as batches:
-            async for batch in batches:
-                wanted = [event for event in batch if matches(event.name, modes)]
-                if wanted:
-                    has_id = True
-                    yield b"".join(sse.frame(e.name, e.data, str(e.id)) for e in wanted)
-    except RunGone:
-        yield sse.frame("error", json_format.dumps(service.NOT_FOUND), None)
-    except StreamCut:
-        if not has_id:
-            yield sse.id_only(str(cursor))
-        raise
-
-
-async def _body(reading: Reading, late: ApiError) -> Response:
-    """The run's final values, when it has ended. Raises `late` where it does not within the bounds of a collected answer."""
-    bounds = reading.bounds
-    headers = {"location": reading.join, "content-location": reading.path}
-    if bounds is not None and not bounds.live:
-        # Not begun before its end: what is sent is collected, and only the end tells which status it has.
-        try:
-            body = await _final_values(reading)
-        except (StreamCut, *DATABASE_UNAVAILABLE):
-            await reading.cut()
-            raise late from None
-        return Response(body, headers=headers, media_type="application/json")
-
-    async def whole() -> AsyncGenerator[bytes]:
-        # At once: the client has to know the Location before anything can be cut.
-        yield b"\n"
-        yield await _final_values(reading)
-
-    return OpenResponse(
-        whole(),
-        media_type="application/json",
-        headers=headers,
-        heartbeat=b"\n",
-        seconds=reading.services.settings.heartbeat_seconds,
-        left=reading.left,
-    )
-
-
-async def _final_values(reading: Reading) -> bytes:
-    until = None if reading.bounds is None else reading.bounds.wait_until
-    return await service.body(
-        reading.services, reading.principal, reading.thread_id, reading.run_id, until=until
     )

@@ -127,7 +127,7 @@ async def prepare(
     thread = uuid7() if thread_id is None else parse_uuid(thread_id, "thread")
     if stateless and body.command and body.command.resume:
         raise BadRequest("You must provide a thread_id when resuming.")
-    if body.config.configurable and body.context:
+    if body.config.configurable and body.context and not body.together:
         raise BadRequest(
             "Cannot specify both configurable and context. Prefer setting context alone. Context was introduced in "
             "LangGraph 0.6.0 and is the long term planned replacement for configurable."
@@ -160,7 +160,7 @@ async def prepare(
                     **principal.headers,
                 },
             },
-            "context": {**assistant.context, **(body.context or configurable)},
+            "context": {**assistant.context, **_context(body, configurable)},
             "stream_mode": body.stream_modes,
             "interrupt_before": body.interrupt_before,
             "interrupt_after": body.interrupt_after,
@@ -172,6 +172,7 @@ async def prepare(
             "checkpoint_during": body.checkpoint_during is not False,
             "durability": durability,
             "on_disconnect": body.on_disconnect,
+            **body.kept,
         },
         metadata={**(body.config.metadata or {}), **body.metadata},
         assistant_metadata=assistant.metadata,
@@ -186,6 +187,11 @@ async def prepare(
     return (
         new if principal.user is None else await _allowed(services, principal, new, body.if_not_exists, told)
     )
+
+
+def _context(body: RunCreate, configurable: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The context of the run: whichever of both is given is the other as well."""
+    return {**configurable, **body.context} if body.together else body.context or configurable
 
 
 def _bounded(config: dict[str, Any], most: int) -> dict[str, Any]:
@@ -303,7 +309,15 @@ async def listener_of(services: Services, principal: Principal, thread_id: UUID,
 async def list_(
     services: Services, principal: Principal, thread_id: str, *, status: str | None, limit: int, offset: int
 ) -> list[dict[str, Any]]:
-    """The thread's runs as shown, newest first."""
+    """The thread's runs as shown, newest first. Raises NotFound."""
+    rows = await rows_of(services, principal, thread_id, status=status, limit=limit, offset=offset)
+    return [shown(row) for row in rows]
+
+
+async def rows_of(
+    services: Services, principal: Principal, thread_id: str, *, status: str | None, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """The rows of the thread's runs, newest first. Raises NotFound."""
     thread = parse_uuid(thread_id, "thread")
     principal = await access.to_each(services, principal, {"read": {}, "search": {"metadata": {}}}, thread)
     return await _list(services, principal, thread, status=status, limit=limit, offset=offset)
@@ -317,7 +331,7 @@ async def _list(
     )
     if rows is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
-    return [shown(row) for row in rows]
+    return rows
 
 
 async def delete(services: Services, principal: Principal, thread_id: str, run_id: str) -> None:

@@ -56,7 +56,10 @@ class Info(Shape):
 class Alive(Shape):
     """The process is alive."""
 
-    status: Literal["alive"]
+    status: Literal["alive", "healthy"]
+    """`healthy` with the gateway, whose clients look for that."""
+    service: str = "slackwater"
+    """Only with the gateway."""
 
 
 class Readiness(Shape):

@@ -61,8 +61,10 @@ async def info() -> Response:
 
 
 @router.get("/health")
-async def health() -> Response:
+async def health(services: CurrentServices) -> Response:
     """Liveness: check that the process is alive, whatever its database does, for platforms that restart it if not."""
+    if services.settings.gateway:
+        return json_response({"status": "healthy", "service": "slackwater"})
     return json_response({"status": "alive"})
 
 

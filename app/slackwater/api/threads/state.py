@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import UUID
 
@@ -89,10 +89,17 @@ async def read(
         return snapshot.thread_state(await graph.aget_state(thread.config(at), subgraphs=subgraphs))
 
 
+Show = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]
+"""What is shown of a `ThreadState`, by its place in the answer."""
+
+
 async def history(
-    services: Services, principal: Principal, thread_id: UUID, query: HistorySearch
+    services: Services, principal: Principal, thread_id: UUID, query: HistorySearch, show: Show | None = None
 ) -> Sequence[Any]:
-    """What was selected of `ThreadState`s, newest first, as JSON. Raises NotFound and PageTooLarge."""
+    """What was selected of `ThreadState`s, or what `show` makes of them, newest first, as JSON.
+
+    Raises NotFound and PageTooLarge.
+    """
     principal = await access.to_thread(services, principal, "read", thread_id)
     thread = await _find(services, principal, thread_id)
     if thread.graph_id is None:
@@ -113,7 +120,10 @@ async def history(
             ]
             for found in states:
                 whole = snapshot.thread_state(found)
-                pieces.add(snapshot.select_from(whole, query.select), whole if query.select else None)
+                if show is not None:
+                    pieces.add(show(len(pieces.found), whole), whole)
+                else:
+                    pieces.add(snapshot.select_from(whole, query.select), whole if query.select else None)
             if len(states) < asked:
                 break
             before = states[-1].config["configurable"]["checkpoint_id"]
@@ -121,11 +131,24 @@ async def history(
 
 
 async def update(
-    services: Services, principal: Principal, thread_id: UUID, body: StateUpdate
+    services: Services,
+    principal: Principal,
+    thread_id: UUID,
+    body: StateUpdate,
+    *,
+    any_node: bool = False,
+    graph_id: str | None = None,
 ) -> dict[str, Any]:
-    """Write a checkpoint; the config that names it. Raises NotFound, BadRequest and ThreadHeld."""
+    """Write a checkpoint; the config that names it. Raises NotFound, BadRequest and ThreadHeld.
+
+    `any_node`: where several nodes ran last, and none is named, one of them is chosen. `graph_id` is that of a thread without runs.
+    """
     principal = await access.to_each(services, principal, {"update": {}, "read": {}}, thread_id)
     thread = await _find(services, principal, thread_id)
+    if thread.graph_id is None and graph_id is not None:
+        thread = replace(thread, graph_id=graph_id)
+        known = {"graph_id": graph_id, "assistant_id": str(system_id(graph_id))}
+        await queries.patch(services.database, principal.owner, thread_id, known, None)
     if thread.graph_id is None:
         raise BadRequest(
             f"Thread '{thread_id}' has no assigned graph ID. This usually occurs when no runs have been made on this "
@@ -143,7 +166,7 @@ async def update(
     )
     try:
         async with hold as held, _open(services, thread, held.saver, "threads.update") as graph:
-            written = await _apply(graph, thread.config(at), body)
+            written = await _apply(graph, thread.config(at), body, any_node)
             state = snapshot.thread_state(await graph.aget_state(thread.config()))
             event = json_format.dumps({"state": state, "thread_id": str(thread_id)})
             held.writer.publish("state_update", event)  # for the readers of the thread's stream
@@ -209,10 +232,31 @@ async def _apply_all(graph: Graph, config: RunnableConfig, supersteps: Sequence[
         await graph.abulk_update_state(config, steps)
 
 
-async def _apply(graph: Graph, config: RunnableConfig, body: StateUpdate) -> RunnableConfig:
+async def _apply(graph: Graph, config: RunnableConfig, body: StateUpdate, any_node: bool) -> RunnableConfig:
     """Raises BadRequest for what the graph cannot take; its own reducers and edges see the values too."""
     with _refused():
-        return await graph.aupdate_state(config, body.values, as_node=body.as_node)
+        node = body.as_node
+        if node is None and any_node:
+            node = await _one_that_ran_last(graph, config)
+        return await graph.aupdate_state(config, body.values, as_node=node)
+
+
+async def _one_that_ran_last(graph: Graph, config: RunnableConfig) -> str | None:
+    """A node that ran in the last superstep, if there were several: LangGraph would choose none. What comes after them has been
+    triggered by all of them, so that nothing more comes after this one.
+    """
+    saver = cast("BaseCheckpointSaver[Any]", graph.checkpointer)
+    found = await saver.aget_tuple(config)
+    if found is None:
+        return None
+    ran = sorted(
+        (version, name)
+        for name, seen in found.checkpoint["versions_seen"].items()
+        if name in graph.nodes
+        for version in seen.values()
+    )
+    several = len(ran) > 1 and ran[-1][0] == ran[-2][0]
+    return ran[-1][1] if several else None
 
 
 @contextmanager

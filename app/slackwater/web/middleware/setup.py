@@ -14,13 +14,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from slackwater.errors import GraphImportError
+from slackwater.errors import GraphImportError, SettingsError
 from slackwater.identity.loopback import LoopbackOnly
 from slackwater.identity.middleware import Authentication
 from slackwater.identity.origins import NO_ORIGINS, Origins
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.http import HttpSpec
 from slackwater.web.middleware import cors
+from slackwater.web.route_table import GATEWAY
 
 if TYPE_CHECKING:
     from slackwater.graphs.registry import Graphs
@@ -80,6 +81,16 @@ def loopback_spec(spec: HttpSpec) -> HttpSpec:
     return replace(spec, cors=config)
 
 
+def require_place_for_gateway(spec: HttpSpec, settings: Settings) -> None:
+    """Raises SettingsError, if the whole API is served where the gateway is."""
+    prefix = spec.mount_prefix or ""
+    if settings.gateway and (prefix == GATEWAY or prefix.startswith(f"{GATEWAY}/")):
+        raise SettingsError(
+            f"SLACKWATER_GATEWAY serves the gateway below {GATEWAY}, so nothing else can be mounted there: remove the mount prefix "
+            f"{prefix} (SLACKWATER_MOUNT_PREFIX, or http.mount_prefix in langgraph.json)."
+        )
+
+
 def custom_app_of(graphs: Graphs) -> Starlette | None:
     """The project's custom app, or None. Raises GraphImportError."""
     app: Any = graphs.custom_app()
@@ -129,6 +140,8 @@ async def installed(app: Application, services: Services) -> AsyncIterator[Custo
     spec = without_open_credentials(effective_spec(services.graphs.http, services.settings))
     if services.settings.loopback_only:
         spec = loopback_spec(spec)
+    require_place_for_gateway(spec, services.settings)
+    app.mount_prefix = spec.mount_prefix or ""
     if spec == HttpSpec():
         yield CustomAppHandle()  # `create_app` has installed the default
         return

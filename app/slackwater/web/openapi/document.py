@@ -70,6 +70,7 @@ _HEADERS = {
     "Retry-After": "How many seconds to wait before trying again.",
     "Connection": "The connection closes after this response.",
     "Location": "Where to resume.",
+    "Allow": "The methods that this path has.",
 }
 _BODY = 0
 """In place of a status: the request body."""

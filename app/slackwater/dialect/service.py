@@ -1,0 +1,266 @@
+"""What requests of the dialect turn into, and what becomes of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.api.runs import service as runs
+from slackwater.api.runs.reading import Reading
+from slackwater.api.threads import service as threads
+from slackwater.api.threads.models import ThreadCreate, ThreadSearch
+from slackwater.dialect import messages, queries
+from slackwater.dialect.models import RECURSION_LIMIT, GatewayRun, GatewayThread, GatewayThreadSearch
+from slackwater.errors import BadRequest, Conflict, NotFound
+from slackwater.identity.custom import access
+from slackwater.identity.principal import Principal
+from slackwater.kit.ids import parse_canonical, parse_uuid
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
+from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.queue.cancel import CancelAction
+from slackwater.runtime.queue.states import RunStatus
+from slackwater.web.route_table import GATEWAY
+
+if TYPE_CHECKING:
+    from slackwater.graphs.registry import Graphs
+    from slackwater.postgres.pool import Row
+    from slackwater.services import Services
+    from slackwater.web.streams.bounds import Bounds
+
+LEAD_AGENT = "lead_agent"
+"""The graph that runs are for whose assistant is none of ours: DeerFlow's."""
+
+END_SECONDS = 25.0
+"""How long a cancel waits for the end of its run: proxies in front give up after 30 seconds without a byte."""
+
+_AGENT = re.compile(r"[a-z0-9-]+")
+
+COUNTERS = (
+    "total_input_tokens", "total_output_tokens", "total_tokens", "llm_call_count", "lead_agent_tokens",
+    "subagent_tokens", "middleware_tokens", "message_count",
+)  # fmt: skip
+"""What is counted of each run."""
+
+
+class UnknownModel(BadRequest):
+    """The model is none of those that this server offers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model '{name}' is not in the configured model allowlist")
+
+
+class NotCancellable(Conflict):
+    """The run has ended."""
+
+    def __init__(self, run_id: UUID, status: str) -> None:
+        super().__init__(f"Run {run_id} is not cancellable (status: {status})")
+
+
+# Threads
+
+
+async def create_thread(services: Services, principal: Principal, body: GatewayThread) -> Row:
+    """The thread; the caller's own, if it is there already. Raises NotFound for another's."""
+    if body.thread_id is not None:
+        parse_canonical(body.thread_id, "thread")
+    wanted = ThreadCreate(thread_id=body.thread_id, metadata=body.metadata, if_exists="do_nothing")
+    try:
+        return await threads.create(services, principal, wanted)
+    except Conflict:
+        raise NotFound(f"Thread {body.thread_id} not found") from None
+
+
+async def delete_thread(services: Services, principal: Principal, thread_id: UUID) -> str:
+    """Delete a thread; what has been done. Its clients do so twice. Raises NotFound for what never was the caller's."""
+    try:
+        await threads.delete(services, principal, thread_id)
+    except NotFound:
+        if not await queries.was_deleted(services.database, principal.owner, thread_id):
+            raise NotFound(f"Thread {thread_id} not found") from None
+        return f"Thread {thread_id} was deleted before"
+    return f"Deleted thread {thread_id}"
+
+
+async def search_threads(services: Services, principal: Principal, body: GatewayThreadSearch) -> list[Row]:
+    """One page and, where there is more, one row of the next. Of their values only the title is read."""
+    wanted = ThreadSearch(
+        metadata=body.metadata,
+        status="busy" if body.status == "running" else body.status,
+        limit=body.limit,
+        offset=body.offset,
+        sort_by=body.sort_by,
+        sort_order=body.sort_order,
+        select=[*_COLUMNS],
+        extract={"title": "values.title"},
+    )
+    return await threads.search(services, principal, wanted)
+
+
+_COLUMNS: tuple[Any, ...] = (
+    "thread_id",
+    "status",
+    "created_at",
+    "updated_at",
+    "metadata",
+    "interrupts",
+)
+
+
+# Runs
+
+
+async def create_run(
+    services: Services, principal: Principal, thread_id: str | None, body: GatewayRun, key: str | None
+) -> runs.Created:
+    """Admit a run. Everything is checked before anything is written, so that nothing is left of a run that is refused."""
+    wanted = resolved(services.graphs, principal, body)
+    await messages.check(wanted.input)
+    return await runs.create(services, principal, thread_id, wanted, key, told=True)
+
+
+def resolved(graphs: Graphs, principal: Principal, body: GatewayRun) -> GatewayRun:
+    """What a request of the dialect means in the words of the API. Raises BadRequest."""
+    config = body.config
+    configurable = dict(config.configurable or {}) if config.context is None else dict(config.context)
+    for name in (body.context.get("model_name"), configurable.get("model_name")):
+        require_model(graphs, name)
+    context = dict(body.context)
+    assistant, agent = assistant_for(graphs, body.assistant_id)
+    if agent is not None:
+        for where in (context, configurable):
+            where.setdefault(
+                "agent_name", context.get("agent_name") or configurable.get("agent_name") or agent
+            )
+    context["user_id"] = user_of(principal)
+    if config.recursion_limit is None and not _is_uuid(assistant):
+        config = config.model_copy(update={"recursion_limit": RECURSION_LIMIT})
+    return body.resolved(
+        assistant,
+        config=config.model_copy(update={"configurable": configurable}),
+        context=context,
+        stream_mode=modes_for(body.stream_modes, context),
+    )
+
+
+def require_model(graphs: Graphs, name: object) -> None:
+    """Raises UnknownModel, if the project says which models there are."""
+    if name is None or not graphs.gateway.models:
+        return
+    text = name if isinstance(name, str) else str(name)
+    if graphs.gateway.model(text) is None:
+        raise UnknownModel(text)
+
+
+def assistant_for(graphs: Graphs, asked: str) -> tuple[str, str | None]:
+    """The graph or assistant that a name means, and the name of the agent that it says, if it is none of ours.
+
+    Raises BadRequest for what cannot be the name of an agent.
+    """
+    default = default_graph(graphs)
+    if default is None or asked in graphs or _is_uuid(asked):
+        return asked, None
+    if not asked:
+        return default, None
+    name = asked.strip().lower().replace("_", "-")
+    if name == LEAD_AGENT.replace("_", "-"):
+        return default, None
+    if not _AGENT.fullmatch(name):
+        raise BadRequest(f"Invalid assistant_id {asked!r}: use letters, digits and hyphens only")
+    return default, name
+
+
+def default_graph(graphs: Graphs) -> str | None:
+    """The graph of runs that name none: `lead_agent`, or else the only one."""
+    if LEAD_AGENT in graphs:
+        return LEAD_AGENT
+    ids = list(graphs.ids)
+    return ids[0] if len(ids) == 1 else None
+
+
+def of_assistant(graphs: Graphs, asked: str) -> str:
+    """The graph or assistant that a path names. Raises NotFound for what can be neither."""
+    if asked not in graphs and not _is_uuid(asked):
+        raise NotFound(f"Assistant {asked} not found")
+    return asked
+
+
+def user_of(principal: Principal) -> str:
+    """Who a graph is told that it works for: the id of the user who has logged in, or else the owner."""
+    return str(principal.account.user_id) if principal.account is not None else principal.identity
+
+
+def modes_for(asked: Iterable[str], context: Mapping[str, Any]) -> list[str]:
+    """The stream modes of a run. DeerFlow's page always asks for `events`, which are most of a stream, and waits for one of them while it
+    makes an agent. So they are for such a run, and for who asks for nothing else.
+    """
+    modes = list(asked)
+    others = [mode for mode in modes if mode != "events"]
+    return others if others and not context.get("is_bootstrap") else modes
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def thread_of_stateless(body: GatewayRun) -> str | None:
+    """The thread that a run without one names in its config."""
+    named = (body.config.configurable or {}).get("thread_id")
+    return None if named is None else str(named)
+
+
+async def counters(services: Services, rows: Iterable[Row]) -> Mapping[UUID, Mapping[str, int]]:
+    """What is counted of each of the runs."""
+    return {row["run_id"]: dict.fromkeys(COUNTERS, 0) for row in rows}
+
+
+async def reading(
+    services: Services, principal: Principal, thread_id: str, run_id: str, bounds: Bounds | None
+) -> Reading:
+    """What a reader of a run reads. Raises NotFound."""
+    thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
+    principal = await runs.listener_of(services, principal, thread, run)
+    row = await runs.find(services, principal, thread, run)
+    if row is None:
+        raise NotFound(f"Run {run} not found")
+    if row["reader_left_at"] is not None:
+        await runs.reader_back(services, run)
+    return Reading(services, principal, thread, run, bounds, base=GATEWAY)
+
+
+async def cancel_run(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, action: CancelAction
+) -> Principal:
+    """Wish that a run stops; as whom the caller reads it. One that was interrupted before is fine.
+
+    Raises NotFound, and NotCancellable for a run that has ended in another way.
+    """
+    try:
+        return await runs.cancel(services, principal, str(thread_id), [str(run_id)], action)
+    except NotFound:
+        row = await runs.get(services, principal, str(thread_id), str(run_id))
+        if row["status"] != RunStatus.INTERRUPTED.value:
+            raise NotCancellable(run_id, row["status"]) from None
+    return await access.to_thread(services, principal, "read", thread_id)
+
+
+async def ended(
+    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, bounds: Bounds | None
+) -> bool:
+    """Wait until a run has ended; whether it has within the time that there is."""
+    until = time.monotonic() + END_SECONDS
+    if bounds is not None:
+        until = min(until, bounds.wait_until)
+    try:
+        await runs.body(services, principal, thread_id, run_id, until=until)
+    except (StreamCut, *DATABASE_UNAVAILABLE):
+        return False
+    except RunGone:
+        pass
+    return True
