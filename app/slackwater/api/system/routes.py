@@ -18,6 +18,7 @@ from slackwater.errors import NotFound
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.runtime.queue.states import Phase
 from slackwater.web.http import CurrentServices, json_response
+from slackwater.web.route_table import Feature
 
 router = APIRouter(tags=["system"])
 
@@ -61,9 +62,10 @@ async def info() -> Response:
 
 
 @router.get("/health")
-async def health(services: CurrentServices) -> Response:
+async def health(request: Request) -> Response:
     """Liveness: check that the process is alive, whatever its database does, for platforms that restart it if not."""
-    if services.settings.gateway:
+    # Asked of the application: it is alive before its lifespan has opened anything.
+    if Feature.GATEWAY in (request.app.features or ()):
         return json_response({"status": "healthy", "service": "slackwater"})
     return json_response({"status": "alive"})
 
