@@ -10,6 +10,7 @@ from uuid import UUID
 from slackwater.api.assistants.openapi import Assistant, GraphDrawing, GraphSchemas
 from slackwater.api.runs.models import READABLE
 from slackwater.api.threads.openapi import Interrupt, StateWritten, ThreadTask
+from slackwater.dialect.messages import InvalidMessage
 from slackwater.dialect.service import NotCancellable, UnknownModel
 from slackwater.errors import (
     BadRequest,
@@ -208,6 +209,7 @@ _ASKED = {
 _REFUSED: tuple[ErrorKind, ...] = (
     BadRequest,
     UnknownModel("x"),
+    InvalidMessage(0, "Unexpected message type: 'nobody'."),
     NotFound,
     RunForgotten,
     ThreadBusy,
