@@ -70,7 +70,6 @@ class Step:
 _writes_down: ContextVar[bool] = ContextVar("writes_down", default=True)
 
 
-@dataclass
 class Verbs:
     """The methods of HTTP, in terms of `call`."""
 
@@ -93,6 +92,7 @@ class Verbs:
         return await self.call("DELETE", path, body, **options)
 
 
+@dataclass
 class Script(Verbs):
     """One scenario on one server."""
 

@@ -160,23 +160,31 @@ async def _to_delete(
     of_all = await access.decide(services, principal, "threads", "delete", {"thread_ids": ids})
     if principal.user is None:
         return [(principal, ids)]
-    asked: list[tuple[Filter, set[UUID]]] = [] if of_all is None else [(of_all, set(ids))]
+    found: dict[str, tuple[Principal, set[UUID]]] = {}
+
+    async def find(those: Collection[UUID], filter_: Filter) -> None:
+        for owner, theirs in await access.owners_of_threads(services, principal, those, filter_):
+            found.setdefault(owner.owner, (owner, set()))[1].update(theirs)
+
+    if of_all is not None:
+        await find(ids, of_all)
+    filtered: list[tuple[Filter, set[UUID]]] = []
     owned: set[UUID] = set()
     for thread_id in ids:
         # A handler may know of single threads only.
         of_one = await access.decide(services, principal, "threads", "delete", {"thread_id": thread_id})
-        if of_one is not None:
-            known = next((those for filter_, those in asked if filter_ == of_one), None)
+        if of_one is not None and of_one != of_all:
+            known = next((those for filter_, those in filtered if filter_ == of_one), None)
             if known is None:
-                asked.append((of_one, {thread_id}))
+                filtered.append((of_one, {thread_id}))
             else:
                 known.add(thread_id)
-        elif of_all is None:
+        elif of_one is of_all is None:
             owned.add(thread_id)
-    found = {principal.owner: (principal, owned)} if owned else {}
-    for filter_, those in asked:
-        for owner, theirs in await access.owners_of_threads(services, principal, those, filter_):
-            found.setdefault(owner.owner, (owner, set()))[1].update(theirs)
+    for filter_, those in filtered:
+        await find(those, filter_)
+    if owned:
+        found.setdefault(principal.owner, (principal, set()))[1].update(owned)
     return list(found.values())
 
 
