@@ -10,7 +10,6 @@ from math import isfinite
 import pytest
 from rich.progress import Progress
 
-from bench.__main__ import NAMES
 from bench.lab import AGAINST, ROOT, THIS, Lab, Tree, laboratory
 from bench.tables import Finding
 
@@ -44,11 +43,11 @@ def numbers_of(data: object) -> Iterator[float]:
         yield data
 
 
-LONG = frozenset({"growth", "two", "coldstart"})
-"""Those that take minutes even when they measure nothing: `python -m bench --quick growth two coldstart` runs them."""
+SHORT = ("stop", "auth", "profile")
+"""The others take minutes, even when they measure nothing: `python -m bench --quick` runs them all."""
 
 
-@pytest.mark.parametrize("name", [name for name in (*NAMES, "profile") if name not in LONG])
+@pytest.mark.parametrize("name", SHORT)
 def test_a_benchmark_runs_from_end_to_end(lab: Lab, name: str) -> None:
     findings = measured(name, lab)
 

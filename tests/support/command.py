@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.forkserver import fork_server
 
 SLACKWATER = Path(sys.executable).with_name("slackwater")
 COMMAND_SECONDS = 120
@@ -45,13 +47,18 @@ def settings_only(folder: Path, **settings: str) -> dict[str, str]:
 
 def run_command(folder: Path, *arguments: object, **settings: str) -> Answer:
     """Run `slackwater ARGUMENTS` in a folder, with these settings only."""
-    done = subprocess.run(
-        [SLACKWATER, *map(str, arguments)],
-        cwd=folder,
-        env=settings_only(folder, **settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_SECONDS,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = fork_server().fork(
+            [str(argument) for argument in arguments],
+            cwd=folder,
+            env=settings_only(folder, **settings),
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+        )
+        try:
+            code = process.wait(COMMAND_SECONDS)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return Answer(code, out.read(), err.read())

@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
+
+from tests.support.forkserver import Forked, fork_server
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "app", ROOT / "handler")
@@ -48,13 +50,16 @@ FORBIDDEN = (
 
 START_SECONDS = 120
 
+CLOCK = "DRILL_CLOCK_SECONDS"
+"""See `site/sitecustomize.py`."""
+
 
 @dataclass(eq=False)
 class ServerProcess:
     """A server in a process of its own."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     out: Path
     err: Path
     url: str = ""
@@ -183,30 +188,50 @@ class Fleet:
         name = f"server{len(self.servers) + 1}"
         project = project or self.project
         settings = {**SHORT, "SLACKWATER_DATABASE_URI": self.database_uri, **self.env, **(env or {})}
-        url = ""
-        if uvicorn:
-            # uvicorn says its address only in a log that ours replaces.
-            port = free_port()
-            url = f"http://127.0.0.1:{port}"
-            settings["SLACKWATER_PROJECT"] = str(project)
-            command = [sys.executable, "-m", "uvicorn", "slackwater.main:app", "--port", str(port)]
-        else:
-            slackwater = str(Path(sys.executable).with_name("slackwater"))
-            command = [slackwater, "serve", "--project", str(project), "--port", "0"]
+        environ = {**clean_environment(), **settings}
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
+        url, process = "", None
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                command,
-                cwd=self.folder,  # nobody's .env
-                env={**clean_environment(), **settings},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
+            if uvicorn:
+                # uvicorn says its address only in a log that ours replaces.
+                port = free_port()
+                url = f"http://127.0.0.1:{port}"
+                environ["SLACKWATER_PROJECT"] = str(project)
+                process = self._execute(
+                    [sys.executable, "-m", "uvicorn", "slackwater.main:app", "--port", str(port)],
+                    environ,
+                    stdout,
+                    stderr,
+                )
+            else:
+                arguments = ["serve", "--project", str(project), "--port", "0"]
+                if CLOCK in environ:  # which is wrong from the start on
+                    slackwater = str(Path(sys.executable).with_name("slackwater"))
+                    process = self._execute([slackwater, *arguments], environ, stdout, stderr)
+                else:
+                    process = fork_server().fork(
+                        arguments,
+                        cwd=self.folder,
+                        env=environ,
+                        stdout=stdout.fileno(),
+                        stderr=stderr.fileno(),
+                    )
         server = ServerProcess(name, process, out, err, url, tolerated)
         self.servers.append(server)
         return server
+
+    def _execute(
+        self, command: list[str], environ: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,  # nobody's .env
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
 
     async def start(self, count: int = 1, **options: Any) -> list[ServerProcess]:
         """Start `count` servers and wait until all serve."""
