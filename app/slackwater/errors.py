@@ -50,6 +50,15 @@ class NoCaller(SlackwaterError):
     goes on. This code belongs to neither: give it this server's URL and an API key."""
 
 
+class OutsideRun(SlackwaterError):
+    """`user_data()` is the folder of a run: call it in a node or a tool of a graph that this server executes, while the run goes on.
+    The server needs SLACKWATER_GATEWAY=true."""
+
+
+class TooManyFiles(SlackwaterError):
+    """A thread has too many files: delete some in its folder."""
+
+
 class StartError(SlackwaterError):
     """The process cannot start."""
 

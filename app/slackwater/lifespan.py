@@ -191,13 +191,15 @@ def _auth_of(graphs: Graphs) -> CustomAuth:
 
 
 def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtime: Runtime) -> Blobs:
-    """Where the bytes of files are, and the sweep of those that no file has."""
+    """Where the bytes of files are, the sweep of those that no file has, and the files of nodes."""
     from slackwater.aws.objects import blobs_of
     from slackwater.blobs.sweep import sweep
+    from slackwater.workspace.node_files.service import FilesOfRuns
 
     blobs = blobs_of(settings)
     stack.callback(blobs.close)
     runtime.sweep_also("blobs", partial(sweep, database, blobs))
+    runtime.node_files = FilesOfRuns(database, blobs, settings.max_file_bytes_per_owner)
     return blobs
 
 

@@ -32,6 +32,7 @@ from slackwater.runtime.events.journal import BEGINNING, Event, EventId
 from slackwater.runtime.events.run_reader import Follower
 from slackwater.runtime.events.thread_reader import ThreadLog
 from slackwater.runtime.execution import engine, node_tasks
+from slackwater.runtime.execution.node_files import NodeFiles
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import NoOutbox, Outbox
 from slackwater.runtime.execution.own_calls import NoOwnCalls, OwnCalls
@@ -84,6 +85,8 @@ class Runtime:
         self.wakeups = WakeUps(database, notify=not settings.on_lambda, waker=waker)
         self.outbox = outbox or NoOutbox()
         self.own_calls = own_calls or NoOwnCalls()
+        self.node_files: NodeFiles | None = None
+        """What nodes get when they ask for files, if there are any."""
         connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
         # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
         # not wait behind a crowd that ends.

@@ -32,6 +32,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.clock import advance_past
 from slackwater.runtime.execution.confined import Confined
 from slackwater.runtime.execution.control import is_drain
+from slackwater.runtime.execution.node_files import RunFiles
 from slackwater.runtime.execution.node_tasks import NodeTasks
 from slackwater.runtime.execution.owning_loop import OwningLoop, from_any_loop
 from slackwater.runtime.execution.puts import checkpoint_put, writes_put
@@ -167,6 +168,8 @@ class RunSaver(Confined, PooledSaver):
         """The attempt continues a run that has begun."""
         self.node_tasks: NodeTasks | None = None
         """The node tasks of the attempt."""
+        self.files: RunFiles | None = None
+        """The files of the thread, as far as its nodes have asked for them."""
         self.stores_at_exit = False
         """Durability `exit`."""
         self.runs_ahead = False
@@ -220,6 +223,7 @@ class RunSaver(Confined, PooledSaver):
                 self.writer.failed_with(error)
             raise
         self._put.add(namespace)
+        await self._attach_files(thread_id)
         if not (self.runs_ahead and root):
             await self.writer.put(put)
         else:
@@ -261,6 +265,18 @@ class RunSaver(Confined, PooledSaver):
             self.writer.hold(put)
         else:
             await self.writer.put(put)
+
+    async def _attach_files(self, thread_id: str) -> None:
+        """What nodes have changed among their files belongs to the checkpoint that is stored next."""
+        if self.files is None or not self.files.used or thread_id != self.own_thread:
+            return
+        try:
+            await self.files.store()
+        except Exception as error:
+            self.writer.failed_with(error)
+            raise
+        if (changed := self.files.take()) is not None:
+            self.writer.attach(changed)
 
     def _is_root(self, thread_id: str, namespace: str) -> bool:
         return namespace == "" and thread_id == self.own_thread
@@ -308,6 +324,20 @@ class RunSaver(Confined, PooledSaver):
             yield found
 
     # Called by the executor
+
+    async def store_files(self) -> None:
+        """Store what nodes have changed among their files since the last checkpoint: no other one follows."""
+        if self.files is not None and self.files.used:
+            await self.files.store()
+            if (changed := self.files.take()) is not None:
+                self.writer.attach(changed)
+                await self.writer.store_attached()
+
+    async def keep_up(self) -> None:
+        """Wait until a superstep may begin: its files are those of the checkpoint before."""
+        await self.writer.keep_up()
+        if self.files is not None and self.files.used:
+            await self.files.settled()
 
     async def answered_interrupts(self) -> set[str]:
         """The ids of the interrupts whose resume values the run's tasks have consumed and stored."""

@@ -10,6 +10,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
+from slackwater.runtime.execution.node_files import RunFiles
 from slackwater.runtime.execution.node_tasks import NodeTasks
 
 
@@ -19,16 +20,19 @@ class Control(RunControl):
     Graphs that nodes invoke inherit it, even in threads and in other event loops.
     """
 
-    __slots__ = ("_node_tasks",)
+    __slots__ = ("_files", "_node_tasks")
 
-    def __init__(self, node_tasks: NodeTasks) -> None:
+    def __init__(self, node_tasks: NodeTasks, files: RunFiles | None = None) -> None:
         super().__init__()
         self._node_tasks = node_tasks
+        self._files = files
 
     @property
     def drain_requested(self) -> bool:
         stops = super().drain_requested
         here, node_tasks = namespace(), self._node_tasks
+        if self._files is not None and _asked_by_langgraph():
+            self._files.ticked()
         if here:
             node_tasks.graph_steps(stops=stops)
             if stops and _asked_by_langgraph():

@@ -33,6 +33,7 @@ from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.execution.control import is_drain
 from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPart, StreamPlan
 from slackwater.runtime.execution.host import AttemptHost
+from slackwater.runtime.execution.node_files import current_files
 from slackwater.runtime.execution.node_tasks import current_node_tasks
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
@@ -68,6 +69,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
     attempt.begin()
     current_run.set(attempt.run.run_id)
     host.own_calls.act_for(attempt)
+    current_files.set(attempt.saver.files)
     run, error, facts = attempt.run, None, None
     encoder: Encoder | None = None
     config = run_config(attempt)
@@ -96,6 +98,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
                 if isinstance(opening, Begin):
                     current_node_tasks.set(attempt.node_tasks)
                     await _stream(attempt, graph, config, opening, encoder)
+                    await attempt.saver.store_files()
                 else:
                     await _publish_missing_events(attempt, graph, config, opening, encoder)
                     if isinstance(opening, CannotResume):
@@ -104,6 +107,8 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
             except BaseException as problem:
                 error = problem
                 attempt.end(await _outcome_after_node_tasks(attempt, host, problem))
+            if attempt.outcome is Outcome.FAILED:
+                await _store_what_is_left(attempt)
             if attempt.given_up:
                 return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
@@ -186,6 +191,18 @@ async def _cancel_node_tasks(attempt: Attempt, *, everything: bool, bounded: boo
             if not done:
                 return True  # a task that ignores its cancellation is fenced
     return cut
+
+
+async def _store_what_is_left(attempt: Attempt) -> None:
+    """The run has failed and will not go on: what its nodes have written may say why. If it cannot be stored, it is not."""
+    try:
+        await attempt.saver.store_files()
+    except Exception as error:
+        log.warning(
+            "the files of a run that failed are not stored: %s",
+            error,
+            extra={"event": "files.lost", "run_id": str(attempt.run.run_id)},
+        )
 
 
 async def _open(attempt: Attempt, graph: Graph, config: RunnableConfig) -> StartPlan:
@@ -310,7 +327,7 @@ async def _stream(
     saver.runs_ahead = bounded
     ours: list[BaseCallbackHandler] = []
     if bounded and any(True for _ in graph.get_subgraphs()):
-        ours.append(Pace(saver.owning_loop, writer))
+        ours.append(Pace(saver))
     last = asyncio.timeout(None)
     if (graph.config or {}).get("callbacks"):
         ours.append(Last(last))
@@ -330,7 +347,7 @@ async def _stream(
                     _publish(writer, encoder.feed(*encoder.plan.chunk(item)))
                 if begin.last_from is not None and encoder.step == begin.last_from:
                     attempt.control.request_drain("the superstep that runs now is the last one allowed")
-                await _check_before_next(writer, bounded)
+                await _check_before_next(saver, bounded)
     except GraphDrained:
         if not _out_of_steps(begin, encoder):
             raise
@@ -391,10 +408,13 @@ def _publish(writer: Writer, events: Iterable[StreamPart]) -> None:
         writer.publish(event.name, event.data, event.series)
 
 
-async def _check_before_next(writer: Writer, bounded: bool) -> None:
+async def _check_before_next(saver: RunSaver, bounded: bool) -> None:
     """Check what must hold before the graph continues; called at least between two supersteps."""
+    writer = saver.writer
     if bounded:
         await writer.wait_for_capacity()
+        if saver.files is not None and saver.files.used:
+            await saver.files.settled()
     lease = writer.lease
     if lease.over or (not lease.valid() and not await lease.holds()):
         # A suspended process may wake up inside a node, or in the wait above: no further node may begin before it is

@@ -7,12 +7,12 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from slackwater.runtime.execution.owning_loop import OwningLoop, running_loop
-from slackwater.runtime.fenced.writer import Writer
+from slackwater.runtime.execution.checkpointer import RunSaver
+from slackwater.runtime.execution.owning_loop import running_loop
 
 
 class Pace(BaseCallbackHandler):
-    """Waits for the writer before each chain that LangGraph starts: the chunks of subgraphs wait for nobody.
+    """Waits for the checkpointer before each chain that LangGraph starts: the chunks of subgraphs wait for nobody.
 
     A property instead of a method, since what LangChain does with it depends on who looks it up. A coroutine function
     is awaited by async code, in whichever loop; sync code would run it in a loop made for it, and from the thread of
@@ -22,18 +22,18 @@ class Pace(BaseCallbackHandler):
     run_inline = True
     ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_custom_event = True
 
-    def __init__(self, owning_loop: OwningLoop, writer: Writer) -> None:
-        self._owning_loop, self._writer = owning_loop, writer
+    def __init__(self, saver: RunSaver) -> None:
+        self._saver = saver
 
     @property
     def on_chain_start(self) -> Callable[..., Any]:
-        loop, writer, caller = self._owning_loop, self._writer, running_loop()
+        loop, saver, caller = self._saver.owning_loop, self._saver, running_loop()
 
         async def in_loop(*_: Any, **__: Any) -> None:
             if running_loop() is caller:
-                await loop.run(writer.keep_up)
+                await loop.run(saver.keep_up)
 
         def in_thread(*_: Any, **__: Any) -> None:
-            loop.call(writer.keep_up)
+            loop.call(saver.keep_up)
 
         return in_thread if caller is None else in_loop

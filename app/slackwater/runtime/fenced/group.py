@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slackwater.runtime.events.journal import Event
+from slackwater.runtime.fenced.files import StoredFiles
 from slackwater.runtime.fenced.statements import (
     BLOBS,
     CHECKPOINT_IS_THERE,
@@ -62,9 +63,11 @@ class Group:
     checkpoints: list[CheckpointPut] = field(default_factory=list)
     writes: list[WritesPut] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    files: StoredFiles | None = None
+    """What nodes have changed among the files of the thread, before these checkpoints."""
 
     def __bool__(self) -> bool:
-        return bool(self.checkpoints or self.writes or self.waiting)
+        return bool(self.checkpoints or self.writes or self.waiting or self.files)
 
     @property
     def size(self) -> int:

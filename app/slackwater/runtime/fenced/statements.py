@@ -58,8 +58,10 @@ OWNED_IN_ANY_EPOCH = (
 )
 # A subquery, so that it is evaluated once and not per row.
 _LEASE = f"{OWNED_IN_ANY_EPOCH} and epoch = (select slackwater.epoch())"
-_OWNED = f"""owned as (
- select 1 from slackwater.runs where {_LEASE} for share)"""
+OWNED = f"""
+ select 1 from slackwater.runs where {_LEASE} for share"""
+"""A row if the lease is still held."""
+_OWNED = f"""owned as ({OWNED})"""
 # FOR SHARE conflicts with a take-over's UPDATE; FOR KEY SHARE would not.
 _OWNED_INPUT = f"""owned as (
  update slackwater.runs set input_applied = true, input_step = %(input_step)s

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
+from psycopg import Error
+
 from slackwater.errors import LeaseLost, RunOver
 from slackwater.postgres.arrays import TextArray
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
@@ -16,8 +18,9 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import Event, Journal
 from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
+from slackwater.runtime.fenced.files import StoredFiles
 from slackwater.runtime.fenced.group import NULL_TASK_ID, RESUME, CheckpointPut, Group, WritesPut
-from slackwater.runtime.fenced.statements import StatementShape, event_columns, statement
+from slackwater.runtime.fenced.statements import OWNED, StatementShape, event_columns, statement
 from slackwater.runtime.fenced.stores import STORE, Store
 from slackwater.runtime.queue.lease import Lease
 
@@ -105,6 +108,19 @@ class Writer:
     async def put(self, put: CheckpointPut | WritesPut) -> None:
         """Store `put` with everything queued. Raises what the write fails with, and RunOver if the attempt has ended."""
         self._queue.add(put)
+        if self.lease.over:
+            raise RunOver
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.waiting.append(done)
+        self._start_writer()
+        await done
+
+    def attach(self, files: StoredFiles) -> None:
+        """Store what nodes have changed among their files with what is put next, in the same transaction."""
+        self._queue.files = files if self._queue.files is None else self._queue.files.merged(files)
+
+    async def store_attached(self) -> None:
+        """Store what was attached although no checkpoint follows. Raises as `put` does."""
         if self.lease.over:
             raise RunOver
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -356,6 +372,7 @@ class Writer:
         return not (
             self.lease.lost
             or self.lease.forgotten
+            or self._queue.files is not None
             or self._queue.has_answers
             or self._queue.touched(self._foreign)
         )
@@ -376,8 +393,7 @@ class Writer:
             """Whether the group is stored. If not, the database has failed over, and accepts it if sent again."""
             self._look()
             async with self._group_commit.alone, self.database.gate.operation():
-                row = await self.database.fetch_one(statement(shape), params)
-                stored = row is not None and row["owned"] > 0
+                stored = await self._sent(group.files, statement(shape), params)
                 if not stored and await epochs.look(self.database, self.lease) is Standing.LOST:
                     raise self._lost()
             return stored
@@ -385,6 +401,19 @@ class Writer:
         # Idempotent and fenced: safe to send again for as long as this attempt holds the lease.
         while not await self.retrying(send):
             pass
+
+    async def _sent(self, files: StoredFiles | None, sql: str, params: dict[str, Any]) -> bool:
+        """Send the statement, with the files in the same transaction; whether the lease allowed it."""
+        if files is None:
+            row = await self.database.fetch_one(sql, params)
+            return row is not None and row["owned"] > 0
+        try:
+            (row,), *_ = await self.database.pipeline((sql, params), *files.statements(OWNED, self.lease.key))
+        except Error as error:
+            if (refusal := files.refusal(error)) is not None:
+                raise refusal from None
+            raise
+        return bool(row["owned"] > 0)
 
     def _parameters(self, group: Group, events: list[Event]) -> tuple[StatementShape, dict[str, Any]]:
         lease = self.lease

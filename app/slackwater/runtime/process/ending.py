@@ -92,6 +92,8 @@ class Endings:
             attempt.journal.close(Ending.GONE_ON)
             runtime.thread_log.nudge(attempt.run.thread_id)
             worker.forget(attempt)
+            if attempt.saver.files is not None:
+                attempt.saver.files.close()
             if left := runtime.threads.leave(attempt.run.run_id):
                 log.warning(
                     "the run has ended here, but its sync nodes are still running: a thread cannot be cancelled",

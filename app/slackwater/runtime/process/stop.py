@@ -42,6 +42,9 @@ ROUND_SECONDS = 0.02
 OUTBOX_SECONDS = 1.0
 """What a process that leaves gives to receivers who are just being stopped of a run."""
 
+FOLDERS_SECONDS = 1.0
+"""What a process that leaves gives to the folders that nodes had their files in."""
+
 
 class Stop:
     """Happens once in the life of a process, whoever asks for it first, and is waited for by all."""
@@ -251,6 +254,8 @@ async def release(runtime: Runtime, budget: Budget) -> None:
     await runtime.thread_log.stop(budget.left())
     if runtime.admitting:
         await asyncio.wait(runtime.admitting, timeout=budget.left())
+    if runtime.node_files is not None:
+        await runtime.node_files.stop(min(FOLDERS_SECONDS, budget.left() / 2))
     if runtime.opened_store is not None:
         await runtime.opened_store.stop(budget.left())
     # What is being sent stays due for others: it is no reason to stay.

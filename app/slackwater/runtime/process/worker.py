@@ -372,7 +372,10 @@ class Worker:
         if run.base_checkpoint_id is not None:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         saver.node_tasks = node_tasks = NodeTasks()
-        attempt = Attempt(run, saver, writer, run.lease, journal, engine.Control(node_tasks), node_tasks)
+        if self.runtime.node_files is not None:
+            saver.files = self.runtime.node_files.of(run.owner, run.thread_id, saver.owning_loop)
+        control = engine.Control(node_tasks, saver.files)
+        attempt = Attempt(run, saver, writer, run.lease, journal, control, node_tasks)
         run.lease.keeper = self.renewal
         attempt.give_up = self.endings.give_up
         # LangGraph swallows the failure of a put in the background: without this its nodes would run on.

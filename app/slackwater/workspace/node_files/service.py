@@ -1,0 +1,332 @@
+"""Fetches the files of a thread into a folder, and stores what nodes have changed there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from slackwater.blobs import queries as blob_queries
+from slackwater.blobs.blobs import BlobGone, Blobs, StoreSilent, new_key
+from slackwater.blobs.queries import NewFile
+from slackwater.errors import OutsideRun, TooManyFiles
+from slackwater.kit.threads import Threads
+from slackwater.postgres import conninfo
+from slackwater.postgres.pool import BoundedConnection, Database, Row
+from slackwater.workspace.node_files import folder
+from slackwater.workspace.node_files.folder import Source, StoredFile, Target
+from slackwater.workspace.node_files.queries import FILES, Changes
+
+if TYPE_CHECKING:
+    from psycopg.rows import DictRow
+
+    from slackwater.runtime.execution.owning_loop import OwningLoop
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""So many files are fetched or stored at a time, of each run."""
+THREADS = 16
+FETCH_AGAIN = 5
+"""How often a list of files is read again because one of them was replaced meanwhile."""
+STORE_SECONDS = 10.0
+"""How long a store that does not answer is asked again."""
+AGAIN_SECONDS = 0.2
+IDLE_TURNS = 100
+"""After so many turns of the event loop LangGraph is not going to store the checkpoint that a boundary was waited for."""
+
+
+class FilesOfRuns:
+    """The files of all runs of the process."""
+
+    def __init__(self, database: Database, blobs: Blobs, most: int) -> None:
+        """`most`: bytes of an owner who has no limit of their own; 0: no limit."""
+        self.database, self.blobs, self.most = database, blobs, most
+        self.threads = Threads("node-files", THREADS, THREADS)
+        self._removing: set[Any] = set()
+
+    def of(self, owner: str, thread_id: UUID, loop: OwningLoop) -> FilesOfRun:
+        """Those of a run. Nothing is done yet."""
+        return FilesOfRun(self, owner, thread_id, loop)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns, in a thread; from any loop."""
+        return await asyncio.wrap_future(self.threads.submit(self, work))
+
+    def remove(self, root: Path) -> None:
+        """Begin to delete a folder."""
+        removal = self.threads.submit(self, lambda: folder.remove(root))
+        self._removing.add(removal)
+        removal.add_done_callback(self._removing.discard)
+
+    async def stop(self, timeout: float) -> None:
+        """Wait, `timeout` seconds at most, until the folders of what is over are gone."""
+        waiting = {asyncio.ensure_future(asyncio.wrap_future(removal)) for removal in list(self._removing)}
+        if waiting:
+            await asyncio.wait(waiting, timeout=max(0.0, timeout))
+        self.threads.close()
+
+
+class Mirror:
+    """A folder that has been filled, and what is in it."""
+
+    def __init__(self, root: Path, kept: dict[str, StoredFile]) -> None:
+        self.root, self.kept = root, kept
+
+
+class FilesOfRun:
+    """The files of one attempt."""
+
+    def __init__(self, all_: FilesOfRuns, owner: str, thread_id: UUID, loop: OwningLoop) -> None:
+        self._all, self._owner, self._thread_id, self._loop = all_, owner, thread_id, loop
+        self._mirror: Mirror | None = None
+        self._closed = False
+        self._lock = Lock()
+        """Of the two above: whoever blocks the event loop fills the folder in another thread."""
+        self._filling: asyncio.Task[Path] | None = None
+        self._storing = asyncio.Lock()
+        self._stored: Changes | None = None
+        self._put_since_tick = self._due = False
+
+    @property
+    def used(self) -> bool:
+        return self._mirror is not None
+
+    # For nodes
+
+    def path(self) -> Path:
+        """The folder, made when somebody asks first. Blocks. Raises OutsideRun, StoreSilent, and psycopg's errors."""
+        if (root := self._root()) is not None:
+            return root
+        if not self._loop.here:
+            return self._loop.call(self._fill_once)
+        # An async node does not await: nothing of this loop can help, neither the pool nor a task.
+        return self._all.threads.submit(self, lambda: asyncio.run(self._fill(self._rows_apart))).result()
+
+    async def apath(self) -> Path:
+        """The same without blocking, in any loop."""
+        root = self._root()
+        return root if root is not None else await self._loop.run(self._fill_once)
+
+    def _root(self) -> Path | None:
+        if self._closed:
+            raise OutsideRun
+        return self._mirror.root if self._mirror is not None else None
+
+    async def _fill_once(self) -> Path:
+        if (root := self._root()) is not None:
+            return root
+        if self._filling is None or self._filling.done():
+            # No node's task: it is not cut with the node that has asked first, as others wait for it, too.
+            self._filling = asyncio.create_task(
+                self._fill(self._rows), name=f"files:{self._thread_id}", context=Context()
+            )
+        return await asyncio.shield(self._filling)
+
+    async def _fill(self, rows_of: Callable[[], Awaitable[list[Row]]]) -> Path:
+        root = Path(await self._all.call(lambda: tempfile.mkdtemp(prefix="slackwater-files-")))
+        try:
+            await self._all.call(lambda: folder.make(root))
+            mirror = Mirror(root, await self._fetched(root, rows_of))
+        except BaseException:
+            self._all.remove(root)
+            raise
+        with self._lock:
+            if self._mirror is None and not self._closed:
+                self._mirror = mirror
+        if self._mirror is not mirror:  # another call was faster, or the attempt is over
+            self._all.remove(root)
+        return self._root() or root
+
+    async def _fetched(
+        self, root: Path, rows_of: Callable[[], Awaitable[list[Row]]]
+    ) -> dict[str, StoredFile]:
+        """All files, as a list of them says; it is read again if one of them was replaced before it was read."""
+        kept: dict[str, StoredFile] = {}
+        for _ in range(FETCH_AGAIN):
+            rows = await rows_of()
+            paths = {row["path"] for row in rows}
+            for path in [path for path in kept if path not in paths]:
+                await self._all.call((root / path).unlink)
+                del kept[path]
+            wanted = [row for row in rows if row["path"] not in kept or kept[row["path"]].blob != row["blob"]]
+            fetched = await _each(wanted, lambda row: self._fetch(root, row))
+            kept |= {path: found for path, found in fetched if found is not None}
+            if all(found is not None for _, found in fetched):
+                return kept
+        raise StoreSilent("The files of the thread are being changed all the time: try again.")
+
+    async def _fetch(self, root: Path, row: Row) -> tuple[str, StoredFile | None]:
+        path, target = row["path"], Target(root, row["path"])
+        try:
+            await self._all.call(lambda: target.write(b""))
+            async for piece in self._all.blobs.read(row["blob"]):
+                await self._all.call(lambda piece=piece: target.write(piece))  # type: ignore[misc]
+        except BlobGone:
+            return path, None
+        finally:
+            target.close()
+        stamp = await self._all.call(lambda: folder.stamp_of(root, path))
+        return path, StoredFile(row["blob"], row["size"], row["sha256"], stamp)
+
+    async def _rows(self) -> list[Row]:
+        return await self._all.database.fetch(FILES, self._key)
+
+    async def _rows_apart(self) -> list[Row]:
+        """The same by a connection of its own, as the pool's belong to a loop that is blocked."""
+        from psycopg.rows import dict_row
+
+        connection: BoundedConnection = await conninfo.connect(
+            BoundedConnection,
+            self._all.database.conninfo,
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=None,
+        )
+        try:
+            found: list[DictRow] = await (await connection.execute(FILES, self._key)).fetchall()
+            return found
+        finally:
+            await connection.close()
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"owner": self._owner, "thread_id": self._thread_id}
+
+    # For the checkpointer
+
+    def ticked(self) -> None:
+        """A graph begins its next superstep, or ends: what was changed until now belongs to the checkpoint before."""
+        self._due, self._put_since_tick = not self._put_since_tick, False
+
+    async def settled(self) -> None:
+        """Wait until what belongs to the last checkpoint is stored, so that nodes may go on with their files."""
+        turns = 0
+        while self.used and (self._due or self._storing.locked()) and turns < IDLE_TURNS:
+            if self._storing.locked():
+                async with self._storing:
+                    pass
+            else:
+                turns += 1
+                await asyncio.sleep(0)
+        self._due = False
+
+    async def store(self) -> None:
+        """Store the bytes of what has changed. Raises StoreSilent and TooManyFiles."""
+        if self._mirror is None:
+            return
+        async with self._storing:
+            # With durability `async` the boundary comes first, and else this does.
+            self._put_since_tick, self._due = not self._due, False
+            changes = await self._changes(self._mirror)
+            if changes is not None:
+                self._stored = self._stored.merged(changes) if self._stored is not None else changes
+
+    def take(self) -> Changes | None:
+        """What has been stored and is in no checkpoint yet: it has to go with the next one."""
+        stored, self._stored = self._stored, None
+        return stored
+
+    async def _changes(self, mirror: Mirror) -> Changes | None:
+        found = await self._all.call(lambda: folder.look(mirror.root, mirror.kept))
+        if found.too_many:
+            raise TooManyFiles(f"A thread may have {folder.MAX_FILES} files: there are more in its folder.")
+        if found.skipped:
+            log.warning(
+                "links, and names that are no text, are not stored",
+                extra={
+                    "event": "files.skipped",
+                    "thread_id": str(self._thread_id),
+                    "paths": found.skipped[:10],
+                },
+            )
+        stored = dict(await _each(sorted(found.changed), lambda path: self._store(mirror, path)))
+        saved = {path: kept for path, kept in stored.items() if kept is not None and self._is_new(path, kept)}
+        gone = {path: mirror.kept.pop(path).blob for path in found.gone}
+        mirror.kept |= {path: kept for path, kept in stored.items() if kept is not None}
+        if not (saved or gone):
+            return None
+        new = {path: NewFile(path, kept.blob, kept.size, kept.sha256) for path, kept in saved.items()}
+        return Changes(self._owner, self._thread_id, self._all.most, new, gone)
+
+    def _is_new(self, path: str, kept: StoredFile) -> bool:
+        assert self._mirror is not None
+        before = self._mirror.kept.get(path)
+        return before is None or before.blob != kept.blob
+
+    async def _store(self, mirror: Mirror, path: str) -> tuple[str, StoredFile | None]:
+        """A file that was written; None if it is gone, or is being written still: then it waits for the next checkpoint."""
+        deadline = time.monotonic() + STORE_SECONDS
+        while True:
+            try:
+                return path, await self._store_once(mirror, path)
+            except FileNotFoundError:
+                return path, None
+            except StoreSilent:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _store_once(self, mirror: Mirror, path: str) -> StoredFile | None:
+        before = await self._all.call(lambda: folder.stamp_of(mirror.root, path))
+        known = mirror.kept.get(path)
+        if known is not None and known.size == before.size and known.sha256 is not None:
+            source = Source(mirror.root, path)
+            try:
+                await self._all.call(source.read_all)
+            finally:
+                source.close()
+            if source.sha256 == known.sha256:
+                return StoredFile(known.blob, known.size, known.sha256, before)
+        key = new_key(self._owner, self._thread_id)
+        await blob_queries.stage(self._all.database, [key])
+        source = Source(mirror.root, path)
+        try:
+            await self._all.blobs.put(key, self._pieces(source))
+        finally:
+            source.close()
+        if before != await self._all.call(lambda: folder.stamp_of(mirror.root, path)):
+            await blob_queries.discard(self._all.database, [key])
+            return None
+        return StoredFile(key, source.size, source.sha256, before)
+
+    async def _pieces(self, source: Source) -> AsyncIterator[bytes]:
+        while piece := await self._all.call(source.read):
+            yield piece
+
+    def close(self) -> None:
+        """The attempt is over: the folder goes."""
+        with self._lock:
+            self._closed = True
+        if self._filling is not None and not self._filling.done():
+            self._filling.cancel()
+        if self._mirror is not None:
+            self._all.remove(self._mirror.root)
+
+
+async def _each(items: list[Any], work: Callable[[Any], Awaitable[T]]) -> list[T]:
+    """What `work` makes of each, a few at a time. The first error ends it."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: Any) -> T:
+        async with limit:
+            return await work(item)
+
+    # Not in the context of a node: its tasks are counted, and cut.
+    tasks = [asyncio.create_task(one(item), context=Context()) for item in items]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
