@@ -54,8 +54,8 @@ def node_environment() -> dict[str, str]:
     }
 
 
-def build_page(folder: Path) -> None:
-    """The page with its packages, as a front end's own build makes it."""
+def build_page(folder: Path, source: str = "page/page.jsx") -> None:
+    """A page with its packages, as a front end's own build makes it."""
     environ = node_environment()
     (folder / "index.html").write_bytes((SOURCES / "page" / "index.html").read_bytes())
     esbuild = Path(environ["NODE_PATH"]) / ".bin" / "esbuild"
@@ -66,7 +66,7 @@ def build_page(folder: Path) -> None:
         "--log-level=warning",
     ]
     subprocess.run(
-        [esbuild, SOURCES / "page" / "page.jsx", *options, f"--outfile={folder / 'page.js'}"],
+        [esbuild, SOURCES / source, *options, f"--outfile={folder / 'page.js'}"],
         env=environ,
         stdin=subprocess.DEVNULL,
         check=True,
