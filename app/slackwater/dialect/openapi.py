@@ -124,6 +124,8 @@ class GatewayRunShown(Shape):
     subagent_tokens: int
     middleware_tokens: int
     message_count: int
+    error: str = ""
+    """What has gone wrong; absent if nothing has."""
 
 
 _THREAD: Json = {

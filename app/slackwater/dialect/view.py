@@ -76,17 +76,21 @@ def entry(place: int, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(row: Mapping[str, Any], counted: Mapping[str, int]) -> dict[str, Any]:
-    """A run, and what has been counted of it."""
-    kwargs = row["kwargs"]
+    """A run, and what has been counted of it. One whose graph says itself that it has failed is an error here."""
+    kwargs, error = row["kwargs"], row.get("error")
+    status = RunStatus(row.get("shown_status", row["status"]))
+    if status is RunStatus.SUCCESS and error:
+        status = RunStatus.ERROR
     return {
         "run_id": str(row["run_id"]),
         "thread_id": str(row["thread_id"]),
         "assistant_id": kwargs.get(ASKED_FOR) or str(row["assistant_id"]),
-        "status": RunStatus(row.get("shown_status", row["status"])).value,
+        "status": status.value,
         "metadata": row["metadata"],
         "kwargs": {name: kwargs.get(name) for name in ("input", "config")},
         "multitask_strategy": row["multitask_strategy"],
         "created_at": json_format.timestamp(row["created_at"]),
         "updated_at": json_format.timestamp(row["updated_at"]),
         **counted,
+        **({"error": error.get("message") or error.get("error")} if error else {}),
     }

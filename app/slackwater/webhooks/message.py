@@ -26,7 +26,7 @@ def body_of(row: Mapping[str, Any], policy: Policy) -> bytes:
     body["run_ended_at"] = _text(times["ended_at"])
     body["webhook_sent_at"] = json_format.timestamp(datetime.now(UTC))
     body["values"] = row["values"]
-    if run["error"]:
+    if run["error"] and run["status"] != "success":  # a success may say that it is none: see `own_failure`
         body["error"] = run["error"]
     if policy.allowed_fields:
         body = {name: value for name, value in body.items() if name in policy.allowed_fields}

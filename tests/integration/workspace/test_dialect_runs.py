@@ -300,3 +300,19 @@ async def test_assistants_are_found_by_their_graph(ann: httpx.AsyncClient) -> No
         assert (await ann.get(f"/api/assistants/{name}/schemas")).json()["graph_id"] == "lead_agent"
     assert (await ann.get("/api/assistants/nothing")).status_code == 404
     assert (await ann.get(f"/api/assistants/{uuid4()}")).status_code == 404
+
+
+async def test_what_a_graph_says_has_failed_is_an_error_here_and_a_success_there(
+    ann: httpx.AsyncClient,
+) -> None:
+    """W6; section 6: a model that fails does not fail the graph."""
+    thread = str(uuid4())
+    for text in ("a", "fallback", "b"):
+        await ann.post(f"/api/threads/{thread}/runs/wait", json=said(text))
+    rows = (await ann.get(f"/api/threads/{thread}/runs")).json()
+    assert [row["status"] for row in rows] == ["success", "error", "success"]
+    assert [row.get("error") for row in rows] == [None, "the model is away", None]
+    one = (await ann.get(f"/api/threads/{thread}/runs/{rows[1]['run_id']}")).json()
+    assert (one["status"], one["error"]) == ("error", "the model is away")
+    official = (await ann.get(f"/threads/{thread}/runs/{rows[1]['run_id']}")).json()
+    assert official["status"] == "success"

@@ -24,6 +24,7 @@ from slackwater.runtime.execution.attempt import UNWIND_SECONDS, Attempt
 from slackwater.runtime.execution.encoding import Encoder
 from slackwater.runtime.execution.failing_node import failing_node
 from slackwater.runtime.execution.host import AttemptHost
+from slackwater.runtime.execution.own_failure import own_failure
 from slackwater.runtime.fenced import epochs, settlement, settlements
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.settlement import TIMED_OUT, End, HandOver, Settled, ThreadFacts, Whose
@@ -60,15 +61,17 @@ async def facts_of(
     failed = attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
     plain = attempt.outcome is Outcome.FINISHED and encoder is not None and not encoder.interrupted
     if plain and encoder is not None and encoder.last_values is not None and _streams_its_state(graph):
-        return ThreadFacts("idle", encoder.last_values)
+        return ThreadFacts("idle", encoder.last_values, own_failure=own_failure(encoder.last_values))
     latest = {"configurable": {"thread_id": str(attempt.run.thread_id)}}
     state = await graph.aget_state(cast("RunnableConfig", latest))
     status, values, interrupts = thread_facts(state)
+    shown = json_format.dumps(values) if state.created_at is not None else None
     return ThreadFacts(
         "error" if failed else status,
-        json_format.dumps(values) if state.created_at is not None else None,
+        shown,
         interrupts,
         _error_object(attempt, error),
+        own_failure(shown) if attempt.outcome is Outcome.FINISHED else None,
     )
 
 

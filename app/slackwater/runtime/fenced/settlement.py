@@ -39,6 +39,8 @@ class ThreadFacts:
     """JSON; None leaves the thread's values as they are."""
     interrupts: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
+    own_failure: Mapping[str, str] | None = None
+    """What the graph says itself has gone wrong in a run that has finished: the run keeps it beside its success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +227,12 @@ def of_attempt(whose: Whose) -> dict[str, Any]:
 def of_end(how: End) -> dict[str, Any]:
     """The parameters for ending the run, without its events."""
     facts, status = how.facts, how.status
+    error = facts.error if status is not RunStatus.SUCCESS else facts.own_failure
     return {
         **of_attempt(how.whose),
         "status": status.value,
         "reason": how.reason,
-        "error": Jsonb(facts.error) if facts.error and status is not RunStatus.INTERRUPTED else None,
+        "error": Jsonb(error) if error and status is not RunStatus.INTERRUPTED else None,
         "last_event": how.last_event,
         "thread_status": facts.status,
         "values": facts.values.decode() if facts.values is not None else None,

@@ -1,9 +1,10 @@
-"""An agent that answers at once, and does what the last message says: `fan`, `wait`, `fail`, `fallback`, `told`."""
+"""An agent that answers at once, or does what the last message says: `fan` out, `wait:` for a file, be `slow`, `fail`, or fall back."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import operator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -20,6 +21,7 @@ def _last(left: Any, right: Any) -> Any:
 
 class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
+    steps: Annotated[list[str], operator.add]
     title: Annotated[str | None, _last]
     artifacts: list[str]
     told: dict[str, Any]
@@ -35,6 +37,11 @@ async def model(state: State, runtime: Runtime[Any], config: RunnableConfig) -> 
         gate = Path(text.removeprefix("wait:"))
         while not gate.exists():
             await asyncio.sleep(0.02)
+    if text.startswith("slow"):
+        step = len(state.get("steps", ()))
+        await asyncio.sleep(0.15)
+        if step < 12:
+            return {"steps": [f"{step}"], "told": told}
     if text == "fail":
         raise ValueError("the tide is out")
     more = (
@@ -48,6 +55,8 @@ async def title(state: State) -> dict[str, Any]:
 
 
 def after(state: State) -> Any:
+    if state["messages"][-1].type == "human":
+        return "model"
     return ["left", "right", "title"] if state["messages"][-2].text == "fan" else END
 
 
@@ -56,6 +65,6 @@ builder.add_node("model", model)
 for name in ("left", "right", "title"):
     builder.add_node(name, title)
 builder.add_edge(START, "model")
-builder.add_conditional_edges("model", after, ["left", "right", "title", END])
+builder.add_conditional_edges("model", after, ["model", "left", "right", "title", END])
 graph = builder.compile(name="lead_agent")
 other = builder.compile(name="other")
