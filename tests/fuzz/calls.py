@@ -202,6 +202,43 @@ def suggest(d: Draw) -> Ask:
     return Ask("POST", "/api/threads/{thread}/suggestions", body, {"thread": thread}, compared=False)
 
 
+@call(weight=3)
+def gateway_thread(d: Draw) -> Ask:
+    """The dialect reads and changes the same threads."""
+    thread = d.pick(Sort.THREAD)
+    method, path, body = d.one(
+        ("GET", "", None),
+        ("GET", "/state", None),
+        ("GET", "/runs", None),
+        ("POST", "/history", {"limit": 20}),
+        ("PATCH", "", {"metadata": {"patched": d.text(thread)}}),
+    )
+    return Ask(method, f"/api/threads/{{thread}}{path}", body, {"thread": thread})
+
+
+@call()
+def gateway_search(d: Draw) -> Ask:
+    body = {"metadata": {"whose": d.somebody().mark}, "limit": 100}
+    return Ask("POST", "/api/threads/search", body, compared=False)
+
+
+@call()
+def gateway_take_thread(d: Draw) -> Ask:
+    """Of an id that is another's, nobody learns more than that."""
+    body = {"thread_id": "{thread}", "metadata": {"whose": d.me.mark}}
+    return Ask("POST", "/api/threads", body, {"thread": d.pick(Sort.THREAD)}, compared=False, stored=True)
+
+
+@call(weight=2)
+def gateway_run(d: Draw) -> Ask:
+    """A run of one's own, or of another's, and whether it can be stopped."""
+    things = place(d)
+    if d.one(True, False):
+        return Ask("GET", "/api/threads/{thread}/runs/{run}", things=things)
+    disturbed(d, things["thread"])
+    return Ask("POST", "/api/threads/{thread}/runs/{run}/cancel?wait=true", things=things)
+
+
 @call(weight=2)
 def patch_thread(d: Draw) -> Ask:
     thread = d.pick(Sort.THREAD)
