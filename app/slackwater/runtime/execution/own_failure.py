@@ -20,11 +20,14 @@ def own_failure(values: bytes | None) -> dict[str, str] | None:
     state = orjson.loads(values)
     messages = state.get("messages") if isinstance(state, dict) else None
     for message in reversed(messages if isinstance(messages, list) else []):
-        match message:
-            case {"type": "ai", "additional_kwargs": {"deerflow_error_fallback": True, **more}}:
-                return {"error": "GraphFailure", "message": _text(more, message)}
-            case {"type": "ai" | "human"}:
-                return None
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind == "ai":
+            more = message.get("additional_kwargs") or {}
+            return (
+                {"error": "GraphFailure", "message": _text(more, message)} if more.get(MARK) is True else None
+            )
+        if kind == "human":
+            return None
     return None
 
 
