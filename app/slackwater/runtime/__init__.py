@@ -16,7 +16,7 @@
 | `executor` `options` `control` `pace` `callbacks` `node_threads` `owning_loop` | drives the graph, superstep by superstep |
 | `encoding` `message_ids` | turns LangGraph's stream into events |
 | `checkpointer` `new_thread` `puts` `confined` `serializer` `store` | what LangGraph stores through |
-| `outcome` `failing_node` | how the attempt ended |
+| `outcome` `failing_node` `own_failure` | how the attempt ended, and what the graph says of that itself |
 | **fenced** | |
 | `writer` `group` `files` `statements` `stores` | checkpoints, writes, files and events, stored in groups while a run is worked on |
 | `settlement` `settlements` | how a run ends or is handed over |
