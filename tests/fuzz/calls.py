@@ -494,6 +494,42 @@ def get_run(d: Draw) -> Ask:
     return Ask("GET", "/threads/{thread}/runs/{run}", things=place(d))
 
 
+@call(weight=2)
+def list_messages(d: Draw) -> Ask:
+    things = place(d)
+    path = d.one(
+        "/api/runs/{run}/messages",
+        "/api/threads/{thread}/messages",
+        "/api/threads/{thread}/runs/{run}/messages",
+        "/api/threads/{thread}/runs/{run}/events",
+    )
+    return Ask("GET", path, things={name: thing for name, thing in things.items() if f"{{{name}}}" in path})
+
+
+@call()
+def use_tokens(d: Draw) -> Ask:
+    if d.seldom():
+        return Ask("GET", f"/api/usage?days={d.one(1, 30, 366)}")
+    active = d.one("true", "false")
+    thread = d.pick(Sort.THREAD)
+    return Ask(
+        "GET", f"/api/threads/{{thread}}/token-usage?include_active={active}", things={"thread": thread}
+    )
+
+
+@call(weight=2)
+def give_feedback(d: Draw) -> Ask:
+    things = place(d)
+    method = d.one("PUT", "POST", "DELETE", "GET", "STATS")
+    path = "/api/threads/{thread}/runs/{run}/feedback"
+    if method == "STATS":
+        return Ask("GET", f"{path}/stats", things=things)
+    if method == "GET":
+        return Ask("GET", path, things=things)
+    body = {"rating": d.one(1, -1), "comment": d.text(things["thread"])} if method != "DELETE" else None
+    return Ask(method, path, body, things)
+
+
 @call(weight=3)
 def join(d: Draw) -> Ask:
     things = place(d)

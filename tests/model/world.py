@@ -33,6 +33,8 @@ TABLES = (
     "slackwater.threads",
     "slackwater.runs",
     "slackwater.run_events",
+    "slackwater.messages",
+    "slackwater.token_usage",
     "slackwater.base_writes",
     "slackwater.idempotency_keys",
     "checkpoints",
@@ -120,7 +122,7 @@ class Losing(Database):
 
 
 def _settles(module: Any, statements: Sequence[tuple[Any, Any]]) -> Lose:
-    settles = any(sql in (module._END, module._HAND_OVER) for sql, _ in statements)
+    settles = any(str(sql).startswith((module._END, module._HAND_OVER)) for sql, _ in statements)
     return Lose.SETTLEMENT if settles else Lose.WRITE
 
 

@@ -21,6 +21,8 @@ WAYS_IN = ("slackwater.api_keys", "slackwater.users", "slackwater.crons")
 """By which more would come: deleted first."""
 
 AFTER_THREADS = (
+    "slackwater.token_usage",
+    "slackwater.feedback",
     "slackwater.webhooks",
     "slackwater.idempotency_keys",
     "slackwater.files",
@@ -161,6 +163,10 @@ from slackwater.sessions x join slackwater.users u using (user_id) where u.owner
     "slackwater.runs": "select * from slackwater.runs where owner = %(owner)s",
     "slackwater.run_events": """
 select x.* from slackwater.threads t join slackwater.run_events x using (thread_id) where t.owner = %(owner)s""",
+    "slackwater.messages": """
+select x.* from slackwater.threads t join slackwater.messages x using (thread_id) where t.owner = %(owner)s""",
+    "slackwater.feedback": "select * from slackwater.feedback where owner = %(owner)s",
+    "slackwater.token_usage": "select * from slackwater.token_usage where owner = %(owner)s",
     "checkpoints": f"select x.* from checkpoints x {_OF_THREADS}",
     "checkpoint_blobs": f"select x.* from checkpoint_blobs x {_OF_THREADS}",
     "checkpoint_writes": f"select x.* from checkpoint_writes x {_OF_THREADS}",

@@ -13,12 +13,13 @@
 | `engine` `loaded` | everything with LangGraph in it, imported when a run first needs it |
 | `attempt` `node_tasks` `host` `outbox` `own_calls` `node_files` | one attempt of one run, the tasks of its nodes, what it needs of the process, webhooks, calls of the API by its nodes, their files |
 | `start` `clock` | how an attempt begins: the rules of a later start |
-| `executor` `options` `control` `pace` `callbacks` `node_threads` `owning_loop` | drives the graph, superstep by superstep |
+| `executor` `options` `control` `pace` `callbacks` `recording` `node_threads` `owning_loop` | drives the graph, superstep by superstep |
 | `encoding` `message_ids` | turns LangGraph's stream into events |
 | `checkpointer` `new_thread` `puts` `confined` `serializer` `store` | what LangGraph stores through |
 | `outcome` `failing_node` `own_failure` | how the attempt ended, and what the graph says of that itself |
 | **fenced** | |
 | `writer` `group` `files` `statements` `stores` | checkpoints, writes, files and events, stored in groups while a run is worked on |
+| `records` | messages and token counts, until they are stored with what has said them |
 | `settlement` `settlements` | how a run ends or is handed over |
 | `epochs` | whether an owner may continue after a failover |
 | **events** | |

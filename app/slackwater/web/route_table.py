@@ -26,6 +26,9 @@ MODULES = {
     "llm_models": "slackwater.workspace.llm_models.routes",
     "suggestions": "slackwater.workspace.suggestions.routes",
     "dialect": "slackwater.dialect.routes",
+    "messages": "slackwater.workspace.messages.routes",
+    "usage": "slackwater.workspace.usage.routes",
+    "feedback": "slackwater.workspace.feedback.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -45,13 +48,18 @@ OPTIONAL: Mapping[str, Feature] = {
     "llm_models": Feature.GATEWAY,
     "suggestions": Feature.GATEWAY,
     "dialect": Feature.GATEWAY,
+    "messages": Feature.GATEWAY,
+    "usage": Feature.GATEWAY,
+    "feedback": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
 FIRST = ("runs", "threads")
 """The most requested resources: a router tries its routes in order."""
 
-FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
+FIXED = frozenset(
+    {"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stats", "stream", "wait"}
+)
 """Last segments of paths that are not ids, although there are routes with an id in that place."""
 
 
@@ -264,6 +272,23 @@ TABLE = (
     Entry("/api/assistants/*", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
     Entry("/api/assistants/*/graph", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
     Entry("/api/assistants/*/schemas", "dialect", RouteGroup.ASSISTANTS, get=P.ASSISTANTS_READ),
+    Entry("/api/threads/*/messages", "messages", get=P.RUNS_READ),
+    Entry("/api/threads/*/runs/*/messages", "messages", get=P.RUNS_READ),
+    Entry("/api/threads/*/runs/*/events", "messages", get=P.RUNS_READ),
+    Entry("/api/runs/*/messages", "messages", get=P.RUNS_READ),
+    Entry("/api/threads/*/token-usage", "usage", get=P.THREADS_READ),
+    Entry("/api/usage", "usage", get=P.RUNS_READ),
+    Entry(
+        "/api/threads/*/runs/*/feedback",
+        "feedback",
+        get=P.THREADS_READ,
+        put=P.THREADS_WRITE,
+        post=P.THREADS_WRITE,
+        delete=P.THREADS_DELETE,
+    ),
+    Entry("/api/threads/*/runs/*/feedback/stats", "feedback", get=P.THREADS_READ),
+    Entry("/api/threads/*/runs/*/feedback/*", "feedback", delete=P.THREADS_DELETE),
+    Entry("/api/runs/*/feedback", "feedback", get=P.RUNS_READ),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

@@ -21,6 +21,7 @@ _ANY = {
     "text[]": list,
     "bigint": lambda: 1,
     "integer": lambda: 1,
+    "boolean": lambda: False,
     "jsonb": lambda: "[]",
     "bytea": lambda: uuid4().bytes,
     "timestamp with time zone": lambda: "-infinity",

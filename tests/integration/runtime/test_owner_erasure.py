@@ -140,7 +140,9 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
             *("limits", "open_streams", "request_buckets", "audit"),
         )
         if name != "idempotency_keys"  # went with its run
-    } | {"idempotency_keys": 0, "files": 0}  # they went with their thread
+    } | dict.fromkeys(
+        ("idempotency_keys", "files", "token_usage", "feedback"), 0
+    )  # they went with their thread
     assert not (await erase(fleet.database, OWNER)).total()
     # but for the fact itself, which is nobody's
     told = await fleet.database.fetch("select action, via, subject from slackwater.audit where owner is null")

@@ -224,6 +224,8 @@ class RunSaver(Confined, PooledSaver):
             raise
         self._put.add(namespace)
         await self._attach_files(thread_id)
+        if root and self.stores_at_exit and self.writer.records is not None:
+            put.messages = self.writer.records.of_finished()
         if not (self.runs_ahead and root):
             await self.writer.put(put)
         else:
@@ -261,6 +263,8 @@ class RunSaver(Confined, PooledSaver):
         put = writes_put(self.serde, config, writes, task_id, task_path, base_id=self._base_id)
         if task_id != NULL_TASK_ID and thread_id == self.own_thread:
             self.writer.works_from(namespace, configurable["checkpoint_id"])
+        if self.writer.records is not None and _are_of_an_end(put, task_id):
+            put.messages = self.writer.records.of_task(task_id)
         if self.runs_ahead and self._is_root(thread_id, namespace) and _are_results(put, task_id):
             self.writer.hold(put)
         else:
@@ -359,6 +363,11 @@ class RunSaver(Confined, PooledSaver):
 def _are_results(writes: WritesPut, task_id: str) -> bool:
     """Whether these are the writes of a finished task, not a resume value, an interrupt or an error."""
     return task_id != NULL_TASK_ID and not writes.upsert and not writes.answers
+
+
+def _are_of_an_end(writes: WritesPut, task_id: str) -> bool:
+    """Whether a task has ended with these writes, and does not run again."""
+    return task_id != NULL_TASK_ID and not writes.upsert
 
 
 def _remembers(namespace: str) -> bool:

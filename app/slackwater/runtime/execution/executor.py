@@ -39,6 +39,7 @@ from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
 from slackwater.runtime.execution.outcome import CannotBegin
 from slackwater.runtime.execution.pace import Pace
+from slackwater.runtime.execution.recording import MessageRecorder, SaidBefore
 from slackwater.runtime.execution.start import AlreadyFinished, Begin, CannotResume, Level, StartPlan
 from slackwater.runtime.fenced.settlement import Settled
 from slackwater.runtime.fenced.writer import Refused, Writer
@@ -97,7 +98,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
                     )
                 if isinstance(opening, Begin):
                     current_node_tasks.set(attempt.node_tasks)
-                    await _stream(attempt, graph, config, opening, encoder)
+                    await _stream(attempt, graph, config, opening, encoder, await _recorder(attempt, host))
                     await attempt.saver.store_files()
                 else:
                     await _publish_missing_events(attempt, graph, config, opening, encoder)
@@ -278,6 +279,29 @@ async def _published_events(database: Database, run_id: UUID, statement: str) ->
         return [(event.name, event.data) async for batch in batches for event in batch]
 
 
+async def _recorder(attempt: Attempt, host: AttemptHost) -> MessageRecorder | None:
+    """What records the run's messages and token counts, if they are recorded."""
+    run, records = attempt.run, attempt.writer.records
+    if records is None:
+        return None
+    said = SaidBefore()
+    if run.attempt > 1 or run.stopped is not None:
+        rows = await attempt.writer.retrying(
+            lambda: host.database.fetch(_SAID_BEFORE, {"run_id": run.run_id})
+        )
+        calls = frozenset((row["task"], row["place"]) for row in rows if row["task"] is not None)
+        said = SaidBefore(any(row["human"] for row in rows), calls)
+    return MessageRecorder(
+        records, begins=not run.input_applied, expects_human=start.brings_input(run.kwargs), said=said
+    )
+
+
+_SAID_BEFORE = """
+select task, place, false as human from slackwater.token_usage where run_id = %(run_id)s
+union all
+select null, null, true from slackwater.messages where run_id = %(run_id)s and event_type = 'llm.human.input'"""
+
+
 _BOUNDARIES = {"values", "checkpoints"}
 """The events that each superstep of the root graph ends with, for readers who asked for them."""
 
@@ -307,7 +331,12 @@ what is still open (`events`). LangGraph does not repeat `custom` events."""
 
 
 async def _stream(
-    attempt: Attempt, graph: Graph, config: RunnableConfig, begin: Begin, encoder: Encoder
+    attempt: Attempt,
+    graph: Graph,
+    config: RunnableConfig,
+    begin: Begin,
+    encoder: Encoder,
+    recorder: BaseCallbackHandler | None,
 ) -> None:
     """Drive the graph and publish what it streams."""
     saver, writer, kwargs = attempt.saver, attempt.writer, attempt.run.kwargs
@@ -331,6 +360,8 @@ async def _stream(
     last = asyncio.timeout(None)
     if (graph.config or {}).get("callbacks"):
         ours.append(Last(last))
+    if recorder is not None:
+        ours.append(recorder)
     if ours:
         config["callbacks"] = [*ours]
     # aclosing: a cancellation between two chunks must not leave the generator to the garbage collector.

@@ -170,7 +170,7 @@ def _held_to_the_end(attempt: Attempt, facts: ThreadFacts | None) -> Any | None:
     """The run's last checkpoint, if the transaction that settles the run is to store it."""
     finished = attempt.outcome is Outcome.FINISHED and facts is not None
     if finished or attempt.outcome is Outcome.DRAINED:
-        return attempt.writer.hold_to_the_end()
+        return attempt.writer.hold_to_the_end(ends=finished)
     return None
 
 
@@ -318,6 +318,7 @@ def _whose(attempt: Attempt, stored_with: str | None) -> Whose:
         events=writer.take_events() if not (forgotten or held) else [],
         checkpoint_id=stored_with or writer.head_id if not forgotten else None,
         stored_with=stored_with,
+        records=writer.last_records(ends=attempt.outcome in _STATUSES) if not held else {},
     )
 
 

@@ -101,6 +101,14 @@ def first_input(kwargs: Mapping[str, Any]) -> Any:
     return command_of(command) if command else kwargs.get("input")
 
 
+def brings_input(kwargs: Mapping[str, Any]) -> bool:
+    """Whether the request gives the graph something new, and does not only resume it."""
+    command = kwargs.get("command")
+    if command:
+        return bool(command.get("update") or command.get("goto"))
+    return kwargs.get("input") is not None
+
+
 def command_of(command: Mapping[str, Any]) -> Command[Any]:
     """A `Command` from the SDK's JSON."""
     goto = command.get("goto")

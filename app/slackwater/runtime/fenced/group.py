@@ -10,6 +10,7 @@ from typing import Any
 
 from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.files import StoredFiles
+from slackwater.runtime.fenced.records import NO_ROWS, Rows, SaidMessage
 from slackwater.runtime.fenced.statements import (
     BLOBS,
     CHECKPOINT_IS_THERE,
@@ -35,10 +36,17 @@ class CheckpointPut:
     blobs: list[tuple[str, str, str, str, str, bytes]]
     head: Any | None
     """The checkpoint itself if it belongs to the root graph; None for a subgraph's."""
+    messages: list[SaidMessage] = field(default_factory=list)
+    """What was said by tasks whose writes it has."""
 
     @property
     def size(self) -> int:
-        return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
+        return (
+            len(self.row[4])
+            + len(self.row[5])
+            + sum(len(blob[5] or b"") for blob in self.blobs)
+            + sum(message.size for message in self.messages)
+        )
 
 
 @dataclass(slots=True)
@@ -50,10 +58,14 @@ class WritesPut:
     root_input: bool
     answers: bool
     """A task has consumed the run's resume value, which must not be offered to the next interrupt."""
+    messages: list[SaidMessage] = field(default_factory=list)
+    """What the task has said."""
 
     @property
     def size(self) -> int:
-        return sum(len(row[8] or b"") for row in self.rows.values())
+        return sum(len(row[8] or b"") for row in self.rows.values()) + sum(
+            message.size for message in self.messages
+        )
 
 
 @dataclass(slots=True)
@@ -65,6 +77,10 @@ class Group:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
     files: StoredFiles | None = None
     """What nodes have changed among the files of the thread, before these checkpoints."""
+    said: list[SaidMessage] = field(default_factory=list)
+    """By tasks whose writes are in it, in the order in which these were put."""
+    records: Rows = field(default_factory=lambda: NO_ROWS)
+    """What goes with it of messages and token counts, since it was taken."""
 
     def __bool__(self) -> bool:
         return bool(self.checkpoints or self.writes or self.waiting or self.files)
@@ -80,6 +96,7 @@ class Group:
             self.checkpoints.append(put)
         else:
             self.writes.append(put)
+        self.said += put.messages
 
     @property
     def heads(self) -> list[Any]:
@@ -101,7 +118,7 @@ class Group:
             return set()
         return {(key[1], key[2]) for writes in self.writes for key in writes.rows} & checkpoints
 
-    def rows(self) -> dict[Insert, Collection[tuple[Any, ...]]]:
+    def rows(self) -> dict[Insert, Collection[Sequence[Any]]]:
         """The rows by target, without duplicate keys."""
         answers = self.has_answers
         upserts: dict[Any, tuple[Any, ...]] = {}
@@ -120,7 +137,7 @@ class Group:
             UPSERTS: upserts,
             INSERTS: inserts,
         }
-        return {insert: rows.values() for insert, rows in found.items() if rows}
+        return {insert: rows.values() for insert, rows in found.items() if rows} | dict(self.records)
 
     def parameters(self) -> tuple[tuple[Insert, ...], dict[str, Any]]:
         """The inserts that are needed, and their parameters."""

@@ -7,7 +7,7 @@ never disagrees with its run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 from slackwater.kit import json_format
 from slackwater.postgres.pool import Database, Statement
 from slackwater.runtime.events.journal import Event
-from slackwater.runtime.fenced.statements import INSERT_EVENTS, event_columns
+from slackwater.runtime.fenced.records import MESSAGES, NO_ROWS, USAGE, Rows
+from slackwater.runtime.fenced.statements import INSERT_EVENTS, Insert, event_columns
 from slackwater.runtime.queue import cancel, order
 from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS, WORKED
 from slackwater.runtime.queue.many import Of, of_one
@@ -90,13 +91,15 @@ def ended(of: Of) -> str:
 _ENDED_NOW = f"""exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s
  and e.status = %(status)s and e.{order.DONE_NOW})"""
 
+
 _END = f"""
 with owned as (
   update slackwater.runs r set {ended(of_one)},
     {_SIGN}
   where {_OURS}
   returning 1
-), events as ({INSERT_EVENTS})
+), events as ({INSERT_EVENTS})"""
+_ENDED = f"""
 select exists (select 1 from owned) as now, case when %(rollback)s and not %(expired)s
   then not exists (select 1 from slackwater.runs e where e.run_id = %(run_id)s)
   else exists (select 1 from slackwater.runs e where {_SIGNED} and e.status = %(status)s) end as before"""
@@ -142,12 +145,14 @@ with now as (
     {_SIGN}
   from now where r.run_id = now.run_id and {_OURS}
   returning r.run_id
-), events as ({INSERT_EVENTS})
+), events as ({INSERT_EVENTS})"""
+_HANDED_OVER = f"""
 select true as now, null::jsonb as error from owned
 union all
 -- The error is the guard's: whatever ends the run later raises its fence before, or is no error.
 select false, case when e.fence = %(fence)s and e.status = 'error' then e.error end
 from slackwater.runs e where {_SIGNED}"""
+
 
 _GUARD = f"""
 with stuck as (
@@ -189,6 +194,8 @@ class Whose(NamedTuple):
     checkpoint_id: str | None = None
     stored_with: str | None = None
     """`checkpoint_id` if the transaction that settles the run also stores that checkpoint."""
+    records: Rows = NO_ROWS
+    """Messages and token counts."""
 
 
 class End(NamedTuple):
@@ -252,6 +259,18 @@ def of_hand_over(how: HandOver) -> dict[str, Any]:
     }
 
 
+def records_in_order(inserts: Collection[Insert]) -> tuple[Insert, ...]:
+    """The tables that settlements add to, as far as there is something for them."""
+    return tuple(insert for insert in (MESSAGES, USAGE) if insert in inserts)
+
+
+def _with_records(begins: str, ends: str, params: Mapping[str, Any], records: Rows) -> Statement:
+    params = dict(params)
+    for insert, rows in records.items():
+        insert.add(params, rows)
+    return begins + "".join(f", {insert.of_one()}" for insert in records_in_order(records)) + ends, params
+
+
 async def end(database: Database, how: End, *, rollback: bool = False, expired: bool = False) -> Settled:
     """Write the terminal state, the thread's state and the run's last events; make the thread's next run ready."""
     params = {
@@ -264,7 +283,7 @@ async def end(database: Database, how: End, *, rollback: bool = False, expired: 
     undo: Mapping[str, Statement] = cancel.rollback(params) if rollback else {"base": (_FORGET_BASE, params)}
     answers = await database.answers(
         locked=(order.LOCK, params),
-        ended=(_END, params),
+        ended=_with_records(_END, _ENDED, params, how.whose.records),
         shown=(_THREAD, params),  # before a rollback deletes the run's row
         **undo,
         promoted=(order.PROMOTE, params),
@@ -313,7 +332,7 @@ async def hand_over(
     }
     answers = await database.answers(
         locked=(order.LOCK, params),
-        handed_over=(_HAND_OVER, params),
+        handed_over=_with_records(_HAND_OVER, _HANDED_OVER, params, how.whose.records),
         stuck=(_GUARD, params),
         promoted=(order.PROMOTE, params),
     )

@@ -8,8 +8,9 @@ is no response. It is then settled alone (`settlement`), which is idempotent: a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from slackwater.postgres.arrays import Array, IntArray, JsonbArray, LongArray, TextArray, UuidArray
+from slackwater.postgres.arrays import IntArray, JsonbArray, LongArray, TextArray, UuidArray
 from slackwater.postgres.group_commit import GroupCommit, Kind
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.fenced.settlement import (
@@ -24,6 +25,7 @@ from slackwater.runtime.fenced.settlement import (
     of_end,
     of_hand_over,
     owned,
+    records_in_order,
     shown,
 )
 from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, event_columns_of_many
@@ -70,6 +72,7 @@ _ASKED_TO_END = Asked(
     }
 )
 
+
 _END = f"""
 with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
   select a.* from locked a cross join lateral (
@@ -81,7 +84,8 @@ with {_ASKED_TO_END.cte}, {_LOCKED}, owned as materialized (
   update slackwater.runs r set {ended(of_each)}, {_SIGNED}
   from owned a where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
 ), events as ({EVENTS_OF_MANY}
-), forgotten as (
+)"""
+_ENDED = f""", forgotten as (
   delete from slackwater.base_writes b where b.run_id = any(array(select o.run_id from owned o))
 ), shown as (
   update slackwater.threads t set {shown(of_each)}, status = a.thread_status, error = a.thread_error
@@ -92,12 +96,13 @@ select o.n::int from owned o"""
 
 def _end_all(hows: Sequence[End]) -> HotStatement:
     params = _ASKED_TO_END.parameters([dumped(of_end(how)) for how in hows])
-    return _END, params | _events_of(hows)
+    return _with_the_rest(_END, _ENDED, params, hows)
 
 
 _ASKED_TO_HAND_OVER = Asked(
     {**_ATTEMPT, "stopped": TextArray, "reason": TextArray, "max_handovers": IntArray},
 )
+
 
 _HAND_OVER = f"""
 with {_ASKED_TO_HAND_OVER.cte}, {_LOCKED}, owned as materialized (
@@ -113,17 +118,27 @@ with {_ASKED_TO_HAND_OVER.cte}, {_LOCKED}, owned as materialized (
   from owned a join now on now.n = a.n
   where r.run_id = any(array(select o.run_id from owned o)) and r.run_id = a.run_id
   returning r.run_id, r.available_at <= clock_timestamp() as due
-), events as ({EVENTS_OF_MANY})
+), events as ({EVENTS_OF_MANY})"""
+_HANDED_OVER = """
 select o.n::int, g.due from owned o join given_back g using (run_id)"""
 
 
 def _hand_over_all(hows: Sequence[HandOver]) -> HotStatement:
     params = _ASKED_TO_HAND_OVER.parameters([dumped(of_hand_over(how)) for how in hows])
-    return _HAND_OVER, params | _events_of(hows)
+    return _with_the_rest(_HAND_OVER, _HANDED_OVER, params, hows)
 
 
-def _events_of(hows: Sequence[End | HandOver]) -> dict[str, Array]:
-    return event_columns_of_many({n: how.whose.events for n, how in enumerate(hows, 1)})
+def _with_the_rest(
+    begins: str, ends: str, params: dict[str, Any], hows: Sequence[End | HandOver]
+) -> HotStatement:
+    """With the events, messages and token counts of all of them."""
+    params |= event_columns_of_many({n: how.whose.events for n, how in enumerate(hows, 1)})
+    inserts = records_in_order({insert for how in hows for insert in how.whose.records})
+    for insert in inserts:
+        rows = [(n, row) for n, how in enumerate(hows, 1) for row in how.whose.records.get(insert, ())]
+        insert.add(params, [row for _, row in rows])
+        params[f"{insert.prefix}n"] = IntArray([n for n, _ in rows])
+    return begins + "".join(f", {insert.of_many()}" for insert in inserts) + ends, params
 
 
 def _size_of(how: End | HandOver) -> int:

@@ -11,6 +11,7 @@ from slackwater.postgres.arrays import IntArray, LongArray, TextArray, UuidArray
 from slackwater.postgres.group_commit import Kind
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.events.journal import Event
+from slackwater.runtime.fenced.records import MESSAGES, USAGE
 from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, ORDER, Insert, columns, event_columns_of_many
 from slackwater.runtime.queue.lease import Lease
 
@@ -86,7 +87,7 @@ def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
     events = {n: store.events for n, store in stores.items() if store.events}
     if events:
         params |= event_columns_of_many(events)
-    return text(tuple(insert for insert in ORDER if insert in rows), bool(events)), params
+    return text(tuple(insert for insert in (*ORDER, MESSAGES, USAGE) if insert in rows), bool(events)), params
 
 
 STORE: Kind[Gathering] = Kind("store", statement=_statement, bytes_of=lambda who: who.gathered_bytes)

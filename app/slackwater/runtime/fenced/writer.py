@@ -20,6 +20,7 @@ from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.files import StoredFiles
 from slackwater.runtime.fenced.group import NULL_TASK_ID, RESUME, CheckpointPut, Group, WritesPut
+from slackwater.runtime.fenced.records import Records, Rows, TakenRecords
 from slackwater.runtime.fenced.statements import OWNED, StatementShape, event_columns, statement
 from slackwater.runtime.fenced.stores import STORE, Store
 from slackwater.runtime.queue.lease import Lease
@@ -71,10 +72,13 @@ class Writer:
         *,
         input_applied: bool = False,
         answer_is_input: bool = False,
+        records: Records | None = None,
     ) -> None:
         self.database = database
         self.lease = lease
         self.journal = journal
+        self.records = records
+        """Messages and token counts, if they are recorded."""
         self.input_applied = input_applied
         self.input_step = -1
         """The step of the run's first own checkpoint; supersteps of all attempts count from it."""
@@ -93,6 +97,7 @@ class Writer:
         self._queue = Group()
         self._taken: tuple[Group, list[Event]] | None = None
         """What is being sent."""
+        self._taken_records = TakenRecords()
         self._writer: asyncio.Task[None] | None = None
         self._worked_from: dict[str, str] = {}
         """The newest checkpoint that a finished task started from, by namespace."""
@@ -302,12 +307,14 @@ class Writer:
         except asyncio.CancelledError:
             # The gate is shut: nobody may write any more, and LangGraph silently drops a cancelled put.
             group, events = self._take()
+            self._not_stored()
             for waiter in group.waiting:
                 waiter.cancel()
             self.failed_with(Refused())
             self.journal.written(events)
         except Exception as error:
             group, events = self._take()
+            self._not_stored()
             self.failed_with(error)
             self.journal.written(events)
             for waiter in group.waiting:
@@ -340,20 +347,36 @@ class Writer:
         """What is being sent. Takes what is queued if nothing is."""
         if self._taken is None:
             self._taken, self._queue = (self._queue, self.journal.take()), Group()
+            if self.records is not None:
+                group, _ = self._taken
+                self._taken_records = self.records.take(group.said)
+                group.records = self.records.rows(self._taken_records)
         return self._taken
+
+    def _not_stored(self) -> None:
+        """What is being sent is refused: it counts as not said, but its tokens are spent."""
+        if self.records is not None:
+            self.records.untake(self._taken_records)
+            self._taken_records = TakenRecords()
 
     # For the end of the run
 
-    def hold_to_the_end(self) -> Any | None:
-        """The last root checkpoint, if it is still queued and the queue may be stored in the transaction that ends the run.
+    def hold_to_the_end(self, *, ends: bool) -> Any | None:
+        """The last root checkpoint, if it is still queued and the queue may be stored in the transaction that settles the run.
 
-        The caller then stores the queue by `take`, and calls `stored` or `written`.
+        `ends`: which ends the run, and stores whatever was said last. The caller then stores the queue by `take`, and calls `stored` or `written`.
         """
         heads = self._queue.heads
         if not heads or self._writer is not None or self.failure is not None or not self._goes_with_others:
             return None
         self.take_events()
+        if ends and self.records is not None:
+            self._queue.said += self.records.all()
         return heads[-1]
+
+    def last_records(self, *, ends: bool) -> Rows:
+        """Messages and token counts for the statement that settles the run, if nothing else is stored with it."""
+        return self.records.last(ends=ends) if self.records is not None else {}
 
     def stored(self) -> None:
         """The transaction that ended the run has stored the queue."""

@@ -23,6 +23,7 @@ from slackwater.runtime.events.journal import Journal
 from slackwater.runtime.execution import engine
 from slackwater.runtime.execution.attempt import Attempt
 from slackwater.runtime.execution.node_tasks import NodeTasks
+from slackwater.runtime.fenced.records import Records
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.process.ending import Endings
 from slackwater.runtime.process.lost_claims import LostClaims
@@ -361,6 +362,9 @@ class Worker:
             self.runtime.group_commit,
             input_applied=run.input_applied,
             answer_is_input=engine.is_one_answer(run.kwargs),
+            records=Records(run.thread_id, run.run_id, run.owner, run.fence)
+            if self.runtime.settings.gateway
+            else None,
         )
         saver = engine.RunSaver(
             self.runtime.database,

@@ -38,6 +38,9 @@ class Table(NamedTuple):
 TABLES = (
     # State updates leave events, too, which belong to the thread and not to a run.
     Table("slackwater.run_events", Lifetime.RUN, "uuid"),
+    Table("slackwater.messages", Lifetime.RUN, "uuid"),
+    # Tokens are spent, although their run was rolled back or deleted.
+    Table("slackwater.token_usage", Lifetime.THREAD, "uuid"),
     Table("slackwater.base_writes", Lifetime.RUN),
     # A reader who is cut off at this moment may leave a row behind, which the next one to be cut off removes.
     Table("slackwater.cut_readers", Lifetime.RUN),

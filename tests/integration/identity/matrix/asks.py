@@ -244,6 +244,19 @@ ASKS: tuple[Ask, ...] = (
     # The store, where each owner has namespaces of their own
     Ask("PUT /store/items", {"namespace": ["mine"], "key": "k", "value": {"text": "a"}}),
     # The gateway
+    Ask("GET /api/threads/{thread_id}/messages"),
+    Ask("GET /api/threads/{thread_id}/runs/{run_id}/messages"),
+    Ask("GET /api/threads/{thread_id}/runs/{run_id}/events"),
+    Ask("GET /api/runs/{run_id}/messages"),
+    Ask("GET /api/threads/{thread_id}/token-usage"),
+    Ask("GET /api/usage"),
+    Ask("PUT /api/threads/{thread_id}/runs/{run_id}/feedback", {"rating": 1}),
+    Ask("POST /api/threads/{thread_id}/runs/{run_id}/feedback", {"rating": -1, "message_id": "said"}),
+    Ask("GET /api/threads/{thread_id}/runs/{run_id}/feedback"),
+    Ask("GET /api/threads/{thread_id}/runs/{run_id}/feedback/stats"),
+    Ask("GET /api/runs/{run_id}/feedback"),
+    Ask("DELETE /api/threads/{thread_id}/runs/{run_id}/feedback/{feedback_id}"),
+    Ask("DELETE /api/threads/{thread_id}/runs/{run_id}/feedback"),
     Ask("GET /api/models"),
     Ask("GET /api/models/{name}", at={"name": "model"}),
     # What is not there yet may be another's thread tomorrow: nobody is told more than that it is one now.

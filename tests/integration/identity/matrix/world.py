@@ -95,6 +95,7 @@ def nothing() -> Ids:
         "cron_id": str(uuid7()),
         "namespace": f"no-namespace-{uuid4().hex[:8]}",
         "key": f"no-key-{uuid4().hex[:8]}",
+        "feedback_id": str(uuid7()),
         "user_id": str(uuid7()),
         "session_id": str(uuid7()),
     }
@@ -145,6 +146,11 @@ async def things_of(send: Send, account: Things) -> Things:
     )
     namespace, key = word("namespace"), word("key")
     await send("PUT", "/store/items", {"namespace": [namespace], "key": key, "value": {"text": word("item")}})
+    said = await send(
+        "PUT",
+        f"/api/threads/{thread_id}/runs/{run['run_id']}/feedback",
+        {"rating": 1, "comment": word("comment")},
+    )
     task = await send(
         "POST",
         "/a2a/echo",
@@ -180,6 +186,7 @@ async def things_of(send: Send, account: Things) -> Things:
         "cron_id": cron["cron_id"],
         "namespace": namespace,
         "key": key,
+        "feedback_id": said["feedback_id"],
     }
     return Things(ids, frozenset(words))
 

@@ -1,0 +1,1 @@
+"""What users say of runs and of messages."""

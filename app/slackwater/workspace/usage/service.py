@@ -1,0 +1,83 @@
+"""The rules of token counts: what is added up, and what a run shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from slackwater.errors import NotFound
+from slackwater.identity.custom import access
+from slackwater.identity.principal import Principal
+from slackwater.kit.ids import parse_uuid
+from slackwater.postgres.pool import Database
+from slackwater.workspace.usage import prices, queries
+
+if TYPE_CHECKING:
+    from slackwater.services import Services
+
+Counters = dict[str, int]
+
+
+async def of_thread(
+    services: Services, principal: Principal, thread_id: str, *, include_active: bool
+) -> dict[str, Any]:
+    """The sums of the thread's ended runs, and of those that go on if that is asked for. Raises NotFound."""
+    thread = parse_uuid(thread_id, "thread")
+    reader = await access.to_thread(services, principal, "read", thread)
+    rows = await queries.of_thread(services.database, reader.owner, thread, active=include_active)
+    if rows is None:
+        raise NotFound("Thread not found")
+    (whole,) = (row for row in rows if row["of"] == queries.OF_ALL)
+    callers = {row["kind"]: row["total"] for row in rows if row["of"] == queries.OF_KIND}
+    return {
+        "thread_id": str(thread),
+        "total_tokens": whole["total"],
+        "total_input_tokens": whole["input"],
+        "total_output_tokens": whole["output"],
+        "total_runs": whole["runs"],
+        "by_model": {
+            row["model"]: {"tokens": row["total"], "runs": row["runs"]}
+            for row in rows
+            if row["of"] == queries.OF_MODEL
+        },
+        "by_caller": {kind: callers.get(kind, 0) for kind in ("lead_agent", "subagent", "middleware")},
+    }
+
+
+async def counters(database: Database, run_ids: Collection[UUID]) -> Mapping[UUID, Counters]:
+    """What each run shows of its calls and messages, in one statement; the caller may see these runs."""
+    return {
+        row["run_id"]: {
+            "total_input_tokens": row["input"],
+            "total_output_tokens": row["output"],
+            "total_tokens": row["total"],
+            "llm_call_count": row["calls"],
+            "lead_agent_tokens": row["lead_agent"],
+            "subagent_tokens": row["subagent"],
+            "middleware_tokens": row["middleware"],
+            "message_count": row["messages"],
+        }
+        for row in (await queries.of_runs(database, run_ids) if run_ids else ())
+    }
+
+
+async def by_day(services: Services, principal: Principal, days: int) -> dict[str, Any]:
+    """The caller's sums by day and model, with what they cost as far as prices are known."""
+    rows = await queries.by_day(services.database, principal.owner, days)
+    data = [
+        {
+            "day": row["day"].isoformat(),
+            "model": row["model"],
+            "calls": row["calls"],
+            "input_tokens": row["input"],
+            "output_tokens": row["output"],
+            "total_tokens": row["total"],
+            "cached_tokens": row["cached"],
+            "reasoning_tokens": row["reasoning"],
+            "repeated_tokens": row["repeated"],
+            "cost": cost,
+        }
+        for row, cost in zip(rows, await prices.of(rows), strict=True)
+    ]
+    return {"currency": "USD", "total_tokens": sum(row["total_tokens"] for row in data), "data": data}
