@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +57,60 @@ class Found:
     skipped: list[str] = field(default_factory=list)
     """What is no file that can be stored: links, sockets, names that are no text."""
     too_many: bool = False
+
+
+class Base:
+    """The folder of a process, in which those of its runs are. What a process that was killed has left is deleted by the next one.
+
+    As long as it lives, it holds a lock on its folder, which nothing but its end releases.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._held: int | None = None
+
+    def new(self) -> Path:
+        """A new folder. One thread at a time."""
+        if self._path is None:
+            self._path, self._held = self._begin()
+        return Path(tempfile.mkdtemp(dir=self._path))
+
+    def _begin(self) -> tuple[Path, int]:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for other in path.parent.glob(f"{_PREFIX}*"):
+            if other != path:
+                _remove_if_left(other)
+        return path, held
+
+    def end(self) -> None:
+        """The process is about to end."""
+        if self._path is not None and self._held is not None:
+            remove(self._path)
+            os.close(self._held)
+            self._path = self._held = None
+
+
+_PREFIX = "slackwater-files-"
+
+_YOUNG_SECONDS = 60.0
+"""So long after it was made nobody looks whether a folder is locked already."""
+
+
+def _remove_if_left(path: Path) -> None:
+    try:
+        found = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # another user's, or gone
+        return
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(found).st_mtime > _YOUNG_SECONDS:
+            remove(path)
+    except OSError:  # its process lives
+        return
+    finally:
+        os.close(found)
 
 
 def make(root: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context
@@ -53,6 +52,7 @@ class FilesOfRuns:
         self.database, self.blobs, self.most = database, blobs, most
         self.threads = Threads("node-files", THREADS, THREADS)
         self._removing: set[Any] = set()
+        self._base, self._one_at_a_time = folder.Base(), Lock()
 
     def of(self, owner: str, thread_id: UUID, loop: OwningLoop) -> FilesOfRun:
         """Those of a run. Nothing is done yet."""
@@ -62,9 +62,17 @@ class FilesOfRuns:
         """What `work` returns, in a thread; from any loop."""
         return await asyncio.wrap_future(self.threads.submit(self, work))
 
+    def new_folder(self) -> Path:
+        """A new folder. Blocks."""
+        with self._one_at_a_time:
+            return self._base.new()
+
     def remove(self, root: Path) -> None:
         """Begin to delete a folder."""
-        removal = self.threads.submit(self, lambda: folder.remove(root))
+        try:
+            removal = self.threads.submit(self, lambda: folder.remove(root))
+        except RuntimeError:  # the process is about to end, and its whole folder has gone
+            return
         self._removing.add(removal)
         removal.add_done_callback(self._removing.discard)
 
@@ -73,6 +81,8 @@ class FilesOfRuns:
         waiting = {asyncio.ensure_future(asyncio.wrap_future(removal)) for removal in list(self._removing)}
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, timeout))
+        ending = asyncio.ensure_future(self.call(self._base.end))
+        await asyncio.wait({ending}, timeout=max(0.05, timeout))
         self.threads.close()
 
 
@@ -133,7 +143,7 @@ class FilesOfRun:
         return await asyncio.shield(self._filling)
 
     async def _fill(self, rows_of: Callable[[], Awaitable[list[Row]]]) -> Path:
-        root = Path(await self._all.call(lambda: tempfile.mkdtemp(prefix="slackwater-files-")))
+        root = await self._all.call(self._all.new_folder)
         try:
             await self._all.call(lambda: folder.make(root))
             mirror = Mirror(root, await self._fetched(root, rows_of))
