@@ -882,3 +882,28 @@ def system(d: Draw) -> Ask:
         "GET",
         d.one("/info", "/ok", "/ready", "/", "/.well-known/agent-card.json?assistant_id=tell", "/metrics"),
     )
+
+
+@call()
+def list_uploads(d: Draw) -> Ask:
+    """That a thread is another's is told, as one that is not there is fine."""
+    return Ask(
+        "GET",
+        "/api/threads/{thread}/uploads/list",
+        None,
+        {"thread": d.pick(Sort.THREAD)},
+        compared=False,
+    )
+
+
+@call()
+def get_artifact(d: Draw) -> Ask:
+    path = d.one(
+        "mnt/user-data/outputs/a.txt", "mnt/user-data", "etc/passwd", "mnt/user-data/uploads/a.skill/b"
+    )
+    return Ask("GET", "/api/threads/{thread}/artifacts/" + path, None, {"thread": d.pick(Sort.THREAD)})
+
+
+@call()
+def delete_upload(d: Draw) -> Ask:
+    return Ask("DELETE", "/api/threads/{thread}/uploads/a.txt", None, {"thread": d.pick(Sort.THREAD)})

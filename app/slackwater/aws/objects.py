@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from typing import Any, TypeVar
 
 from slackwater.aws import clients
@@ -64,7 +64,7 @@ class S3Blobs:
             raise
         return size
 
-    async def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
         if length == 0:
             return
         end = "" if length is None else str(start + length - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -52,7 +52,7 @@ class Blobs(Protocol):
         """
         ...
 
-    def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
         """The bytes of a blob from `start` on, in pieces. Raises BlobGone, with the first piece or any later one."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -48,7 +48,7 @@ class LocalBlobs:
             raise
         return size
 
-    async def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
         file, left = _Read(self._path(key), start), length
         try:
             while left is None or left > 0:

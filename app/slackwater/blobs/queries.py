@@ -21,9 +21,11 @@ class NewFile:
     size: int
     sha256: str | None
     """In hex; None if nobody has read it."""
+    made_from: str | None = None
+    """The path of the document that this was converted from, and goes with."""
 
 
-_COLUMNS = "path, blob, size, sha256, created_at, modified_at"
+_COLUMNS = "path, blob, size, sha256, made_from, created_at, modified_at"
 
 _STAGE = """
 insert into slackwater.blobs (key, size, writable_until)
@@ -42,7 +44,8 @@ select pg_advisory_xact_lock(hashtextextended('slackwater.files/' || %(owner)s, 
 
 SAVE = """
 with wanted as materialized (
-  select * from unnest(%(paths)s::text[], %(blobs)s::text[], %(sizes)s::bigint[], %(sha256s)s::text[]) as w(path, blob, size, sha256)
+  select * from unnest(%(paths)s::text[], %(blobs)s::text[], %(sizes)s::bigint[], %(sha256s)s::text[], %(made_from)s::text[])
+    as w(path, blob, size, sha256, made_from)
 ), ready as materialized (
   select b.key from slackwater.blobs b where b.key = any(%(blobs)s::text[]) and b.state = 'staged' for update
 ), room as materialized (
@@ -57,10 +60,11 @@ with wanted as materialized (
   update slackwater.blobs b set state = 'live', size = w.size, changed_at = clock_timestamp()
   from wanted w where b.key = w.blob and exists (select from go) returning b.key
 ), saved as (
-  insert into slackwater.files as f (owner, thread_id, path, blob, size, sha256)
-  select %(owner)s, %(thread_id)s, w.path, w.blob, w.size, w.sha256 from wanted w join raised r on r.key = w.blob
+  insert into slackwater.files as f (owner, thread_id, path, blob, size, sha256, made_from)
+  select %(owner)s, %(thread_id)s, w.path, w.blob, w.size, w.sha256, w.made_from from wanted w join raised r on r.key = w.blob
   on conflict (owner, thread_id, path) do update set
-    blob = excluded.blob, size = excluded.size, sha256 = excluded.sha256, modified_at = clock_timestamp()
+    blob = excluded.blob, size = excluded.size, sha256 = excluded.sha256, made_from = excluded.made_from,
+    modified_at = clock_timestamp()
   returning f.path, f.modified_at
 )
 select r.most, r.bytes, (select count(*) from ready) as ready,
@@ -77,6 +81,15 @@ select {_COLUMNS} from slackwater.files where owner = %(owner)s and thread_id = 
 _DELETE = """
 delete from slackwater.files
 where owner = %(owner)s and thread_id = %(thread_id)s and path = any(%(paths)s::text[]) returning path"""
+
+_DELETE_COPIES = """
+delete from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s and made_from = any(%(paths)s::text[])"""
+
+_DELETE_OLD_COPIES = f"{_DELETE_COPIES} and path <> all(%(paths)s::text[])"
+
+_OF_BLOBS = f"""
+select {_COLUMNS} from slackwater.files
+where owner = %(owner)s and thread_id = %(thread_id)s and blob = any(%(keys)s::text[])"""
 
 _DELETE_ALL = "delete from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s"
 
@@ -119,6 +132,7 @@ def saving(owner: str, thread_id: UUID, new: Sequence[NewFile], most: int) -> li
         "blobs": [file.blob for file in new],
         "sizes": [file.size for file in new],
         "sha256s": [file.sha256 for file in new],
+        "made_from": [file.made_from for file in new],
         "most": most,
     }
     return [(LOCK_OWNER, parameters), (SAVE, parameters)]
@@ -140,9 +154,22 @@ async def find(database: Database, owner: str, thread_id: UUID, path: str) -> Ro
 
 
 async def delete(database: Database, owner: str, thread_id: UUID, paths: Collection[str]) -> list[str]:
-    """Delete files; the paths of those that were there."""
+    """Delete files, and what they were converted to; the paths of those that were there."""
     parameters = {"owner": owner, "thread_id": thread_id, "paths": list(paths)}
-    return [row["path"] for row in await database.fetch(_DELETE, parameters)]
+    gone, _ = await database.pipeline((_DELETE, parameters), (_DELETE_COPIES, parameters))
+    return [row["path"] for row in gone]
+
+
+async def delete_old_copies(database: Database, owner: str, thread_id: UUID, paths: Collection[str]) -> None:
+    """Delete what older versions of these files were converted to, unless it is one of them."""
+    parameters = {"owner": owner, "thread_id": thread_id, "paths": list(paths)}
+    await database.execute(_DELETE_OLD_COPIES, parameters)
+
+
+async def of_blobs(database: Database, owner: str, thread_id: UUID, keys: Collection[str]) -> list[Row]:
+    """The files that have these blobs."""
+    parameters = {"owner": owner, "thread_id": thread_id, "keys": list(keys)}
+    return await database.fetch(_OF_BLOBS, parameters)
 
 
 async def delete_all(database: Database, owner: str, thread_id: UUID) -> int:

@@ -27,6 +27,7 @@ class Limit(StrEnum):
     PENDING = "pending"
     STREAMS = "streams"
     CRONS = "crons"
+    FILE_BYTES = "file_bytes"
 
 
 @cli.command("set")
@@ -45,12 +46,16 @@ def set_(
         int | None, typer.Option(help="Streams that are open at a time; one more is refused. 0: no limit.")
     ] = None,
     crons: Annotated[int | None, typer.Option(help="Crons; one more is refused. 0: no limit.")] = None,
+    file_bytes: Annotated[
+        int | None,
+        typer.Option(help="Bytes of all files; an upload beyond that is refused. 0: no limit."),
+    ] = None,
     database_uri: DatabaseUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Limit what an owner may have and do, in all processes together. Limits that are not given stay as they are.
 
-    A limit of runs or crons holds at once; one of requests or streams within 10 seconds for an owner who had none, and at once for others.
+    A limit of runs, crons or files holds at once; one of requests or streams within 10 seconds for an owner who had none, and at once for others.
     """
     from slackwater.cli.database import with_database
     from slackwater.errors import SettingsError
@@ -62,6 +67,7 @@ def set_(
         Limit.PENDING: pending,
         Limit.STREAMS: streams,
         Limit.CRONS: crons,
+        Limit.FILE_BYTES: file_bytes,
     }
     values = {limit.value: value for limit, value in given.items() if value is not None}
     try:

@@ -41,9 +41,9 @@ def methods_and_path(route: BaseRoute) -> tuple[set[str], str]:
     """By what a route is asked for, in the words of the route table. Raises RouteWithoutRule if it is none that this knows."""
     match route:
         case WebSocketRoute():
-            return {WEBSOCKET}, route.path
+            return {WEBSOCKET}, route.path_format
         case Route():
-            return set(route.methods or ()) - {"HEAD"}, route.path
+            return set(route.methods or ()) - {"HEAD"}, route.path_format
     raise RouteWithoutRule(f"{route}: the table has no rules for such a route.")
 
 

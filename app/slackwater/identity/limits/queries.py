@@ -8,7 +8,14 @@ from uuid import UUID
 
 from slackwater.postgres.pool import Database, Row
 
-NAMES: tuple[LiteralString, ...] = ("requests_per_minute", "running", "pending", "streams", "crons")
+NAMES: tuple[LiteralString, ...] = (
+    "requests_per_minute",
+    "running",
+    "pending",
+    "streams",
+    "crons",
+    "file_bytes",
+)
 """What can be limited: the columns of the table."""
 
 _COLUMNS: LiteralString = f"owner, {', '.join(NAMES)}, changed_at"

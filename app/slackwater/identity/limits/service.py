@@ -13,6 +13,8 @@ NAMES = queries.NAMES
 MOST = 1_000_000
 """The highest limit, so that there is a microsecond between any two requests."""
 
+MOST_FILE_BYTES = 2**50
+
 TRIMMED = 10_000
 """How many buckets one statement deletes."""
 
@@ -27,8 +29,9 @@ async def set_(database: Database, owner: str, values: Mapping[str, int]) -> dic
     if not values:
         raise ValueError(f"Say what to limit: {', '.join(NAMES)}")
     for name, value in values.items():
-        if name not in NAMES or not 0 <= value <= MOST:
-            raise ValueError(f"{name} must be from 0 (no limit) to {MOST}, not {value}")
+        most = MOST_FILE_BYTES if name == "file_bytes" else MOST
+        if name not in NAMES or not 0 <= value <= most:
+            raise ValueError(f"{name} must be from 0 (no limit) to {most}, not {value}")
     return await queries.set_(database, owner, values)
 
 

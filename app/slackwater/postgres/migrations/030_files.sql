@@ -23,6 +23,8 @@ create table slackwater.files (
     size bigint not null check (size >= 0),
     -- In hex; null for what was uploaded by a URL of the store.
     sha256 text,
+    -- The path of the document that this is the Markdown of: it goes with it.
+    made_from text,
     created_at timestamptz not null default clock_timestamp(),
     modified_at timestamptz not null default clock_timestamp(),
     primary key (owner, thread_id, path)

@@ -71,6 +71,7 @@ _HEADERS = {
     "Connection": "The connection closes after this response.",
     "Location": "Where to resume.",
     "Allow": "The methods that this path has.",
+    "Content-Range": "How many bytes there are.",
 }
 _BODY = 0
 """In place of a status: the request body."""

@@ -108,12 +108,20 @@ class Request:
 OPENED = 101
 """The status of a WebSocket that is let in."""
 
-EVERYBODYS = {"everybodys_id": "echo", "model": "fast", "subgraph": "child", "provider": "oidc"}
+EVERYBODYS = {
+    "everybodys_id": "echo",
+    "model": "fast",
+    "subgraph": "child",
+    "provider": "oidc",
+    "artifact": "mnt/user-data/uploads/a.txt",
+}
 """What belongs to nobody in particular."""
 
 AGENT = {"assistant_id": "{assistant_id}", "input": {"text": "a"}}
 CRON = {**AGENT, "schedule": "0 5 1 1 *"}
 ITEM = {"namespace": ["{namespace}"], "key": "{key}"}
+TOO_LARGE = {"files": [{"filename": "a.txt", "size": 10**15}]}
+NO_UPLOAD = {"files": [{"filename": "a.txt", "upload_id": "none"}]}
 WAITING = {"thread_id": "waiting_id", "run_id": "pending_id"}
 """A thread whose run waits for its time."""
 
@@ -285,6 +293,13 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/assistants/{assistant_id}/graph"),
     Ask("GET /api/assistants/{assistant_id}/schemas"),
     Ask("DELETE /api/threads/{thread_id}"),
+    Ask("POST /api/threads/{thread_id}/uploads", {}, answer=400, takes=True),  # it is no form
+    Ask("GET /api/threads/{thread_id}/uploads/limits", takes=True),
+    Ask("GET /api/threads/{thread_id}/uploads/list", takes=True),
+    Ask("DELETE /api/threads/{thread_id}/uploads/{filename}", at={"filename": "model"}, answer=404),
+    Ask("POST /api/threads/{thread_id}/uploads/presign", TOO_LARGE, answer=413, takes=True),
+    Ask("POST /api/threads/{thread_id}/uploads/complete", NO_UPLOAD, answer=404),
+    Ask("GET /api/threads/{thread_id}/artifacts/{path}", at={"path": "artifact"}, answer=404),
     Ask("GET /store/items", query="namespace={namespace}&key={key}", hidden=200),
     Ask("POST /store/items/search", {"namespace_prefix": []}),
     Ask("POST /store/items/search", {"namespace_prefix": ["{namespace}"]}, hidden=200),

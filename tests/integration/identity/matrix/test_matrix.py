@@ -275,6 +275,7 @@ async def test_by_lambda_events(
         **ENV,
         "SLACKWATER_DATABASE_URI": database_uri,
         "SLACKWATER_PROJECT": str(project(tmp_path / "project")),
+        "SLACKWATER_BLOBS": "s3://files",
     }
     async with environment_of(tmp_path / "environment.log", folder=tmp_path, env=env) as environment:
         # There are no WebSockets, and what a process has counted is not asked for there.

@@ -1,0 +1,1 @@
+"""Files of threads: what users upload, and what runs leave for them."""
