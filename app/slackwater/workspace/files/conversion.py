@@ -16,7 +16,7 @@ from slackwater.workspace.files.names import suffix_of
 
 log = logging.getLogger(__name__)
 
-CONVERTED = frozenset({".pdf", ".ppt", ".pptx", ".xls", ".xlsx", ".doc", ".docx"})
+CONVERTED = frozenset({".pdf", ".pptx", ".xls", ".xlsx", ".docx"})
 
 SECONDS = 30.0
 """How long one document may take."""

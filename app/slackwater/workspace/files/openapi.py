@@ -13,7 +13,7 @@ from slackwater.workspace.files.form import BrokenForm, NotAForm, UploadBroken, 
 from slackwater.workspace.files.names import InvalidName, NotBelowUserData, PathTraversal
 from slackwater.workspace.files.ranges import RangeNotSatisfiable
 from slackwater.workspace.files.service import NoPresignedUploads, NotAFile, NotUploaded, UploadGone
-from slackwater.workspace.files.uploads import FileTooLarge, NoFiles, TooManyFiles, UploadTooLarge
+from slackwater.workspace.files.uploads import FileTooLarge, NoFiles, TooManyUploads, UploadTooLarge
 
 TAG = "What users upload to a thread, and what runs leave there for them."
 
@@ -164,7 +164,7 @@ OPERATIONS: Mapping[str, Operation] = {
             BrokenForm,
             UploadBroken,
             UploadTooSlow,
-            TooManyFiles(),
+            TooManyUploads(),
             FileTooLarge(),
             UploadTooLarge,
             TooManyFileBytes,
@@ -220,7 +220,7 @@ OPERATIONS: Mapping[str, Operation] = {
             NotFound,
             NoPresignedUploads,
             InvalidName,
-            TooManyFiles(),
+            TooManyUploads(),
             FileTooLarge(),
             UploadTooLarge,
             StoreSilent,
@@ -235,7 +235,7 @@ OPERATIONS: Mapping[str, Operation] = {
             UploadGone,
             NotUploaded,
             InvalidName,
-            TooManyFiles(),
+            TooManyUploads(),
             TooManyFileBytes,
             StagedTooLong,
             StoreSilent,

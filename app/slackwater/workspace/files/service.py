@@ -40,7 +40,13 @@ from slackwater.workspace.files.names import (
 )
 from slackwater.workspace.files.ranges import is_known, range_of
 from slackwater.workspace.files.response import FileResponse
-from slackwater.workspace.files.uploads import FileTooLarge, Received, Reception, TooManyFiles, UploadTooLarge
+from slackwater.workspace.files.uploads import (
+    FileTooLarge,
+    Received,
+    Reception,
+    TooManyUploads,
+    UploadTooLarge,
+)
 
 if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import Action
@@ -141,7 +147,7 @@ async def presign(services: Services, principal: Principal, thread_id: UUID, bod
     owner = await owner_for(services, principal, "update", thread_id)
     blobs, bounds = _blobs(services), services.graphs.gateway.uploads
     if len(body.files) > bounds.max_files:
-        raise TooManyFiles(bounds.max_files)
+        raise TooManyUploads(bounds.max_files)
     for file in body.files:
         if name_of(file.filename) is None:
             raise InvalidName
@@ -178,7 +184,7 @@ async def complete(
     owner = await owner_for(services, principal, "update", thread_id)
     blobs, bounds = _blobs(services), services.graphs.gateway.uploads
     if len(body.files) > bounds.max_files:
-        raise TooManyFiles(bounds.max_files)
+        raise TooManyUploads(bounds.max_files)
     keys = [file.upload_id for file in body.files]
     if len(set(keys)) < len(keys) or not all(is_key_of(key, owner, thread_id) for key in keys):
         raise UploadGone

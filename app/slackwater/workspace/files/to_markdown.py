@@ -17,10 +17,14 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from markitdown import MarkItDown
+    from markitdown import MarkItDown, converters
 
+    # The one that it says it is, and no other: they would guess.
+    converter = getattr(converters, f"{sys.argv[1].removeprefix('.').capitalize()}Converter")
+    markitdown = MarkItDown(enable_builtins=False, enable_plugins=False)
+    markitdown.register_converter(converter())
     document = io.BytesIO(sys.stdin.buffer.read())
-    found = MarkItDown(enable_plugins=False).convert_stream(document, file_extension=sys.argv[1])
+    found = markitdown.convert_stream(document, file_extension=sys.argv[1])
     sys.stdout.buffer.write(found.text_content.encode("utf-8", "replace"))
     return 0
 

@@ -39,7 +39,7 @@ class NoFiles(BadRequest):
     """No files provided"""
 
 
-class TooManyFiles(ApiError):
+class TooManyUploads(ApiError):
     """Too many files"""
 
     status = 413
@@ -139,7 +139,7 @@ class Reception:
     async def _file(self, filename: str, events: AsyncIterator[FormEvent]) -> None:
         self._parts += 1
         if self._parts > self._bounds.max_files:
-            raise TooManyFiles(self._bounds.max_files)
+            raise TooManyUploads(self._bounds.max_files)
         original = name_of(filename)
         if original is None:
             return  # its bytes are counted, and go nowhere

@@ -140,7 +140,9 @@ async def test_documents_are_kept_as_markdown_too(
             return [file["filename"] for file in (await http.get(f"{url}/list")).json()["files"]]
 
         await upload(("report.md", b"my own"))
-        (report, broken) = await upload(("report.docx", docx("Hello there")), ("broken.docx", b"PK\x03\x04 broken"))
+        (report, broken) = await upload(
+            ("report.docx", docx("Hello there")), ("broken.docx", b"PK\x03\x04 broken")
+        )
         assert report["markdown_file"] == "report_1.md"
         assert report["markdown_virtual_path"] == "/mnt/user-data/uploads/report_1.md"
         assert (await http.get(report["markdown_artifact_url"])).text.strip() == "Hello there"
