@@ -108,6 +108,12 @@ async def test_what_a_user_may_ask_next(database_uri: str, tmp_path: Path) -> No
             answer = await client.post(url(), json={"messages": SAID}, headers={"x-api-key": bob})
             assert answer.json() == {"suggestions": ["And you?"]}
 
+            # AND what it cost is counted for the owner, in no run
+            used = (
+                await client.get(f"{server.url}/api/threads/{thread}/token-usage", headers={"x-api-key": bob})
+            ).json()
+            assert (used["total_input_tokens"], used["total_output_tokens"], used["total_runs"]) == (11, 7, 0)
+
             # WHEN the process is stopped while the model thinks, THEN nothing waits for the model
             model.says(None)
             asking = asyncio.create_task(client.post(url(uuid4()), json={"messages": SAID}))

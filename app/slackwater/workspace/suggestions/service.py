@@ -14,11 +14,15 @@ from slackwater.project.gateway import GatewaySpec, LlmModel
 from slackwater.workspace.suggestions import queries
 from slackwater.workspace.suggestions.models import SuggestionsWanted
 from slackwater.workspace.suggestions.parser import conversation, suggestions_in
+from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
     from slackwater.services import Services
 
 log = logging.getLogger(__name__)
+
+CALLER = "suggestions"
+"""As whom their tokens are counted."""
 
 ASK_SECONDS = 10.0
 """How long a model has for its answer: the page waits for it."""
@@ -34,7 +38,7 @@ async def suggest(
     There is nothing to suggest if suggestions are switched off, if nothing was said, if there is no such model, or if the
     model does not answer.
     """
-    await _require_not_anothers(services, principal, thread_id)
+    owner = await _owner_of(services, principal, thread_id)
     spec = services.graphs.gateway
     said = conversation(wanted.messages)
     model = model_of(spec, wanted.model_name)
@@ -45,6 +49,8 @@ async def suggest(
         if chat is None:
             return []
         answer = await bounded(chat.ainvoke(prompt(said, wanted.n)), ASK_SECONDS, None)
+        if answer is not None:
+            await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
     except Exception as error:  # of the provider's package: anything
         log.warning(
             "a model has not made suggestions",
@@ -62,16 +68,19 @@ def model_of(spec: GatewaySpec, wanted: str | None) -> LlmModel | None:
     return spec.model(spec.suggestions.model)
 
 
-async def _require_not_anothers(services: Services, principal: Principal, thread_id: UUID) -> None:
+async def _owner_of(services: Services, principal: Principal, thread_id: UUID) -> str:
+    """Whose thread it is, as far as the caller sees it. Raises NotFound if it is another's."""
     value: dict[str, Any] = {"thread_id": thread_id, "metadata": {}, "kwargs": {}}
     filter_ = await access.decide(services, principal, "threads", "create_run", value)
+    owner = principal.owner
     if filter_ is not None:
-        hidden = (found := await access.look_up(services, principal, thread_id, filter_)).is_hidden
-        anothers = bool(found.is_there) and hidden
+        found = await access.look_up(services, principal, thread_id, filter_)
+        anothers, owner = bool(found.is_there) and found.is_hidden, found.principal.owner
     else:
         anothers = await queries.owner_of(services.database, thread_id) not in (None, principal.owner)
     if anothers:
         raise NotFound(f"Thread {thread_id} not found")
+    return owner
 
 
 def prompt(said: str, most: int) -> list[tuple[str, str]]:

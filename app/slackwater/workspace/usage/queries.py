@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
+from slackwater.kit.ids import uuid7
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.queue.states import ACTIVE
 
 _KIND = "split_part(u.caller, ':', 1)"
 """`lead_agent`, `subagent` or `middleware`."""
+
+NO_RUN = UUID(int=0)
+"""Stands for the run of a call that belongs to none."""
 
 # The row of the whole is there even if there is nothing to add up. Runs that were deleted have ended.
 _OF_THREAD = f"""
@@ -20,7 +24,7 @@ with used as (
 )
 select exists (select 1 from slackwater.threads t
     where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not t.hidden) as there,
-  model, kind, grouping(model, kind) as of, count(distinct run_id) as runs,
+  model, kind, grouping(model, kind) as of, count(distinct nullif(run_id, '{NO_RUN}')) as runs,
   coalesce(sum(input_tokens), 0)::bigint as input, coalesce(sum(output_tokens), 0)::bigint as output,
   coalesce(sum(total_tokens), 0)::bigint as total
 from used group by grouping sets ((model), (kind), ())"""
@@ -67,3 +71,19 @@ async def of_runs(database: Database, run_ids: Collection[UUID]) -> list[Row]:
 async def by_day(database: Database, owner: str, days: int) -> list[Row]:
     """The owner's sums of the last days, by day and model."""
     return await database.fetch(_BY_DAY, {"owner": owner, "days": days})
+
+
+_BOOK = """
+insert into slackwater.token_usage (run_id, call_id, thread_id, owner, model, caller, input_tokens, output_tokens, total_tokens,
+  cached_tokens, reasoning_tokens, repeated, task, place)
+select %(run_id)s, %(call_id)s, t.thread_id, t.owner, %(model)s, %(caller)s, %(input)s, %(output)s, %(total)s, %(cached)s,
+  %(reasoning)s, false, '', 0
+from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owner)s"""
+
+
+async def book(
+    database: Database, owner: str, thread_id: UUID, model: str, caller: str, tokens: Mapping[str, int]
+) -> None:
+    """Add a call outside of runs: `input`, `output`, `total`, `cached` and `reasoning` tokens. Without the thread nothing is kept."""
+    call = {"run_id": NO_RUN, "call_id": uuid7(), "owner": owner, "thread_id": thread_id}
+    await database.execute(_BOOK, {**call, "model": model, "caller": caller, **tokens})

@@ -14,6 +14,8 @@ from slackwater.postgres.pool import Database
 from slackwater.workspace.usage import prices, queries
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
     from slackwater.services import Services
 
 Counters = dict[str, int]
@@ -81,3 +83,22 @@ async def by_day(services: Services, principal: Principal, days: int) -> dict[st
         for row, cost in zip(rows, await prices.of(rows), strict=True)
     ]
     return {"currency": "USD", "total_tokens": sum(row["total_tokens"] for row in data), "data": data}
+
+
+async def book(
+    database: Database, owner: str, thread_id: UUID, caller: str, asked: str, answer: AIMessage
+) -> None:
+    """Count a call of a model outside of runs, on the model that answered, if it says what it has used."""
+    used = answer.usage_metadata
+    if not used:
+        return
+    answered = answer.response_metadata
+    model = str(answered.get("model_name") or answered.get("model") or asked)
+    tokens = {
+        "input": used["input_tokens"],
+        "output": used["output_tokens"],
+        "total": used["total_tokens"],
+        "cached": (used.get("input_token_details") or {}).get("cache_read") or 0,
+        "reasoning": (used.get("output_token_details") or {}).get("reasoning") or 0,
+    }
+    await queries.book(database, owner, thread_id, model, caller, tokens)
