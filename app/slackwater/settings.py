@@ -186,6 +186,10 @@ class Settings(BaseSettings):
     event_retention_seconds: float = Field(86_400.0, ge=0)
     heartbeat_seconds: float = Field(5.0, gt=0)
 
+    # The gateway's messages
+    message_retention_days: float = Field(0.0, ge=0)
+    """How long recorded messages are kept; 0: as long as their run."""
+
     # Audit
     audit_retention_days: float = Field(90.0, gt=0)
 

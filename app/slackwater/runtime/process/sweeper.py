@@ -97,6 +97,7 @@ class Sweeper:
             "threads": self._threads,
             "events": self._events,
             "runs": self._runs,
+            "messages": self._messages,
             "keys": self._keys,
             "ttl": self._ttl,
             "items": self._items,
@@ -113,6 +114,7 @@ class Sweeper:
             "threads": Batch(500, 1000),
             "events": Batch(1000, 10_000),
             "runs": Batch(200, 500),
+            "messages": Batch(1000, 10_000),
             "keys": Batch(1000, 10_000),
             "ttl": Batch(pruning.BATCH, pruning.BATCH),
             "items": Batch(1000, 10_000),
@@ -275,6 +277,10 @@ class Sweeper:
 
     async def _runs(self) -> None:
         await retention.delete_runs(self._runtime.database, self._batches["runs"], self._batches["events"])
+
+    async def _messages(self) -> None:
+        if days := self._runtime.settings.message_retention_days:
+            await retention.trim_messages(self._runtime.database, days, self._batches["messages"])
 
     async def _keys(self) -> None:
         await retention.trim_keys(self._runtime.database, self._batches["keys"])

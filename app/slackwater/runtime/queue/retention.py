@@ -51,6 +51,11 @@ delete from slackwater.run_events where ctid = any(array(
   select ctid from slackwater.run_events where event = 'state_update'
     and created_at < now() - make_interval(secs => %(seconds)s) order by created_at limit %(limit)s))"""
 
+# Not in their order: rows of about the same time are stored together, which is what the index knows.
+_TRIM_MESSAGES = """
+delete from slackwater.messages where ctid = any(array(
+  select ctid from slackwater.messages where created_at < now() - make_interval(secs => %(days)s * 86400) limit %(limit)s))"""
+
 _TRIM_KEYS = f"""
 delete from slackwater.idempotency_keys where ctid = any(array(
   select ctid from slackwater.idempotency_keys where created_at < now() - {KEYS_KEPT}
@@ -81,6 +86,11 @@ async def delete_runs(database: Database, runs: Batch, events: Batch) -> None:
             gone = await pruning.delete_due(database, limit)
         if gone < limit:
             return
+
+
+async def trim_messages(database: Database, days: float, batch: Batch) -> None:
+    """Delete recorded messages that are older than so many days."""
+    await _repeat(database, _TRIM_MESSAGES, batch, days=days)
 
 
 async def trim_keys(database: Database, batch: Batch) -> None:

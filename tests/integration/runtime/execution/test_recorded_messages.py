@@ -200,6 +200,20 @@ async def test_a_task_that_is_tried_again_has_said_its_last_answer_only(
     assert [row["repeated"] for row in usage] == [False, True]
 
 
+async def test_messages_are_kept_for_so_many_days(fleet: Fleet) -> None:
+    process = await fleet.start(gateway=True, message_retention_days=2)
+    run = (await process.admit("recorded", GIVEN)).row
+    await fleet.ended(run["run_id"])
+    await process.runtime.sweep()
+    assert len(await rows_of(fleet, run["run_id"])) == 6
+    await fleet.database.execute(
+        "update slackwater.messages set created_at = created_at - interval '3 days' where event_type <> 'llm.ai.response'"
+    )
+    await process.runtime.sweep()
+    assert said(await rows_of(fleet, run["run_id"])) == ["plan", "title", "answer"]
+    assert len(await usage_of(fleet, run["run_id"])) == 3
+
+
 async def test_nothing_is_recorded_without_the_gateway(fleet: Fleet, process: Process) -> None:
     run = (await process.admit("recorded", GIVEN)).row
     await fleet.ended(run["run_id"])
