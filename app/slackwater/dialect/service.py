@@ -12,6 +12,7 @@ from slackwater.api.runs import service as runs
 from slackwater.api.runs.reading import Reading
 from slackwater.api.threads import service as threads
 from slackwater.api.threads.models import ThreadCreate, ThreadSearch
+from slackwater.blobs import queries as files
 from slackwater.dialect import messages, queries
 from slackwater.dialect.models import RECURSION_LIMIT, GatewayRun, GatewayThread, GatewayThreadSearch
 from slackwater.errors import BadRequest, Conflict, NotFound
@@ -78,6 +79,9 @@ async def delete_thread(services: Services, principal: Principal, thread_id: UUI
     try:
         await threads.delete(services, principal, thread_id)
     except NotFound:
+        # Files may be there before their thread is, and stay if it never comes.
+        if await files.delete_all(services.database, principal.owner, thread_id):
+            return f"Deleted the files of thread {thread_id}"
         if not await queries.was_deleted(services.database, principal.owner, thread_id):
             raise NotFound(f"Thread {thread_id} not found") from None
         return f"Thread {thread_id} was deleted before"

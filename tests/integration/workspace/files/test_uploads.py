@@ -155,6 +155,16 @@ async def test_files_are_uploaded_before_the_thread_is_there_and_listed_read_and
     assert await contents(alice, other) == {"a.txt": b"of alice"}
     assert await contents(bob, other) == {}
 
+    # Of a thread that never came, files go by its deletion at the gateway, and only one's own
+    assert (await bob.delete(f"/api/threads/{other}")).status_code == 200
+    assert await contents(alice, other) == {"a.txt": b"of alice"}
+    never = str(uuid4())
+    await alice.post(f"/api/threads/{never}/uploads", files=form(("a.txt", b"x")))
+    assert (await bob.delete(f"/api/threads/{never}")).status_code == 404
+    assert len(await contents(alice, never)) == 1
+    assert (await alice.delete(f"/api/threads/{never}")).status_code == 200
+    assert await contents(alice, never) == {}
+
     # With the thread its files go
     assert (await alice.delete(f"/threads/{thread}")).status_code == 204
     assert await kept(api, tmp_path) == 1
