@@ -17,6 +17,7 @@ from slackwater.blobs.sweep import sweep
 from tests.support.api import Api
 
 BUCKET = "files"
+UPLOADED = "mnt/user-data/uploads"
 GRAPHS = Path(__file__).parents[3] / "graphs"
 
 
@@ -136,15 +137,16 @@ async def test_files_are_uploaded_before_the_thread_is_there_and_listed_read_and
     assert (await alice.post("/threads", json={"thread_id": thread})).status_code == 200
     assert len(await contents(alice, thread)) == 3
     bob = api.client("bob")
-    for method, path, more in (
-        ("POST", "uploads", {"files": form(("a.txt", b"x"))}),
-        ("GET", "uploads/list", {}),
-        ("GET", "uploads/limits", {}),
-        ("DELETE", "uploads/passwd", {}),
-        ("GET", "artifacts/mnt/user-data/uploads/passwd", {}),
+    for method, path, more, sentence in (
+        ("POST", "uploads", {"files": form(("a.txt", b"x"))}, f"Thread {thread} not found"),
+        ("GET", "uploads/list", {}, f"Thread {thread} not found"),
+        ("GET", "uploads/limits", {}, f"Thread {thread} not found"),
+        # As of a thread that is not there
+        ("DELETE", "uploads/passwd", {}, "File not found: passwd"),
+        ("GET", f"artifacts/{UPLOADED}/passwd", {}, f"Artifact not found: {UPLOADED}/passwd"),
     ):
         answer = await bob.request(method, f"/api/threads/{thread}/{path}", **more)
-        assert (answer.status_code, answer.json()) == (404, {"detail": f"Thread {thread} not found"}), path
+        assert (answer.status_code, answer.json()) == (404, {"detail": sentence}), path
     # What both have uploaded before a thread was there is kept apart, and does not go with the other's thread.
     await alice.post(f"/api/threads/{other}/uploads", files=form(("a.txt", b"of alice")))
     await bob.post(f"/api/threads/{other}/uploads", files=form(("a.txt", b"of bob")))
