@@ -13,6 +13,9 @@ import httpx
 import pytest
 from support.api import Api
 
+from slackwater.identity.scopes import KeyScope
+from slackwater.identity.stored_keys import service as keys
+
 PROJECT = Path(__file__).parent / "dialect"
 
 COUNTERS = [
@@ -316,3 +319,38 @@ async def test_what_a_graph_says_has_failed_is_an_error_here_and_a_success_there
     assert (one["status"], one["error"]) == ("error", "the model is away")
     official = (await ann.get(f"/threads/{thread}/runs/{rows[1]['run_id']}")).json()
     assert official["status"] == "success"
+
+
+async def test_a_run_is_undone_by_a_rollback(ann: httpx.AsyncClient, tmp_path: Path) -> None:
+    """L3, but for the run: as everywhere here it is gone, and not an error."""
+    thread = str(uuid4())
+    await ann.post(f"/api/threads/{thread}/runs/wait", json=said("before"))
+    await ann.post(f"/api/threads/{thread}/state", json={"values": {"title": "before"}})
+    before = (await ann.get(f"/api/threads/{thread}/state")).json()["values"]
+    made = await ann.post(f"/api/threads/{thread}/runs", json=said(f"wait:{tmp_path / 'gate'}"))
+    path = f"/api/threads/{thread}/runs/{made.json()['run_id']}"
+    assert (await ann.post(f"{path}/cancel?wait=true&action=rollback")).status_code == 204
+    assert (await ann.get(f"/api/threads/{thread}/state")).json()["values"] == before
+    assert (await ann.get(path)).status_code == 404
+
+
+async def test_only_who_may_cancel_does_so_by_the_stream(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """6.2, line 5: a stream with `action` needs more than a stream; H6 of another kind: no cancel without the permission."""
+    async with serve(project=PROJECT, gateway=True, database_keys=True, names=("ann",)) as api:
+        secret, _ = await keys.create(api.database, "ann", (KeyScope.READ,))
+        ann, reader = api.client("ann"), api.client(**{"x-api-key": secret})
+        thread, gate = str(uuid4()), tmp_path / "gate"
+        run = (await ann.post(f"/api/threads/{thread}/runs", json=said(f"wait:{gate}"))).json()["run_id"]
+        path = f"/api/threads/{thread}/runs/{run}"
+        assert (await reader.get(path)).status_code == 200
+        for refused in (
+            reader.post(f"{path}/stream?action=interrupt"),
+            reader.post(f"{path}/cancel"),
+            reader.get(f"{path}/stream?cancel_on_disconnect=1"),
+            reader.get(f"{path}/join?cancel_on_disconnect=true"),
+        ):
+            assert (await refused).status_code == 403
+        gate.touch()
+        joined = events((await reader.post(f"{path}/stream", headers={"last-event-id": "-1"})).text)
+        assert joined[0][0] == "metadata"
+        assert (await ann.get(path)).json()["status"] == "success"
