@@ -397,6 +397,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _heartbeats_reach_pages(self) -> Settings:
+        if self.gateway and self.heartbeat_seconds >= 30:
+            raise ValueError(
+                f"SLACKWATER_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be less than 30 with SLACKWATER_GATEWAY: the proxy of "
+                "its page gives up after 30 seconds without a byte"
+            )
+        return self
+
     @property
     def handover_by(self) -> Literal["sqs", "invoke", "sweep"]:
         """How other processes learn of a handed-over run: the setting, or SQS if there is a queue."""

@@ -160,6 +160,11 @@ WRONG = {
         "SLACKWATER_STREAM_PAGE_SECONDS (29) must be smaller than SLACKWATER_GATEWAY_LIMIT_SECONDS (29): lower the "
         "first.",
     ),
+    "heartbeats that come too late for a page": (
+        {"SLACKWATER_GATEWAY": "true", "SLACKWATER_HEARTBEAT_SECONDS": "30"},
+        "SLACKWATER_HEARTBEAT_SECONDS (30) must be less than 30 with SLACKWATER_GATEWAY: the proxy of its page gives up after 30 "
+        "seconds without a byte.",
+    ),
     "an authorizer that nobody knows": (
         {"SLACKWATER_AUTHORIZER": "cognito"},
         "SLACKWATER_AUTHORIZER: input should be 'iam', 'jwt' or 'lambda' (it is 'cognito').",
