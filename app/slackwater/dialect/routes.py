@@ -146,10 +146,9 @@ async def create_run(
     """Start a run in the background."""
     thread = str(parse_canonical(thread_id, "thread"))
     created = await service.create_run(services, principal, thread, body, idempotency_key)
-    counted = await service.counters(services, [dict(created.row)])
     location = GATEWAY + runs.path_of(created.thread_id, created.run_id)
     return json_response(
-        view.run(created.row, counted[created.run_id]), headers={"content-location": location}
+        view.run(created.row, service.NOTHING_COUNTED), headers={"content-location": location}
     )
 
 

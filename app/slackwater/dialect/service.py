@@ -24,6 +24,7 @@ from slackwater.runtime.events.run_reader import RunGone, StreamCut
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import RunStatus
 from slackwater.web.route_table import GATEWAY
+from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
     from slackwater.graphs.registry import Graphs
@@ -39,11 +40,17 @@ END_SECONDS = 25.0
 
 _AGENT = re.compile(r"[a-z0-9-]+")
 
-COUNTERS = (
-    "total_input_tokens", "total_output_tokens", "total_tokens", "llm_call_count", "lead_agent_tokens",
-    "subagent_tokens", "middleware_tokens", "message_count",
-)  # fmt: skip
-"""What is counted of each run."""
+NOTHING_COUNTED: Mapping[str, int] = {
+    "total_input_tokens": 0,
+    "total_output_tokens": 0,
+    "total_tokens": 0,
+    "llm_call_count": 0,
+    "lead_agent_tokens": 0,
+    "subagent_tokens": 0,
+    "middleware_tokens": 0,
+    "message_count": 0,
+}
+"""What is shown of a run that has called no model yet."""
 
 
 class UnknownModel(BadRequest):
@@ -220,8 +227,10 @@ def thread_of_stateless(body: GatewayRun) -> str | None:
 
 
 async def counters(services: Services, rows: Iterable[Row]) -> Mapping[UUID, Mapping[str, int]]:
-    """What is counted of each of the runs."""
-    return {row["run_id"]: dict.fromkeys(COUNTERS, 0) for row in rows}
+    """What is counted of each of the runs, which the caller may see."""
+    ids = [row["run_id"] for row in rows]
+    counted = await usage.counters(services.database, ids)
+    return {run_id: {**NOTHING_COUNTED, **counted.get(run_id, {})} for run_id in ids}
 
 
 async def reading(

@@ -138,33 +138,3 @@ async def test_what_one_replica_has_begun_another_cancels_refuses_and_knows(
                 with pytest.raises(NotFoundError):
                     await client.threads.get(thread)
     assert fleet.complaints == []
-
-
-async def test_a_reader_who_leaves_ends_only_the_run_that_he_has_started_so(
-    database_uri: str, tmp_path: Path
-) -> None:
-    """L4, and 6.2, line 4: whoever only joins a run does not end it. Heartbeats come meanwhile: S2."""
-    env = {**ENV, "SLACKWATER_HEARTBEAT_SECONDS": "0.1"}
-    async with fleet_of(database_uri, tmp_path, PROJECT, env) as fleet:
-        (server,) = await fleet.start()
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
-            for on_disconnect, status in ((None, "interrupted"), ("continue", "success")):
-                thread, gate = str(uuid4()), tmp_path / f"gate-{on_disconnect}"
-                body = {"input": said(f"wait:{gate}"), "on_disconnect": on_disconnect}
-                path = f"/api/threads/{thread}/runs"
-                async with client.stream("POST", f"{path}/stream", json=body) as stream:
-                    run = stream.headers["content-location"].rpartition("/")[2]
-                    async for line in stream.aiter_lines():
-                        if line.startswith(": heartbeat"):
-                            break
-                    # A second tab that is closed.
-                    async with client.stream("GET", f"{path}/{run}/stream?cancel_on_disconnect=0") as other:
-                        async for line in other.aiter_lines():
-                            if line.startswith(": heartbeat"):
-                                break
-                    assert (await client.get(f"{path}/{run}")).json()["status"] == "running"
-                if on_disconnect == "continue":
-                    gate.touch()
-                await client.get(f"{path}/{run}/join")
-                assert (await client.get(f"{path}/{run}")).json()["status"] == status
-    assert fleet.complaints == []
