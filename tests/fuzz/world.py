@@ -24,6 +24,7 @@ from tests.fuzz.things import Things
 from tests.fuzz.watch import Leak, Watch
 from tests.fuzz.wire import Answer, Letter
 from tests.support.emulator import environment_of
+from tests.support.objects import object_store
 from tests.support.receiver import Receiver, receiver
 from tests.support.server import Fleet, fleet_of
 
@@ -104,6 +105,7 @@ class World:
             "SLACKWATER_API_KEYS": self.casting.api_keys,
             "SLACKWATER_DATABASE_KEYS": "true",
             "SLACKWATER_GATEWAY": "true",
+            **self._stack.enter_context(object_store()),
             "SLACKWATER_GRACE_SECONDS": "5",
         }
         self.fleet: Fleet = await self._stack.enter_async_context(

@@ -42,6 +42,7 @@ from tests.integration.identity.matrix.world import (
     things_of,
 )
 from tests.support.emulator import environment_of
+from tests.support.objects import object_store
 from tests.support.server import fleet_of
 
 STATUS = {Outcome.REFUSED: 401, Outcome.FORBIDDEN: 403}
@@ -271,14 +272,15 @@ async def test_over_http(
 async def test_by_lambda_events(
     database_uri: str, database: Database, callers: dict[str, Caller], logins: Logins, tmp_path: Path
 ) -> None:
-    env = {
-        **ENV,
-        "SLACKWATER_DATABASE_URI": database_uri,
-        "SLACKWATER_PROJECT": str(project(tmp_path / "project")),
-        "SLACKWATER_BLOBS": "s3://files",
-    }
-    async with environment_of(tmp_path / "environment.log", folder=tmp_path, env=env) as environment:
-        # There are no WebSockets, and what a process has counted is not asked for there.
-        asks = [ask for ask in ASKS if ask.method != WEBSOCKET and ask.route != "GET /metrics"]
-        fewer = {name: caller for name, caller in callers.items() if name not in NOT_BY_EVENTS}
-        await fill(Matrix(database, by_events(environment), fewer, logins), asks, logged_in=False)
+    with object_store() as store:
+        env = {
+            **ENV,
+            **store,
+            "SLACKWATER_DATABASE_URI": database_uri,
+            "SLACKWATER_PROJECT": str(project(tmp_path / "project")),
+        }
+        async with environment_of(tmp_path / "environment.log", folder=tmp_path, env=env) as environment:
+            # There are no WebSockets, and what a process has counted is not asked for there.
+            asks = [ask for ask in ASKS if ask.method != WEBSOCKET and ask.route != "GET /metrics"]
+            fewer = {name: caller for name, caller in callers.items() if name not in NOT_BY_EVENTS}
+            await fill(Matrix(database, by_events(environment), fewer, logins), asks, logged_in=False)
