@@ -227,6 +227,29 @@ def test_only_the_secrets_that_were_named_may_be_read() -> None:
     assert secrets(DatabaseUserArn=USER, DatabaseUri=URI, Authorizer="iam") == []
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_gateway_is_served_with_a_bucket_and_the_function_may_use_that_one(function: str) -> None:
+    template = load()
+    given = {**CLOSED, "FilesBucket": "our-files"}
+    variables = variables_of(template, function, **given)
+    role = template["Resources"]["FunctionRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+    allowed = {
+        action: statement["Resource"]
+        for statement in Evaluation(template, **given).value(role)["Statement"]
+        if isinstance(statement["Action"], list)
+        for action in statement["Action"]
+    }
+
+    assert variables["SLACKWATER_GATEWAY"] == "true"
+    assert variables["SLACKWATER_BLOBS"] == "s3://our-files/files"
+    bucket = "arn:${AWS::Partition}:s3:::${FilesBucket}"
+    assert allowed["s3:PutObject"] == allowed["s3:DeleteObject"] == {"Fn::Sub": f"{bucket}/files/*"}
+    assert allowed["s3:ListBucketMultipartUploads"] == {"Fn::Sub": bucket}
+    assert not {
+        name for name in variables_of(template, function, **CLOSED) if "BLOBS" in name or "GATEWAY" in name
+    } - {"SLACKWATER_GATEWAY_LIMIT_SECONDS"}
+
+
 # Events
 
 
