@@ -9,7 +9,7 @@ from uuid import UUID
 from slackwater.errors import BadRequest, NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
-from slackwater.kit.ids import parse_uuid
+from slackwater.kit.ids import parse_canonical, parse_uuid
 from slackwater.kit.json_format import timestamp
 from slackwater.postgres.pool import Row
 from slackwater.workspace.feedback import queries
@@ -79,7 +79,7 @@ async def of_runs(
 async def _place(
     services: Services, principal: Principal, thread_id: str, run_id: str, action: Any
 ) -> RatedRun:
-    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
     reader = await access.to_thread(services, principal, action, thread, run_id=run)
     return RatedRun(thread, run, reader.owner, principal.owner)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from slackwater.errors import NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
-from slackwater.kit.ids import parse_uuid
+from slackwater.kit.ids import parse_canonical, parse_uuid
 from slackwater.kit.json_format import timestamp
 from slackwater.postgres.pool import Row
 from slackwater.workspace.messages import queries
@@ -23,7 +23,7 @@ async def of_run(
     services: Services, principal: Principal, thread_id: str, run_id: str, cut: Cut
 ) -> dict[str, Any]:
     """A page of the run's messages. Raises NotFound."""
-    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
     reader = await access.to_thread(services, principal, "read", thread, run_id=run)
     rows = await queries.of_run(services.database, reader.owner, thread, run, cut)
     if not rows:
@@ -33,7 +33,7 @@ async def of_run(
 
 async def of_thread(services: Services, principal: Principal, thread_id: str, cut: Cut) -> list[Row]:
     """A page of the messages of all runs of the thread. Raises NotFound."""
-    thread = parse_uuid(thread_id, "thread")
+    thread = parse_canonical(thread_id, "thread")
     reader = await access.to_thread(services, principal, "read", thread)
     rows = await queries.of_thread(services.database, reader.owner, thread, cut)
     if not rows and not await queries.thread_is_there(services.database, reader.owner, thread):
@@ -74,7 +74,7 @@ async def events(
     limit: int,
 ) -> list[dict[str, Any]]:
     """What was recorded of the run, in order. Raises NotFound."""
-    thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
+    thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
     reader = await access.to_thread(services, principal, "read", thread, run_id=run)
     wanted = [name for text in types.split(",") if (name := text.strip())] if types else None
     rows = await queries.events(

@@ -9,7 +9,7 @@ from uuid import UUID
 from slackwater.errors import NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
-from slackwater.kit.ids import parse_uuid
+from slackwater.kit.ids import parse_canonical
 from slackwater.postgres.pool import Database
 from slackwater.workspace.usage import prices, queries
 
@@ -25,7 +25,7 @@ async def of_thread(
     services: Services, principal: Principal, thread_id: str, *, include_active: bool
 ) -> dict[str, Any]:
     """The sums of the thread's ended runs, and of those that go on if that is asked for. Raises NotFound."""
-    thread = parse_uuid(thread_id, "thread")
+    thread = parse_canonical(thread_id, "thread")
     reader = await access.to_thread(services, principal, "read", thread)
     rows = await queries.of_thread(services.database, reader.owner, thread, active=include_active)
     if rows is None:
