@@ -164,3 +164,24 @@ async def test_nothing_of_an_owner_is_left(api: Api) -> None:
     await erase(api.database, "alice")
     for table in ("messages", "token_usage", "feedback"):
         assert await api.database.fetch(f"select 1 from slackwater.{table}") == []
+
+
+async def test_the_runs_of_the_dialect_show_what_they_have_used(api: Api) -> None:
+    """The token counters of seed 1.13, alone and in the list."""
+    alice = api.client("alice")
+    thread_id, run_id = await talk(alice)
+    await use(api, thread_id, run_id, "fast", "lead_agent")
+    await use(api, thread_id, run_id, "fast", "subagent:search")
+    await use(api, thread_id, run_id, "slow", "middleware:title")
+    (shown,) = (await alice.get(f"/api/threads/{thread_id}/runs")).json()
+    counted = {
+        "total_input_tokens": 3000,
+        "total_output_tokens": 300,
+        "total_tokens": 3300,
+        "lead_agent_tokens": 1100,
+        "subagent_tokens": 1100,
+        "middleware_tokens": 1100,
+        "message_count": 2,
+    }
+    assert {name: shown[name] for name in counted} == counted
+    assert (await alice.get(f"/api/threads/{thread_id}/runs/{run_id}")).json() == shown
