@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -352,7 +353,7 @@ async def test_no_superstep_begins_after_the_attempt_is_over(
     attempt.lease.over = True
 
     with pytest.raises(LeaseLost):
-        await executor._check_before_next(attempt.writer, False)
+        await executor._check_before_next(SimpleNamespace(writer=attempt.writer, files=None), False)
     attempt.lease.over = False
     hold.let_go()
     await fleet.ended(attempt.run.run_id)
@@ -371,7 +372,7 @@ async def test_a_run_is_at_its_end_only_when_its_writer_is(
             attempt.writer.failure = LeaseLost()
 
     monkeypatch.setattr(attempt.writer, "written", at_last)
-    monkeypatch.setattr(attempt.writer, "hold_to_the_end", lambda: None)
+    monkeypatch.setattr(attempt.writer, "hold_to_the_end", lambda *, ends: None)
     hold.let_go()
     assert attempt.task is not None
     await asyncio.wait({attempt.task}, timeout=10)
