@@ -33,6 +33,7 @@ NAMES = (
     "claim",
     "streams",
     "auth",
+    "files",
     "coldstart",
 )
 ON_REQUEST = ("peer", "profile")

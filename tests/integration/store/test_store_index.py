@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -167,8 +168,11 @@ async def test_an_embedding_that_does_not_import_stops_the_start(
 
 
 async def test_a_provider_without_langchain_stops_the_start(
-    serve: Any, project: Callable[..., Path], database_uri: str
+    serve: Any, project: Callable[..., Path], database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "langchain"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "langchain", None)
     await schema.migrate(database_uri, 4)
     with pytest.raises(
         GraphImportError, match=r"store.index.embed \(openai:text-embedding-3-small\).*langchain"

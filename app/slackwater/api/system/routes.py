@@ -65,7 +65,7 @@ async def info() -> Response:
 async def health(request: Request) -> Response:
     """Liveness: check that the process is alive, whatever its database does, for platforms that restart it if not."""
     # Asked of the application: it is alive before its lifespan has opened anything.
-    if Feature.GATEWAY in (request.app.features or ()):
+    if Feature.GATEWAY in (getattr(request.app, "features", None) or ()):
         return json_response({"status": "healthy", "service": "slackwater"})
     return json_response({"status": "alive"})
 

@@ -53,7 +53,9 @@ async def presign(
     thread_id: str, body: Presign, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """URLs by which files are uploaded to S3 directly."""
-    return json_response(await service.presign(services, principal, parse_canonical(thread_id, "thread"), body))
+    return json_response(
+        await service.presign(services, principal, parse_canonical(thread_id, "thread"), body)
+    )
 
 
 @router.post("/{thread_id}/uploads/complete")
@@ -61,7 +63,9 @@ async def complete(
     thread_id: str, body: Complete, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """Make files of what was uploaded by URLs."""
-    return json_response(await service.complete(services, principal, parse_canonical(thread_id, "thread"), body))
+    return json_response(
+        await service.complete(services, principal, parse_canonical(thread_id, "thread"), body)
+    )
 
 
 @router.get("/{thread_id}/artifacts/{path:path}")
