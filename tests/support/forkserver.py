@@ -2,7 +2,7 @@
 
 A server of forks, one for each process that runs tests, has imported what the command imports, and done nothing else: no event
 loop, no thread, no connection. Each fork is a process with its own session, environment, folder and output, as if it had been
-executed; only its imports are shared. `python -m tests.support.forkserver NUMBER` is that server, NUMBER its end of a socket.
+executed; only its imports are shared. `python -P forkserver.py NUMBER` is that server, NUMBER its end of a socket.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class ForkServer:
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forkserver", str(theirs.fileno())],
-                cwd=Path(__file__).parents[2],
+                # Without a folder of ours on its path, or a package of ours among its modules: projects have some of those names.
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
