@@ -99,7 +99,9 @@ def test_the_metadata_says_where_things_are_and_what_may_be_added(wheel: Path) -
     assert {url.partition(",")[0] for url in found.get_all("Project-URL", [])} == {
         *("Homepage", "Documentation", "Changelog", "Issues"),
     }
-    assert set(found.get_all("Provides-Extra", [])) == {"emulator", "tracing"}
+    assert set(found.get_all("Provides-Extra", [])) == {
+        *("documents", "emulator", "models", "prices", "tracing"),
+    }
     assert found["License-Expression"] == "Apache-2.0"
     assert "Typing :: Typed" in found.get_all("Classifier", [])
     assert "langgraph" in found["Keywords"].split(",")
