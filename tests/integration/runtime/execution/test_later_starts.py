@@ -243,7 +243,7 @@ async def test_the_end_that_a_dead_process_has_stored_but_not_said_is_said(
 
     with monkeypatch.context() as patch:
         patch.setattr("slackwater.runtime.fenced.writer.EVENT_FLUSH_SECONDS", 60)
-        patch.setattr("slackwater.runtime.fenced.writer.Writer.hold_to_the_end", lambda _: None)
+        patch.setattr("slackwater.runtime.fenced.writer.Writer.hold_to_the_end", lambda _, *, ends: None)
         patch.setattr("slackwater.runtime.fenced.settlements.end", never)
         dying = await fleet.start(linked=True)
         run = (await dying.admit("line", durability=durability, **options)).row
