@@ -169,6 +169,21 @@ async def test_two_users_of_a_thread_may_choose_the_same_idempotency_key(
     assert again.json()["run_id"] == his.json()["run_id"]
 
 
+async def test_a_used_idempotency_key_does_not_tell_a_hidden_thread_from_none(
+    serve: Serve, project: Project
+) -> None:
+    async with serve(project=project(PARTICIPANTS)) as api:
+        alice, bob = user(api, "alice"), user(api, "bob")
+        threads = [await thread_of(alice, participants=["alice"]), str(uuid4())]
+        key = {"idempotency-key": "1"}
+        unused = [await bob.post(f"/threads/{thread}/runs", json=WHO, headers=key) for thread in threads]
+        his = await bob.post("/runs", json=WHO, headers=key)
+        used = [await bob.post(f"/threads/{thread}/runs", json=WHO, headers=key) for thread in threads]
+
+    assert [answer.status_code for answer in unused] == [404, 404]
+    assert [answer.json()["run_id"] for answer in used] == [his.json()["run_id"]] * 2
+
+
 async def test_a_cron_acts_for_its_user(serve: Serve, project: Project) -> None:
     """And whoever changes it from then on: nobody writes what another is to run."""
     share = """

@@ -29,7 +29,7 @@ from slackwater.kit.reserved import RUN_KEYS
 from slackwater.project.http import RouteGroup
 from slackwater.runtime.events.result import Collector
 from slackwater.runtime.events.run_reader import RunGone, StreamCut
-from slackwater.runtime.queue.admission import NewRun
+from slackwater.runtime.queue.admission import NewRun, earlier
 from slackwater.runtime.queue.cancel import CANCEL_REASON, CancelAction
 from slackwater.runtime.queue.states import TERMINAL
 
@@ -90,6 +90,12 @@ async def create(
     `told`: the caller is answered with what comes of it.
     """
     new = await prepare(services, principal, thread_id, body, idempotency_key, told=told)
+    if new.owner == NOBODY and idempotency_key is not None:
+        # A key that was used answers with its run whatever thread is named: also one that is hidden, which must not differ from
+        # one that is not there.
+        known = await earlier(services.database, principal.owner, idempotency_key)
+        if known is not None:
+            return Created(known.row, thread_id is None, body.on_disconnect, principal)
     admitted = await services.runtime.admit(new)
     return Created(admitted.row, thread_id is None, body.on_disconnect, replace(principal, owner=new.owner))
 
