@@ -187,7 +187,10 @@ async def test_runs_that_finish_exactly_during_the_drain_are_read_to_their_end(d
         streams = [asyncio.create_task(stream(client)) for _ in range(10)]
         waits = [asyncio.create_task(wait()) for _ in range(5)]
         # WHEN the process is stopped while all are in their only node
-        await drill.until(lambda: drill.owned_by(first) == 15, what="all runs started")
+        await drill.until(
+            lambda: sum(effect.pid == first.pid for effect in drill.effects.after(0)) == 15,
+            what="all runs are in their node",
+        )
         balancer.replicas.append(second)
         await drill.stop(first)
         # THEN they ended where they were, and nobody missed the end
