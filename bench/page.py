@@ -28,7 +28,7 @@ def place(name: str) -> re.Pattern[str]:
 
 def fill(text: str, name: str, content: str) -> str:
     """The page with new content in the place of this name, if it has one."""
-    return place(name).sub(lambda _: f"\n{content}\n\n", text)
+    return place(name).sub(lambda _: f"\n{content}\n\n", text, count=1)
 
 
 def of_findings(findings: Iterable[Finding], circumstances: str) -> str:

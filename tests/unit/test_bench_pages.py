@@ -111,3 +111,11 @@ def test_what_a_core_carries_is_calculated_from_what_was_measured() -> None:
     assert carries.rows == [("runs of five nodes, 1 kB", "7000", "3500", "100", "200", "2.00")]
     assert "50.0 runs of five nodes" in carries.notes[-1]
     assert capacity.run({}).rows == []
+
+
+def test_an_empty_place_is_filled_and_nothing_after_it_is_lost() -> None:
+    text = "<!-- bench floor -->\n<!-- /bench -->\n\nkept\n\n<!-- bench mem -->\nold\n<!-- /bench -->\n"
+
+    filled = page.fill(text, "floor", "new")
+
+    assert filled == text.replace("floor -->\n", "floor -->\n\nnew\n\n")
