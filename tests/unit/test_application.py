@@ -62,6 +62,20 @@ def test_so_does_an_environment_whose_start_nobody_waits_for(
     assert built(create_app()) == {module.split(".")[-2] for module in MODULES.values()} - OPTIONAL.keys()
 
 
+@pytest.mark.parametrize("features", [frozenset[Feature](), frozenset(Feature)])
+async def test_where_all_are_built_requests_look_for_none(
+    monkeypatch: pytest.MonkeyPatch, features: frozenset[Feature]
+) -> None:
+    app = create_app()
+    app.serve(features)
+    looked: list[str] = []
+    monkeypatch.setattr("slackwater.web.route_table.modules_for", looked.append)
+
+    await get(app, "/threads/x")
+
+    assert looked == []
+
+
 async def test_a_request_builds_those_of_its_resource(late: Application) -> None:
     assert built(late) == set()
 

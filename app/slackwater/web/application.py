@@ -67,13 +67,15 @@ class Application(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.features: frozenset[Feature] | None = None
+        """What it has of what not every server has; None: it has not started, and nobody has said so yet."""
         self._built: set[str] = set()
+        self._complete_at = len(self._wanted(MODULES.values()))
+        """How many modules are built when all are that it serves."""
         self.disabled: frozenset[RouteGroup] = frozenset()
         """Groups of routes that are disabled."""
         self.custom_app: Starlette | None = None
         """The project's custom app."""
-        self.features: frozenset[Feature] | None = None
-        """What it has of what not every server has; None: it has not started, and nobody has said so yet."""
         self.mount_prefix = ""
         """Below what it serves."""
         self.own_security: Mapping[str, Any] = {}
@@ -167,6 +169,7 @@ class Application(FastAPI):
     def serve(self, features: Iterable[Feature]) -> None:
         """Say which features there are, whose routes are built only then."""
         self.features = frozenset(features)
+        self._complete_at = len(self._wanted(MODULES.values()))
         if self.features and self._built:
             self.build_all()
 
@@ -175,10 +178,8 @@ class Application(FastAPI):
         return [module for module in modules if module not in _FEATURES or _FEATURES[module] in features]
 
     def _build_for(self, scope: Scope) -> None:
-        if len(self._built) < len(MODULES) and (
-            missing := set(route_table.modules_for(scope["path"])) - self._built
-        ):
-            self._build(self._wanted(missing))
+        if len(self._built) < self._complete_at:
+            self._build(self._wanted(route_table.modules_for(scope["path"])))
 
     def _build(self, modules: Iterable[str]) -> None:
         for module in modules:

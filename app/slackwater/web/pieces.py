@@ -35,5 +35,7 @@ class Pieces:
         if self.found and self._size > PAGE_BYTES:
             raise PageTooLarge
         self.found.append(orjson.Fragment(piece))
+        if not self.wanted:
+            return
         size = len(piece) if read is None else len(json_format.dumps(read))
         self._next = max(1, min(READ_BYTES // max(size, 1), MOST))
