@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import orjson
 
 from bench.companion import Companion
-from bench.lab import PROJECT, ROUNDS, Lab
+from bench.lab import ROUNDS, Lab
 from bench.sides import WARM_SECONDS, Round, Served, cost
 from bench.tables import Finding, Goal, figure, middle, percentile, quotients, ranged, spread
 
@@ -153,13 +152,8 @@ def _modes(lab: Lab, client: Companion, stack: ExitStack) -> dict[str, Mode]:
 
 def _project(lab: Lab) -> Path:
     """The project of the benchmarks, with authentication of its own."""
-    folder = lab.folder / "own"
-    folder.mkdir()
+    folder = lab.project("own", {"auth": {"path": "./auth.py:auth"}})
     (folder / "auth.py").write_text(OWN)
-    config = orjson.loads((PROJECT / "langgraph.json").read_bytes())
-    graphs = {name: path.replace("./", f"{PROJECT}/") for name, path in config["graphs"].items()}
-    config |= {"dependencies": [str(PROJECT)], "graphs": graphs, "auth": {"path": "./auth.py:auth"}}
-    (folder / "langgraph.json").write_bytes(orjson.dumps(config))
     return folder
 
 

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import orjson
 
 from bench.companion import Companion
-from bench.lab import PROJECT, ROUNDS, Lab, Server
+from bench.lab import ROUNDS, Lab, Server
 from bench.sides import WARM_SECONDS, Case, Round, Served, cost, speed
 from bench.tables import Finding, Goal, figure, middle, percentile, ranged, spread
 
@@ -60,7 +58,8 @@ def _uploads(lab: Lab) -> Finding:
             "One server, and clients on the same machine. Memory is the resident set of the server, 10 times a second."
         ],
     )
-    project = _project(lab, large)
+    most = large * MEBIBYTE
+    project = lab.project("files", {"gateway": {"uploads": {"max_file_size": most, "max_total_size": most}}})
     peaks = {}
     with lab.serve(lab.database(), {**GATEWAY, "SLACKWATER_PROJECT": str(project)}) as server:
         _send(server, 1)  # imports
@@ -132,22 +131,6 @@ def _send(server: Server, mebibytes: int) -> None:
         timeout=600,
     )
     answer.raise_for_status()
-
-
-def _project(lab: Lab, mebibytes: int) -> Path:
-    """The project of the benchmarks, which accepts files of this size."""
-    folder = lab.folder / "files"
-    folder.mkdir()
-    config = orjson.loads((PROJECT / "langgraph.json").read_bytes())
-    graphs = {name: path.replace("./", f"{PROJECT}/") for name, path in config["graphs"].items()}
-    most = mebibytes * MEBIBYTE
-    config |= {
-        "dependencies": [str(PROJECT)],
-        "graphs": graphs,
-        "gateway": {"uploads": {"max_file_size": most, "max_total_size": most}},
-    }
-    (folder / "langgraph.json").write_bytes(orjson.dumps(config))
-    return folder
 
 
 # Messages

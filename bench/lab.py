@@ -212,6 +212,16 @@ class Lab:
             cursor = connection.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
 
+    def project(self, name: str, more: Mapping[str, Any]) -> Path:
+        """The folder of a project with the graphs of the benchmarks, and `more` in its `langgraph.json`."""
+        folder = self.folder / name
+        folder.mkdir()
+        config = orjson.loads((PROJECT / "langgraph.json").read_bytes())
+        graphs = {graph: path.replace("./", f"{PROJECT}/") for graph, path in config["graphs"].items()}
+        config |= {"dependencies": [str(PROJECT)], "graphs": graphs, **more}
+        (folder / "langgraph.json").write_bytes(orjson.dumps(config))
+        return folder
+
     @contextmanager
     def serve(
         self, database_uri: str, env: Mapping[str, str] | None = None, tree: Tree = THIS

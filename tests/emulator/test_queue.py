@@ -11,26 +11,23 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.emulator.test_gateway import twin_of
+from tests.support.amazon import amazon
 
 
 @pytest.fixture(scope="module")
 def sqs() -> Iterator[Any]:
     """A client of moto's SQS."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield boto3.client(
-        "sqs",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
-    )
-    server.stop()
+    with amazon() as url:
+        yield boto3.client(
+            "sqs",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )
 
 
 async def test_messages_that_fail_come_again_and_the_others_do_not(sqs: Any, tmp_path: Path) -> None:

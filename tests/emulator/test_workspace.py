@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 from langgraph_sdk import get_client
 
+from tests.support.amazon import object_store
 from tests.support.emulator import gateway_of
-from tests.support.objects import object_store
 from tests.support.server import ROOT
 
 PROJECT = ROOT / "tests/graphs"

@@ -23,8 +23,8 @@ from tests.fuzz.tenants import Cast, Casting, Tenant
 from tests.fuzz.things import Things
 from tests.fuzz.watch import Leak, Watch
 from tests.fuzz.wire import Answer, Letter
+from tests.support.amazon import object_store
 from tests.support.emulator import environment_of
-from tests.support.objects import object_store
 from tests.support.receiver import Receiver, receiver
 from tests.support.server import Fleet, fleet_of
 

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import boto3
 import pytest
 from langgraph_sdk import get_client
-from moto.server import ThreadedMotoServer
 
 from tests.drills.drill import PROJECT
 from tests.handler.scene import SECRET, Scene, once_each
+from tests.support.amazon import ACCOUNT, amazon
 from tests.support.browser import client_program
 from tests.support.emulator import gateway_of
 from tests.support.server import ServerProcess, fleet_of
@@ -29,24 +29,14 @@ SUPERSTEP_SECONDS = 0.4
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of an SQS queue."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL_SQS": f"http://{host}:{port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    sqs = boto3.client("sqs", endpoint_url=f"http://{host}:{port}")
-    url: str = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": str(6 * TIME_LIMIT)})[
-        "QueueUrl"
-    ]
-    sqs.close()
-    yield url
-    server.stop()
+    with amazon() as endpoint:
+        for name, value in {**ACCOUNT, "AWS_ENDPOINT_URL_SQS": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        sqs = boto3.client("sqs", endpoint_url=endpoint)
+        attributes = {"VisibilityTimeout": str(6 * TIME_LIMIT)}
+        url: str = sqs.create_queue(QueueName="work", Attributes=attributes)["QueueUrl"]
+        sqs.close()
+        yield url
 
 
 @asynccontextmanager

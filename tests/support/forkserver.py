@@ -152,8 +152,6 @@ def main(number: int) -> None:
                     return
                 pid = os.fork()
                 if pid == 0:
-                    client.detach()
-                    os.closerange(number, number + 1)
                     _become(json.loads(message), fds)
                 for fd in fds:
                     os.close(fd)
@@ -181,7 +179,7 @@ def _become(wish: dict[str, object], fds: list[int]) -> NoReturn:
         os.setpriority(os.PRIO_PROCESS, 0, int(str(wish["nice"])))
         for fd, standard in zip(fds, (1, 2), strict=True):
             os.dup2(fd, standard)
-        os.closerange(3, max(fds) + 64)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(str(wish["cwd"]))
         environ = wish["env"]
         assert isinstance(environ, dict)
