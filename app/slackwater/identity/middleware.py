@@ -145,7 +145,7 @@ class Authentication:
                 raise
             # A response that has begun is aborted: an end would say that there is no more.
             if last is None:
-                await refuse(watch.ended, scope, receive, send)
+                await refuse(_for_pages(watch.ended, scope), scope, receive, send)
             elif scope["type"] == "websocket" and last != "websocket.close":
                 error = Refusal.of(watch.ended)
                 await send({"type": "websocket.close", "code": error.close_code, "reason": error.reason})
@@ -165,7 +165,7 @@ async def authenticate(scope: Scope) -> Principal:
 
 def _for_pages(error: ApiError, scope: Scope) -> ApiError:
     """The error with a code, where the gateway's pages look for one to know that their user has to log in."""
-    if not isinstance(error, Unauthorized) or error.code is not None:
+    if error.status != Unauthorized.status or error.code is not None:
         return error
     if path_of(scope).startswith(f"{GATEWAY}/") and Feature.GATEWAY in services_of(scope).features:
         error.code = NotAuthenticated.code
@@ -215,7 +215,8 @@ async def _take(scope: Scope, principal: Principal, stack: ExitStack) -> Mapping
         return {}  # it is answered without the database
     requests = services_of(scope).requests
     place = None
-    if stays_open(scope["type"], scope.get("method", ""), path):
+    entry = entry_of(path)  # what a path ends with may be the name of a file
+    if stays_open(scope["type"], scope.get("method", ""), path if entry is None else entry.path):
         place = stack.enter_context(requests.open.place(principal.owner))
     return await requests.take(principal.owner, place)
 

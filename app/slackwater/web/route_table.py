@@ -59,9 +59,7 @@ OPTIONAL: Mapping[str, Feature] = {
 FIRST = ("runs", "threads")
 """The most requested resources: a router tries its routes in order."""
 
-FIXED = frozenset(
-    {"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stats", "stream", "wait"}
-)
+FIXED = frozenset({"batch", "cancel", "checkpoint", "count", "crons", "prune", "search", "stream", "wait"})
 """Last segments of paths that are not ids, although there are routes with an id in that place."""
 
 

@@ -26,19 +26,23 @@ LAPSE_SECONDS = 12.0
 
 RENEW_SECONDS = 4.0
 
-_LAST_SEGMENTS = frozenset({"stream", "join", "wait", "events"})
+_LAST_SEGMENTS = frozenset({"stream", "join", "wait"})
 _FIRST_SEGMENTS = frozenset({"mcp", "a2a"})
 
 
 def stays_open(kind: str, method: str, path: str) -> bool:
-    """Whether a request is a stream: its answer may take as long as a run. `kind` is that of the ASGI scope.
+    """Whether a request is a stream: its answer may take as long as a run. `kind` is that of the ASGI scope, `path` that of the route.
 
     Calls by MCP and A2A wait for runs, too; they are told apart from others only by their bodies, so all of them count.
     """
     if kind == "websocket":
         return True
     segments = path.strip("/").split("/")
-    return segments[-1] in _LAST_SEGMENTS or (method == "POST" and segments[0] in _FIRST_SEGMENTS)
+    return (
+        segments[-1] in _LAST_SEGMENTS
+        or segments[-2:] == ["stream", "events"]
+        or (method == "POST" and segments[0] in _FIRST_SEGMENTS)
+    )
 
 
 @dataclass(slots=True)

@@ -84,11 +84,15 @@ OPERATIONS: Mapping[str, Operation] = {
     f"DELETE {_PATH}": Operation(
         id="delete_all_feedback", responses={200: _GONE}, errors=(NotFound("Feedback not found"), _ID)
     ),
-    f"DELETE {_PATH}/{{feedback_id}}": Operation(
+    f"DELETE {_PATH}/{{feedback}}": Operation(
         id="delete_feedback",
         responses={200: _GONE},
         parameters={
-            "feedback_id": {"description": "The id of one's feedback.", "example": _ONE["feedback_id"]}
+            "feedback": {
+                "description": "The id of one's feedback.",
+                "schema": {"type": "string", "format": "uuid"},
+                "example": _ONE["feedback_id"],
+            }
         },
         errors=(NotFound("Feedback not found"), _ID),
     ),

@@ -64,16 +64,16 @@ async def delete_all(
     return json_response({"success": True})
 
 
-@router.delete(_OF_RUN + "/{feedback_id}")
+@router.delete(_OF_RUN + "/{feedback}")
 async def delete(
     thread_id: str,
     run_id: str,
-    feedback_id: str,
+    feedback: str,
     services: CurrentServices,
     principal: CurrentPrincipal,
 ) -> Response:
     """Take back one thing that one has said."""
-    await service.take_back(services, principal, thread_id, run_id, feedback_id)
+    await service.take_back(services, principal, thread_id, run_id, feedback)
     return json_response({"success": True})
 
 

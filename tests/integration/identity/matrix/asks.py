@@ -263,7 +263,7 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/threads/{thread_id}/runs/{run_id}/feedback"),
     Ask("GET /api/threads/{thread_id}/runs/{run_id}/feedback/stats"),
     Ask("GET /api/runs/{run_id}/feedback"),
-    Ask("DELETE /api/threads/{thread_id}/runs/{run_id}/feedback/{feedback_id}"),
+    Ask("DELETE /api/threads/{thread_id}/runs/{run_id}/feedback/{feedback}", at={"feedback": "feedback_id"}),
     Ask("DELETE /api/threads/{thread_id}/runs/{run_id}/feedback"),
     Ask("GET /api/models"),
     Ask("GET /api/models/{name}", at={"name": "model"}),

@@ -41,8 +41,8 @@ from tests.integration.identity.matrix.world import (
     rows_of,
     things_of,
 )
+from tests.support.amazon import object_store
 from tests.support.emulator import environment_of
-from tests.support.objects import object_store
 from tests.support.server import fleet_of
 
 STATUS = {Outcome.REFUSED: 401, Outcome.FORBIDDEN: 403}
