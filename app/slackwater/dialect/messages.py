@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from slackwater.errors import BadRequest
 from slackwater.kit.imports import run_in_import_thread
+from slackwater.runtime.execution import engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +24,7 @@ async def check(input_: Any) -> None:
     messages = input_.get("messages") if isinstance(input_, dict) else None
     if not isinstance(messages, list) or not messages:
         return
-    convert = (
-        _converter() if "langchain_core.messages" in sys.modules else await run_in_import_thread(_converter)
-    )
+    convert = _converter() if engine.loaded() else await run_in_import_thread(_converter)
     for position, message in enumerate(messages):
         try:
             convert(message)

@@ -38,13 +38,14 @@ def _without_owners(metadata: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in clean_metadata(metadata).items() if key not in OWNERS}
 
 
+def _public(configurable: dict[str, Any]) -> dict[str, Any]:
+    """Without names that only code of the server uses."""
+    return {key: value for key, value in clean_configurable(configurable).items() if not key.startswith("__")}
+
+
 def _of_client(context: dict[str, Any]) -> dict[str, Any]:
-    """Without what only the server says, and without names that only code of the server uses."""
-    return {
-        key: value
-        for key, value in clean_configurable(context).items()
-        if key not in RUN_KEYS and not key.startswith("__")
-    }
+    """Also without what only the server says."""
+    return {key: value for key, value in _public(context).items() if key not in RUN_KEYS}
 
 
 OwnMetadata = Annotated[dict[str, Any], AfterValidator(_without_owners)]
@@ -110,6 +111,7 @@ class GatewayHistory(_Lenient):
 class GatewayConfig(_Lenient, RunConfig):
     """A config whose `context`, where it has one, counts instead of its `configurable`."""
 
+    configurable: Annotated[dict[str, Any], AfterValidator(_public)] | None = None
     context: Context | None = None
 
 

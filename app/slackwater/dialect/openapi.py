@@ -7,27 +7,24 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from slackwater.api.assistants.openapi import Assistant, GraphDrawing, GraphSchemas
-from slackwater.api.runs.models import READABLE
+from slackwater.api.assistants.openapi import BROKEN, BY_NAME, ONE, Assistant, GraphDrawing, GraphSchemas
+from slackwater.api.runs.openapi import ACTION, EVENTS, LATE, MODES, PATH
 from slackwater.api.threads.openapi import Interrupt, StateWritten, ThreadTask
 from slackwater.dialect.messages import InvalidMessage
 from slackwater.dialect.service import NotCancellable, UnknownModel
 from slackwater.errors import (
     BadRequest,
     CancelByPost,
-    GraphBroken,
-    GraphSilent,
     JoinAgain,
-    NotAGraph,
     NotFound,
     PageTooLarge,
-    StillRunning,
     ThreadBusy,
     TooManyRuns,
+    WriteForgotten,
 )
 from slackwater.runtime.process.hold import ThreadHeld
 from slackwater.runtime.queue.admission import RunForgotten
-from slackwater.web.openapi.parameters import ASSISTANT, CHECKPOINT, MOMENT, RUN, THREAD
+from slackwater.web.openapi.parameters import CHECKPOINT, MOMENT, RUN, THREAD
 from slackwater.web.openapi.pieces import (
     PART,
     ErrorKind,
@@ -39,10 +36,9 @@ from slackwater.web.openapi.pieces import (
     header,
     page,
 )
+from slackwater.workspace.usage.service import NOTHING
 
 TAG = "The same threads, runs and assistants for clients of DeerFlow's gateway."
-
-_PATH = f"/threads/{THREAD}/runs/{RUN}"
 
 
 class GatewayThreadShown(Shape):
@@ -147,54 +143,29 @@ _RUN: Json = {
     "multitask_strategy": "reject",
     "created_at": MOMENT,
     "updated_at": MOMENT,
-    "total_input_tokens": 0,
-    "total_output_tokens": 0,
-    "total_tokens": 0,
-    "llm_call_count": 0,
-    "lead_agent_tokens": 0,
-    "subagent_tokens": 0,
-    "middleware_tokens": 0,
-    "message_count": 0,
+    **NOTHING,
 }
-_EVENTS = f"""event: metadata
-data: {{"run_id":"{RUN}","attempt":1}}
-id: 1-0
+_ASSISTANT: Json = {**ONE, "graph_id": "lead_agent", "name": "lead_agent"}
+_CONTENT_LOCATION: Json = {"Content-Location": header("Where the run is.", example=f"/api{PATH}")}
 
-event: values
-data: {{"messages":[]}}
-id: 1-1
 
-: heartbeat
+def _located(last: str) -> Json:
+    where = header("Where to resume when the connection breaks, below /api.", example=f"{PATH}/{last}")
+    return {**_CONTENT_LOCATION, "Location": where}
 
-"""
-_ASSISTANT: Json = {
-    "assistant_id": ASSISTANT,
-    "graph_id": "lead_agent",
-    "config": {},
-    "context": {},
-    "metadata": {"created_by": "system"},
-    "name": "lead_agent",
-    "description": None,
-    "version": 1,
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
-}
-_LOCATED: Json = {
-    "Content-Location": header("Where the run is.", example=f"/api{_PATH}"),
-    "Location": header("Where to resume when the connection breaks, below /api.", example=f"{_PATH}/stream"),
-}
+
 _STREAM = Response(
     "The run's events, until it ends.",
     ServerSentEvent,
-    _EVENTS,
+    EVENTS,
     media_type="text/event-stream",
-    headers=_LOCATED,
+    headers=_located("stream"),
 )
 _VALUES = Response(
     'Its last values, after newlines that keep the connection open; `{"__error__": {"error", "message"}}` if it has failed.',
     Any,
     {"messages": [{"type": "ai", "content": "It is slack water."}]},
-    headers=_LOCATED,
+    headers=_located("join"),
 )
 _ASKED = {
     "a message": {
@@ -216,14 +187,10 @@ _REFUSED: tuple[ErrorKind, ...] = (
     RunForgotten,
     ThreadBusy,
     TooManyRuns,
+    WriteForgotten,
 )
 _CANCELLED: tuple[ErrorKind, ...] = (NotFound, NotCancellable(UUID(RUN), "success"))
-_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
-_BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
-_ACTION = {
-    "description": "`interrupt`, or `rollback`, which also undoes what the run wrote.",
-    "example": "interrupt",
-}
+_ACTION = {**ACTION, "example": "interrupt"}
 _WAIT = {
     "description": "If `true`, `1` or `yes`, respond only when the run has stopped, or after 25 seconds.",
     "example": "true",
@@ -232,17 +199,6 @@ _ENDED = {
     202: Response("The run is being cancelled."),
     204: Response("The run has ended."),
 }
-_MODE = rf"({'|'.join(sorted(READABLE))})([|/][^\"\\\u0000-\u001f]*)?"
-_BLANK = "[ \\t\\n\\r]*"
-_MODES = {
-    "description": "One mode, or a JSON array of modes; if missing, all modes that the run publishes.",
-    "schema": {
-        "type": "string",
-        "pattern": rf'^({_MODE})?$|^\[{_BLANK}("{_MODE}"{_BLANK}(,{_BLANK}"{_MODE}"{_BLANK})*)?\]$',
-    },
-    "example": "values",
-}
-_LATE = StillRunning(f"{_PATH}/join")
 
 OPERATIONS: Mapping[str, Operation] = {
     "POST /api/threads": Operation(
@@ -302,7 +258,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             )
         },
-        errors=_BROKEN,
+        errors=BROKEN,
     ),
     "POST /api/threads/{thread_id}/state": Operation(
         id="gateway_update_state",
@@ -317,7 +273,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             )
         },
-        errors=(BadRequest, *_BROKEN, ThreadHeld),
+        errors=(BadRequest, *BROKEN, ThreadHeld, WriteForgotten),
         bodies={"another title": {"values": {"title": "Tides"}}},
     ),
     "POST /api/threads/{thread_id}/history": Operation(
@@ -338,7 +294,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 ],
             )
         },
-        errors=(*_BROKEN, PageTooLarge),
+        errors=(*BROKEN, PageTooLarge),
         bodies={"the newest": {"limit": 1}, "those before": {"limit": 10, "before": CHECKPOINT}},
     ),
     "POST /api/threads/{thread_id}/runs": Operation(
@@ -348,7 +304,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 "The run.",
                 GatewayRunShown,
                 _RUN,
-                headers={"Content-Location": _LOCATED["Content-Location"]},
+                headers=_CONTENT_LOCATION,
             )
         },
         errors=_REFUSED,
@@ -358,7 +314,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="gateway_stream_run", responses={200: _STREAM}, errors=_REFUSED, bodies=_ASKED
     ),
     "POST /api/threads/{thread_id}/runs/wait": Operation(
-        id="gateway_wait_for_run", responses={200: _VALUES}, errors=(*_REFUSED, _LATE), bodies=_ASKED
+        id="gateway_wait_for_run", responses={200: _VALUES}, errors=(*_REFUSED, LATE), bodies=_ASKED
     ),
     "POST /api/runs/stream": Operation(
         id="gateway_stream_stateless_run", responses={200: _STREAM}, errors=_REFUSED, bodies=_ASKED
@@ -366,7 +322,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /api/runs/wait": Operation(
         id="gateway_wait_for_stateless_run",
         responses={200: _VALUES},
-        errors=(*_REFUSED, _LATE),
+        errors=(*_REFUSED, LATE),
         bodies=_ASKED,
     ),
     "GET /api/threads/{thread_id}/runs": Operation(
@@ -391,7 +347,7 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={200: _STREAM},
         errors=(NotFound, CancelByPost),
         parameters={
-            "stream_mode": _MODES,
+            "stream_mode": MODES,
             "action": {"description": "Refused: cancel by POST.", "example": ""},
         },
     ),
@@ -411,13 +367,13 @@ OPERATIONS: Mapping[str, Operation] = {
         id="gateway_get_assistant",
         responses={200: Response("The assistant.", Assistant, _ASSISTANT)},
         errors=(NotFound,),
-        parameters={"assistant_id": _BY_NAME},
+        parameters={"assistant_id": BY_NAME},
     ),
     "GET /api/assistants/{assistant_id}/graph": Operation(
         id="gateway_draw_graph",
         responses={200: Response("A drawing of the graph.", GraphDrawing, {"nodes": [], "edges": []})},
-        errors=_BROKEN,
-        parameters={"assistant_id": _BY_NAME},
+        errors=BROKEN,
+        parameters={"assistant_id": BY_NAME},
     ),
     "GET /api/assistants/{assistant_id}/schemas": Operation(
         id="gateway_get_schemas",
@@ -435,7 +391,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             )
         },
-        errors=_BROKEN,
-        parameters={"assistant_id": _BY_NAME},
+        errors=BROKEN,
+        parameters={"assistant_id": BY_NAME},
     ),
 }

@@ -43,6 +43,7 @@ from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.web.http import CurrentServices, JsonRoute, json_response, pagination
 from slackwater.web.route_table import GATEWAY
 from slackwater.web.streams.bounds import CurrentBounds
+from slackwater.workspace.usage import service as usage
 
 router = APIRouter(prefix=GATEWAY, tags=["dialect"], route_class=JsonRoute)
 
@@ -144,12 +145,13 @@ async def create_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run in the background."""
-    thread = str(parse_canonical(thread_id, "thread"))
-    created = await service.create_run(services, principal, thread, body, idempotency_key)
+    created = await service.create_run(services, principal, thread_id, body, idempotency_key, told=False)
     location = GATEWAY + runs.path_of(created.thread_id, created.run_id)
-    return json_response(
-        view.run(created.row, service.NOTHING_COUNTED), headers={"content-location": location}
-    )
+    if idempotency_key is None:
+        answer = view.run(created.row, usage.NOTHING)
+    else:  # it may be an earlier one
+        (answer,) = await service.shown(services, [created.row])
+    return json_response(answer, headers={"content-location": location})
 
 
 @router.post("/threads/{thread_id}/runs/stream")
@@ -162,8 +164,7 @@ async def stream_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and stream its events (SSE) until it ends."""
-    thread = str(parse_canonical(thread_id, "thread"))
-    created = await service.create_run(services, principal, thread, body, idempotency_key)
+    created = await service.create_run(services, principal, thread_id, body, idempotency_key)
     return await streamed(Reading.of(created, services, bounds, GATEWAY))
 
 
@@ -177,8 +178,7 @@ async def wait_for_run(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run and wait for its final values."""
-    thread = str(parse_canonical(thread_id, "thread"))
-    created = await service.create_run(services, principal, thread, body, idempotency_key)
+    created = await service.create_run(services, principal, thread_id, body, idempotency_key)
     return await waited(Reading.of(created, services, bounds, GATEWAY))
 
 
@@ -221,8 +221,7 @@ async def list_runs(
     """The thread's runs, newest first."""
     thread = str(parse_canonical(thread_id, "thread"))
     rows = await runs.rows_of(services, principal, thread, status=None, limit=limit, offset=offset)
-    counted = await service.counters(services, rows)
-    return json_response([view.run(row, counted[row["run_id"]]) for row in rows])
+    return json_response(await service.shown(services, rows))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}")
@@ -232,8 +231,8 @@ async def get_run(
     """One run."""
     thread = str(parse_canonical(thread_id, "thread"))
     row = await runs.get(services, principal, thread, run_id)
-    counted = await service.counters(services, [row])
-    return json_response(view.run(row, counted[row["run_id"]]))
+    (shown,) = await service.shown(services, [row])
+    return json_response(shown)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel")
@@ -248,8 +247,8 @@ async def cancel_run(
 ) -> Response:
     """Cancel a run: 202 at once or, with `wait`, 204 when it has stopped. One that was cancelled before is fine."""
     thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
-    principal = await service.cancel_run(services, principal, thread, run, action)
-    ended = is_true(wait) and await service.ended(services, principal, thread, run, bounds)
+    await service.cancel_run(services, principal, thread, run, action)
+    ended = is_true(wait) and await service.ended(services, run, bounds)
     return Response(status_code=204 if ended else 202)
 
 
@@ -263,8 +262,10 @@ async def join_run(
     cancel_on_disconnect: str = "false",
 ) -> Response:
     """Wait for a run's final values, whichever process executes it."""
-    reading = await service.reading(services, principal, thread_id, run_id, bounds)
-    return await values_of(reading.cancelling(cancels_run(cancel_on_disconnect, principal)), JoinAgain())
+    cancels = cancels_run(cancel_on_disconnect, principal)
+    return await values_of(
+        await service.reading(services, principal, thread_id, run_id, bounds, cancels), JoinAgain()
+    )
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream")
@@ -284,8 +285,8 @@ async def join_run_stream(
     if action:
         raise CancelByPost
     cancels, modes = cancels_run(cancel_on_disconnect, principal), modes_of(stream_mode)
-    reading = await service.reading(services, principal, thread_id, run_id, bounds)
-    return await joined(reading.cancelling(cancels), modes, last_event_id, reader)
+    reading = await service.reading(services, principal, thread_id, run_id, bounds, cancels)
+    return await joined(reading, modes, last_event_id, reader)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/stream")
@@ -304,9 +305,9 @@ async def cancel_and_stream_run(
     if action is not None:
         principal.require(Permission.RUNS_CANCEL)
         thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
-        seen = await service.cancel_run(services, principal, thread, run, action)
+        await service.cancel_run(services, principal, thread, run, action)
         if is_true(wait):
-            ended = await service.ended(services, seen, thread, run, bounds)
+            ended = await service.ended(services, run, bounds)
             return Response(status_code=204 if ended else 202)
     reading = await service.reading(services, principal, thread_id, run_id, bounds)
     return await joined(reading, [], last_event_id, reader)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from slackwater.api.assistants import service as assistants
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.reading import Reading
 from slackwater.api.threads import service as threads
 from slackwater.api.threads.models import ThreadCreate, ThreadSearch
 from slackwater.blobs import queries as files
-from slackwater.dialect import messages, queries
+from slackwater.dialect import messages, queries, view
 from slackwater.dialect.models import RECURSION_LIMIT, GatewayRun, GatewayThread, GatewayThreadSearch
 from slackwater.errors import BadRequest, Conflict, NotFound
-from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_canonical, parse_uuid
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
-from slackwater.runtime.events.run_reader import RunGone, StreamCut
+from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import RunStatus
 from slackwater.web.route_table import GATEWAY
@@ -39,18 +39,6 @@ END_SECONDS = 25.0
 """How long a cancel waits for the end of its run: proxies in front give up after 30 seconds without a byte."""
 
 _AGENT = re.compile(r"[a-z0-9-]+")
-
-NOTHING_COUNTED: Mapping[str, int] = {
-    "total_input_tokens": 0,
-    "total_output_tokens": 0,
-    "total_tokens": 0,
-    "llm_call_count": 0,
-    "lead_agent_tokens": 0,
-    "subagent_tokens": 0,
-    "middleware_tokens": 0,
-    "message_count": 0,
-}
-"""What is shown of a run that has called no model yet."""
 
 
 class UnknownModel(BadRequest):
@@ -124,12 +112,23 @@ _COLUMNS: tuple[Any, ...] = (
 
 
 async def create_run(
-    services: Services, principal: Principal, thread_id: str | None, body: GatewayRun, key: str | None
+    services: Services,
+    principal: Principal,
+    thread_id: str | None,
+    body: GatewayRun,
+    key: str | None,
+    *,
+    told: bool = True,
 ) -> runs.Created:
-    """Admit a run. Everything is checked before anything is written, so that nothing is left of a run that is refused."""
+    """Admit a run. Everything is checked before anything is written, so that nothing is left of a run that is refused.
+
+    `told`: the caller is answered with what comes of it.
+    """
+    if thread_id is not None:
+        parse_canonical(thread_id, "thread")
     wanted = resolved(services.graphs, principal, body)
     await messages.check(wanted.input)
-    return await runs.create(services, principal, thread_id, wanted, key, told=True)
+    return await runs.create(services, principal, thread_id, wanted, key, told=told)
 
 
 def resolved(graphs: Graphs, principal: Principal, body: GatewayRun) -> GatewayRun:
@@ -146,7 +145,9 @@ def resolved(graphs: Graphs, principal: Principal, body: GatewayRun) -> GatewayR
                 "agent_name", context.get("agent_name") or configurable.get("agent_name") or agent
             )
     context["user_id"] = user_of(principal)
-    if config.recursion_limit is None and not _is_uuid(assistant):
+    if config.recursion_limit is None and assistants.is_of_system(
+        graphs, assistants.id_of(graphs, assistant)
+    ):
         config = config.model_copy(update={"recursion_limit": RECURSION_LIMIT})
     return body.resolved(
         assistant,
@@ -171,7 +172,7 @@ def assistant_for(graphs: Graphs, asked: str) -> tuple[str, str | None]:
     Raises BadRequest for what cannot be the name of an agent.
     """
     default = default_graph(graphs)
-    if default is None or asked in graphs or _is_uuid(asked):
+    if default is None or assistants.id_of(graphs, asked) is not None:
         return asked, None
     if not asked:
         return default, None
@@ -193,7 +194,7 @@ def default_graph(graphs: Graphs) -> str | None:
 
 def of_assistant(graphs: Graphs, asked: str) -> str:
     """The graph or assistant that a path names. Raises NotFound for what can be neither."""
-    if asked not in graphs and not _is_uuid(asked):
+    if assistants.id_of(graphs, asked) is None:
         raise NotFound(f"Assistant {asked} not found")
     return asked
 
@@ -212,68 +213,56 @@ def modes_for(asked: Iterable[str], context: Mapping[str, Any]) -> list[str]:
     return others if others and not context.get("is_bootstrap") else modes
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 def thread_of_stateless(body: GatewayRun) -> str | None:
     """The thread that a run without one names in its config."""
     named = (body.config.configurable or {}).get("thread_id")
     return None if named is None else str(named)
 
 
-async def counters(services: Services, rows: Iterable[Row]) -> Mapping[UUID, Mapping[str, int]]:
-    """What is counted of each of the runs, which the caller may see."""
-    ids = [row["run_id"] for row in rows]
-    counted = await usage.counters(services.database, ids)
-    return {run_id: {**NOTHING_COUNTED, **counted.get(run_id, {})} for run_id in ids}
+async def shown(services: Services, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that the caller may see, with what is counted of each."""
+    counted = await usage.counters(services.database, [row["run_id"] for row in rows])
+    return [view.run(row, counted[row["run_id"]]) for row in rows]
 
 
 async def reading(
-    services: Services, principal: Principal, thread_id: str, run_id: str, bounds: Bounds | None
+    services: Services,
+    principal: Principal,
+    thread_id: str,
+    run_id: str,
+    bounds: Bounds | None,
+    cancels: bool = False,
 ) -> Reading:
     """What a reader of a run reads. Raises NotFound."""
     thread, run = parse_canonical(thread_id, "thread"), parse_uuid(run_id, "run")
-    principal = await runs.listener_of(services, principal, thread, run)
-    row = await runs.find(services, principal, thread, run)
-    if row is None:
+    found = await Reading.find(services, principal, thread, run, bounds, cancels, GATEWAY)
+    if found is None:
         raise NotFound(f"Run {run} not found")
-    if row["reader_left_at"] is not None:
-        await runs.reader_back(services, run)
-    return Reading(services, principal, thread, run, bounds, base=GATEWAY)
+    return found
 
 
 async def cancel_run(
     services: Services, principal: Principal, thread_id: UUID, run_id: UUID, action: CancelAction
-) -> Principal:
-    """Wish that a run stops; as whom the caller reads it. One that was interrupted before is fine.
+) -> None:
+    """Wish that a run stops. One that was interrupted before is fine.
 
     Raises NotFound, and NotCancellable for a run that has ended in another way.
     """
     try:
-        return await runs.cancel(services, principal, str(thread_id), [str(run_id)], action)
+        await runs.cancel(services, principal, str(thread_id), [str(run_id)], action)
     except NotFound:
         row = await runs.get(services, principal, str(thread_id), str(run_id))
         if row["status"] != RunStatus.INTERRUPTED.value:
             raise NotCancellable(run_id, row["status"]) from None
-    return await access.to_thread(services, principal, "read", thread_id)
 
 
-async def ended(
-    services: Services, principal: Principal, thread_id: UUID, run_id: UUID, bounds: Bounds | None
-) -> bool:
+async def ended(services: Services, run_id: UUID, bounds: Bounds | None) -> bool:
     """Wait until a run has ended; whether it has within the time that there is."""
     until = time.monotonic() + END_SECONDS
     if bounds is not None:
         until = min(until, bounds.wait_until)
     try:
-        await runs.body(services, principal, thread_id, run_id, until=until)
+        await runs.over(services, run_id, until=until)
     except (StreamCut, *DATABASE_UNAVAILABLE):
         return False
-    except RunGone:
-        pass
     return True

@@ -85,7 +85,7 @@ class GraphSchemas(Schemas):
     graph_id: str
 
 
-_ONE = {
+ONE = {
     "assistant_id": ASSISTANT,
     "graph_id": "agent",
     "config": {},
@@ -106,9 +106,10 @@ _SCHEMAS = {
     "context_schema": None,
 }
 _GIVES = {"assistant_id": "$response.body#/assistant_id"}
-_SHOWN = Response("The assistant.", Assistant, _ONE, gives=_GIVES)
-_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
-_BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
+_SHOWN = Response("The assistant.", Assistant, ONE, gives=_GIVES)
+BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
+"""What is said of whatever opens a graph."""
+BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
 _SUBGRAPHS = Response(
     "The schemas by namespace: `child`, or `child|grandchild` for nested subgraphs.",
@@ -140,7 +141,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /assistants/search": Operation(
         id="search_assistants",
-        responses={200: page(AssistantPart, _ONE)},
+        responses={200: page(AssistantPart, ONE)},
         errors=(NotFound, PageTooLarge),
         bodies={"by metadata": {"metadata": {"created_by": "system"}, "limit": 10, "sort_by": "name"}},
     ),
@@ -176,7 +177,7 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Response(
                 "The versions, newest first.",
                 list[AssistantVersion],
-                [{name: value for name, value in _ONE.items() if name != "updated_at"}],
+                [{name: value for name, value in ONE.items() if name != "updated_at"}],
             )
         },
         errors=(NotFound, PageTooLarge),
@@ -203,9 +204,9 @@ OPERATIONS: Mapping[str, Operation] = {
                 },
             )
         },
-        errors=_BROKEN,
+        errors=BROKEN,
         parameters={
-            "assistant_id": _BY_NAME,
+            "assistant_id": BY_NAME,
             "xray": {
                 "description": "How many levels of subgraphs to draw; `true` draws all of them.",
                 "schema": {
@@ -218,18 +219,18 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /assistants/{assistant_id}/schemas": Operation(
         id="get_assistant_schemas",
         responses={200: Response("The schemas.", GraphSchemas, {"graph_id": "agent", **_SCHEMAS})},
-        errors=_BROKEN,
+        errors=BROKEN,
     ),
     "GET /assistants/{assistant_id}/subgraphs": Operation(
         id="get_assistant_subgraphs",
         responses={200: _SUBGRAPHS},
-        errors=_BROKEN,
+        errors=BROKEN,
         parameters={**_RECURSE, **_NAMESPACE},
     ),
     "GET /assistants/{assistant_id}/subgraphs/{namespace}": Operation(
         id="get_assistant_subgraph",
         responses={200: _SUBGRAPHS},
-        errors=_BROKEN,
+        errors=BROKEN,
         parameters={**_RECURSE, **_NAMESPACE},
     ),
 }

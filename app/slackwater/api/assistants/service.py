@@ -44,6 +44,11 @@ UNTITLED = "Untitled"
 _system_assistants: WeakKeyDictionary[Graphs, Mapping[UUID, AssistantRow]] = WeakKeyDictionary()
 
 
+def is_of_system(graphs: Graphs, assistant_id: UUID | None) -> bool:
+    """Whether an assistant is the one that each graph has."""
+    return assistant_id in _system_assistants.get(graphs, {})
+
+
 def system_id(graph_id: str) -> UUID:
     """The id of the graph's system assistant, the same on every server."""
     return uuid5(NAMESPACE, graph_id)
@@ -73,7 +78,7 @@ async def resolve(services: Services, principal: Principal, assistant: str) -> A
 
     Raises Invalid for what can be neither, NotFound for an id that is not there for this caller.
     """
-    assistant_id = _graph_or_uuid(services.graphs, assistant)
+    assistant_id = id_of(services.graphs, assistant)
     if assistant_id is None:
         raise Invalid(
             f"Invalid assistant: '{assistant}'. Must be either:\n- A valid assistant UUID, or\n"
@@ -225,7 +230,7 @@ async def open_graph(
     services: Services, principal: Principal, assistant: str
 ) -> AsyncIterator[tuple[str, Graph]]:
     """The id and the graph of an assistant that a graph's id or an assistant's names, to be looked at."""
-    assistant_id = _graph_or_uuid(services.graphs, assistant)
+    assistant_id = id_of(services.graphs, assistant)
     if assistant_id is None:
         raise Invalid("Invalid assistant ID: must be a UUID")
     row = await get(services, principal, assistant_id)
@@ -250,7 +255,8 @@ async def open_graph_of(services: Services, principal: Principal, row: Assistant
         yield graph
 
 
-def _graph_or_uuid(graphs: Graphs, text: str) -> UUID | None:
+def id_of(graphs: Graphs, text: str) -> UUID | None:
+    """The id of the assistant that a graph's id or a UUID names; None for what can be neither."""
     if text in graphs:
         return system_id(text)
     try:

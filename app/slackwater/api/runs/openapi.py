@@ -33,7 +33,7 @@ from slackwater.web.openapi.pieces import (
 
 TAG = "Executions of a graph: in the background, waited for, or streamed."
 
-_PATH = f"/threads/{THREAD}/runs/{RUN}"
+PATH = f"/threads/{THREAD}/runs/{RUN}"
 
 
 class Run(Shape):
@@ -70,7 +70,7 @@ _ONE = {
     "updated_at": MOMENT,
     "langsmith_session_name": None,
 }
-_EVENTS = f"""event: metadata
+EVENTS = f"""event: metadata
 data: {{"run_id":"{RUN}","attempt":1}}
 id: 1-0
 
@@ -100,9 +100,9 @@ def _streamed(path: str, description: str = "The run's events, until it ends.") 
     return Response(
         description,
         ServerSentEvent,
-        _EVENTS,
+        EVENTS,
         media_type="text/event-stream",
-        headers={**_location(f"{_PATH}/stream"), **_content_location(path)},
+        headers={**_location(f"{PATH}/stream"), **_content_location(path)},
     )
 
 
@@ -132,19 +132,24 @@ _STATELESS_BODIES = {
 }
 _REFUSED: tuple[ErrorKind, ...] = (BadRequest, NotFound, RunForgotten, TooManyRuns)
 _REFUSED_ON_A_THREAD = (*_REFUSED, ThreadBusy)
-_LATE = StillRunning(f"{_PATH}/join")
-_ACTION = {
+LATE = StillRunning(f"{PATH}/join")
+ACTION = {
     "description": "`interrupt`, or `rollback`, which also undoes what the run wrote.",
     "example": "rollback",
 }
 _MODE = rf"({'|'.join(sorted(READABLE))})([|/][^\"\\\u0000-\u001f]*)?"
 _BLANK = "[ \\t\\n\\r]*"
-_MODES = rf'^({_MODE})?$|^\[{_BLANK}("{_MODE}"{_BLANK}(,{_BLANK}"{_MODE}"{_BLANK})*)?\]$'
-_WHOLE = {**_location(f"{_PATH}/join"), **_content_location(_PATH)}
+_PATTERN = rf'^({_MODE})?$|^\[{_BLANK}("{_MODE}"{_BLANK}(,{_BLANK}"{_MODE}"{_BLANK})*)?\]$'
+MODES = {
+    "description": "One mode, or a JSON array of modes; if missing, all modes that the run publishes.",
+    "schema": {"type": "string", "pattern": _PATTERN},
+    "example": "values",
+}
+_WHOLE = {**_location(f"{PATH}/join"), **_content_location(PATH)}
 
 OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/runs": Operation(
-        id="create_run", responses={200: _started(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+        id="create_run", responses={200: _started(PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
     ),
     "POST /runs": Operation(
         id="create_stateless_run",
@@ -153,7 +158,7 @@ OPERATIONS: Mapping[str, Operation] = {
         bodies=_STATELESS_BODIES,
     ),
     "POST /threads/{thread_id}/runs/stream": Operation(
-        id="stream_run", responses={200: _streamed(_PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
+        id="stream_run", responses={200: _streamed(PATH)}, errors=_REFUSED_ON_A_THREAD, bodies=_BODIES
     ),
     "POST /runs/stream": Operation(
         id="stream_stateless_run",
@@ -164,13 +169,13 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/runs/wait": Operation(
         id="wait_for_run",
         responses={200: _values(_WHOLE)},
-        errors=(*_REFUSED_ON_A_THREAD, _LATE),
+        errors=(*_REFUSED_ON_A_THREAD, LATE),
         bodies=_BODIES,
     ),
     "POST /runs/wait": Operation(
         id="wait_for_stateless_run",
         responses={200: _values(_WHOLE)},
-        errors=(*_REFUSED, _LATE),
+        errors=(*_REFUSED, LATE),
         bodies={"a message": _RUN},
     ),
     "POST /runs/batch": Operation(
@@ -187,7 +192,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "some of a thread": {"thread_id": THREAD, "run_ids": [RUN]},
             "all of one's own": {"status": "all"},
         },
-        parameters={"action": _ACTION},
+        parameters={"action": ACTION},
     ),
     "GET /threads/{thread_id}/runs": Operation(
         id="list_runs",
@@ -207,9 +212,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/runs/{run_id}/cancel": Operation(
         id="cancel_run",
         responses={200: _values(_WHOLE), 202: Response("The run is being cancelled.")},
-        errors=(NotFound, _LATE),
+        errors=(NotFound, LATE),
         parameters={
-            "action": _ACTION,
+            "action": ACTION,
             "wait": {
                 "description": "If `true`, `1` or `yes`, respond only when the run has stopped.",
                 "example": "true",
@@ -228,23 +233,16 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Response(
                 "The run's events, until it ends; an `error` event if there is no such run.",
                 ServerSentEvent,
-                _EVENTS,
+                EVENTS,
                 media_type="text/event-stream",
                 headers={
                     name: {**shown, "required": False}
-                    for name, shown in {**_location(f"{_PATH}/stream"), **_content_location(_PATH)}.items()
+                    for name, shown in {**_location(f"{PATH}/stream"), **_content_location(PATH)}.items()
                 },
             )
         },
         parameters={
-            "stream_mode": {
-                "description": "One mode, or a JSON array of modes; if missing, all modes that the run publishes.",
-                "schema": {
-                    "type": "string",
-                    "pattern": _MODES,
-                },
-                "example": "values",
-            },
+            "stream_mode": MODES,
             "Last-Event-ID": {
                 "description": "The id of the last event received; only later events are sent. All events are sent after "
                 "`-1`. Without it, only new events are sent.",

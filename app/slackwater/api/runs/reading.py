@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -84,9 +84,28 @@ class Reading:
         cancels = created.on_disconnect == "cancel"
         return cls(services, created.principal, created.thread_id, created.run_id, bounds, cancels, base)
 
-    def cancelling(self, cancels: bool) -> Reading:
-        """The same, whose run is cancelled with it, or not."""
-        return replace(self, cancels=cancels)
+    @classmethod
+    async def find(
+        cls,
+        services: Services,
+        principal: Principal,
+        thread_id: UUID,
+        run_id: UUID,
+        bounds: Bounds | None,
+        cancels: bool = False,
+        base: str = "",
+    ) -> Reading | None:
+        """Of a run that another request has started; None if there is no such run.
+
+        Raises RefusedByAuth, and NotFound for a thread that is hidden.
+        """
+        principal = await service.listener_of(services, principal, thread_id, run_id)
+        row = await service.find(services, principal, thread_id, run_id)
+        if row is None:
+            return None
+        if row["reader_left_at"] is not None:
+            await service.reader_back(services, run_id)
+        return cls(services, principal, thread_id, run_id, bounds, cancels, base)
 
     @property
     def path(self) -> str:

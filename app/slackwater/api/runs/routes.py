@@ -200,13 +200,9 @@ async def join_run(
     """Wait for a run's final values, whichever process executes it."""
     thread, run = parse_uuid(thread_id, "thread"), parse_uuid(run_id, "run")
     cancels = cancels_run(cancel_on_disconnect, principal)
-    principal = await service.listener_of(services, principal, thread, run)
-    row = await service.find(services, principal, thread, run)
-    if row is None:
+    reading = await Reading.find(services, principal, thread, run, bounds, cancels)
+    if reading is None:
         return json_response({"__error__": service.NOT_FOUND})
-    if row["reader_left_at"] is not None:
-        await service.reader_back(services, run)
-    reading = Reading(services, principal, thread, run, bounds, cancels)
     return await values_of(reading, JoinAgain())
 
 
@@ -227,16 +223,12 @@ async def join_run_stream(
     modes = modes_of(stream_mode)
     cancels = cancels_run(cancel_on_disconnect, principal)
     try:
-        principal = await service.listener_of(services, principal, thread, run)
+        reading = await Reading.find(services, principal, thread, run, bounds, cancels)
     except (NotFound, RefusedByAuth) as error:
         # Officially, too, who joins a stream learns of it in the stream.
         return _error({"error": "HTTPException", "message": f"{error.status}: {error.message}"})
-    row = await service.find(services, principal, thread, run)
-    if row is None:
+    if reading is None:
         return _error(service.NOT_FOUND)
-    if row["reader_left_at"] is not None:
-        await service.reader_back(services, run)
-    reading = Reading(services, principal, thread, run, bounds, cancels)
     return await joined(reading, modes, last_event_id, reader)
 
 

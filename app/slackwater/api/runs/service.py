@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -419,9 +419,26 @@ async def body(
     Made of the whole log, so that it is the same whenever, and to whichever process, a client comes back.
     Raises StreamCut when this process leaves before, or at the monotonic second `until`.
     """
+    async with _patience(until):
+        return await _body(services, principal, thread_id, run_id)
+
+
+async def over(services: Services, run_id: UUID, *, until: float | None) -> None:
+    """Wait until a run has ended, or is gone. Raises StreamCut as `body` does."""
+    async with _patience(until):
+        newest = await services.runtime.newest(run_id)
+        with suppress(RunGone):
+            async with aclosing(services.runtime.follow(run_id, newest)) as batches:
+                async for _ in batches:
+                    pass
+
+
+@asynccontextmanager
+async def _patience(until: float | None) -> AsyncIterator[None]:
+    """Raises StreamCut at the monotonic second `until`."""
     try:
         async with asyncio.timeout(None if until is None else until - time.monotonic()) as patience:
-            return await _body(services, principal, thread_id, run_id)
+            yield
     except TimeoutError:
         if patience.expired():
             raise StreamCut from None

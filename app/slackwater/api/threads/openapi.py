@@ -9,14 +9,12 @@ from uuid import UUID
 
 from pydantic import Field
 
+from slackwater.api.assistants.openapi import BROKEN
 from slackwater.api.threads.models import Status
 from slackwater.api.threads.streaming import MODES
 from slackwater.errors import (
     BadRequest,
     Conflict,
-    GraphBroken,
-    GraphSilent,
-    NotAGraph,
     NotFound,
     PageTooLarge,
     WriteForgotten,
@@ -227,7 +225,6 @@ _SHOWN = Response("The thread.", Thread, _ONE, gives=_GIVES)
 _AT = {"thread_id": "$request.path.thread_id", "checkpoint_id": "$response.body#/checkpoint_id"}
 _STATE_SHOWN = Response("The state.", StatePart, _STATE, gives=_AT)
 _HISTORY = Response("States, newest first.", list[StatePart], [_STATE])
-_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _FIELD = {
     "type": "string",
     "pattern": "^(values|next|tasks|metadata|created_at|checkpoint|parent_checkpoint|interrupts|checkpoint_id"
@@ -246,7 +243,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads": Operation(
         id="create_thread",
         responses={200: _SHOWN},
-        errors=(BadRequest, *_BROKEN, Conflict),
+        errors=(BadRequest, *BROKEN, Conflict),
         bodies={
             "empty": {},
             "that lives for an hour": {"metadata": {"customer": "4711"}, "ttl": 60},
@@ -360,19 +357,19 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /threads/{thread_id}/state": Operation(
         id="get_state",
         responses={200: _STATE_SHOWN},
-        errors=_BROKEN,
+        errors=BROKEN,
         parameters={**_SUBGRAPHS, **_SELECT},
     ),
     "GET /threads/{thread_id}/state/{checkpoint_id}": Operation(
         id="get_state_at",
         responses={200: _STATE_SHOWN},
-        errors=_BROKEN,
+        errors=BROKEN,
         parameters={**_SUBGRAPHS, **_SELECT},
     ),
     "POST /threads/{thread_id}/state/checkpoint": Operation(
         id="get_state_at_checkpoint",
         responses={200: _STATE_SHOWN},
-        errors=_BROKEN,
+        errors=BROKEN,
         bodies={"of a subgraph": {"checkpoint": {"checkpoint_id": CHECKPOINT, "checkpoint_ns": "child"}}},
     ),
     "POST /threads/{thread_id}/state": Operation(
@@ -385,13 +382,13 @@ OPERATIONS: Mapping[str, Operation] = {
                 gives=_AT,
             )
         },
-        errors=(BadRequest, *_BROKEN, ThreadHeld, WriteForgotten),
+        errors=(BadRequest, *BROKEN, ThreadHeld, WriteForgotten),
         bodies={"as a node would": {"values": {"messages": []}, "as_node": "agent"}},
     ),
     "GET /threads/{thread_id}/history": Operation(
         id="get_history",
         responses={200: _HISTORY},
-        errors=(*_BROKEN, PageTooLarge),
+        errors=(*BROKEN, PageTooLarge),
         parameters={
             "before": {
                 "description": "The id of a checkpoint: only states before it are returned.",
@@ -404,7 +401,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /threads/{thread_id}/history": Operation(
         id="search_history",
         responses={200: _HISTORY},
-        errors=(*_BROKEN, PageTooLarge),
+        errors=(*BROKEN, PageTooLarge),
         bodies={"the last ten": {"limit": 10, "select": ["checkpoint_id", "values.messages"]}},
     ),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slackwater.errors import BadRequest, GraphBroken, GraphSilent, NotAGraph, NotFound, TooManyRuns
+from slackwater.api.assistants.openapi import BROKEN
+from slackwater.errors import BadRequest, TooManyRuns
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
 from slackwater.web.openapi import rpc
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT, RUN, THREAD
@@ -43,14 +44,13 @@ id: 1-2
 
 """
 _SAID = {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "What is the tide?"}]}}
-_BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 _ID = {"assistant_id": {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}}
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /.well-known/agent-card.json": Operation(
         id="get_root_agent_card",
         responses={200: _CARD},
-        errors=(BadRequest, *_BROKEN),
+        errors=(BadRequest, *BROKEN),
         parameters={
             "assistant_id": {
                 "description": "The id of an assistant or of a graph.",
@@ -60,10 +60,10 @@ OPERATIONS: Mapping[str, Operation] = {
         },
     ),
     "GET /a2a/{assistant_id}": Operation(
-        id="get_agent", responses={200: _CARD}, errors=_BROKEN, parameters=_ID
+        id="get_agent", responses={200: _CARD}, errors=BROKEN, parameters=_ID
     ),
     "GET /a2a/{assistant_id}/.well-known/agent-card.json": Operation(
-        id="get_agent_card", responses={200: _CARD}, errors=_BROKEN, parameters=_ID
+        id="get_agent_card", responses={200: _CARD}, errors=BROKEN, parameters=_ID
     ),
     "POST /a2a/{assistant_id}": Operation(
         id="a2a",
@@ -78,7 +78,7 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
             202: Response("The message expects no response."),
         },
-        errors=(*_BROKEN, TooManyRuns),
+        errors=(*BROKEN, TooManyRuns),
         parameters={
             **_ID,
             HISTORY_SCOPE: {

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 
     from slackwater.services import Services
 
-Counters = dict[str, int]
+Counters = Mapping[str, int]
+
+_COUNTED = {
+    "total_input_tokens": "input",
+    "total_output_tokens": "output",
+    "total_tokens": "total",
+    "llm_call_count": "calls",
+    "lead_agent_tokens": "lead_agent",
+    "subagent_tokens": "subagent",
+    "middleware_tokens": "middleware",
+    "message_count": "messages",
+}
+"""What a run shows, and the columns that it is read from."""
+
+NOTHING: Counters = dict.fromkeys(_COUNTED, 0)
+"""What a run shows that has called no model yet."""
 
 
 async def of_thread(
@@ -50,16 +65,7 @@ async def of_thread(
 async def counters(database: Database, run_ids: Collection[UUID]) -> Mapping[UUID, Counters]:
     """What each run shows of its calls and messages, in one statement; the caller may see these runs."""
     return {
-        row["run_id"]: {
-            "total_input_tokens": row["input"],
-            "total_output_tokens": row["output"],
-            "total_tokens": row["total"],
-            "llm_call_count": row["calls"],
-            "lead_agent_tokens": row["lead_agent"],
-            "subagent_tokens": row["subagent"],
-            "middleware_tokens": row["middleware"],
-            "message_count": row["messages"],
-        }
+        row["run_id"]: {name: row[column] for name, column in _COUNTED.items()}
         for row in (await queries.of_runs(database, run_ids) if run_ids else ())
     }
 
