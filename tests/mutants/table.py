@@ -31,8 +31,8 @@ MUTANTS = (
     Mutant(
         "key_share",
         "app/slackwater/runtime/fenced/statements.py",
-        "where {_LEASE} for share)",
-        "where {_LEASE} for key share)",
+        'where {_LEASE} for share"""',
+        'where {_LEASE} for key share"""',
         _in("test_compared.py"),
     ),
     Mutant(
@@ -539,6 +539,63 @@ MUTANTS = (
         "                _check_value(op)\n",
         "                pass\n",
         _in("execution/test_store_values.py"),
+    ),
+    # Messages and token counts
+    Mutant(
+        "records_end",
+        "app/slackwater/runtime/fenced/settlement.py",
+        "ended=_with_records(_END, _ENDED, params, how.whose.records)",
+        "ended=_with_records(_END, _ENDED, params, {})",
+        _in("fenced/test_settlements.py::test_an_end_is_the_same_alone_and_together"),
+    ),
+    Mutant(
+        "records_hand_over",
+        "app/slackwater/runtime/fenced/settlement.py",
+        "handed_over=_with_records(_HAND_OVER, _HANDED_OVER, params, how.whose.records)",
+        "handed_over=_with_records(_HAND_OVER, _HANDED_OVER, params, {})",
+        _in("fenced/test_settlements.py::test_a_hand_over_is_the_same_alone_and_together"),
+    ),
+    Mutant(
+        "records_ends",
+        "app/slackwater/runtime/fenced/settlements.py",
+        "records_in_order({insert for how in hows for insert in how.whose.records})",
+        "records_in_order(set())",
+        _in("fenced/test_settlements.py::test_an_end_is_the_same_alone_and_together"),
+    ),
+    Mutant(
+        "insert_fence",
+        "app/slackwater/runtime/fenced/statements.py",
+        'f"owned, unnest({self._arrays}) as x(',
+        'f"unnest({self._arrays}) as x(',
+        _in("fenced/test_repetitions.py::test_two_owners_with_one_fence_cannot_end_each_others_run"),
+    ),
+    Mutant(
+        "insert_fence_many",
+        "app/slackwater/runtime/fenced/statements.py",
+        ") join owned o on o.n = x.n",
+        ")",
+        _in("fenced/test_settlements.py::test_whose_run_it_is_not_changes_nothing_together"),
+    ),
+    Mutant(
+        "records_twice",
+        "app/slackwater/runtime/fenced/records.py",
+        "pending, self._pending = self._pending, []",
+        "pending = self._pending",
+        ("tests/unit/runtime/test_records.py",),
+    ),
+    Mutant(
+        "records_cut",
+        "app/slackwater/runtime/fenced/records.py",
+        "self._last.messages if ends else []",
+        "self._last.messages",
+        ("tests/unit/runtime/test_records.py",),
+    ),
+    Mutant(
+        "records_untaken",
+        "app/slackwater/runtime/fenced/records.py",
+        "self._usage[:0] = taken.usage",
+        "pass",
+        ("tests/unit/runtime/test_records.py",),
     ),
     # Owners, each of them found by anything that calls often enough in the name of two
     Mutant(

@@ -14,6 +14,8 @@ TABLES = (
     "slackwater.runs",
     "slackwater.run_events",
     "slackwater.base_writes",
+    "slackwater.messages",
+    "slackwater.token_usage",
     "slackwater.webhooks",
 )
 

@@ -80,7 +80,7 @@ class MessageRecorder(BaseCallbackHandler):
         self._calls: dict[UUID, _ModelCall] = {}
         self._tools: dict[UUID, _Tool] = {}
         self._failed_tools: dict[str, _Tool] = {}
-        self._messages: set[str] = set()
+        self._messages: set[str | None] = set()
         """Ids of those that were recorded."""
 
     # Tasks
@@ -98,18 +98,17 @@ class MessageRecorder(BaseCallbackHandler):
         """The graph, a task, or something within a task begins."""
         if self._root is None:
             self._root = run_id
+            self._namespaces[run_id] = ""
             if self._begins:
                 self._trace((), "run.start", "trace", {})
             return
-        namespace = _namespace(metadata)
-        if not namespace:
-            return
-        self._namespaces[run_id] = namespace
-        if parent_run_id is not None and self._namespaces.get(parent_run_id) == namespace:
-            return
+        namespace = self._namespaces[run_id] = _namespace(metadata)
+        above = self._namespaces.get(parent_run_id) if parent_run_id is not None else None
+        if above is None or above == namespace:
+            return  # within a task: below a tool, a retriever, or another of its chains
         self._tasks[run_id] = namespace
         if namespace in self._begun:
-            self._records.unsay(_tasks(namespace)[-1])  # it is tried again
+            self._unsay(namespace)  # it is tried again
             self._places[namespace] = 0
         self._begun.add(namespace)
 
@@ -128,7 +127,7 @@ class MessageRecorder(BaseCallbackHandler):
         self._namespaces.pop(run_id, None)
         namespace = self._tasks.pop(run_id, None)
         if namespace is not None and isinstance(error, GraphInterrupt):
-            self._records.unsay(_tasks(namespace)[-1])
+            self._unsay(namespace)
         if run_id == self._root and isinstance(error, Exception) and not isinstance(error, GraphBubbleUp):
             self._trace((), "run.error", "error", json_format.error_object(error))
 
@@ -291,6 +290,10 @@ class MessageRecorder(BaseCallbackHandler):
 
     # Rows
 
+    def _unsay(self, namespace: str) -> None:
+        for message in self._records.unsay(_tasks(namespace)[-1]):
+            self._messages.discard(message.id)
+
     def _say(self, tasks: Tasks, event_type: str, message: BaseMessage, facts: Mapping[str, Any]) -> None:
         if message.id is not None:
             if message.id in self._messages and event_type != "llm.ai.response":
@@ -301,7 +304,9 @@ class MessageRecorder(BaseCallbackHandler):
             content = json_format.dumps(
                 {"type": message.type, "id": message.id, "content": "[too long]", "left_out": len(content)}
             )
-        self._records.say(tasks, SaidMessage(event_type, "message", content, json_format.dumps(facts)))
+        self._records.say(
+            tasks, SaidMessage(event_type, "message", content, json_format.dumps(facts), message.id)
+        )
 
     def _trace(
         self,

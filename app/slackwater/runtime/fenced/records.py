@@ -72,6 +72,8 @@ class SaidMessage(NamedTuple):
     category: str
     content: bytes
     metadata: bytes
+    id: str | None = None
+    """The message's own, which is in `content` too."""
 
     @property
     def size(self) -> int:
@@ -136,10 +138,9 @@ class Records:
         with self._lock:
             self._usage.append(usage)
 
-    def unsay(self, task: str) -> None:
+    def unsay(self, task: str) -> list[SaidMessage]:
         """A task begins again, or stops until it is answered: the state has nothing of what it has said."""
-        with self._lock:
-            self._pending = [item for item in self._pending if task not in item[0]]
+        return self._pop({task})
 
     def finish(self, task: str) -> None:
         """A task has ended."""
@@ -226,7 +227,7 @@ class Records:
         # Only here, as rows are sent: whoever has read up to a `seq` has missed none before it.
         for message in messages:
             if self._next < self._end:
-                yield self._thread_id, self._next, self._run_id, *message
+                yield self._thread_id, self._next, self._run_id, *message[:4]
                 self._next += 1
 
     def _booked(self, usage: Usage) -> tuple[object, ...]:

@@ -153,7 +153,6 @@ union all
 select false, case when e.fence = %(fence)s and e.status = 'error' then e.error end
 from slackwater.runs e where {_SIGNED}"""
 
-
 _GUARD = f"""
 with stuck as (
   update slackwater.runs r set status = 'error', ready = false, holds_thread = false, ended_at = clock_timestamp(),

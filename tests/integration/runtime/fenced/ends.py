@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from rig import Fleet, new_run
 
 from slackwater.runtime.events.journal import Event, EventId
+from slackwater.runtime.fenced.records import Records, Rows, SaidMessage, Tokens, Usage
 from slackwater.runtime.fenced.settlement import End, HandOver, ThreadFacts, Whose
 from slackwater.runtime.queue import admission
 from slackwater.runtime.queue.claims import ClaimedRun
@@ -40,7 +41,18 @@ def _whose(run: ClaimedRun, said: int, checkpoint_id: str | None) -> Whose:
         run.lease.worker,
         events=[Event(EventId(run.fence, n), "values", b'{"n": %d}' % n) for n in range(1, said + 1)],
         checkpoint_id=checkpoint_id,
+        records=_records(run, said),
     )
+
+
+def _records(run: ClaimedRun, said: int) -> Rows:
+    """So many messages, each of which has cost something."""
+    records = Records(run.thread_id, run.run_id, run.owner, run.fence)
+    for place in range(said):
+        records.say((), SaidMessage("llm.ai.response", "message", b'{"n": %d}' % place, b"{}"))
+        call = uuid5(run.run_id, str(place))
+        records.book(Usage(call, "m", "lead_agent", Tokens(2, 1, 3), False, "task", place))
+    return records.last(ends=True)
 
 
 def end_of(

@@ -1,0 +1,59 @@
+"""Messages and token counts between the callbacks that tell them and the statements that store them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from slackwater.runtime.fenced.records import MESSAGES, USAGE, Records, Rows, SaidMessage, Tokens, Usage
+
+
+def records() -> Records:
+    return Records(uuid4(), uuid4(), "owner", 3)
+
+
+def message(text: str) -> SaidMessage:
+    return SaidMessage("llm.ai.response", "message", b'"%s"' % text.encode(), b"{}")
+
+
+def usage(place: int) -> Usage:
+    return Usage(uuid4(), "model", "lead_agent", Tokens(2, 1, 3), False, "task", place)
+
+
+def contents(rows: Rows) -> list[Any]:
+    return [row[5] for row in rows.get(MESSAGES, ())]
+
+
+def test_an_end_has_the_same_rows_whenever_it_is_asked_for_them() -> None:
+    kept = records()
+    kept.say(("a",), message("a"))
+    kept.book(usage(0))
+    first = {insert: [*rows] for insert, rows in kept.last(ends=True).items()}
+    assert contents(first) == [b'"a"']
+    assert [row[1] for row in first[MESSAGES]] == [3_000_001]
+    assert len(first[USAGE]) == 1
+    assert {insert: [*rows] for insert, rows in kept.last(ends=True).items()} == first
+    # WHEN it has turned out that the run does not end, and its tasks are to run again
+    assert [*kept.last(ends=False)] == [USAGE]
+
+
+def test_a_hand_over_has_the_tokens_alone() -> None:
+    kept = records()
+    kept.say(("a",), message("a"))
+    kept.book(usage(0))
+    for _ in range(2):
+        rows = kept.last(ends=False)
+        assert [*rows] == [USAGE]
+        assert len(rows[USAGE]) == 1
+
+
+def test_what_a_refused_statement_had_counts_as_spent_and_not_as_said() -> None:
+    kept = records()
+    kept.say(("a",), message("a"))
+    kept.book(usage(0))
+    taken = kept.take(kept.of_task("a"))
+    kept.book(usage(1))
+    kept.untake(taken)
+    after = kept.take(kept.all())
+    assert after.messages == []
+    assert [call.place for call in after.usage] == [0, 1]
