@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -46,3 +49,81 @@ def object_store() -> Iterator[dict[str, str]]:
         client.create_bucket(Bucket=BUCKET)
         client.close()
         yield {"SLACKWATER_BLOBS": f"s3://{BUCKET}/files", "AWS_ENDPOINT_URL_S3": url, **ACCOUNT}
+
+
+@dataclass(eq=False)
+class Way:
+    """A way to a server that can be held up: what arrives is not passed on, and nobody is told."""
+
+    url: str = ""
+    _open: asyncio.Event = field(default_factory=asyncio.Event)
+    _puts: int = 0
+    """How many of them are passed on before the way is held up."""
+    _held: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def hold(self, after: int = 0) -> None:
+        """Hold up each PUT but for the next `after`."""
+        self._puts = after
+        self._held.clear()
+        self._open.clear()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    async def held(self) -> None:
+        """A PUT has come that is held up."""
+        async with asyncio.timeout(30):
+            await self._held.wait()
+
+    async def _pass_on(self, data: bytes) -> None:
+        if not data.startswith(b"PUT ") or self._open.is_set():
+            return
+        if self._puts > 0:
+            self._puts -= 1
+            return
+        self._held.set()
+        await self._open.wait()
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
+    ) -> None:
+        upstream, server = await asyncio.open_connection(host, port)
+        back = asyncio.create_task(self._pump(upstream, writer, holds=False))
+        try:
+            await self._pump(reader, server, holds=True)
+        finally:
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            for side in (writer, server):
+                side.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, holds: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if holds:
+                    await self._pass_on(data)
+                writer.write(data)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def way_to(url: str) -> AsyncIterator[Way]:
+    """A way to the server of this URL, while the context lasts."""
+    way, to = Way(), urlsplit(url)
+    way.let_go()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(way._carry(reader, writer, str(to.hostname), to.port or 80))
+        way._tasks.add(task)
+        task.add_done_callback(way._tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    way.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield way
+    finally:
+        server.close()
+        for task in way._tasks:
+            task.cancel()
+        await asyncio.gather(*way._tasks, return_exceptions=True)
