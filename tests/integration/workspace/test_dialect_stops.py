@@ -138,3 +138,36 @@ async def test_what_one_replica_has_begun_another_cancels_refuses_and_knows(
                 with pytest.raises(NotFoundError):
                     await client.threads.get(thread)
     assert fleet.complaints == []
+
+
+async def test_a_reader_that_leaves_stops_its_run_unless_it_says_otherwise(
+    database_uri: str, tmp_path: Path
+) -> None:
+    """L4, 6.2 line 4, and the row 'browser to Next directly': 30 seconds without a byte end an answer."""
+    env = {**ENV, "SLACKWATER_HEARTBEAT_SECONDS": "0.2"}
+    async with fleet_of(database_uri, tmp_path, PROJECT, env) as fleet:
+        [server] = await fleet.start()
+        async with httpx.AsyncClient(base_url=f"{server.url}/api/langgraph", timeout=30) as client:
+            for how, status in (({}, "interrupted"), ({"on_disconnect": "continue"}, "success")):
+                thread, gate = str(uuid4()), tmp_path / status
+                body = {"assistant_id": "lead_agent", "input": said(f"wait:{gate}"), **how}
+                async with client.stream("POST", f"/threads/{thread}/runs/stream", json=body) as answer:
+                    lines = answer.aiter_lines()
+                    assert await anext(lines) == "event: metadata"
+                    path = answer.headers["content-location"].removeprefix("/api")
+                    # Who only looks on may leave.
+                    all_of_it = {"last-event-id": "-1"}
+                    async with client.stream("GET", f"{path}/stream", headers=all_of_it) as other:
+                        assert await anext(other.aiter_lines()) == "event: metadata"
+                    # Whoever waits for a model hears in the meantime that the server lives.
+                    for _ in range(2):
+                        while await anext(lines) != ": heartbeat":
+                            pass
+                    assert (await client.get(path)).json()["status"] == "running"
+                if status == "success":
+                    gate.touch()
+                await client.get(f"{path}/join")
+                assert (await client.get(path)).json()["status"] == status
+                told = (await client.get(f"{path}/stream", headers=all_of_it)).text
+                assert (f"answer to wait:{gate}" in told) is (status == "success")
+    assert fleet.complaints == []
