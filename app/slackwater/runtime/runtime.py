@@ -80,6 +80,7 @@ class Runtime:
         """Who holds a lease. Never the same for two processes, nor for two lives of one."""
         self.phase = Phase.STARTING
         self.max_handovers = settings.max_handovers
+        self.cut_seconds = (settings.drain_reserve_seconds - settings.hard_reserve_seconds) / 2
         self.threads = NodeThreads()
         # Nobody listens on Lambda, where a connection of one's own sees nothing while it is frozen.
         self.wakeups = WakeUps(database, notify=not settings.on_lambda, waker=waker)

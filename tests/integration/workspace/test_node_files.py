@@ -159,9 +159,28 @@ def more(state):
 chain = StateGraph(State).add_node("step", step).add_edge(START, "step").add_conditional_edges("step", more, ["step", END]).compile()
 
 inner = StateGraph(State).add_node("step", step).add_edge(START, "step").add_conditional_edges("step", more, ["step", END]).compile()
+async def quick(state):
+    folder, gate = await auser_data(), Path(state["gate"])
+    with (gate / "quick").open("a") as file:
+        file.write("x")
+    (folder / "outputs" / "quick.txt").write_text("quick")
+    return {"seen": ["quick"]}
+
+
+async def slow(state):
+    file = await auser_data() / "outputs" / "slow.txt"
+    file.write_text("sl")
+    while not (Path(state["gate"]) / "go-slow").exists():
+        await asyncio.sleep(0.02)
+    file.write_text("slow")
+    return {"seen": ["slow"]}
+
+
+pair = StateGraph(State).add_node("quick", quick).add_node("slow", slow).add_edge(START, "quick").add_edge(START, "slow").compile()
+
 nested = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").add_edge("inner", END).compile()
 '''
-NAMES = ("kinds", "first_in_async", "without", "big", "failing", "chain", "nested")
+NAMES = ("kinds", "first_in_async", "without", "big", "failing", "chain", "nested", "pair")
 QUOTA = 300_000
 OWNER = "local"
 
@@ -304,9 +323,10 @@ async def test_the_next_process_finds_what_the_last_boundary_had(
 ) -> None:
     """Killed, stopped and frozen in the middle of a file: nobody ever sees half of one, and nothing is left behind.
 
-    Each node compares all that it finds with what the state says.
+    Each node compares all that it finds with what the state says. Beside it there is a superstep of two nodes, one of which
+    finishes long before the other: it runs again if its process is killed, as its files are lost, and not if it is stopped.
     """
-    blobs, gate, thread = store[0], tmp_path / "gate", uuid4()
+    blobs, gate, thread, parallel = store[0], tmp_path / "gate", uuid4(), uuid4()
 
     async def until(path: Path) -> None:
         async with asyncio.timeout(60):
@@ -327,19 +347,40 @@ async def test_the_next_process_finds_what_the_last_boundary_had(
         body = {"assistant_id": graph, "input": input_, "if_not_exists": "create"}
         answer = await client.post(f"{first.url}/threads/{thread}/runs", json=body)
         run = f"/threads/{thread}/runs/{answer.json()['run_id']}"
+        body |= {"assistant_id": "pair", "input": {"gate": str(gate)}}
+        answer = await client.post(f"{first.url}/threads/{parallel}/runs", json=body)
+        run_of_two = f"/threads/{parallel}/runs/{answer.json()['run_id']}"
         # SIGKILL
         await held(1)
+        await until(gate / "quick")
+        await client.post(f"{first.url}/runs/wait", json={"assistant_id": "without", "input": {}})
         (second,) = await fleet.start()
         first.sigkill()
         # SIGTERM: the node does not end, and its superstep is cut
         await held(3)
+        async with asyncio.timeout(30):
+            while (gate / "quick").read_text() != "xx":
+                await asyncio.sleep(0.02)
+        assert await stored(database, blobs, parallel) == {}
         (third,) = await fleet.start()
         second.sigterm()
         assert await second.wait() == 0
+        assert await stored(database, blobs, parallel) == {
+            "outputs/quick.txt": "quick",
+            "outputs/slow.txt": "sl",
+        }
         # A freeze: somebody else goes on, and whoever wakes up changes nothing any more
         await held(4)
         third.stop()
         (fourth,) = await fleet.start()
+        (gate / "go-slow").touch()
+        values = (await client.get(f"{fourth.url}{run_of_two}/join")).json()
+        assert values["seen"] == ["quick", "slow"]
+        assert (gate / "quick").read_text() == "xx"
+        assert await stored(database, blobs, parallel) == {
+            "outputs/quick.txt": "quick",
+            "outputs/slow.txt": "slow",
+        }
         async with asyncio.timeout(60):
             while (shown := (await client.get(f"{fourth.url}{run}")).json())["status"] in (
                 "pending",

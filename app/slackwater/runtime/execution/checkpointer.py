@@ -32,6 +32,7 @@ from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.clock import advance_past
 from slackwater.runtime.execution.confined import Confined
 from slackwater.runtime.execution.control import is_drain
+from slackwater.runtime.execution.held_results import HeldResult, HeldResults
 from slackwater.runtime.execution.node_files import RunFiles
 from slackwater.runtime.execution.node_tasks import NodeTasks
 from slackwater.runtime.execution.owning_loop import OwningLoop, from_any_loop
@@ -170,6 +171,7 @@ class RunSaver(Confined, PooledSaver):
         """The node tasks of the attempt."""
         self.files: RunFiles | None = None
         """The files of the thread, as far as its nodes have asked for them."""
+        self._results = HeldResults()
         self.stores_at_exit = False
         """Durability `exit`."""
         self.runs_ahead = False
@@ -223,7 +225,12 @@ class RunSaver(Confined, PooledSaver):
                 self.writer.failed_with(error)
             raise
         self._put.add(namespace)
-        await self._attach_files(thread_id)
+        if self._uses_files(thread_id):
+            try:
+                await self._attach_files(namespace, checkpoint["id"])
+            except Exception as error:
+                self.writer.failed_with(error)
+                raise
         if root and self.stores_at_exit and self.writer.records is not None:
             put.messages = self.writer.records.of_finished()
         if not (self.runs_ahead and root):
@@ -263,24 +270,40 @@ class RunSaver(Confined, PooledSaver):
         put = writes_put(self.serde, config, writes, task_id, task_path, base_id=self._base_id)
         if task_id != NULL_TASK_ID and thread_id == self.own_thread:
             self.writer.works_from(namespace, configurable["checkpoint_id"])
-        if self.writer.records is not None and _are_of_an_end(put, task_id):
-            put.messages = self.writer.records.of_task(task_id)
-        if self.runs_ahead and self._is_root(thread_id, namespace) and _are_results(put, task_id):
+        are_results = _are_results(put, task_id)
+        if are_results and self._uses_files(thread_id):
+            result = HeldResult(namespace, configurable["checkpoint_id"], task_id, put)
+            if self._results.hold(result):
+                return
+        self._add_messages(put, task_id)
+        if self.runs_ahead and self._is_root(thread_id, namespace) and are_results:
             self.writer.hold(put)
         else:
             await self.writer.put(put)
 
-    async def _attach_files(self, thread_id: str) -> None:
-        """What nodes have changed among their files belongs to the checkpoint that is stored next."""
-        if self.files is None or not self.files.used or thread_id != self.own_thread:
-            return
-        try:
-            await self.files.store()
-        except Exception as error:
-            self.writer.failed_with(error)
-            raise
+    def _add_messages(self, put: WritesPut, task_id: str) -> None:
+        if self.writer.records is not None and _are_of_an_end(put, task_id):
+            put.messages = self.writer.records.of_task(task_id)
+
+    def _uses_files(self, thread_id: str) -> bool:
+        return self.files is not None and self.files.used and thread_id == self.own_thread
+
+    async def _attach_files(self, namespace: str = "", checkpoint_id: str = "") -> bool:
+        """What nodes have changed among their files, and the results that have waited for it, go with what is put next.
+
+        Returns whether there is any of it.
+        """
+        assert self.files is not None
+        seen = self._results.now()
+        await self.files.store()
+        # From here to the put nothing may be awaited: all of it has to go in one transaction.
         if (changed := self.files.take()) is not None:
             self.writer.attach(changed)
+        results = self._results.take(seen, namespace, checkpoint_id) if self.writer.takes_more else []
+        for result in results:
+            self._add_messages(result.put, result.task_id)
+            self.writer.hold(result.put)
+        return changed is not None or bool(results)
 
     def _is_root(self, thread_id: str, namespace: str) -> bool:
         return namespace == "" and thread_id == self.own_thread
@@ -329,13 +352,15 @@ class RunSaver(Confined, PooledSaver):
 
     # Called by the executor
 
+    @property
+    def holds_results(self) -> bool:
+        """Whether tasks have finished whose results wait for their files."""
+        return bool(self._results)
+
     async def store_files(self) -> None:
         """Store what nodes have changed among their files since the last checkpoint: no other one follows."""
-        if self.files is not None and self.files.used:
-            await self.files.store()
-            if (changed := self.files.take()) is not None:
-                self.writer.attach(changed)
-                await self.writer.store_attached()
+        if self._uses_files(self.own_thread) and await self._attach_files():
+            await self.writer.store_attached()
 
     async def keep_up(self) -> None:
         """Wait until a superstep may begin: its files are those of the checkpoint before."""

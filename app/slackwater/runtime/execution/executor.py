@@ -110,6 +110,10 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
                 attempt.end(await _outcome_after_node_tasks(attempt, host, problem))
             if attempt.outcome is Outcome.FAILED:
                 await _store_what_is_left(attempt)
+            elif (
+                attempt.outcome is Outcome.CUT and attempt.saver.holds_results and not attempt.lease.forgotten
+            ):
+                await _store_results(attempt, host.cut_seconds)
             if attempt.given_up:
                 return Settled(owned=False)
             if attempt.outcome not in (Outcome.LOST, Outcome.DRAINED, Outcome.CUT):
@@ -201,6 +205,19 @@ async def _store_what_is_left(attempt: Attempt) -> None:
     except Exception as error:
         log.warning(
             "the files of a run that failed are not stored: %s",
+            error,
+            extra={"event": "files.lost", "run_id": str(attempt.run.run_id)},
+        )
+
+
+async def _store_results(attempt: Attempt, seconds: float) -> None:
+    """The superstep was cut: what has finished of it need not run again, if its files can be stored in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await attempt.saver.store_files()
+    except Exception as error:
+        log.warning(
+            "the files of a superstep that was cut are not stored, and all of it runs again: %r",
             error,
             extra={"event": "files.lost", "run_id": str(attempt.run.run_id)},
         )

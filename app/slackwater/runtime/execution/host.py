@@ -30,6 +30,8 @@ class AttemptHost(Protocol):
     outbox: Outbox
     own_calls: OwnCalls
     max_handovers: int
+    cut_seconds: float
+    """How long an attempt that was cut may store what its tasks have finished."""
     settling: asyncio.Semaphore
     group_commit: GroupCommit
 

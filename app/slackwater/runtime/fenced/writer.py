@@ -86,6 +86,8 @@ class Writer:
         """The newest stored checkpoint of the root graph, as far as this attempt knows."""
         self.failure: Exception | None = None
         """Why the first write that failed was not stored: LeaseLost, Refused, or Postgres's error."""
+        self._broken: Exception | None = None
+        """A statement was refused: checkpoints and results that follow it would lack what it had."""
         self.on_lost: Callable[[], None] | None = None
         """Called once, when a write finds the lease gone."""
         self.on_stored: Callable[[], None] | None = None
@@ -112,9 +114,7 @@ class Writer:
 
     async def put(self, put: CheckpointPut | WritesPut) -> None:
         """Store `put` with everything queued. Raises what the write fails with, and RunOver if the attempt has ended."""
-        self._queue.add(put)
-        if self.lease.over:
-            raise RunOver
+        self._add(put)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.waiting.append(done)
         self._start_writer()
@@ -135,10 +135,15 @@ class Writer:
 
     def hold(self, put: CheckpointPut | WritesPut) -> None:
         """Queue `put`, to be stored with the next one; nobody waits for it. Raises RunOver if the attempt has ended."""
+        self._add(put)
+        self._soon(HOLD_SECONDS)
+
+    def _add(self, put: CheckpointPut | WritesPut) -> None:
+        if self._broken is not None:
+            raise self._broken
         self._queue.add(put)
         if self.lease.over:
             raise RunOver
-        self._soon(HOLD_SECONDS)
 
     def failed_with(self, error: Exception) -> None:
         """Remember why a write was not stored: LangGraph drops errors of its puts if something else, such as a drain, ends
@@ -163,6 +168,11 @@ class Writer:
     def works_from(self, namespace: str, checkpoint_id: str) -> None:
         """A task that started from this checkpoint has finished: no superstep may begin before it is stored."""
         self._worked_from[namespace] = max(self._worked_from.get(namespace, ""), checkpoint_id)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether checkpoints and results may still be stored: not once one of them was refused."""
+        return self._broken is None
 
     # For the attempt
 
@@ -317,7 +327,9 @@ class Writer:
             self._not_stored()
             self.failed_with(error)
             self.journal.written(events)
-            for waiter in group.waiting:
+            self._broken = error
+            following, self._queue = self._queue, Group(files=self._queue.files)
+            for waiter in (*group.waiting, *following.waiting):
                 if not waiter.done():
                     waiter.set_exception(error)
                     waiter.exception()  # marks it as retrieved: nobody awaits a put that LangGraph has cancelled

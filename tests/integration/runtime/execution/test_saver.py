@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +14,8 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.types import ERROR
 
+from slackwater.blobs.files import TooManyFileBytes
+from slackwater.blobs.local import LocalBlobs
 from slackwater.errors import LeaseLost
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.group_commit import GroupCommit
@@ -20,6 +25,7 @@ from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced import writer as writers
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.lease import Lease
+from slackwater.workspace.node_files.service import FilesOfRuns
 from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
@@ -102,6 +108,95 @@ async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(d
     )
     assert rows == [{"together": True}]
     assert saver.writer.journal.unwritten == 0
+
+
+class SlowBlobs(LocalBlobs):
+    """A store that takes as long as the test wants."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        self.asked.set()
+        await self.goes_on.wait()
+        return await super().put(key, chunks)
+
+
+@pytest.mark.parametrize("runs_ahead", [True, False], ids=["async", "sync"])
+async def test_a_result_is_stored_with_the_files_of_its_task_and_no_sooner(
+    database: Database, tmp_path: Path, runs_ahead: bool
+) -> None:
+    # GIVEN tasks that have written files, and results of one that has finished
+    saver = await owned(database)
+    thread_id, blobs = saver.writer.lease.thread_id, SlowBlobs(tmp_path)
+    first = await put(saver, thread_id)
+    all_ = FilesOfRuns(database, blobs, 0)
+    saver.files, saver.runs_ahead = all_.of("me", thread_id, saver.owning_loop), runs_ahead
+    folder = await saver.files.apath()
+    (folder / "outputs" / "a.txt").write_text("a")
+    config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
+    await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
+    # WHEN the checkpoint comes, and the store is slow
+    putting = asyncio.create_task(put(saver, thread_id))
+    await blobs.asked.wait()
+    await saver.writer.written()
+    # THEN whoever takes the run over now runs the task again
+    there = """select (select count(*) from checkpoint_writes) as results, (select count(*) from slackwater.files) as files,
+      (select count(*) from checkpoints) as checkpoints"""
+    assert await database.fetch(there) == [{"results": 0, "files": 0, "checkpoints": 1}]
+    # AND results of a graph in a thread that come late go with the rest
+    await saver.aput_writes(config, [("log", ["c"])], str(uuid4()))  # type: ignore[arg-type]
+    blobs.goes_on.set()
+    second = await putting
+    await saver.aput_writes(config, [("log", ["d"])], str(uuid4()))  # type: ignore[arg-type]
+    await saver.writer.written()
+    assert await database.fetch(there) == [{"results": 3, "files": 1, "checkpoints": 2}]
+    rows = await database.fetch(
+        "select w.xmin = c.xmin and f.xmin = c.xmin as together from checkpoint_writes w, checkpoints c, slackwater.files f "
+        "where c.checkpoint_id = %s and w.blob <> %s",
+        (second, saver.serde.dumps_typed(["d"])[1]),
+    )
+    assert rows == [{"together": True}] * 2
+    # What follows no checkpoint goes at the end
+    config["configurable"]["checkpoint_id"] = second
+    await saver.aput_writes(config, [("log", ["e"])], str(uuid4()))  # type: ignore[arg-type]
+    await saver.writer.written()
+    assert (await database.fetch(there))[0]["results"] == 3
+    await saver.store_files()
+    assert (await database.fetch(there))[0]["results"] == 4
+    saver.files.close()
+    await all_.stop(5)
+
+
+async def test_nothing_is_stored_that_follows_a_checkpoint_which_was_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    """It would refer to values that are not there."""
+    saver = await owned(database)
+    thread_id, all_ = saver.writer.lease.thread_id, FilesOfRuns(database, LocalBlobs(tmp_path), most=1)
+    saver.files, saver.runs_ahead = all_.of("me", thread_id, saver.owning_loop), True
+    folder = await saver.files.apath()
+    (folder / "outputs" / "a.txt").write_text("more than one byte")
+    first = await put(saver, thread_id)
+    while saver.writer._taken is None:
+        await asyncio.sleep(0)
+    # WHEN the graph has run ahead
+    config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
+    await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
+    await put(saver, thread_id)
+    await saver.writer.written()
+    assert isinstance(saver.writer.failure, TooManyFileBytes)
+    for late in (put(saver, thread_id), saver.store_files()):
+        with suppress(TooManyFileBytes):
+            await late
+    await saver.writer.written()
+    rows = await database.fetch(
+        "select (select count(*) from checkpoints) + (select count(*) from checkpoint_writes) as stored"
+    )
+    assert rows == [{"stored": 0}]
+    saver.files.close()
+    await all_.stop(5)
 
 
 async def test_events_that_come_while_others_are_written_wait_for_what_comes_next(
