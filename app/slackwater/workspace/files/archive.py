@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+import os
 import zipfile
-import zlib
-from typing import IO
+from typing import IO, cast
 
 from slackwater.blobs.blobs import Blobs
 from slackwater.blobs.copy import temporary_copy
@@ -19,7 +18,11 @@ ARCHIVE_BYTES = 100 * 1024 * 1024
 DIRECTORY_BYTES = 4 * 1024 * 1024
 """The largest directory of one, which is read as a whole."""
 
-_END = b"PK\x05\x06"
+TAIL_BYTES = 128 * 1024
+"""More than `zipfile` reads to find the directory."""
+
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Those that `zipfile` unpacks piece by piece. Others make of one piece whatever is in it."""
 
 _threads = Threads("archives", 4, 4)
 
@@ -40,15 +43,18 @@ async def member_of(blobs: Blobs, key: str, size: int, name: str) -> bytes:
 
 
 def _read(file: IO[bytes], name: str) -> bytes:
-    _require_small_directory(file)
+    source = _Source(file)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(cast("IO[bytes]", source)) as archive:
+            source.left = None
             found = _find(archive, name)
             if found.file_size > MEMBER_BYTES:
                 raise MemberTooLarge
             with archive.open(found) as member:
                 content = member.read(MEMBER_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError):
+    except ApiError:
+        raise
+    except Exception:  # broken archives make `zipfile` raise anything
         raise NotFound(f"Artifact not found: {name}") from None
     if len(content) > MEMBER_BYTES:
         raise MemberTooLarge
@@ -57,23 +63,34 @@ def _read(file: IO[bytes], name: str) -> bytes:
 
 def _find(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     members = [member for member in archive.infolist() if not member.is_dir()]
-    for member in members:
-        if member.filename == name:
-            return member
-    for member in members:
-        if member.filename.endswith(f"/{name}"):
-            return member
+    ends = f"/{name}"
+    named = (member for member in members if member.filename == name)
+    found = next(named, None) or next((member for member in members if member.filename.endswith(ends)), None)
+    if found is not None and found.compress_type in _METHODS:
+        return found
     raise NotFound(f"Artifact not found: {name}")
 
 
-def _require_small_directory(file: IO[bytes]) -> None:
-    """A directory of a million members takes a thousand times what it has on disk."""
-    end = file.seek(0, 2)
-    file.seek(max(0, end - 65_536 - 22))
-    tail = file.read()
-    at = tail.rfind(_END)
-    if at >= 0 and len(tail) - at >= 22:
-        (size,) = struct.unpack_from("<L", tail, at + 12)
-        if size > DIRECTORY_BYTES:  # also that of ZIP64, which has all bits set here
-            raise MemberTooLarge
-    file.seek(0)
+class _Source:
+    """The file, of which `zipfile` may read only so much while it reads the directory, wherever the archive says that it is.
+
+    A directory of a million members takes a thousand times what it has on disk.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._end = file.seek(0, os.SEEK_END)
+        self.left: int | None = DIRECTORY_BYTES + TAIL_BYTES
+        """None: as much as it likes, as the directory has been read."""
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is not None:
+            rest = max(0, self._end - self.tell())
+            self.left -= min(size, rest) if size >= 0 else rest
+            if self.left < 0:
+                raise MemberTooLarge
+        return self._file.read(size)
+
+    def seekable(self) -> bool:
+        return True
