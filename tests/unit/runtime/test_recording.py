@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
+import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
@@ -34,6 +36,10 @@ class Heard:
         """Run a graph of one node, in which somebody says hello."""
         graph = StateGraph(State).add_node("node", node, **options).add_edge(START, "node").compile()
         await graph.ainvoke({"messages": [HumanMessage("hello")]}, {"callbacks": [self.recorder]})
+
+    def stored_alone(self) -> list[str]:
+        """The events of a statement that is sent now, without any task's writes."""
+        return [row[3] for row in self.records.take([]).messages]
 
     def said(self) -> list[SaidMessage]:
         return [message for message in self.records.all() if message.category == "message"]
@@ -83,3 +89,20 @@ async def test_a_task_that_is_tried_again_may_say_a_message_of_the_same_id() -> 
 
     await heard.run(node, retry_policy=RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2))
     assert texts(heard.said()) == ["look 1"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_end_of_a_run_is_told_behind_all_its_messages(fails: bool) -> None:
+    heard = Heard()
+
+    async def node(state: State) -> None:
+        await model("answer").ainvoke(state["messages"])
+        if fails:
+            raise ValueError("no")
+
+    with suppress(ValueError):
+        await heard.run(node)
+    # WHEN something is stored between the end of the graph and that of the run
+    assert heard.stored_alone() == ["run.start", "llm.human.input"]
+    ends = [message.event_type for message in heard.records.all()]
+    assert ends == ["llm.ai.response", "run.error" if fails else "run.end"]

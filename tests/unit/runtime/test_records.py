@@ -57,3 +57,26 @@ def test_what_a_refused_statement_had_counts_as_spent_and_not_as_said() -> None:
     after = kept.take(kept.all())
     assert after.messages == []
     assert [call.place for call in after.usage] == [0, 1]
+
+
+def test_a_checkpoint_at_the_exit_of_a_graph_has_what_its_own_ended_tasks_have_said() -> None:
+    kept = records()
+    said = {
+        "outer": ("outer",),
+        "done": ("outer", "done"),
+        "asks": ("outer", "asks"),
+        "late": ("outer", "late"),
+    }
+    for name, tasks in said.items():
+        kept.say(tasks, message(name))
+    kept.say(("other", "inner"), message("other"))
+    kept.finish("done", 1)
+    kept.finish("late", 2)
+    kept.finish("inner", 1)
+    # Its task is open: the graph around it stores nothing of it.
+    assert kept.of_finished((), 1) == []
+    assert [part.content for part in kept.of_finished(("outer",), 1)] == [b'"done"']
+    assert [part.content for part in kept.of_task("late")] == [b'"late"']
+    kept.finish("other", 1)
+    assert [part.content for part in kept.of_finished((), 1)] == [b'"other"']
+    assert [part.content for part in kept.all()] == [b'"outer"', b'"asks"']

@@ -39,6 +39,7 @@ from slackwater.runtime.execution.owning_loop import OwningLoop, from_any_loop
 from slackwater.runtime.execution.puts import checkpoint_put, writes_put
 from slackwater.runtime.execution.serializer import CheckpointSerializer
 from slackwater.runtime.fenced.group import NULL_TASK_ID, WritesPut
+from slackwater.runtime.fenced.records import tasks_of
 from slackwater.runtime.fenced.statements import ANSWERED_BY_RUN
 from slackwater.runtime.fenced.writer import Refused, Writer
 from slackwater.runtime.queue.lease import Lease
@@ -231,8 +232,8 @@ class RunSaver(Confined, PooledSaver):
             except Exception as error:
                 self.writer.failed_with(error)
                 raise
-        if root and self.stores_at_exit and self.writer.records is not None:
-            put.messages = self.writer.records.of_finished()
+        if self.stores_at_exit and thread_id == self.own_thread and self.writer.records is not None:
+            put.messages = self.writer.records.of_finished(tasks_of(namespace), metadata["step"])
         if not (self.runs_ahead and root):
             await self.writer.put(put)
         else:

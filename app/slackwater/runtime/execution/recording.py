@@ -16,7 +16,7 @@ from langgraph.types import Command
 
 from slackwater.kit import json_format
 from slackwater.kit.without_data import without_data
-from slackwater.runtime.fenced.records import Records, SaidMessage, Tasks, Tokens, Usage
+from slackwater.runtime.fenced.records import Records, SaidMessage, Tasks, Tokens, Usage, tasks_of
 
 TRACE_BYTES = 10_240
 """What is kept of content that is told for tracing only."""
@@ -50,7 +50,16 @@ class _ModelCall(NamedTuple):
 
     @property
     def tasks(self) -> Tasks:
-        return _tasks(self.namespace)
+        return tasks_of(self.namespace)
+
+
+class _Task(NamedTuple):
+    namespace: str
+    step: int
+
+    @property
+    def id(self) -> str:
+        return tasks_of(self.namespace)[-1]
 
 
 class _Tool(NamedTuple):
@@ -74,7 +83,7 @@ class MessageRecorder(BaseCallbackHandler):
         self._root: UUID | None = None
         self._namespaces: dict[UUID, str] = {}
         """Of chains that are open."""
-        self._tasks: dict[UUID, str] = {}
+        self._tasks: dict[UUID, _Task] = {}
         """Those of them that are tasks of the graph."""
         self._begun: set[str] = set()
         self._calls: dict[UUID, _ModelCall] = {}
@@ -100,15 +109,15 @@ class MessageRecorder(BaseCallbackHandler):
             self._root = run_id
             self._namespaces[run_id] = ""
             if self._begins:
-                self._trace((), "run.start", "trace", {})
+                self._records.say((), _trace("run.start", "trace", {}))
             return
         namespace = self._namespaces[run_id] = _namespace(metadata)
         above = self._namespaces.get(parent_run_id) if parent_run_id is not None else None
         if above is None or above == namespace:
             return  # within a task: below a tool, a retriever, or another of its chains
-        self._tasks[run_id] = namespace
+        task = self._tasks[run_id] = _Task(namespace, int((metadata or {}).get("langgraph_step") or 0))
         if namespace in self._begun:
-            self._unsay(namespace)  # it is tried again
+            self._unsay(task)  # it is tried again
             self._places[namespace] = 0
         self._begun.add(namespace)
 
@@ -116,20 +125,20 @@ class MessageRecorder(BaseCallbackHandler):
         """The graph, a task, or something within a task has ended."""
         self._namespaces.pop(run_id, None)
         if run_id == self._root:
-            self._trace((), "run.end", "outputs", {})
-        elif (namespace := self._tasks.pop(run_id, None)) is not None:
+            self._records.say_last(_trace("run.end", "outputs", {}))
+        elif (task := self._tasks.pop(run_id, None)) is not None:
             if self._failed_tools:
                 self._tell_failed(outputs)
-            self._records.finish(_tasks(namespace)[-1])
+            self._records.finish(task.id, task.step)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """The graph, a task, or something within a task has failed, was cancelled, or waits for an answer."""
         self._namespaces.pop(run_id, None)
-        namespace = self._tasks.pop(run_id, None)
-        if namespace is not None and isinstance(error, GraphInterrupt):
-            self._unsay(namespace)
+        task = self._tasks.pop(run_id, None)
+        if task is not None and isinstance(error, GraphInterrupt):
+            self._unsay(task)
         if run_id == self._root and isinstance(error, Exception) and not isinstance(error, GraphBubbleUp):
-            self._trace((), "run.error", "error", json_format.error_object(error))
+            self._records.say_last(_trace("run.error", "error", json_format.error_object(error)))
 
     # Models
 
@@ -199,12 +208,9 @@ class MessageRecorder(BaseCallbackHandler):
             message = _answer(response)
             self._book(run_id, call, message, _usage(message, response))
         if isinstance(error, Exception):
-            self._trace(
-                call.tasks,
-                "llm.error",
-                "trace",
-                json_format.error_object(error),
-                {"caller": call.caller, "llm_call_index": call.number},
+            facts = {"caller": call.caller, "llm_call_index": call.number}
+            self._records.say(
+                call.tasks, _trace("llm.error", "trace", json_format.error_object(error), facts)
             )
 
     def _begin(
@@ -263,7 +269,7 @@ class MessageRecorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """A tool is called."""
-        self._tools[run_id] = _Tool(_tasks(_namespace(metadata)), _caller(tags))
+        self._tools[run_id] = _Tool(tasks_of(_namespace(metadata)), _caller(tags))
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """A tool has answered: with a message, or with an update of the state that has some."""
@@ -290,8 +296,8 @@ class MessageRecorder(BaseCallbackHandler):
 
     # Rows
 
-    def _unsay(self, namespace: str) -> None:
-        for message in self._records.unsay(_tasks(namespace)[-1]):
+    def _unsay(self, task: _Task) -> None:
+        for message in self._records.unsay(task.id):
             self._messages.discard(message.id)
 
     def _say(self, tasks: Tasks, event_type: str, message: BaseMessage, facts: Mapping[str, Any]) -> None:
@@ -308,27 +314,19 @@ class MessageRecorder(BaseCallbackHandler):
             tasks, SaidMessage(event_type, "message", content, json_format.dumps(facts), message.id)
         )
 
-    def _trace(
-        self,
-        tasks: Tasks,
-        event_type: str,
-        category: str,
-        content: Mapping[str, Any],
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        text, metadata = json_format.dumps(content), dict(facts or {"caller": LEAD})
-        if len(text) > TRACE_BYTES:
-            metadata |= {"content_truncated": True, "original_length": len(text)}
-            text = json_format.dumps(text[:TRACE_BYTES].decode(errors="ignore"))
-        self._records.say(tasks, SaidMessage(event_type, category, text, json_format.dumps(metadata)))
+
+def _trace(
+    event_type: str, category: str, content: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+) -> SaidMessage:
+    text, metadata = json_format.dumps(content), dict(facts or {"caller": LEAD})
+    if len(text) > TRACE_BYTES:
+        metadata |= {"content_truncated": True, "original_length": len(text)}
+        text = json_format.dumps(text[:TRACE_BYTES].decode(errors="ignore"))
+    return SaidMessage(event_type, category, text, json_format.dumps(metadata))
 
 
 def _namespace(metadata: Mapping[str, Any] | None) -> str:
     return str((metadata or {}).get("langgraph_checkpoint_ns") or "")
-
-
-def _tasks(namespace: str) -> Tasks:
-    return tuple(part.rpartition(":")[2] for part in namespace.split("|")) if namespace else ()
 
 
 def _caller(tags: Sequence[str] | None) -> str:

@@ -7,7 +7,7 @@ when the task does not run again. Token counts are stored as soon as anything is
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -59,6 +59,12 @@ USAGE = Insert(
 
 Tasks = tuple[str, ...]
 """The ids of a task and of those that it runs inside, the outermost first; empty outside of all tasks."""
+
+
+def tasks_of(namespace: str) -> Tasks:
+    """The tasks that a namespace of checkpoints is of."""
+    return tuple(part.rpartition(":")[2] for part in namespace.split("|")) if namespace else ()
+
 
 Rows = Mapping[Insert, Collection[Sequence[object]]]
 
@@ -121,8 +127,10 @@ class Records:
         self._end = (fence + 1) * PER_FENCE
         self._lock = threading.Lock()
         self._pending: list[tuple[Tasks, SaidMessage]] = []
-        self._finished: set[str] = set()
-        """Tasks that have ended and whose writes are not put yet: with durability `exit`, all of them."""
+        self._finished: dict[str, int] = {}
+        """The supersteps of tasks that have ended while what they have said is still pending."""
+        self._ending: list[SaidMessage] = []
+        """What is said last, if the run ends now."""
         self._usage: list[Usage] = []
         self._last = TakenRecords()
 
@@ -133,6 +141,11 @@ class Records:
         with self._lock:
             self._pending.append((tasks, message))
 
+    def say_last(self, message: SaidMessage) -> None:
+        """Keep a message for the end of the run: it is of no use if that does not come."""
+        with self._lock:
+            self._ending.append(message)
+
     def book(self, usage: Usage) -> None:
         """Keep the tokens of a call for the next statement."""
         with self._lock:
@@ -140,37 +153,47 @@ class Records:
 
     def unsay(self, task: str) -> list[SaidMessage]:
         """A task begins again, or stops until it is answered: the state has nothing of what it has said."""
-        return self._pop({task})
+        return self._pop(lambda tasks: task in tasks)
 
-    def finish(self, task: str) -> None:
-        """A task has ended."""
+    def finish(self, task: str, step: int) -> None:
+        """A task of this superstep has ended."""
         with self._lock:
-            self._finished.add(task)
+            if any(task in tasks for tasks, _ in self._pending):
+                self._finished[task] = step
 
     # For the checkpointer
 
     def of_task(self, task: str) -> list[SaidMessage]:
         """Take what a task has said, whose writes are about to be put."""
-        return self._pop({task}) if self._pending else []
+        return self._pop(lambda tasks: task in tasks) if self._pending else []
 
-    def of_finished(self) -> list[SaidMessage]:
-        """Take what ended tasks have said, as a checkpoint with their writes is about to be put."""
-        if not self._pending:
-            return []
-        with self._lock:
-            finished, self._finished = self._finished, set()
-        return self._pop(finished)
+    def of_finished(self, within: Tasks, step: int) -> list[SaidMessage]:
+        """Take what ended tasks have said, as a checkpoint with all their writes is about to be put.
 
-    def _pop(self, tasks: set[str]) -> list[SaidMessage]:
+        It is of the graph inside the tasks `within`, after this superstep. What has ended later follows by `of_task`.
+        """
+        depth = len(within)
+
+        def are_in(tasks: Tasks) -> bool:
+            return tasks[:depth] == within and any(
+                self._finished.get(task, step + 1) <= step for task in tasks[depth : depth + 1]
+            )
+
+        return self._pop(are_in) if self._pending else []
+
+    def _pop(self, which: Callable[[Tasks], bool]) -> list[SaidMessage]:
         found: list[SaidMessage] = []
         left: list[tuple[Tasks, SaidMessage]] = []
         with self._lock:
             for item in self._pending:
-                if tasks.isdisjoint(item[0]):
-                    left.append(item)
-                else:
+                if which(item[0]):
                     found.append(item[1])
+                else:
+                    left.append(item)
             self._pending = left
+            if self._finished:
+                open_ = {task for tasks, _ in left for task in tasks}
+                self._finished = {task: step for task, step in self._finished.items() if task in open_}
         return found
 
     # For the writer
@@ -196,7 +219,8 @@ class Records:
         """Take everything that was said: the run ends here."""
         with self._lock:
             pending, self._pending = self._pending, []
-        return [message for _, message in pending]
+            ending, self._ending = self._ending, []
+        return [*(message for _, message in pending), *ending]
 
     def last(self, *, ends: bool) -> Rows:
         """Rows for the statement that settles the run, the same whenever it is asked for again.

@@ -190,6 +190,23 @@ async def test_what_a_task_says_before_it_asks_is_recorded_when_it_is_answered(
     assert said(await rows_of(fleet, second["run_id"])) == ["doubt"]
 
 
+@pytest.mark.parametrize("durability", ["async", "exit"])
+async def test_what_was_said_in_a_subgraph_before_it_asks_is_recorded_once(
+    fleet: Fleet, gateway: Process, durability: str
+) -> None:
+    run = (await gateway.admit("recorded_nested_doubts", {**GIVEN, "tools": []}, durability=durability)).row
+    await fleet.ended(run["run_id"])
+    assert said(await rows_of(fleet, run["run_id"])) == ["Hello", "plan"]
+    options: dict[str, Any] = {
+        "thread_id": run["thread_id"],
+        "create_thread": False,
+        "durability": durability,
+    }
+    second = (await gateway.admit("recorded_nested_doubts", command={"resume": "yes"}, **options)).row
+    await fleet.ended(second["run_id"])
+    assert said(await rows_of(fleet, second["run_id"])) == ["doubt"]
+
+
 async def test_a_task_that_is_tried_again_has_said_its_last_answer_only(
     fleet: Fleet, gateway: Process
 ) -> None:

@@ -114,6 +114,25 @@ async def _doubt(state: State) -> dict:
 
 doubts = StateGraph(State).add_node("doubt", _doubt).add_edge(START, "doubt").compile(name="doubts")
 
+_INNER = {
+    "doubts": StateGraph(State)
+    .add_node("plan", _plan)
+    .add_node("doubt", _doubt)
+    .add_edge(START, "plan")
+    .add_edge("plan", "doubt")
+    .compile(name="inner")
+}
+
+
+async def _agent(state: State) -> dict:
+    return await _INNER["doubts"].ainvoke(state)
+
+
+nested_doubts = (
+    StateGraph(State).add_node("agent", _agent).add_edge(START, "agent").compile(name="nested_doubts")
+)
+"""Asks in a graph that LangGraph finds in no node, behind what has been said there."""
+
 
 async def _try(state: State, config: RunnableConfig) -> dict:
     said = await Costly(name="try").ainvoke(state["messages"])
