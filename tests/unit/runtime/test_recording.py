@@ -106,3 +106,14 @@ async def test_the_end_of_a_run_is_told_behind_all_its_messages(fails: bool) -> 
     assert heard.stored_alone() == ["run.start", "llm.human.input"]
     ends = [message.event_type for message in heard.records.all()]
     assert ends == ["llm.ai.response", "run.error" if fails else "run.end"]
+
+
+async def test_what_a_middleware_asks_is_not_what_somebody_has_said() -> None:
+    heard = Heard()
+
+    async def node(state: State) -> None:
+        await model("no").ainvoke([HumanMessage("Is it safe?")], {"tags": ["middleware:guard"]})
+        await model("answer").ainvoke(state["messages"])
+
+    await heard.run(node)
+    assert sorted(texts(heard.said())) == ["answer", "hello", "no"]

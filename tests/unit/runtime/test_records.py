@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from slackwater.runtime.fenced.records import MESSAGES, USAGE, Records, Rows, SaidMessage, Tokens, Usage
+import pytest
+
+from slackwater.runtime.fenced import records as module
+from slackwater.runtime.fenced.group import Group, WritesPut
+from slackwater.runtime.fenced.records import (
+    MESSAGES,
+    USAGE,
+    Records,
+    Rows,
+    SaidMessage,
+    Tokens,
+    Usage,
+    size_of,
+)
 
 
 def records() -> Records:
@@ -80,3 +93,26 @@ def test_a_checkpoint_at_the_exit_of_a_graph_has_what_its_own_ended_tasks_have_s
     kept.finish("other", 1)
     assert [part.content for part in kept.of_finished((), 1)] == [b'"other"']
     assert [part.content for part in kept.all()] == [b'"outer"', b'"asks"']
+
+
+def test_more_than_an_attempt_may_store_is_left_out_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PER_FENCE", 3)
+    kept = records()
+    taken = [kept.take([message(name), message(name)]) for name in "abc"]
+    assert [row[1] for rows in taken for row in rows.messages] == [10, 11]
+    assert [line.__dict__["event"] for line in caplog.records] == ["messages.full"]
+
+
+def test_messages_count_in_the_size_of_a_statement() -> None:
+    kept, group = records(), Group()
+    group.add(WritesPut({}, upsert=False, root_input=False, answers=False, messages=[message("abc")]))
+    assert group.size == message("abc").size == 7
+    kept.say((), message("loose"))
+    kept.say(("task",), message("of a task that goes on"))
+    assert kept.loose_bytes == message("loose").size
+    group.said += kept.all()
+    assert group.size > 40
+    kept.say((), message("last"))
+    assert size_of(kept.last(ends=True)) == message("last").size

@@ -154,8 +154,8 @@ class MessageRecorder(BaseCallbackHandler):
     ) -> None:
         """A model is asked."""
         call = self._begin(run_id, tags, metadata, kwargs)
-        if self._human:
-            return
+        if self._human or call.caller != LEAD:
+            return  # what else a model is asked, nobody has said
         for message in (message for batch in messages for message in reversed(batch)):
             if (
                 isinstance(message, HumanMessage)

@@ -41,12 +41,7 @@ class CheckpointPut:
 
     @property
     def size(self) -> int:
-        return (
-            len(self.row[4])
-            + len(self.row[5])
-            + sum(len(blob[5] or b"") for blob in self.blobs)
-            + sum(message.size for message in self.messages)
-        )
+        return len(self.row[4]) + len(self.row[5]) + sum(len(blob[5] or b"") for blob in self.blobs)
 
 
 @dataclass(slots=True)
@@ -63,9 +58,7 @@ class WritesPut:
 
     @property
     def size(self) -> int:
-        return sum(len(row[8] or b"") for row in self.rows.values()) + sum(
-            message.size for message in self.messages
-        )
+        return sum(len(row[8] or b"") for row in self.rows.values())
 
 
 @dataclass(slots=True)
@@ -88,7 +81,8 @@ class Group:
     @property
     def size(self) -> int:
         """Approximate size in bytes."""
-        return sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
+        puts = sum(put.size for put in self.checkpoints) + sum(put.size for put in self.writes)
+        return puts + sum(message.size for message in self.said)
 
     def add(self, put: CheckpointPut | WritesPut) -> None:
         """Add a checkpoint or a task's writes to the group."""

@@ -6,15 +6,18 @@ when the task does not run again. Token counts are stored as soon as anything is
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from slackwater.postgres.arrays import BoolArray, IntArray, JsonbArray, LongArray, TextArray, UuidArray
 from slackwater.runtime.fenced.statements import Insert
+
+log = logging.getLogger(__name__)
 
 PER_FENCE = 1_000_000
 """Rows that one attempt may store. Fences grow from one attempt of a thread to the next, and so do `seq`s made of them."""
@@ -66,9 +69,14 @@ def tasks_of(namespace: str) -> Tasks:
     return tuple(part.rpartition(":")[2] for part in namespace.split("|")) if namespace else ()
 
 
-Rows = Mapping[Insert, Collection[Sequence[object]]]
+Rows = Mapping[Insert, Collection[Sequence[Any]]]
 
 NO_ROWS: Rows = MappingProxyType({})
+
+
+def size_of(rows: Rows) -> int:
+    """Approximate size of the messages in bytes."""
+    return sum(len(row[-2]) + len(row[-1]) for row in rows.get(MESSAGES, ()))
 
 
 class SaidMessage(NamedTuple):
@@ -123,8 +131,10 @@ class Records:
         self._thread_id = thread_id
         self._run_id = run_id
         self._owner = owner
+        self._fence = fence
         self._next = fence * PER_FENCE + 1
         self._end = (fence + 1) * PER_FENCE
+        self._is_full = False
         self._lock = threading.Lock()
         self._pending: list[tuple[Tasks, SaidMessage]] = []
         self._finished: dict[str, int] = {}
@@ -198,6 +208,14 @@ class Records:
 
     # For the writer
 
+    @property
+    def loose_bytes(self) -> int:
+        """Approximate size of what the next statement takes besides the messages of its tasks."""
+        if not self._pending:
+            return 0
+        with self._lock:
+            return sum(message.size for tasks, message in self._pending if not tasks)
+
     def take(self, messages: Iterable[SaidMessage]) -> TakenRecords:
         """Rows for a statement: those of `messages`, of what was said outside of tasks, and all token counts."""
         loose: list[SaidMessage] = []
@@ -239,7 +257,7 @@ class Records:
 
     def rows(self, taken: TakenRecords) -> Rows:
         """By table, without empty collections."""
-        found: dict[Insert, Collection[Sequence[object]]] = {}
+        found: dict[Insert, Collection[Sequence[Any]]] = {}
         if taken.messages:
             found[MESSAGES] = taken.messages
         if taken.usage:
@@ -250,9 +268,19 @@ class Records:
     def _placed(self, messages: Iterable[SaidMessage]) -> Iterable[tuple[object, ...]]:
         # Only here, as rows are sent: whoever has read up to a `seq` has missed none before it.
         for message in messages:
-            if self._next < self._end:
-                yield self._thread_id, self._next, self._run_id, *message[:4]
-                self._next += 1
+            if self._next >= self._end:
+                self._tell_full()
+                return
+            yield self._thread_id, self._next, self._run_id, *message[:4]
+            self._next += 1
+
+    def _tell_full(self) -> None:
+        if not self._is_full:
+            log.warning(
+                "this attempt has stored as many messages as it may: the rest is in the state alone",
+                extra={"event": "messages.full", "run_id": str(self._run_id), "fence": self._fence},
+            )
+        self._is_full = True
 
     def _booked(self, usage: Usage) -> tuple[object, ...]:
         return (

@@ -13,6 +13,7 @@ from typing import Any
 from slackwater.postgres.arrays import IntArray, JsonbArray, LongArray, TextArray, UuidArray
 from slackwater.postgres.group_commit import GroupCommit, Kind
 from slackwater.postgres.prepared import HotStatement
+from slackwater.runtime.fenced.records import size_of
 from slackwater.runtime.fenced.settlement import (
     THIS_SERVER,
     End,
@@ -142,7 +143,7 @@ def _with_the_rest(
 
 
 def _size_of(how: End | HandOver) -> int:
-    return sum(len(event.data) for event in how.whose.events)
+    return sum(len(event.data) for event in how.whose.events) + size_of(how.whose.records)
 
 
 ENDS: Kind[End] = Kind(

@@ -399,7 +399,8 @@ class Writer:
 
     @property
     def gathered_bytes(self) -> int:
-        return self._queue.size + self.journal.unwritten_bytes
+        loose = self.records.loose_bytes if self.records is not None else 0
+        return self._queue.size + self.journal.unwritten_bytes + loose
 
     @property
     def _goes_with_others(self) -> bool:

@@ -53,14 +53,13 @@ def with_feedback(
     rows: Sequence[Row], given: Mapping[tuple[UUID, str | None], dict[str, Any]], last_answers: Set[int]
 ) -> list[dict[str, Any]]:
     """The rows of a thread, each with what was said of its message: of a run as a whole it is with its last answer."""
-    return [
-        {
-            **shown(row),
-            "feedback": given.get((row["run_id"], row["content"].get("id")))
-            or (given.get((row["run_id"], None)) if row["seq"] in last_answers else None),
-        }
-        for row in rows
-    ]
+
+    def said_of(row: Row) -> dict[str, Any] | None:
+        message_id = row["content"].get("id")
+        own = given.get((row["run_id"], message_id)) if message_id is not None else None
+        return own or (given.get((row["run_id"], None)) if row["seq"] in last_answers else None)
+
+    return [{**shown(row), "feedback": said_of(row)} for row in rows]
 
 
 async def events(
