@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from slackwater.api.assistants.models import AssistantSearch
 from slackwater.api.runs.models import RunConfig, RunCreate
 from slackwater.api.threads.models import (
     Checkpoint,
@@ -144,10 +145,5 @@ ASKED_FOR = "gateway_assistant"
 """Among the `kwargs` of a run: the assistant by the name that its client uses."""
 
 
-class GatewayAssistantSearch(_Lenient):
-    """Which assistants: `name` by a case-insensitive substring."""
-
-    graph_id: str | None = None
-    name: str | None = None
-    limit: Integer = Field(10, ge=1, le=1000)
-    offset: Integer = Field(0, ge=0, le=OFFSET_MAX)
+class GatewayAssistantSearch(_Lenient, AssistantSearch):
+    """Which assistants: `metadata` by containment, `name` by a case-insensitive substring."""

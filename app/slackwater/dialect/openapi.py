@@ -7,7 +7,16 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from slackwater.api.assistants.openapi import BROKEN, BY_NAME, ONE, Assistant, GraphDrawing, GraphSchemas
+from slackwater.api.assistants.openapi import (
+    BROKEN,
+    BY_NAME,
+    ONE,
+    XRAY,
+    Assistant,
+    AssistantPart,
+    GraphDrawing,
+    GraphSchemas,
+)
 from slackwater.api.runs.openapi import ACTION, EVENTS, LATE, MODES, PATH
 from slackwater.api.threads.openapi import Interrupt, StateWritten, ThreadTask
 from slackwater.dialect.messages import InvalidMessage
@@ -359,7 +368,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /api/assistants/search": Operation(
         id="gateway_search_assistants",
-        responses={200: Response("One page of results.", list[Assistant], [_ASSISTANT])},
+        responses={200: page(AssistantPart, _ASSISTANT)},
         errors=(NotFound, PageTooLarge),
         bodies={"all": {}},
     ),
@@ -373,7 +382,7 @@ OPERATIONS: Mapping[str, Operation] = {
         id="gateway_draw_graph",
         responses={200: Response("A drawing of the graph.", GraphDrawing, {"nodes": [], "edges": []})},
         errors=BROKEN,
-        parameters={"assistant_id": BY_NAME},
+        parameters={"assistant_id": BY_NAME, "xray": XRAY},
     ),
     "GET /api/assistants/{assistant_id}/schemas": Operation(
         id="gateway_get_schemas",

@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 
 from slackwater.api.assistants import service as assistants
-from slackwater.api.assistants.models import AssistantSearch
+from slackwater.api.assistants.models import AssistantSearch, depth_of
+from slackwater.api.assistants.row import page_of
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.reading import (
     Reading,
@@ -322,7 +323,7 @@ async def search_assistants(
 ) -> Response:
     """Search assistants; returns one page."""
     rows = await assistants.search(services, principal, AssistantSearch(**dict(body)))
-    return json_response([row.view() for row in rows[: body.limit]])
+    return json_response(page_of(rows, body), headers=pagination(body.limit, body.offset, len(rows)))
 
 
 @router.get("/assistants/{assistant_id}")
@@ -339,13 +340,14 @@ async def get_assistant(
 
 @router.get("/assistants/{assistant_id}/graph")
 async def assistant_graph(
-    assistant_id: str, services: CurrentServices, principal: CurrentPrincipal
+    assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, xray: str = ""
 ) -> Response:
     """A drawing of an assistant's graph."""
+    depth = depth_of(xray)
     async with assistants.open_graph(
         services, principal, service.of_assistant(services.graphs, assistant_id)
     ) as (_, opened):
-        return json_response(await topology.drawing(opened, False))
+        return json_response(await topology.drawing(opened, depth))
 
 
 @router.get("/assistants/{assistant_id}/schemas")

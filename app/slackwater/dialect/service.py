@@ -95,7 +95,7 @@ async def search_threads(services: Services, principal: Principal, body: Gateway
         select=[*_COLUMNS],
         extract={"title": "values.title"},
     )
-    return await threads.search(services, principal, wanted)
+    return await threads.search(services, principal, wanted, for_gateway=True)
 
 
 _COLUMNS: tuple[Any, ...] = (

@@ -8,6 +8,7 @@ from typing import Any
 from slackwater.api.threads.models import view
 from slackwater.dialect.models import ASKED_FOR
 from slackwater.kit import json_format
+from slackwater.runtime.execution.own_failure import MARK
 from slackwater.runtime.queue.states import RunStatus
 
 LATER_VALUES = ("title", "thread_data", "artifacts", "todos")
@@ -35,9 +36,21 @@ def found_thread(row: Mapping[str, Any], select: list[str]) -> dict[str, Any]:
 
 
 def status_of(row: Mapping[str, Any]) -> str:
-    """A thread whose run was stopped is idle: it waits for nobody. The others are shown with the status that they have."""
+    """A thread whose run was stopped is idle: it waits for nobody. One whose last answer says that the run has failed is an error.
+
+    The others are shown with the status that they have. A search says the same in SQL.
+    """
     status: str = row["status"]
-    return "idle" if status == "interrupted" and not row["interrupts"] else status
+    if status == "interrupted" and not row["interrupts"]:
+        return "idle"
+    return "error" if status == "idle" and _ends_in_failure(row["values"]) else status
+
+
+def _ends_in_failure(values: object) -> bool:
+    messages = values.get("messages") if isinstance(values, Mapping) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    more = last.get("additional_kwargs") if isinstance(last, Mapping) else None
+    return isinstance(more, Mapping) and more.get(MARK) is True
 
 
 def state(found: Mapping[str, Any]) -> dict[str, Any]:

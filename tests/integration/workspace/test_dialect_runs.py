@@ -223,11 +223,14 @@ async def test_a_run_is_cancelled_once_and_again(ann: httpx.AsyncClient, tmp_pat
     assert (stopped.status_code, stopped.content) == (204, b"")
     assert (await ann.get(path)).json()["status"] == "interrupted"
     assert (await ann.get(f"/api/threads/{thread}")).json()["status"] == "idle"
+    assert await statuses(ann) == {"idle": [thread], "interrupted": [], "error": [], "busy": []}
+    assert (await ann.get(f"/threads/{thread}")).json()["status"] == "interrupted"
     again = await ann.post(f"{path}/cancel?wait=0&action=interrupt")
     assert (again.status_code, again.content) == (202, b"")
     assert (await ann.post(f"{path}/cancel?wait=true")).status_code == 204
     assert (await ann.post(f"{path}/stream?action=interrupt")).status_code == 200
     assert (await ann.post(f"{path}/stream?action=interrupt&wait=1")).status_code == 204
+    assert (await ann.post(f"{path}/cancel?action=nonsense")).status_code == 422
     assert (await ann.post(f"/api/threads/{thread}/runs/{uuid4()}/cancel")).status_code == 404
     assert (await ann.get(f"/api/threads/{thread}/runs/{uuid4()}/stream")).status_code == 404
     assert (await ann.get(f"/api/threads/{thread}/runs/{uuid4()}/join")).status_code == 404
@@ -238,6 +241,18 @@ async def test_a_run_is_cancelled_once_and_again(ann: httpx.AsyncClient, tmp_pat
     done = (await ann.get(f"/api/threads/{thread}/runs")).json()[0]["run_id"]
     ended = await ann.post(f"/api/threads/{thread}/runs/{done}/cancel")
     assert (ended.status_code, "not cancellable (status: success)" in ended.json()["detail"]) == (409, True)
+
+
+async def statuses(client: httpx.AsyncClient) -> dict[str, list[str]]:
+    """The threads that a search finds by each status; they are shown with the same."""
+    found: dict[str, list[str]] = {}
+    for status in ("idle", "interrupted", "error", "busy"):
+        rows = (await client.post("/api/threads/search", json={"status": status})).json()
+        assert {row["status"] for row in rows} <= {status}
+        found[status] = [row["thread_id"] for row in rows]
+    every = (await client.post("/api/threads/search", json={"sort_by": "status"})).json()
+    assert len(every) == sum(map(len, found.values()))
+    return found
 
 
 async def test_a_failed_run_says_so(ann: httpx.AsyncClient) -> None:
@@ -299,8 +314,21 @@ async def test_assistants_are_found_by_their_graph(ann: httpx.AsyncClient) -> No
     ).json()
     for name in ("lead_agent", one["assistant_id"]):
         assert (await ann.get(f"/api/assistants/{name}")).json()["assistant_id"] == one["assistant_id"]
-        assert (await ann.get(f"/api/assistants/{name}/graph")).json()["nodes"]
+        for xray in ("", "?xray=true", "?xray=1"):
+            assert (await ann.get(f"/api/assistants/{name}/graph{xray}")).json()["nodes"]
         assert (await ann.get(f"/api/assistants/{name}/schemas")).json()["graph_id"] == "lead_agent"
+    page = await ann.post(
+        "/api/assistants/search",
+        json={
+            "metadata": {"created_by": "system"},
+            "limit": 1,
+            "sort_by": "graph_id",
+            "sort_order": "asc",
+            "select": ["graph_id"],
+        },
+    )
+    assert (page.json(), page.headers["x-pagination-next"]) == ([{"graph_id": "lead_agent"}], "1")
+    assert (await ann.post("/api/assistants/search", json={"metadata": {"a": "b"}})).json() == []
     assert (await ann.get("/api/assistants/nothing")).status_code == 404
     assert (await ann.get(f"/api/assistants/{uuid4()}")).status_code == 404
 
@@ -310,8 +338,11 @@ async def test_what_a_graph_says_has_failed_is_an_error_here_and_a_success_there
 ) -> None:
     """W6; section 6: a model that fails does not fail the graph."""
     thread = str(uuid4())
-    for text in ("a", "fallback", "b"):
+    for text, status in (("a", "idle"), ("fallback", "error"), ("b", "idle")):
         await ann.post(f"/api/threads/{thread}/runs/wait", json=said(text))
+        assert (await ann.get(f"/api/threads/{thread}")).json()["status"] == status
+        assert (await statuses(ann))[status] == [thread]
+        assert (await ann.get(f"/threads/{thread}")).json()["status"] == "idle"
     rows = (await ann.get(f"/api/threads/{thread}/runs")).json()
     assert [row["status"] for row in rows] == ["success", "error", "success"]
     assert [row.get("error") for row in rows] == [None, "the model is away", None]

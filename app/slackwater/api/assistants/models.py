@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, WithJsonSchema
 
+from slackwater.errors import Invalid
 from slackwater.kit.fields import BOUNDED_LIST, INTEGRAL, OFFSET_MAX, Integer
 from slackwater.kit.reserved import clean_config, clean_configurable, clean_metadata
 
@@ -104,3 +105,14 @@ class AssistantSearch(AssistantFilter):
     sort_by: SortBy | None = None
     sort_order: Literal["asc", "desc"] | None = None
     select: Annotated[list[Field_], BOUNDED_LIST] | None = None
+
+
+def depth_of(xray: str) -> int | bool:
+    """How many levels of subgraphs to draw, from the query. Raises Invalid."""
+    if xray in ("", "false", "False"):
+        return False
+    if xray in ("true", "True"):
+        return True
+    if xray.isdecimal() and len(xray) < 10 and (depth := int(xray)) > 0:
+        return depth
+    raise Invalid("Invalid xray value")

@@ -111,6 +111,13 @@ BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
 """What is said of whatever opens a graph."""
 BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}
+XRAY = {
+    "description": "How many levels of subgraphs to draw; `true` draws all of them.",
+    "schema": {
+        "anyOf": [_BOOLEAN, {"type": "integer", "minimum": 1, "maximum": 999_999_999}],
+        "default": "false",
+    },
+}
 _SUBGRAPHS = Response(
     "The schemas by namespace: `child`, or `child|grandchild` for nested subgraphs.",
     dict[str, Schemas],
@@ -207,13 +214,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=BROKEN,
         parameters={
             "assistant_id": BY_NAME,
-            "xray": {
-                "description": "How many levels of subgraphs to draw; `true` draws all of them.",
-                "schema": {
-                    "anyOf": [_BOOLEAN, {"type": "integer", "minimum": 1, "maximum": 999_999_999}],
-                    "default": "false",
-                },
-            },
+            "xray": XRAY,
         },
     ),
     "GET /assistants/{assistant_id}/schemas": Operation(

@@ -12,7 +12,9 @@ from slackwater.api.assistants.models import (
     AssistantSearch,
     Latest,
     VersionSearch,
+    depth_of,
 )
+from slackwater.api.assistants.row import page_of
 from slackwater.errors import Invalid
 from slackwater.graphs import topology
 from slackwater.identity.principal import CurrentPrincipal
@@ -33,10 +35,7 @@ async def create(body: AssistantCreate, services: CurrentServices, principal: Cu
 async def search(body: AssistantSearch, services: CurrentServices, principal: CurrentPrincipal) -> Response:
     """Search assistants; returns one page."""
     rows = await service.search(services, principal, body)
-    views = [row.view() for row in rows[: body.limit]]
-    if body.select:
-        views = [{name: view[name] for name in body.select} for view in views]
-    return json_response(views, headers=pagination(body.limit, body.offset, len(rows)))
+    return json_response(page_of(rows, body), headers=pagination(body.limit, body.offset, len(rows)))
 
 
 @router.post("/count")
@@ -97,7 +96,7 @@ async def graph(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal, xray: str = ""
 ) -> Response:
     """A drawing of an assistant's graph."""
-    depth = _depth(xray)
+    depth = depth_of(xray)
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.drawing(opened, depth))
 
@@ -123,14 +122,3 @@ async def subgraphs(
     parse_uuid(assistant_id, "assistant")
     async with service.open_graph(services, principal, assistant_id) as (_, opened):
         return json_response(await topology.subgraphs(opened, namespace, recurse in ("true", "True")))
-
-
-def _depth(xray: str) -> int | bool:
-    """How many levels of subgraphs to draw, from the query. Raises Invalid."""
-    if xray in ("", "false", "False"):
-        return False
-    if xray in ("true", "True"):
-        return True
-    if xray.isdecimal() and len(xray) < 10 and (depth := int(xray)) > 0:
-        return depth
-    raise Invalid("Invalid xray value")

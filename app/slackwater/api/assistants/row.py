@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from slackwater.api.assistants.models import AssistantSearch
 from slackwater.kit.json_format import timestamp
 
 
@@ -44,3 +46,9 @@ class AssistantRow:
     def version_view(self) -> dict[str, Any]:
         """One version of an assistant as the API shows it: it never changes."""
         return {name: value for name, value in self.view().items() if name != "updated_at"}
+
+
+def page_of(rows: Sequence[AssistantRow], query: AssistantSearch) -> list[dict[str, Any]]:
+    """One page of a search, with what it selects of each."""
+    views = [row.view() for row in rows[: query.limit]]
+    return [{name: view[name] for name in query.select} for view in views] if query.select else views

@@ -38,15 +38,34 @@ _NAMES: dict[str, LiteralString] = {
     "interrupts": "interrupts",
 }
 
+_GATEWAY_NAMES: dict[str, LiteralString] = {
+    **_NAMES,
+    # The same as `slackwater.dialect.view.status_of`.
+    "status": """case
+      when status = 'interrupted' and coalesce(interrupts, '{}') = '{}' then 'idle'
+      when status = 'idle' and "values" #>> '{messages,-1,additional_kwargs,deerflow_error_fallback}' = 'true' then 'error'
+      else status end""",
+}
+
 _NUMBERS: tuple[LiteralString, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
-_FILTER: LiteralString = """
+
+def _matches(status: LiteralString) -> LiteralString:
+    """The condition of a search; `status` is the expression of what its `status` means."""
+    return (
+        """
     not hidden
     and (%(ids)s::uuid[] is null or thread_id = any(%(ids)s))
     and (%(metadata)s::jsonb is null or metadata @> %(metadata)s)
     and (%(values)s::jsonb is null or "values" @> %(values)s)
-    and (%(status)s::text is null or status = %(status)s)
+    and (%(status)s::text is null or """
+        + status
+        + """ = %(status)s)
 """
+    )
+
+
+_FILTER: LiteralString = _matches("status")
 
 # One statement, one snapshot: a run may be writing to the source, and stores a checkpoint with all its parts at once.
 # Nobody else knows the target before it is committed, so nothing has to hold it.
@@ -178,18 +197,31 @@ async def find_graph(database: Database, owner: str, thread_id: UUID) -> Row | N
 
 
 async def search(
-    database: Database, owner: str, ids: Sequence[UUID], query: ThreadSearch, seen: Visible = OWN
+    database: Database,
+    owner: str,
+    ids: Sequence[UUID],
+    query: ThreadSearch,
+    seen: Visible = OWN,
+    *,
+    for_gateway: bool = False,
 ) -> list[Row]:
-    """One page and, where there is more, the first row of the next one; only the selected columns."""
-    columns = ", ".join(_NAMES[name] for name in query.select) if query.select else _COLUMNS
+    """One page and, where there is more, the first row of the next one; only the selected columns.
+
+    `for_gateway`: `status` is that which the gateway shows.
+    """
+    names = _GATEWAY_NAMES if for_gateway else _NAMES
+    columns = (
+        ", ".join(f"{names[name]} as {_NAMES[name]}" for name in query.select) if query.select else _COLUMNS
+    )
     extracted, paths = _extracted(query)
     sort_by: SortBy = query.sort_by or "updated_at"
     direction: LiteralString = "asc" if query.sort_order == "asc" else "desc"
     # Where nothing can be null, `nulls last` would only keep the index from being used.
     nulls: LiteralString = "nulls last" if sort_by == "state_updated_at" else ""
     return await database.fetch_page(
-        f"select {columns}{extracted} from slackwater.threads where {seen.condition} and {_FILTER} "
-        f"order by {_NAMES[sort_by]} {direction} {nulls}, thread_id {direction} "
+        f"select {columns}{extracted} from slackwater.threads "
+        f"where {seen.condition} and {_matches(names['status'])} "
+        f"order by {names[sort_by]} {direction} {nulls}, thread_id {direction} "
         "limit %(limit)s offset %(offset)s",
         {
             **_filter(owner, ids, query),

@@ -100,13 +100,17 @@ async def reader_of(services: Services, principal: Principal, thread_id: UUID) -
     return principal
 
 
-async def search(services: Services, principal: Principal, query: ThreadSearch) -> list[Row]:
-    """One page and, where there is more, one row of the next."""
+async def search(
+    services: Services, principal: Principal, query: ThreadSearch, *, for_gateway: bool = False
+) -> list[Row]:
+    """One page and, where there is more, one row of the next. `for_gateway`: see `queries.search`."""
     ids = _ids(query)
     value: Value = {**_value(query, ids), "limit": query.limit, "offset": query.offset}
     filter_ = await access.decide(services, principal, "threads", "search", value)
     query = access.changed(query, value)
-    return await queries.search(services.database, principal.owner, ids, query, visible(filter_))
+    return await queries.search(
+        services.database, principal.owner, ids, query, visible(filter_), for_gateway=for_gateway
+    )
 
 
 async def count(services: Services, principal: Principal, query: ThreadFilter) -> int:
