@@ -30,7 +30,9 @@ _COLUMNS = "path, blob, size, sha256, made_from, created_at, modified_at"
 _STAGE = """
 insert into slackwater.blobs (key, size, writable_until)
 select key, size, clock_timestamp() + %(writable_seconds)s::float * interval '1 second'
-from unnest(%(keys)s::text[], %(sizes)s::bigint[]) as u(key, size)"""
+from unnest(%(keys)s::text[], %(sizes)s::bigint[]) as u(key, size)
+on conflict (key) do nothing"""
+"""Nobody makes a key twice: one that is there has been staged by this statement, whose answer was lost."""
 
 _DISCARD = """
 update slackwater.blobs set state = 'abandoned', changed_at = clock_timestamp()

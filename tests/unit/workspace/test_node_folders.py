@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from slackwater.blobs.queries import NewFile
 from slackwater.kit.ids import uuid7
 from slackwater.workspace.node_files import folder
-from slackwater.workspace.node_files.folder import MAX_PATH_BYTES, Base, Stamp, StoredFile
+from slackwater.workspace.node_files.folder import MAX_PATH_BYTES, Base, LocalFile, Stamp, StoredFile
 from slackwater.workspace.node_files.queries import Changes
 
 
@@ -23,9 +25,15 @@ def kept(root: Path, path: str) -> StoredFile:
 
 def test_what_has_changed(tmp_path: Path) -> None:
     folder.make(tmp_path)
-    for name in ("same", "written", "gone"):
+    for name in ("same", "young", "written", "gone"):
         (tmp_path / "outputs" / name).write_text("1")
-    stored = {f"outputs/{name}": kept(tmp_path, f"outputs/{name}") for name in ("same", "written", "gone")}
+        if name != "young":
+            os.utime(tmp_path / "outputs" / name, (1_000_000_000, 1_000_000_000))
+    stored = {
+        f"outputs/{name}": kept(tmp_path, f"outputs/{name}") for name in ("same", "young", "written", "gone")
+    }
+    # Written again within one tick of the clock, it would look the same
+    assert not stored["outputs/young"].stamp.settled
     written = tmp_path / "outputs" / "written"
     times = os.stat(written)
     written.write_text("2")
@@ -42,10 +50,33 @@ def test_what_has_changed(tmp_path: Path) -> None:
 
     found = folder.look(tmp_path, stored)
 
-    assert set(found.changed) == {"outputs/written", "workspace/deep/er/new"}
+    assert set(found.changed) == {"outputs/written", "outputs/young", "workspace/deep/er/new"}
     assert found.gone == {"outputs/gone"}
     assert len(found.skipped) == 3
     assert MAX_PATH_BYTES < 2700  # an index of Postgres holds no more
+
+
+def test_a_file_is_closed_by_the_last_thread_that_has_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    target, ended = LocalFile(tmp_path, "pipe", writes=True), Event()
+
+    def write() -> None:
+        with suppress(BrokenPipeError):
+            target.write(b"x" * 1_000_000)  # more than a pipe holds: it waits for who reads
+        ended.set()
+
+    writing = Thread(target=write)
+    writing.start()
+    with (tmp_path / "pipe").open("rb") as pipe:
+        assert pipe.read(1) == b"x"
+        target.close()
+        assert not ended.is_set()
+        assert target._file is not None
+        assert len(pipe.read()) == 999_999  # up to its end, as it is closed now
+    writing.join()
+    assert target._file is None
+    with pytest.raises(FileNotFoundError):
+        target.write(b"x")
 
 
 def test_changes_of_two_boundaries_are_one() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
     from slackwater.runtime.execution.owning_loop import OwningLoop
     from slackwater.runtime.fenced.files import StoredFiles
+
+T = TypeVar("T")
 
 
 class RunFiles(Protocol):
@@ -41,10 +44,16 @@ class RunFiles(Protocol):
         """The attempt is over: the folder goes."""
 
 
+class Retrying(Protocol):
+    """`Writer.retrying`: what the database is asked again as long as the lease holds."""
+
+    def __call__(self, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+
+
 class NodeFiles(Protocol):
     """The files of all runs of the process."""
 
-    def of(self, owner: str, thread_id: UUID, loop: OwningLoop) -> RunFiles:
+    def of(self, owner: str, thread_id: UUID, loop: OwningLoop, retrying: Retrying) -> RunFiles:
         """Those of a run. Nothing is done yet."""
 
     async def stop(self, timeout: float) -> None:

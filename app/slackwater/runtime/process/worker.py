@@ -377,7 +377,9 @@ class Worker:
             engine.advance_past(run.base_checkpoint_id)  # a fork reads an older checkpoint only
         saver.node_tasks = node_tasks = NodeTasks()
         if self.runtime.node_files is not None:
-            saver.files = self.runtime.node_files.of(run.owner, run.thread_id, saver.owning_loop)
+            saver.files = self.runtime.node_files.of(
+                run.owner, run.thread_id, saver.owning_loop, writer.retrying
+            )
         control = engine.Control(node_tasks, saver.files)
         attempt = Attempt(run, saver, writer, run.lease, journal, control, node_tasks)
         run.lease.keeper = self.renewal

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from slackwater.errors import BadRequest, Forbidden
+from slackwater.kit.printable import printable
 
 ROOT = "/mnt/user-data"
 """What the folder of a thread is called, wherever it is."""
@@ -16,6 +17,8 @@ UPLOADS = "uploads/"
 
 LONGEST = 255
 """Bytes that file systems take for a name."""
+LONGEST_SUFFIX = 50
+"""Bytes; what is longer is none, and may be shortened."""
 
 
 class NotBelowUserData(BadRequest):
@@ -33,7 +36,7 @@ class InvalidName(BadRequest):
 def name_of(raw: str) -> str | None:
     """The name that an upload gets; None if it can have none, and is left out."""
     name = raw.rpartition("/")[2].strip()
-    if name in ("", ".", "..") or "\\" in name or not name.isprintable():
+    if name in ("", ".", "..") or "\\" in name or printable(name) != name:
         return None
     return name if len(name.encode("utf-8", "surrogatepass")) <= LONGEST and _is_text(name) else None
 
@@ -50,6 +53,8 @@ def unique(name: str, taken: Collection[str]) -> str:
     if name not in taken:
         return name
     stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    if len(suffix.encode()) > LONGEST_SUFFIX:
+        stem, suffix = name, ""
     for number in range(1, len(taken) + 2):
         end = f"_{number}{suffix}"
         short = stem

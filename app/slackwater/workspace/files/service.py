@@ -101,7 +101,7 @@ async def upload(
         "success": True,
         "files": shown,
         "message": f"Successfully uploaded {len(shown)} file(s)",
-        "skipped_files": [],
+        "skipped_files": reception.skipped,
     }
 
 

@@ -88,6 +88,8 @@ class Reception:
         self._total = 0
         self._taken: set[str] = set()
         self.received: list[Received] = []
+        self.skipped: list[str] = []
+        """Names that no file may have."""
         self.staged: list[str] = []
 
     async def receive(self, request: Request) -> None:
@@ -142,6 +144,7 @@ class Reception:
             raise TooManyUploads(self._bounds.max_files)
         original = name_of(filename)
         if original is None:
+            self.skipped.append(filename)
             return  # its bytes are counted, and go nowhere
         key, digest = await self._new_key(), hashlib.sha256()
         size = await self._blobs.put(key, self._content(original, events, digest))

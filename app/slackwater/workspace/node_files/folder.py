@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,9 +11,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 PARTS = ("workspace", "uploads", "outputs")
 """The folders in it, which are always there."""
@@ -21,6 +23,13 @@ MAX_PATH_BYTES = 1024
 MAX_FILES = 20_000
 
 PIECE_BYTES = 262_144
+
+TICK_NS = 20_000_000
+"""More than one tick of the clock by which a file system says when files were written."""
+
+_UNFIT = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +40,13 @@ class Stamp:
     modified: int
     changed: int
     inode: int
+    settled: bool = field(default=True, compare=False)
+    """Whoever writes the file from now on changes the stamp. Not so for a moment after it was written: clocks of file systems tick."""
 
     @classmethod
     def of(cls, found: os.stat_result) -> Stamp:
-        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        settled = found.st_mtime_ns < time.time_ns() - TICK_NS
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, settled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,7 @@ def look(root: Path, kept: Mapping[str, StoredFile]) -> Found:
         with suppress(FileNotFoundError):  # it is being replaced
             stamp = Stamp.of(entry.stat(follow_symlinks=False))
             known = kept.get(path)
-            if known is None or known.stamp != stamp:
+            if known is None or known.stamp != stamp or not known.stamp.settled:
                 found.changed[path] = stamp
     found.gone = set(kept) - there
     return found
@@ -178,56 +190,85 @@ def _can_be_stored(path: str) -> bool:
         return False
 
 
-class Source:
-    """A file of the folder that is being read."""
+class LocalFile:
+    """A file of the folder that is read or written, piece by piece, in one thread after the other.
 
-    def __init__(self, root: Path, path: str) -> None:
-        self._root, self._path = root, path
+    Closed, also by who does not want to wait: then the thread that still has it closes it.
+    """
+
+    def __init__(self, root: Path, path: str, *, writes: bool = False) -> None:
+        self._place, self._path, self._writes = root / path, path, writes
         self._file: int | None = None
+        self._closed = False
+        self._lock = Lock()
+        """Of the three above."""
         self._hash = hashlib.sha256()
         self.size = 0
 
     def read(self) -> bytes:
-        """The next piece; empty at the end."""
-        if self._file is None:
-            self._file = os.open(self._root / self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                raise FileNotFoundError(self._path)
-        piece = os.read(self._file, PIECE_BYTES)
-        self._hash.update(piece)
-        self.size += len(piece)
+        """The next piece; empty at the end. Raises FileNotFoundError, also for what is no regular file."""
+        with self._opened() as file:
+            piece = os.read(file, PIECE_BYTES)
+            self._hash.update(piece)
+            self.size += len(piece)
         return piece
 
     def read_all(self) -> None:
         while self.read():
             pass
 
+    def write(self, piece: bytes) -> None:
+        with self._opened() as file:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+
+    def date(self, modified: float) -> None:
+        """Say that it was written then, and not a moment ago. Seconds since the epoch."""
+        with self._opened() as file:
+            seen = min(modified, time.time() - 1)
+            os.utime(file, (seen, seen))
+
     @property
     def sha256(self) -> str:
+        """Of what was read."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Never waits."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._file is not None:
+                    os.close(self._file)
+                    self._file = None
+            finally:
+                self._lock.release()
 
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            with self._lock:
+                if self._closed:
+                    raise FileNotFoundError(errno.ENOENT, "nobody wants it any more", self._path)
+                if self._file is None:
+                    self._file = self._open()
+                yield self._file
+        finally:
+            if self._closed:
+                self.close()
 
-class Target:
-    """A file of the folder that is being fetched."""
-
-    def __init__(self, root: Path, path: str) -> None:
-        self._place = root / path
-        self._file: int | None = None
-
-    def write(self, piece: bytes) -> None:
-        if self._file is None:
+    def _open(self) -> int:
+        if self._writes:
             self._place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(self._place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+            return os.open(self._place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        file = os.open(self._place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise FileNotFoundError(errno.ENOENT, "no regular file", self._path)
+        return file
 
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+
+def is_unfit(error: OSError) -> bool:
+    """Whether the file cannot be in this folder: its name is too long for this disk, or another one is in its way."""
+    return error.errno in _UNFIT

@@ -14,7 +14,7 @@ from slackwater.blobs.queries import LOCK_OWNER, NewFile
 from slackwater.postgres.pool import Statement
 
 FILES = """
-select path, blob, size, sha256 from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s order by path"""
+select path, blob, size, sha256, modified_at from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s order by path"""
 """All files of a thread."""
 
 _STORE = """

@@ -15,17 +15,19 @@ from uuid import UUID
 from slackwater.blobs import queries as blob_queries
 from slackwater.blobs.blobs import BlobGone, Blobs, StoreSilent, new_key
 from slackwater.blobs.queries import NewFile
-from slackwater.errors import OutsideRun, TooManyFiles
+from slackwater.errors import OutsideRun, SlackwaterError, TooManyFiles
 from slackwater.kit.threads import Threads
 from slackwater.postgres import conninfo
+from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import BoundedConnection, Database, Row
 from slackwater.workspace.node_files import folder
-from slackwater.workspace.node_files.folder import Source, StoredFile, Target
+from slackwater.workspace.node_files.folder import LocalFile, StoredFile
 from slackwater.workspace.node_files.queries import FILES, Changes
 
 if TYPE_CHECKING:
     from psycopg.rows import DictRow
 
+    from slackwater.runtime.execution.node_files import Retrying
     from slackwater.runtime.execution.owning_loop import OwningLoop
 
 T = TypeVar("T")
@@ -40,8 +42,14 @@ FETCH_AGAIN = 5
 STORE_SECONDS = 10.0
 """How long a store that does not answer is asked again."""
 AGAIN_SECONDS = 0.2
+BLOCKED_SECONDS = 10.0
+"""How long a node may hold up the event loop until its files are there."""
 IDLE_TURNS = 100
 """After so many turns of the event loop LangGraph is not going to store the checkpoint that a boundary was waited for."""
+
+
+class LoopBlocked(SlackwaterError):
+    """The files of the thread could not be fetched in 10 s, in which the event loop stood still: use `await auser_data()` in async code."""
 
 
 class FilesOfRuns:
@@ -54,9 +62,9 @@ class FilesOfRuns:
         self._removing: set[Any] = set()
         self._base, self._one_at_a_time = folder.Base(), Lock()
 
-    def of(self, owner: str, thread_id: UUID, loop: OwningLoop) -> FilesOfRun:
+    def of(self, owner: str, thread_id: UUID, loop: OwningLoop, retrying: Retrying) -> FilesOfRun:
         """Those of a run. Nothing is done yet."""
-        return FilesOfRun(self, owner, thread_id, loop)
+        return FilesOfRun(self, owner, thread_id, loop, retrying)
 
     async def call(self, work: Callable[[], T]) -> T:
         """What `work` returns, in a thread; from any loop."""
@@ -78,11 +86,12 @@ class FilesOfRuns:
 
     async def stop(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until the folders of what is over are gone."""
+        deadline = time.monotonic() + timeout
         waiting = {asyncio.ensure_future(asyncio.wrap_future(removal)) for removal in list(self._removing)}
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, timeout))
         ending = asyncio.ensure_future(self.call(self._base.end))
-        await asyncio.wait({ending}, timeout=max(0.05, timeout))
+        await asyncio.wait({ending}, timeout=max(0.05, deadline - time.monotonic()))
         self.threads.close()
 
 
@@ -96,8 +105,13 @@ class Mirror:
 class FilesOfRun:
     """The files of one attempt."""
 
-    def __init__(self, all_: FilesOfRuns, owner: str, thread_id: UUID, loop: OwningLoop) -> None:
+    def __init__(
+        self, all_: FilesOfRuns, owner: str, thread_id: UUID, loop: OwningLoop, retrying: Retrying
+    ) -> None:
         self._all, self._owner, self._thread_id, self._loop = all_, owner, thread_id, loop
+        self._retrying = retrying
+        self._unfit: set[str] = set()
+        """Stored files that cannot be on this disk."""
         self._mirror: Mirror | None = None
         self._closed = False
         self._lock = Lock()
@@ -120,7 +134,11 @@ class FilesOfRun:
         if not self._loop.here:
             return self._loop.call(self._fill_once)
         # An async node does not await: nothing of this loop can help, neither the pool nor a task.
-        return self._all.threads.submit(self, lambda: asyncio.run(self._fill(self._rows_apart))).result()
+        filling = self._all.threads.submit(self, lambda: asyncio.run(self._fill(self._rows_apart)))
+        try:
+            return filling.result(BLOCKED_SECONDS)
+        except TimeoutError:
+            raise LoopBlocked from None
 
     async def apath(self) -> Path:
         """The same without blocking, in any loop."""
@@ -168,20 +186,36 @@ class FilesOfRun:
             for path in [path for path in kept if path not in paths]:
                 await self._all.call((root / path).unlink)
                 del kept[path]
-            wanted = [row for row in rows if row["path"] not in kept or kept[row["path"]].blob != row["blob"]]
+            wanted = [row for row in rows if self._is_wanted(row, kept)]
             fetched = await _each(wanted, lambda row: self._fetch(root, row))
             kept |= {path: found for path, found in fetched if found is not None}
-            if all(found is not None for _, found in fetched):
+            if all(found is not None or path in self._unfit for path, found in fetched):
                 return kept
         raise StoreSilent("The files of the thread are being changed all the time: try again.")
 
+    def _is_wanted(self, row: Row, kept: dict[str, StoredFile]) -> bool:
+        path = row["path"]
+        return path not in self._unfit and (path not in kept or kept[path].blob != row["blob"])
+
     async def _fetch(self, root: Path, row: Row) -> tuple[str, StoredFile | None]:
-        path, target = row["path"], Target(root, row["path"])
+        """A file; None if it is gone, or cannot be on this disk."""
+        path, target = row["path"], LocalFile(root, row["path"], writes=True)
         try:
             await self._all.call(lambda: target.write(b""))
             async for piece in self._all.blobs.read(row["blob"]):
                 await self._all.call(lambda piece=piece: target.write(piece))  # type: ignore[misc]
+            await self._all.call(lambda: target.date(row["modified_at"].timestamp()))
         except BlobGone:
+            return path, None
+        except OSError as error:
+            if not folder.is_unfit(error):
+                raise
+            self._unfit.add(path)
+            log.warning(
+                "a file of the thread cannot be on this disk, and is left out: %s",
+                error.strerror,
+                extra={"event": "files.unfit", "thread_id": str(self._thread_id), "path": path[:200]},
+            )
             return path, None
         finally:
             target.close()
@@ -189,10 +223,20 @@ class FilesOfRun:
         return path, StoredFile(row["blob"], row["size"], row["sha256"], stamp)
 
     async def _rows(self) -> list[Row]:
-        return await self._all.database.fetch(FILES, self._key)
+        return await self._retrying(lambda: self._all.database.fetch(FILES, self._key))
 
     async def _rows_apart(self) -> list[Row]:
         """The same by a connection of its own, as the pool's belong to a loop that is blocked."""
+        deadline = time.monotonic() + BLOCKED_SECONDS
+        while True:
+            try:
+                return await self._rows_by_own_connection()
+            except DATABASE_UNAVAILABLE:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _rows_by_own_connection(self) -> list[Row]:
         from psycopg.rows import dict_row
 
         connection: BoundedConnection = await conninfo.connect(
@@ -290,7 +334,7 @@ class FilesOfRun:
         before = await self._all.call(lambda: folder.stamp_of(mirror.root, path))
         known = mirror.kept.get(path)
         if known is not None and known.size == before.size and known.sha256 is not None:
-            source = Source(mirror.root, path)
+            source = LocalFile(mirror.root, path)
             try:
                 await self._all.call(source.read_all)
             finally:
@@ -298,18 +342,18 @@ class FilesOfRun:
             if source.sha256 == known.sha256:
                 return StoredFile(known.blob, known.size, known.sha256, before)
         key = new_key(self._owner, self._thread_id)
-        await blob_queries.stage(self._all.database, [key])
-        source = Source(mirror.root, path)
+        await self._retrying(lambda: blob_queries.stage(self._all.database, [key]))
+        source = LocalFile(mirror.root, path)
         try:
             await self._all.blobs.put(key, self._pieces(source))
         finally:
             source.close()
         if before != await self._all.call(lambda: folder.stamp_of(mirror.root, path)):
-            await blob_queries.discard(self._all.database, [key])
+            await self._retrying(lambda: blob_queries.discard(self._all.database, [key]))
             return None
         return StoredFile(key, source.size, source.sha256, before)
 
-    async def _pieces(self, source: Source) -> AsyncIterator[bytes]:
+    async def _pieces(self, source: LocalFile) -> AsyncIterator[bytes]:
         while piece := await self._all.call(source.read):
             yield piece
 

@@ -14,8 +14,11 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.types import ERROR
 
-from slackwater.blobs.files import TooManyFileBytes
+from slackwater.blobs import queries as blob_queries
+from slackwater.blobs.blobs import new_key
+from slackwater.blobs.files import TooManyFileBytes, save
 from slackwater.blobs.local import LocalBlobs
+from slackwater.blobs.queries import NewFile
 from slackwater.errors import LeaseLost
 from slackwater.kit.ids import uuid7
 from slackwater.postgres.group_commit import GroupCommit
@@ -25,7 +28,7 @@ from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced import writer as writers
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.lease import Lease
-from slackwater.workspace.node_files.service import FilesOfRuns
+from slackwater.workspace.node_files.service import FilesOfRun, FilesOfRuns
 from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
@@ -110,6 +113,10 @@ async def test_events_are_stored_by_the_statement_that_stores_their_checkpoint(d
     assert saver.writer.journal.unwritten == 0
 
 
+def files_of(saver: RunSaver, all_: FilesOfRuns) -> FilesOfRun:
+    return all_.of("me", saver.writer.lease.thread_id, saver.owning_loop, saver.writer.retrying)
+
+
 class SlowBlobs(LocalBlobs):
     """A store that takes as long as the test wants."""
 
@@ -132,7 +139,7 @@ async def test_a_result_is_stored_with_the_files_of_its_task_and_no_sooner(
     thread_id, blobs = saver.writer.lease.thread_id, SlowBlobs(tmp_path)
     first = await put(saver, thread_id)
     all_ = FilesOfRuns(database, blobs, 0)
-    saver.files, saver.runs_ahead = all_.of("me", thread_id, saver.owning_loop), runs_ahead
+    saver.files, saver.runs_ahead = files_of(saver, all_), runs_ahead
     folder = await saver.files.apath()
     (folder / "outputs" / "a.txt").write_text("a")
     config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
@@ -169,13 +176,50 @@ async def test_a_result_is_stored_with_the_files_of_its_task_and_no_sooner(
     await all_.stop(5)
 
 
+async def test_files_are_fetched_and_stored_though_the_database_loses_connections(
+    database: Database, database_uri: str, tmp_path: Path
+) -> None:
+    blobs = LocalBlobs(tmp_path)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1"
+
+    with proxied(database_uri) as proxy:
+        far = Database(proxy.uri, max_size=4, statement_seconds=10.0, name="far")
+        await far.open()
+        saver = await owned(database, through=far)
+        thread_id, all_ = saver.writer.lease.thread_id, FilesOfRuns(far, blobs, 0)
+        # GIVEN files, of which some cannot be on this disk
+        for path in ("uploads/a.txt", "uploads/a.txt/b", f"uploads/{'ä' * 128}"):
+            key = new_key("me", thread_id)
+            await blob_queries.stage(database, [key])
+            new = NewFile(path, key, await blobs.put(key, chunks()), None)
+            await save(database, "me", thread_id, [new], 0)
+        saver.files = files_of(saver, all_)
+        proxy.lose_requests("select path, blob, size", 2)  # one of which the pool sends again
+        folder = await saver.files.apath()
+        assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
+        (folder / "outputs" / "b.txt").write_text("1")
+        proxy.lose_answers("insert into slackwater.blobs")
+        await put(saver, thread_id)
+        assert proxy.lost == 3
+        saver.files.close()
+        await all_.stop(5)
+        await far.close(1)
+    # THEN those are there as before, and what was new
+    rows = await database.fetch("select path, blob from slackwater.files order by created_at, path")
+    assert len(rows) == 4
+    assert rows[3]["path"] == "outputs/b.txt"
+    assert await database.fetch("select 1 from slackwater.blobs") == [{"?column?": 1}] * 4
+
+
 async def test_nothing_is_stored_that_follows_a_checkpoint_which_was_refused(
     database: Database, tmp_path: Path
 ) -> None:
     """It would refer to values that are not there."""
     saver = await owned(database)
     thread_id, all_ = saver.writer.lease.thread_id, FilesOfRuns(database, LocalBlobs(tmp_path), most=1)
-    saver.files, saver.runs_ahead = all_.of("me", thread_id, saver.owning_loop), True
+    saver.files, saver.runs_ahead = files_of(saver, all_), True
     folder = await saver.files.apath()
     (folder / "outputs" / "a.txt").write_text("more than one byte")
     first = await put(saver, thread_id)

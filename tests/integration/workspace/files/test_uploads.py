@@ -120,6 +120,7 @@ async def test_files_are_uploaded_before_the_thread_is_there_and_listed_read_and
     # U6: names without one are left out, and folders are no part of a name
     answer = await alice.post(url, files=form(("..", b"x"), (".", b"x"), ("../../etc/passwd", b"root")))
     assert [file["filename"] for file in answer.json()["files"]] == ["passwd"]
+    assert answer.json()["skipped_files"] == ["..", "."]
     for name in ("a\\b.txt", "x" * 256):
         answer = await alice.post(url, files=form((name, b"x")))
         assert answer.json()["files"] == [], name
