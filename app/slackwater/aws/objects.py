@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 from slackwater.aws import clients
@@ -41,26 +43,18 @@ class S3Blobs:
         self._threads = Threads("objects", THREADS, THREADS)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        where, size, gathered = self._where(key), 0, bytearray()
-        parts = _Parts(where)
+        size, gathered, upload = 0, bytearray(), _Upload(self._where(key))
         try:
             async for chunk in chunks:
                 gathered += chunk
                 size += len(chunk)
                 while len(gathered) >= PART_BYTES:
-                    await self._call(parts.send, bytes(gathered[:PART_BYTES]))
+                    await self._call(upload.send_part, bytes(gathered[:PART_BYTES]))
                     del gathered[:PART_BYTES]
-            if parts.begun:
-                if gathered:
-                    await self._call(parts.send, bytes(gathered))
-                await self._call(parts.complete)
-            else:
-                body = bytes(gathered)
-                await self._call(lambda: _client().put_object(**where, Body=body))
+            await self._call(upload.finish, bytes(gathered))
         except BaseException:
-            if parts.begun:
-                # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
-                self._threads.submit(self, parts.abort)
+            # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
+            self._threads.submit(self, partial(_told, upload.give_up))
             raise
         return size
 
@@ -124,36 +118,73 @@ class S3Blobs:
         """End every upload in parts to this key, of whatever process."""
         found = _client().list_multipart_uploads(Bucket=where["Bucket"], Prefix=where["Key"])
         for upload in found.get("Uploads", ()):
-            _client().abort_multipart_upload(**where, UploadId=upload["UploadId"])
+            _abort(where, upload["UploadId"])
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.wrap_future(self._threads.submit(self, lambda: _told(function, *arguments)))
 
 
-class _Parts:
-    """An upload in parts. S3 shows the object when it is complete."""
+class _Upload:
+    """A blob on its way, at once or in parts. S3 shows the object when it is complete.
+
+    A thread cannot be cancelled: whoever gives up waits, in another thread, until S3 has what is being sent, and then deletes
+    it. Otherwise it could arrive after everybody has forgotten it.
+    """
 
     def __init__(self, where: dict[str, str]) -> None:
         self._where = where
-        self._upload: dict[str, str] = {}
+        self._lock = Lock()
+        """Of all below."""
+        self._id: str | None = None
         self._sent: list[dict[str, Any]] = []
-        self.begun = False
+        self._may_be_there = self._given_up = False
 
-    def send(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun = True
-            self._upload = {"UploadId": _client().create_multipart_upload(**self._where)["UploadId"]}
+    def send_part(self, data: bytes) -> None:
+        with self._lock:
+            self._require()
+            if self._id is None:
+                self._id = _client().create_multipart_upload(**self._where)["UploadId"]
+            self._send(data)
+
+    def finish(self, rest: bytes) -> None:
+        with self._lock:
+            self._require()
+            self._may_be_there = True
+            if self._id is None:
+                _client().put_object(**self._where, Body=rest)
+                return
+            if rest:
+                self._send(rest)
+            parts = {"Parts": self._sent}
+            _client().complete_multipart_upload(**self._where, UploadId=self._id, MultipartUpload=parts)
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+            if self._id is not None:
+                _abort(self._where, self._id)
+            if self._may_be_there:
+                _client().delete_object(**self._where)
+
+    def _send(self, data: bytes) -> None:
         number = len(self._sent) + 1
-        answer = _client().upload_part(**self._where, **self._upload, PartNumber=number, Body=data)
+        answer = _client().upload_part(**self._where, UploadId=self._id, PartNumber=number, Body=data)
         self._sent.append({"PartNumber": number, "ETag": answer["ETag"]})
 
-    def complete(self) -> None:
-        parts = {"Parts": self._sent}
-        _client().complete_multipart_upload(**self._where, **self._upload, MultipartUpload=parts)
+    def _require(self) -> None:
+        if self._given_up:
+            raise StoreSilent("nobody wants it any more")
 
-    def abort(self) -> None:
-        if self._upload:
-            _client().abort_multipart_upload(**self._where, **self._upload)
+
+def _abort(where: dict[str, str], upload_id: str) -> None:
+    """End an upload in parts, unless it has ended."""
+    from botocore.exceptions import ClientError
+
+    try:
+        _client().abort_multipart_upload(**where, UploadId=upload_id)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+            raise
 
 
 def _client() -> Any:

@@ -7,15 +7,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import boto3
 import httpx
 import pytest
 
+from slackwater.aws import clients
 from slackwater.aws.objects import PART_BYTES, S3Blobs, blobs_of
 from slackwater.blobs.blobs import PIECE_BYTES, BlobGone, Blobs, StoreSilent, new_key
 from slackwater.blobs.local import LocalBlobs
+from slackwater.blobs.place import Bucket
 from slackwater.settings import Settings
 
 BUCKET = "files"
@@ -129,6 +132,53 @@ async def test_whoever_is_cancelled_leaves_nothing(blobs: Blobs, left) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await until(left, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "operation"),
+    [
+        (10, "PutObject"),
+        (BIG, "CreateMultipartUpload"),
+        (BIG, "UploadPart"),
+        (BIG, "CompleteMultipartUpload"),
+    ],
+)
+async def test_what_arrives_after_it_was_given_up_is_deleted(
+    s3_environment: dict[str, str], size: int, operation: str
+) -> None:
+    """A call to S3 cannot be cancelled; the sweep may have been there before it arrives."""
+    blobs, events = S3Blobs(Bucket(BUCKET, "late/")), clients.client("s3").meta.events
+    sending, goes_on, arrived = Event(), Event(), Event()
+
+    def hold(**_: object) -> None:
+        sending.set()
+        goes_on.wait()
+
+    def arrive(**_: object) -> None:
+        arrived.set()
+
+    s3 = boto3.client("s3")
+
+    def left() -> int:
+        found = s3.list_objects_v2(Bucket=BUCKET)["KeyCount"]
+        return found + len(s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()))
+
+    events.register(f"before-send.s3.{operation}", hold)
+    events.register(f"after-call.s3.{operation}", arrive)
+    try:
+        task = asyncio.create_task(blobs.put(key(), of(bytes(size))))
+        await asyncio.to_thread(sending.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        goes_on.set()
+        await asyncio.to_thread(arrived.wait)
+        await until(left, 0)
+    finally:
+        goes_on.set()
+        events.unregister(f"before-send.s3.{operation}", hold)
+        events.unregister(f"after-call.s3.{operation}", arrive)
+    blobs.close()
 
 
 async def test_what_a_killed_process_left_goes_with_its_key(blobs: Blobs, left) -> None:

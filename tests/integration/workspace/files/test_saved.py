@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from slackwater.blobs import files, queries
-from slackwater.blobs.blobs import new_key
+from slackwater.blobs.blobs import StoreSilent, new_key
 from slackwater.blobs.files import StagedTooLong, TooManyFileBytes
 from slackwater.blobs.local import LocalBlobs
 from slackwater.blobs.queries import NewFile
-from slackwater.blobs.sweep import sweep
+from slackwater.blobs.sweep import FEW, sweep
 from slackwater.postgres.pool import Database
 
 ALICE = "alice"
@@ -140,4 +140,25 @@ async def test_what_others_may_still_write_is_not_swept_before(database: Databas
     await queries.discard(database, [key])
     assert await sweep(database, blobs) == 0
     await database.execute("update slackwater.blobs set writable_until = now()")
+    assert await sweep(database, blobs) == 1
+
+
+async def test_a_store_that_stops_answering_does_not_undo_what_was_swept(
+    database: Database, tmp_path: Path
+) -> None:
+    class Failing(LocalBlobs):
+        calls = 0
+
+        async def delete(self, keys: Collection[str], *, abandoned: bool = False) -> None:
+            self.calls += abandoned
+            if self.calls == 2:
+                raise StoreSilent
+            await super().delete(keys, abandoned=abandoned)
+
+    keys = [new_key(ALICE, uuid4()) for _ in range(FEW + 1)]
+    await queries.stage(database, keys)
+    await queries.discard(database, keys)
+    blobs = Failing(tmp_path)
+    with pytest.raises(StoreSilent):
+        await sweep(database, blobs)
     assert await sweep(database, blobs) == 1
