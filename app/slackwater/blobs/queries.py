@@ -68,10 +68,17 @@ with wanted as materialized (
     blob = excluded.blob, size = excluded.size, sha256 = excluded.sha256, made_from = excluded.made_from,
     modified_at = clock_timestamp()
   returning f.path, f.modified_at
+), stale as (
+  -- Of a document that has been replaced
+  delete from slackwater.files f using saved s
+  where f.owner = %(owner)s and f.thread_id = %(thread_id)s and f.made_from = s.path and f.path <> all(%(paths)s::text[])
 )
 select r.most, r.bytes, (select count(*) from ready) as ready,
   (select coalesce(jsonb_object_agg(path, extract(epoch from modified_at)), '{}') from saved) as saved from room r"""
-"""All of the files or none: `saved` is what there is now, with its time. A quota or a blob that is not staged any more prevents it."""
+"""All of the files or none: `saved` is what there is now, with its time. A quota or a blob that is not staged any more prevents it.
+
+What a document of that name was converted to before goes, unless it is one of the files.
+"""
 
 _LIST = f"""
 select {_COLUMNS} from slackwater.files
@@ -86,8 +93,6 @@ where owner = %(owner)s and thread_id = %(thread_id)s and path = any(%(paths)s::
 
 _DELETE_COPIES = """
 delete from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s and made_from = any(%(paths)s::text[])"""
-
-_DELETE_OLD_COPIES = f"{_DELETE_COPIES} and path <> all(%(paths)s::text[])"
 
 _OF_BLOBS = f"""
 select {_COLUMNS} from slackwater.files
@@ -160,12 +165,6 @@ async def delete(database: Database, owner: str, thread_id: UUID, paths: Collect
     parameters = {"owner": owner, "thread_id": thread_id, "paths": list(paths)}
     gone, _ = await database.pipeline((_DELETE, parameters), (_DELETE_COPIES, parameters))
     return [row["path"] for row in gone]
-
-
-async def delete_old_copies(database: Database, owner: str, thread_id: UUID, paths: Collection[str]) -> None:
-    """Delete what older versions of these files were converted to, unless it is one of them."""
-    parameters = {"owner": owner, "thread_id": thread_id, "paths": list(paths)}
-    await database.execute(_DELETE_OLD_COPIES, parameters)
 
 
 async def of_blobs(database: Database, owner: str, thread_id: UUID, keys: Collection[str]) -> list[Row]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from typing import IO
 
 from slackwater.blobs.blobs import Blobs
@@ -19,7 +21,10 @@ log = logging.getLogger(__name__)
 CONVERTED = frozenset({".pdf", ".pptx", ".xls", ".xlsx", ".docx"})
 
 SECONDS = 30.0
-"""How long one document may take."""
+"""How long the documents of one request may take."""
+
+_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
+"""The variables that Python needs. No secret: documents are anybody's, and so is what they may make of their converter."""
 
 _threads = Threads("documents", 2, 2)
 
@@ -28,19 +33,23 @@ def is_document(name: str) -> bool:
     return suffix_of(name).lower() in CONVERTED
 
 
-async def markdown_of(blobs: Blobs, key: str, name: str, most: int) -> bytes | None:
-    """The document as Markdown; None if it cannot be converted, or has more than `most` bytes as such."""
+async def markdown_of(blobs: Blobs, key: str, name: str, most: int, deadline: float) -> bytes | None:
+    """The document as Markdown; None if it cannot be converted by the deadline, or has more than `most` bytes as such."""
+    if time.monotonic() >= deadline:
+        return None
     async with temporary_copy(blobs, key, _threads) as copy:
-        return await copy.call(_convert, suffix_of(name).lower(), most)
+        return await copy.call(_convert, suffix_of(name).lower(), most, deadline)
 
 
-def _convert(file: IO[bytes], suffix: str, most: int) -> bytes | None:
+def _convert(file: IO[bytes], suffix: str, most: int, deadline: float) -> bytes | None:
     file.seek(0)
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", to_markdown.__name__, suffix]
         try:
+            left = max(0.0, deadline - time.monotonic())
             code: int | str = subprocess.run(
-                command, stdin=file, stdout=made, stderr=said, timeout=SECONDS
+                command, stdin=file, stdout=made, stderr=said, timeout=left, env=environment
             ).returncode
         except (subprocess.TimeoutExpired, OSError) as error:
             code = type(error).__name__

@@ -89,18 +89,15 @@ async def upload(
         made = await _markdown(services, reception, owner, thread_id) if bounds.auto_convert_documents else {}
         new = [*(one.new for one in reception.received), *made.values()]
         saved = await _save(services, owner, thread_id, new)
-        if bounds.auto_convert_documents:
-            await blobs_queries.delete_old_copies(
-                services.database, owner, thread_id, [one.path for one in new]
-            )
     except Exception:
         await reception.discard()
         raise
     shown = [_received(thread_id, one, saved, made.get(one.name)) for one in reception.received]
+    left_out = f"; skipped {len(reception.skipped)} unsafe file(s)" if reception.skipped else ""
     return {
         "success": True,
         "files": shown,
-        "message": f"Successfully uploaded {len(shown)} file(s)",
+        "message": f"Successfully uploaded {len(shown)} file(s){left_out}",
         "skipped_files": reception.skipped,
     }
 
@@ -318,14 +315,14 @@ async def _markdown(
         return {}
     there = await blobs_queries.list_(services.database, owner, thread_id, UPLOADS)
     made: dict[str, NewFile] = {}
+    most, deadline = services.graphs.gateway.uploads.max_file_size, time.monotonic() + conversion.SECONDS
     for one in documents:
-        most = services.graphs.gateway.uploads.max_file_size
-        text = await conversion.markdown_of(_blobs(services), one.new.blob, one.name, most)
+        text = await conversion.markdown_of(_blobs(services), one.new.blob, one.name, most, deadline)
         if text is None:
             continue
         # Never the name of what somebody has uploaded themselves.
         others = {row["path"].removeprefix(UPLOADS) for row in there if row["made_from"] != one.new.path}
-        name = reception.take(unique(markdown_name(one.name), others))
+        name = reception.take(markdown_name(one.name), others)
         new = await reception.add(f"{UPLOADS}{name}", text)
         made[one.name] = replace(new, made_from=one.new.path)
     return made

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
@@ -125,9 +125,9 @@ class Reception:
         if self.staged:
             await queries.discard(self._database, self.staged)
 
-    def take(self, name: str) -> str:
-        """The name, or one like it that no other file of the request has."""
-        name = unique(name, self._taken)
+    def take(self, name: str, others: Collection[str] = ()) -> str:
+        """The name, or one like it that no other file of the request has, and none of `others`."""
+        name = unique(name, self._taken.union(others))
         self._taken.add(name)
         return name
 

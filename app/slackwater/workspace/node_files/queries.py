@@ -43,7 +43,7 @@ with owned as materialized ({owned}
   insert into slackwater.files as f (owner, thread_id, path, blob, size, sha256)
   select %(owner)s, %(thread_id)s, w.path, w.blob, w.size, w.sha256 from wanted w where exists (select from owned)
   on conflict (owner, thread_id, path) do update set
-    blob = excluded.blob, size = excluded.size, sha256 = excluded.sha256, modified_at = clock_timestamp()
+    blob = excluded.blob, size = excluded.size, sha256 = excluded.sha256, made_from = null, modified_at = clock_timestamp()
     where f.blob <> excluded.blob
 ), deleted as (
   delete from slackwater.files f using removed r where f.owner = %(owner)s and f.thread_id = %(thread_id)s and f.path = r.path

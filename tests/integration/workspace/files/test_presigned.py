@@ -7,14 +7,19 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import boto3
 import httpx
 import pytest
 
+from slackwater.blobs import queries
+from slackwater.blobs.blobs import new_key
+from slackwater.blobs.files import save
+from slackwater.blobs.queries import NewFile
 from slackwater.blobs.sweep import sweep
 from slackwater.workspace.files import conversion
+from slackwater.workspace.node_files.queries import Changes
 from tests.support.api import Api
 
 BUCKET = "files"
@@ -117,6 +122,16 @@ def docx(text: str) -> bytes:
     return made.getvalue()
 
 
+async def staged(api: Api, thread: str, path: str) -> NewFile:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"new"
+
+    assert api.services.blobs is not None
+    key = new_key("local", UUID(thread))
+    await queries.stage(api.database, [key])
+    return NewFile(path, key, await api.services.blobs.put(key, chunks()), None)
+
+
 async def test_documents_are_kept_as_markdown_too(
     serve: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,8 +166,21 @@ async def test_documents_are_kept_as_markdown_too(
         (report,) = await upload(("report.docx", docx("Good bye")))
         assert (await http.get(report["markdown_artifact_url"])).text.strip() == "Good bye"
         assert await names() == ["broken.docx", "report.docx", "report.md", "report_1.md"]
+        # A name that is free in the request only is not free
+        await upload(("note.md", b"mine"), ("note_1_1.md", b"mine"))
+        (note, _) = await upload(("note.docx", docx("Note")), ("note_1.md", b"mine"))
+        assert note["markdown_file"] == "note_2.md"
+        # What was converted goes with a new version that is not, by whichever way that comes
+        await save(api.database, "local", UUID(thread), [await staged(api, thread, "uploads/note.docx")], 0)
+        assert "note_2.md" not in await names()
+        for name in ("note.docx", "note.md", "note_1.md", "note_1_1.md"):
+            await http.delete(f"{url}/{name}")
+        # A node that writes into a copy makes it its own
+        new = await staged(api, thread, "uploads/report_1.md")
+        changes = Changes("local", UUID(thread), 0, {new.path: new})
+        await api.database.pipeline(*changes.statements("select 1", {}))
         await http.delete(f"{url}/report.docx")
-        assert await names() == ["broken.docx", "report.md"]
+        assert await names() == ["broken.docx", "report.md", "report_1.md"]
         assert (
             await http.get(f"/api/threads/{thread}/artifacts/mnt/user-data/uploads/report.md")
         ).text == "my own"
