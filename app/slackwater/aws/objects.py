@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from slackwater.aws import clients
-from slackwater.blobs.blobs import PIECE_BYTES, BlobGone, Blobs, PresignedUpload, StoreSilent
+from slackwater.blobs.blobs import PIECE_BYTES, BlobGone, Blobs, PresignedUpload, StoreSilent, silent
 from slackwater.blobs.local import LocalBlobs
 from slackwater.blobs.place import Bucket, place_of
 from slackwater.kit.threads import Threads
@@ -200,6 +200,6 @@ def _told(function: Callable[..., T], *arguments: Any) -> T:
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404", "NotFound"):
             raise BlobGone from None
-        raise StoreSilent from error
+        raise silent(error) from error
     except (BotoCoreError, HTTPClientError, OSError) as error:
-        raise StoreSilent from error
+        raise silent(error) from error

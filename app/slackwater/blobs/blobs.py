@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Protocol
 from uuid import UUID
 
 from slackwater.errors import ApiError, SlackwaterError
+
+log = logging.getLogger(__name__)
 
 PIECE_BYTES = 262_144
 """How much is read at a time."""
@@ -27,6 +30,14 @@ class StoreSilent(ApiError):
 
     status = 503
     headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
+def silent(error: Exception) -> StoreSilent:
+    """What callers get for an error of the store. The log has the error: theirs is not to know where files are."""
+    log.warning(
+        "the store of files: %s", error, extra={"event": "store.silent", "error": type(error).__name__}
+    )
+    return StoreSilent()
 
 
 @dataclass(frozen=True, slots=True)

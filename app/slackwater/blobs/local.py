@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from slackwater.blobs.blobs import PIECE_BYTES, BlobGone, PresignedUpload, StoreSilent
+from slackwater.blobs.blobs import PIECE_BYTES, BlobGone, PresignedUpload, silent
 from slackwater.kit.threads import Threads
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class LocalBlobs:
         try:
             return await asyncio.wrap_future(self._threads.submit(self, lambda: function(*arguments)))
         except OSError as error:
-            raise StoreSilent from error
+            raise silent(error) from error
 
 
 class _Written:

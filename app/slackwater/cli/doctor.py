@@ -99,6 +99,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         *_stopping(settings),
         *[finding async for finding in _keys(settings)],
         *_graphs(settings),
+        *[finding async for finding in _files(settings)],
         *[finding async for finding in _database(settings)],
     ]
 
@@ -235,6 +236,28 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
             yield Finding(Severity.OK, "gateway", f"gateway.models: {model.name} is {model.model}.")
     if spec.skills is not None:
         yield Finding(Severity.OK, "gateway", f"skills are in {spec.skills}.")
+
+
+async def _files(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether the store of files answers, and tells what is not there from what may not be read."""
+    if not settings.gateway:
+        return
+    from uuid import uuid4
+
+    from slackwater.aws.objects import blobs_of
+    from slackwater.blobs.blobs import StoreSilent, new_key
+
+    where = settings.blobs or (settings.data_dir / "blobs").resolve()
+    blobs = blobs_of(settings)
+    try:
+        await blobs.size(new_key("", uuid4()))
+    except StoreSilent as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        yield Finding(Severity.WARNING, "files", f"{where} does not answer: {sentence(cause)}")
+    else:
+        yield Finding(Severity.OK, "files", f"{where} answers.")
+    finally:
+        blobs.close()
 
 
 def sentence(error: Exception) -> str:

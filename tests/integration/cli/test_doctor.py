@@ -70,7 +70,8 @@ def test_models_of_the_gateway_that_cannot_be_had(doctor: Doctor, tmp_path: Path
     )
     assert "gateway.models" not in doctor().out
 
-    answer = doctor(SLACKWATER_GATEWAY="true", THE_KEY="sk-secret")
+    (tmp_path / "blobs").touch()  # where a folder is to be
+    answer = doctor(SLACKWATER_GATEWAY="true", THE_KEY="sk-secret", SLACKWATER_BLOBS=f"file:{tmp_path}/blobs")
 
     assert answer.code == 2
     found = lines(answer)
@@ -78,6 +79,7 @@ def test_models_of_the_gateway_that_cannot_be_had(doctor: Doctor, tmp_path: Path
     assert "slow: the environment has no NO_KEY" in found["failed"][0]
     assert "other cannot be used: ImportError" in found["warning"][0]
     assert "langchain-groq" in found["warning"][0]
+    assert f"file:{tmp_path}/blobs does not answer: NotADirectoryError" in found["warning"][1]
     assert "sk-secret" not in answer.out
 
 

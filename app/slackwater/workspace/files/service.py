@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from slackwater.blobs import files
 from slackwater.blobs import queries as blobs_queries
@@ -19,11 +20,13 @@ from slackwater.blobs.queries import NewFile
 from slackwater.errors import BadRequest, Conflict, NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
-from slackwater.kit.json_format import RESPONSE_BYTES
+from slackwater.kit.json_format import RESPONSE_BYTES, escaped_size
 from slackwater.postgres.pool import Row
+from slackwater.web.bodies import LARGE_BYTES
 from slackwater.web.delivery import Delivery
+from slackwater.web.http import LargeResponse
 from slackwater.workspace.files import content, conversion, queries
-from slackwater.workspace.files.archive import member_of
+from slackwater.workspace.files.archive import MemberTooLarge, member_of
 from slackwater.workspace.files.models import Complete, Presign
 from slackwater.workspace.files.names import (
     UPLOADS,
@@ -57,6 +60,9 @@ URL_SECONDS = 900.0
 
 BUFFERED_BYTES = RESPONSE_BYTES * 3 // 5
 """The largest part of a file that AWS Lambda answers with: in base64 it takes a third more."""
+
+LONGEST_ESCAPE = 6
+"""Bytes that a byte of text takes there, at most: inside JSON, `\\u0001` and `\\u00e4` are as long as they are here."""
 
 ARCHIVE = ".skill/"
 
@@ -217,7 +223,7 @@ async def artifact(
     request: Request,
     *,
     download: bool,
-) -> FileResponse:
+) -> Response:
     """A file, or a member of an archive. Raises NotFound, NotAFile, RangeNotSatisfiable, and what names and archives raise."""
     path = path_of(virtual)
     # Whether another has such a thread is not asked: each owner has files of their own in it.
@@ -350,27 +356,35 @@ async def _answer(
     part = range_of(request.headers, etag, size)
     kind = content.type_of(path)
     start, length = (part.start, part.length) if part is not None else (0, size)
-    if length > BUFFERED_BYTES and blobs.presigns and _is_buffered(request):
-        shown = content.headers_of(path, kind=kind, text=await _is_text(blobs, key, kind), download=download)
-        url = await blobs.download_url(
-            key,
-            URL_SECONDS,
-            content_type=shown["Content-Type"],
-            disposition=shown.get("Content-Disposition", ""),
-        )
-        return FileResponse(307, {"Location": url, "Cache-Control": "no-store"}, 0)
-    pieces = blobs.read(key, start, length)
+    elsewhere = blobs.presigns and _is_buffered(request)
+    if elsewhere and length > BUFFERED_BYTES:
+        text = await _is_text(blobs, key, kind)
+        return await _elsewhere(blobs, key, content.headers_of(path, kind=kind, text=text, download=download))
+    pieces: AsyncGenerator[bytes] | None = blobs.read(key, start, length)
+    assert pieces is not None
     first = await anext(pieces, b"")
     text = content.may_be_text(kind) and (
         content.looks_like_text(first[: content.HEAD_BYTES])
         if not start
         else await _is_text(blobs, key, kind)
     )
-    told = {**content.headers_of(path, kind=kind, text=text, download=download), **cached}
+    shown = content.headers_of(path, kind=kind, text=text, download=download)
+    if elsewhere and text and length * LONGEST_ESCAPE > RESPONSE_BYTES:
+        first, pieces = b"".join([first, *[piece async for piece in pieces]]), None
+        if escaped_size(first) > RESPONSE_BYTES:
+            return await _elsewhere(blobs, key, shown)
+    told = {**shown, **cached}
     if part is None:
         return FileResponse(200, told, length, first, pieces)
     told["Content-Range"] = f"bytes {part.start}-{part.end}/{size}"
     return FileResponse(206, told, length, first, pieces)
+
+
+async def _elsewhere(blobs: Blobs, key: str, shown: Mapping[str, str]) -> FileResponse:
+    """Where S3 shows it in the same way."""
+    kind, disposition = shown["Content-Type"], shown.get("Content-Disposition", "")
+    url = await blobs.download_url(key, URL_SECONDS, content_type=kind, disposition=disposition)
+    return FileResponse(307, {"Location": url, "Cache-Control": "no-store"}, 0)
 
 
 async def _member(
@@ -382,7 +396,7 @@ async def _member(
     request: Request,
     *,
     download: bool,
-) -> FileResponse:
+) -> Response:
     archive, _, name = path.partition(ARCHIVE)
     row = await _find(services, owner, thread_id, f"{archive}{ARCHIVE.rstrip('/')}", virtual)
     etag = _etag(row["blob"])
@@ -396,7 +410,10 @@ async def _member(
     kind = content.type_of(name)
     text = content.may_be_text(kind) and content.looks_like_text(found[: content.HEAD_BYTES])
     told = content.headers_of(name, kind=kind, text=text, download=download)
-    return FileResponse(200, {**told, **cached}, len(found), found)
+    if _is_buffered(request) and (escaped_size(found) if text else len(found) * 5 // 3) > RESPONSE_BYTES:
+        raise MemberTooLarge
+    as_ = LargeResponse if len(found) > LARGE_BYTES else Response
+    return as_(found, 200, {**told, **cached})
 
 
 async def _is_text(blobs: Blobs, key: str, kind: str) -> bool:

@@ -213,8 +213,17 @@ async def test_what_lambda_cannot_send_is_read_from_s3(
 ) -> None:
     thread = uuid4()
     monkeypatch.setattr(service, "BUFFERED_BYTES", 100)
+    monkeypatch.setattr(service, "RESPONSE_BYTES", 150)
     large = await make(api, thread, "outputs/page.html", b"x" * 101)
     small = await make(api, thread, "outputs/small.txt", b"x" * 100)
+    # Inside JSON it is three times as long
+    umlauts = await make(api, thread, "outputs/ä.txt", "ä".encode() * 30)
+    members = await make(
+        api,
+        thread,
+        "outputs/x.skill",
+        archive(**{"a.md": b"x" * 140, "b.md": b"\n" * 100, "c.png": b"x" * 100}),
+    )
 
     async def buffered(scope: Any, receive: Any, send: Any) -> None:
         state = {"state": dict(api.state), SCOPE_KEY: Delivery(until=1e12, live=False)}
@@ -225,11 +234,14 @@ async def test_what_lambda_cannot_send_is_read_from_s3(
         assert (await client.get(small)).content == b"x" * 100
         assert (await client.get(large, headers={"range": "bytes=0-49"})).content == b"x" * 50
         answer = await client.get(large)
+        longer = await client.get(umlauts)
+        for name, status in (("a.md", 200), ("b.md", 413), ("c.png", 413)):
+            assert (await client.get(f"{members}/{name}")).status_code == status, name
     assert api.services.blobs is not None
     if not api.services.blobs.presigns:
-        assert answer.status_code == 200
+        assert (answer.status_code, longer.status_code) == (200, 200)
         return
-    assert answer.status_code == 307
+    assert (answer.status_code, longer.status_code) == (307, 307)
     assert answer.headers["cache-control"] == "no-store"
     async with httpx.AsyncClient() as client:
         followed = await client.get(answer.headers["location"])
