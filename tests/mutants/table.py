@@ -558,8 +558,8 @@ MUTANTS = (
     Mutant(
         "records_ends",
         "app/slackwater/runtime/fenced/settlements.py",
-        "records_in_order({insert for how in hows for insert in how.whose.records})",
-        "records_in_order(set())",
+        "with_inserts(begins, records_in_order(inserts), ends, many=True)",
+        "with_inserts(begins, (), ends, many=True)",
         _in("fenced/test_settlements.py::test_an_end_is_the_same_alone_and_together"),
     ),
     Mutant(

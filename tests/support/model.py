@@ -17,6 +17,8 @@ class StubModel:
     port: int = 0
     answers: list[str | int | None] = field(default_factory=lambda: ["[]"])
     """A text; a status, for an error; None: no answer."""
+    name: str = "stub"
+    """As which it answers."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """The bodies of the requests."""
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -44,7 +46,9 @@ class StubModel:
             if answer is None:
                 await reader.read()  # until the other side goes away
                 return
-            status, body = (answer, {"error": {}}) if isinstance(answer, int) else (200, completion(answer))
+            status, body = (
+                (answer, {"error": {}}) if isinstance(answer, int) else (200, completion(answer, self.name))
+            )
             content = json.dumps(body).encode()
             writer.write(
                 f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
@@ -64,12 +68,12 @@ class StubModel:
             writer.transport.abort()
 
 
-def completion(text: str) -> dict[str, Any]:
+def completion(text: str, model: str) -> dict[str, Any]:
     return {
         "id": "c",
         "object": "chat.completion",
         "created": 0,
-        "model": "stub",
+        "model": model,
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
     }

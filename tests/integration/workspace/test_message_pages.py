@@ -116,6 +116,12 @@ async def test_what_is_not_ones_own_is_not_there(api: Api) -> None:
         f"runs/{uuid4()}/messages",
     ):
         assert (await alice.get(f"/api/{path}")).status_code == 404
+    empty = (await alice.post("/threads", json={})).json()["thread_id"]
+    await api.database.execute("update slackwater.threads set hidden = true")
+    # The thread of a stateless run is in no list, but there.
+    for hidden in (empty, thread_id):
+        assert (await alice.get(f"/api/threads/{hidden}/messages")).status_code == 200
+        assert (await alice.get(f"/api/threads/{hidden}/token-usage")).status_code == 200
     assert (await alice.delete(f"/threads/{thread_id}")).status_code == 204
     left = await api.database.fetch("select 1 from slackwater.messages where thread_id = %s", [thread_id])
     assert left == []  # the seed's defect 11

@@ -93,6 +93,11 @@ async def test_what_a_user_may_ask_next(database_uri: str, tmp_path: Path) -> No
             assert await suggested() == []
             model.says("I would rather not.")
             assert await suggested() == []
+            # Nor is an answer lost because its tokens cannot be counted
+            model.says('["Still?"]')
+            model.name = "no text\0"
+            assert await suggested() == ["Still?"]
+            model.name = "stub"
 
             # WHEN the thread is another's, THEN it is not there, and nobody is asked
             asked = len(model.asked)

@@ -117,3 +117,17 @@ async def test_what_a_middleware_asks_is_not_what_somebody_has_said() -> None:
 
     await heard.run(node)
     assert sorted(texts(heard.said())) == ["answer", "hello", "no"]
+
+
+async def test_a_count_that_nobody_can_read_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    answer = AIMessage("answer")
+    answer.usage_metadata = "many"  # type: ignore[assignment]
+
+    async def node(state: State) -> None:
+        await GenericFakeChatModel(messages=iter([answer])).ainvoke(state["messages"])
+
+    await heard.run(node)
+    assert texts(heard.said()) == ["hello", "answer"]
+    assert heard.usage() == []
+    assert "usage.lost" in [line.__dict__.get("event") for line in caplog.records]

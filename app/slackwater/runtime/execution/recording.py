@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,11 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import Command
 
 from slackwater.kit import json_format
+from slackwater.kit.tokens import Tokens
 from slackwater.kit.without_data import without_data
-from slackwater.runtime.fenced.records import Records, SaidMessage, Tasks, Tokens, Usage, tasks_of
+from slackwater.runtime.fenced.records import Records, SaidMessage, Tasks, Usage, tasks_of
+
+log = logging.getLogger(__name__)
 
 TRACE_BYTES = 10_240
 """What is kept of content that is told for tracing only."""
@@ -26,7 +30,6 @@ MESSAGE_BYTES = 16 * 1024 * 1024
 
 LEAD = "lead_agent"
 _CALLERS = ("subagent:", "middleware:")
-_MOST = 2**62
 
 
 class SaidBefore(NamedTuple):
@@ -242,18 +245,18 @@ class MessageRecorder(BaseCallbackHandler):
         if not usage:
             return
         self._booked.add((call.namespace, call.place))
-        answered = (message.response_metadata or {}) if message is not None else {}
-        model = answered.get("model_name") or answered.get("model") or call.model
-        self._records.book(
-            Usage(
-                call_id,
-                _text(model),
-                call.caller,
-                _tokens(usage),
-                call.repeated,
-                call.namespace,
-                call.place,
+        try:
+            answered = (message.response_metadata or {}) if message is not None else {}
+            model = _text(answered.get("model_name") or answered.get("model") or call.model)
+            tokens = Tokens.of(usage)
+        except Exception as error:  # whatever a provider's package says of its tokens: its message is kept
+            log.warning(
+                "the tokens of a model's call are not counted",
+                extra={"event": "usage.lost", "model": call.model, "error": type(error).__name__},
             )
+            return
+        self._records.book(
+            Usage(call_id, model, call.caller, tokens, call.repeated, call.namespace, call.place)
         )
 
     # Tools
@@ -305,7 +308,7 @@ class MessageRecorder(BaseCallbackHandler):
             if message.id in self._messages and event_type != "llm.ai.response":
                 return
             self._messages.add(message.id)
-        content = json_format.dumps(without_data(message.model_dump()))
+        content = json_format.dumps(without_data(message.model_dump(warnings=False)))
         if len(content) > MESSAGE_BYTES:
             content = json_format.dumps(
                 {"type": message.type, "id": message.id, "content": "[too long]", "left_out": len(content)}
@@ -367,21 +370,6 @@ def _usage(message: AIMessage | None, response: LLMResult) -> Mapping[str, Any] 
         "output_tokens": told.get("completion_tokens"),
         "total_tokens": told.get("total_tokens"),
     }
-
-
-def _tokens(usage: Mapping[str, Any]) -> Tokens:
-    given, made = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
-    return Tokens(
-        given,
-        made,
-        _count(usage.get("total_tokens")) or given + made,
-        _count((usage.get("input_token_details") or {}).get("cache_read")),
-        _count((usage.get("output_token_details") or {}).get("reasoning")),
-    )
-
-
-def _count(value: object) -> int:
-    return min(max(value, 0), _MOST) if isinstance(value, int) else 0
 
 
 def _tool_messages(output: Any, depth: int = 4) -> Iterator[ToolMessage]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from slackwater.kit.tokens import Tokens
 from slackwater.postgres.arrays import BoolArray, IntArray, JsonbArray, LongArray, TextArray, UuidArray
 from slackwater.runtime.fenced.statements import Insert
 
@@ -92,16 +93,6 @@ class SaidMessage(NamedTuple):
     @property
     def size(self) -> int:
         return len(self.content) + len(self.metadata)
-
-
-class Tokens(NamedTuple):
-    """What a call of a model has cost."""
-
-    input: int
-    output: int
-    total: int
-    cached: int = 0
-    reasoning: int = 0
 
 
 class Usage(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -263,11 +264,18 @@ def records_in_order(inserts: Collection[Insert]) -> tuple[Insert, ...]:
     return tuple(insert for insert in (MESSAGES, USAGE) if insert in inserts)
 
 
+@lru_cache
+def with_inserts(begins: str, inserts: tuple[Insert, ...], ends: str, *, many: bool) -> str:
+    """A settling statement that also has these CTEs: of a single run, or of many."""
+    parts = (insert.of_many() if many else insert.of_one() for insert in inserts)
+    return begins + "".join(f", {part}" for part in parts) + ends
+
+
 def _with_records(begins: str, ends: str, params: Mapping[str, Any], records: Rows) -> Statement:
     params = dict(params)
     for insert, rows in records.items():
         insert.add(params, rows)
-    return begins + "".join(f", {insert.of_one()}" for insert in records_in_order(records)) + ends, params
+    return with_inserts(begins, records_in_order(records), ends, many=False), params
 
 
 async def end(database: Database, how: End, *, rollback: bool = False, expired: bool = False) -> Settled:

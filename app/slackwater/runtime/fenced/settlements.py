@@ -28,8 +28,9 @@ from slackwater.runtime.fenced.settlement import (
     owned,
     records_in_order,
     shown,
+    with_inserts,
 )
-from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, event_columns_of_many
+from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, add_of_many, event_columns_of_many
 from slackwater.runtime.fenced.stores import STORE, Gathering
 from slackwater.runtime.queue.claims import MAX_STALLS, PROGRESS
 from slackwater.runtime.queue.many import (
@@ -134,12 +135,8 @@ def _with_the_rest(
 ) -> HotStatement:
     """With the events, messages and token counts of all of them."""
     params |= event_columns_of_many({n: how.whose.events for n, how in enumerate(hows, 1)})
-    inserts = records_in_order({insert for how in hows for insert in how.whose.records})
-    for insert in inserts:
-        rows = [(n, row) for n, how in enumerate(hows, 1) for row in how.whose.records.get(insert, ())]
-        insert.add(params, [row for _, row in rows])
-        params[f"{insert.prefix}n"] = IntArray([n for n, _ in rows])
-    return begins + "".join(f", {insert.of_many()}" for insert in inserts) + ends, params
+    inserts = add_of_many(params, {n: how.whose.records for n, how in enumerate(hows, 1)})
+    return with_inserts(begins, records_in_order(inserts), ends, many=True), params
 
 
 def _size_of(how: End | HandOver) -> int:

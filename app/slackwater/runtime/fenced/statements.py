@@ -129,6 +129,22 @@ class Insert:
         )
 
 
+def add_of_many(
+    params: dict[str, Any], rows_of: Mapping[int, Mapping[Insert, Collection[Sequence[Any]]]]
+) -> Collection[Insert]:
+    """Add the rows of each run, by its number, for `Insert.of_many`; the inserts that there are rows for."""
+    rows: dict[Insert, list[Sequence[Any]]] = {}
+    numbers: dict[Insert, list[int]] = {}
+    for n, of_one in rows_of.items():
+        for insert, its_rows in of_one.items():
+            rows.setdefault(insert, []).extend(its_rows)
+            numbers.setdefault(insert, []).extend([n] * len(its_rows))
+    for insert in rows:
+        insert.add(params, rows[insert])
+        params[f"{insert.prefix}n"] = IntArray(numbers[insert])
+    return rows.keys()
+
+
 BLOBS = Insert(
     "blobs",
     "checkpoint_blobs",

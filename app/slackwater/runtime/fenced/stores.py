@@ -12,7 +12,14 @@ from slackwater.postgres.group_commit import Kind
 from slackwater.postgres.prepared import HotStatement
 from slackwater.runtime.events.journal import Event
 from slackwater.runtime.fenced.records import MESSAGES, USAGE
-from slackwater.runtime.fenced.statements import EVENTS_OF_MANY, ORDER, Insert, columns, event_columns_of_many
+from slackwater.runtime.fenced.statements import (
+    EVENTS_OF_MANY,
+    ORDER,
+    Insert,
+    add_of_many,
+    columns,
+    event_columns_of_many,
+)
 from slackwater.runtime.queue.lease import Lease
 
 
@@ -75,19 +82,13 @@ def _statement(gatherings: Sequence[Gathering]) -> HotStatement:
         for n, store in stores.items()
     ]
     columns(params, "r", runs, _RUN_TYPES)
-    rows: dict[Insert, list[Sequence[Any]]] = {}
-    numbers: dict[Insert, list[int]] = {}
-    for n, store in stores.items():
-        for insert, its_rows in store.rows.items():
-            rows.setdefault(insert, []).extend(its_rows)
-            numbers.setdefault(insert, []).extend([n] * len(its_rows))
-    for insert in rows:
-        insert.add(params, rows[insert])
-        params[f"{insert.prefix}n"] = IntArray(numbers[insert])
+    inserts = add_of_many(params, {n: store.rows for n, store in stores.items()})
     events = {n: store.events for n, store in stores.items() if store.events}
     if events:
         params |= event_columns_of_many(events)
-    return text(tuple(insert for insert in (*ORDER, MESSAGES, USAGE) if insert in rows), bool(events)), params
+    return text(
+        tuple(insert for insert in (*ORDER, MESSAGES, USAGE) if insert in inserts), bool(events)
+    ), params
 
 
 STORE: Kind[Gathering] = Kind("store", statement=_statement, bytes_of=lambda who: who.gathered_bytes)

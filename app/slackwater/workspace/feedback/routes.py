@@ -15,8 +15,9 @@ router = APIRouter(prefix="/api", tags=["feedback"], route_class=JsonRoute)
 _OF_RUN = "/threads/{thread_id}/runs/{run_id}/feedback"
 
 
+@router.post(_OF_RUN)
 @router.put(_OF_RUN)
-async def put(
+async def give(
     thread_id: str,
     run_id: str,
     body: FeedbackGiven,
@@ -24,18 +25,6 @@ async def put(
     principal: CurrentPrincipal,
 ) -> Response:
     """Say what one thinks of a run or a message, instead of what one has said before."""
-    return json_response(await service.give(services, principal, thread_id, run_id, body))
-
-
-@router.post(_OF_RUN)
-async def post(
-    thread_id: str,
-    run_id: str,
-    body: FeedbackGiven,
-    services: CurrentServices,
-    principal: CurrentPrincipal,
-) -> Response:
-    """The same."""
     return json_response(await service.give(services, principal, thread_id, run_id, body))
 
 

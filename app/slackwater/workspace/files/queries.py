@@ -1,4 +1,4 @@
-"""Whose the threads of files are. The files themselves are in `slackwater.blobs.queries`."""
+"""What there is of a folder. The files themselves are in `slackwater.blobs.queries`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from uuid import UUID
 
 from slackwater.postgres.pool import Database
 
-_OWNER = "select owner from slackwater.threads where thread_id = %s"
-
 _HAS_BELOW = """
 select 1 from slackwater.files
 where owner = %(owner)s and thread_id = %(thread_id)s and starts_with(path, %(folder)s) limit 1"""
-
-
-async def owner_of(database: Database, thread_id: UUID) -> str | None:
-    """None if there is no such thread."""
-    row = await database.fetch_one(_OWNER, [thread_id])
-    return None if row is None else str(row["owner"])
 
 
 async def has_below(database: Database, owner: str, thread_id: UUID, folder: str) -> bool:

@@ -50,9 +50,9 @@ from slackwater.workspace.files.uploads import (
     TooManyUploads,
     UploadTooLarge,
 )
+from slackwater.workspace.threads import owner_for
 
 if TYPE_CHECKING:
-    from slackwater.identity.custom.authenticator import Action
     from slackwater.services import Services
 
 URL_SECONDS = 900.0
@@ -240,23 +240,6 @@ async def artifact(
         return await _answer(services, row, path, request, download=download)
     except BlobGone:
         raise NotFound(f"Artifact not found: {virtual}") from None
-
-
-async def owner_for(services: Services, principal: Principal, action: Action, thread_id: UUID) -> str:
-    """Whose files of the thread the caller uses: the thread's owner's, or their own while it is not there yet.
-
-    Raises RefusedByAuth, and NotFound for what is another's.
-    """
-    filter_ = await access.decide(services, principal, "threads", action, {"thread_id": thread_id})
-    if filter_ is None:
-        owner = await queries.owner_of(services.database, thread_id)
-        anothers = owner not in (None, principal.owner)
-    else:
-        found = await access.look_up(services, principal, thread_id, filter_)
-        principal, anothers = found.principal, bool(found.is_there) and found.is_hidden
-    if anothers:
-        raise NotFound(f"Thread {thread_id} not found")
-    return principal.owner
 
 
 def info(thread_id: UUID, path: str, size: int, modified: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +24,7 @@ _RUN_IS_THERE = """
 select 1 from slackwater.runs
 where run_id = %(run_id)s and thread_id = %(thread_id)s and owner = %(owner)s and kind = 'run'"""
 
-_THREAD_IS_THERE = (
-    "select 1 from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s and not hidden"
-)
+_THREAD_IS_THERE = "select 1 from slackwater.threads where thread_id = %(thread_id)s and owner = %(owner)s"
 
 _EVENTS = f"""
 select {_ROW} from slackwater.messages m
@@ -55,11 +54,15 @@ class Cut:
 
 def page_statement(of: str, cut: Cut) -> str:
     """The statement for one page and one row more, from the side where it begins."""
-    after = " and m.seq > %(after)s" if cut.after is not None else ""
-    before = " and m.seq < %(before)s" if cut.before is not None else ""
+    return _page_statement(of, after=cut.after is not None, before=cut.before is not None)
+
+
+@lru_cache
+def _page_statement(of: str, *, after: bool, before: bool) -> str:
+    bounds = (" and m.seq > %(after)s" if after else "") + (" and m.seq < %(before)s" if before else "")
     return f"""
-select {_ROW} from slackwater.messages m where {of} and m.category = 'message'{after}{before}
-order by m.seq{"" if cut.from_the_start else " desc"} limit %(limit)s + 1"""
+select {_ROW} from slackwater.messages m where {of} and m.category = 'message'{bounds}
+order by m.seq{"" if after else " desc"} limit %(limit)s + 1"""
 
 
 async def of_run(database: Database, owner: str, thread_id: UUID, run_id: UUID, cut: Cut) -> list[Row]:

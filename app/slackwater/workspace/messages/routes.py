@@ -58,7 +58,7 @@ async def events(
     run_id: str,
     services: CurrentServices,
     principal: CurrentPrincipal,
-    event_types: str | None = None,
+    event_types: Annotated[str | None, Query(max_length=2000)] = None,
     limit: Annotated[int, Query(ge=1, le=2000)] = 500,
     after_seq: Annotated[int, Query(ge=0, le=SEQ_MAX)] = 0,
 ) -> Response:

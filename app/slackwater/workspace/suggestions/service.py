@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slackwater.errors import NotFound
-from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit.bounded import bounded
 from slackwater.project.gateway import GatewaySpec, LlmModel
-from slackwater.workspace.suggestions import queries
 from slackwater.workspace.suggestions.models import SuggestionsWanted
 from slackwater.workspace.suggestions.parser import conversation, suggestions_in
+from slackwater.workspace.threads import owner_for
 from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ async def suggest(
     There is nothing to suggest if suggestions are switched off, if nothing was said, if there is no such model, or if the
     model does not answer.
     """
-    owner = await _owner_of(services, principal, thread_id)
+    owner = await owner_for(services, principal, "create_run", thread_id, metadata={}, kwargs={})
     spec = services.graphs.gateway
     said = conversation(wanted.messages)
     model = model_of(spec, wanted.model_name)
@@ -49,15 +47,22 @@ async def suggest(
         if chat is None:
             return []
         answer = await bounded(chat.ainvoke(prompt(said, wanted.n)), ASK_SECONDS, None)
-        if answer is not None:
-            await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
     except Exception as error:  # of the provider's package: anything
         log.warning(
             "a model has not made suggestions",
             extra={"event": "suggestions.failed", "model": model.name, "error": type(error).__name__},
         )
         return []
-    return suggestions_in(answer.content, wanted.n) if answer is not None else []
+    if answer is None:
+        return []
+    try:
+        await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
+    except Exception as error:  # they are there all the same
+        log.warning(
+            "the tokens of a model's call are not counted",
+            extra={"event": "usage.lost", "model": model.name, "error": type(error).__name__},
+        )
+    return suggestions_in(answer.content, wanted.n)
 
 
 def model_of(spec: GatewaySpec, wanted: str | None) -> LlmModel | None:
@@ -66,21 +71,6 @@ def model_of(spec: GatewaySpec, wanted: str | None) -> LlmModel | None:
     if of_the_conversation is None or spec.suggestions.model is None:
         return of_the_conversation
     return spec.model(spec.suggestions.model)
-
-
-async def _owner_of(services: Services, principal: Principal, thread_id: UUID) -> str:
-    """Whose thread it is, as far as the caller sees it. Raises NotFound if it is another's."""
-    value: dict[str, Any] = {"thread_id": thread_id, "metadata": {}, "kwargs": {}}
-    filter_ = await access.decide(services, principal, "threads", "create_run", value)
-    owner = principal.owner
-    if filter_ is not None:
-        found = await access.look_up(services, principal, thread_id, filter_)
-        anothers, owner = bool(found.is_there) and found.is_hidden, found.principal.owner
-    else:
-        anothers = await queries.owner_of(services.database, thread_id) not in (None, principal.owner)
-    if anothers:
-        raise NotFound(f"Thread {thread_id} not found")
-    return owner
 
 
 def prompt(said: str, most: int) -> list[tuple[str, str]]:

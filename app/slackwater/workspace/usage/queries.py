@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from uuid import UUID
 
 from slackwater.kit.ids import uuid7
+from slackwater.kit.tokens import Tokens
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.queue.states import ACTIVE
 
@@ -23,7 +24,7 @@ with used as (
   where u.thread_id = %(thread_id)s and (%(active)s or r.run_id is null or r.status not in {ACTIVE})
 )
 select exists (select 1 from slackwater.threads t
-    where t.thread_id = %(thread_id)s and t.owner = %(owner)s and not t.hidden) as there,
+    where t.thread_id = %(thread_id)s and t.owner = %(owner)s) as there,
   model, kind, grouping(model, kind) as of, count(distinct nullif(run_id, '{NO_RUN}')) as runs,
   coalesce(sum(input_tokens), 0)::bigint as input, coalesce(sum(output_tokens), 0)::bigint as output,
   coalesce(sum(total_tokens), 0)::bigint as total
@@ -82,8 +83,8 @@ from slackwater.threads t where t.thread_id = %(thread_id)s and t.owner = %(owne
 
 
 async def book(
-    database: Database, owner: str, thread_id: UUID, model: str, caller: str, tokens: Mapping[str, int]
+    database: Database, owner: str, thread_id: UUID, model: str, caller: str, tokens: Tokens
 ) -> None:
-    """Add a call outside of runs: `input`, `output`, `total`, `cached` and `reasoning` tokens. Without the thread nothing is kept."""
+    """Add a call outside of runs. Without the thread nothing is kept."""
     call = {"run_id": NO_RUN, "call_id": uuid7(), "owner": owner, "thread_id": thread_id}
-    await database.execute(_BOOK, {**call, "model": model, "caller": caller, **tokens})
+    await database.execute(_BOOK, {**call, "model": model, "caller": caller, **tokens._asdict()})

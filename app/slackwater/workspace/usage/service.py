@@ -10,6 +10,7 @@ from slackwater.errors import NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_canonical
+from slackwater.kit.tokens import Tokens
 from slackwater.postgres.pool import Database
 from slackwater.workspace.usage import prices, queries
 
@@ -100,11 +101,4 @@ async def book(
         return
     answered = answer.response_metadata
     model = str(answered.get("model_name") or answered.get("model") or asked)
-    tokens = {
-        "input": used["input_tokens"],
-        "output": used["output_tokens"],
-        "total": used["total_tokens"],
-        "cached": (used.get("input_token_details") or {}).get("cache_read") or 0,
-        "reasoning": (used.get("output_token_details") or {}).get("reasoning") or 0,
-    }
-    await queries.book(database, owner, thread_id, model, caller, tokens)
+    await queries.book(database, owner, thread_id, model, caller, Tokens.of(used))
