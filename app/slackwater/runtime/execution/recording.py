@@ -112,7 +112,7 @@ class MessageRecorder(BaseCallbackHandler):
             self._root = run_id
             self._namespaces[run_id] = ""
             if self._begins:
-                self._records.say((), _trace("run.start", "trace", {}))
+                self._records.say((), _STARTS)
             return
         namespace = self._namespaces[run_id] = _namespace(metadata)
         above = self._namespaces.get(parent_run_id) if parent_run_id is not None else None
@@ -128,7 +128,7 @@ class MessageRecorder(BaseCallbackHandler):
         """The graph, a task, or something within a task has ended."""
         self._namespaces.pop(run_id, None)
         if run_id == self._root:
-            self._records.say_last(_trace("run.end", "outputs", {}))
+            self._records.say_last(_ENDS)
         elif (task := self._tasks.pop(run_id, None)) is not None:
             if self._failed_tools:
                 self._tell_failed(outputs)
@@ -326,6 +326,11 @@ def _trace(
         metadata |= {"content_truncated": True, "original_length": len(text)}
         text = json_format.dumps(text[:TRACE_BYTES].decode(errors="ignore"))
     return SaidMessage(event_type, category, text, json_format.dumps(metadata))
+
+
+# The same in every run.
+_STARTS = _trace("run.start", "trace", {})
+_ENDS = _trace("run.end", "outputs", {})
 
 
 def _namespace(metadata: Mapping[str, Any] | None) -> str:
