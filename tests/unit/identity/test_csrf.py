@@ -13,6 +13,7 @@ from slackwater.errors import CrossSiteLogin, CsrfTokenMismatch, CsrfTokenMissin
 from slackwater.identity import csrf
 from slackwater.identity.origins import NO_ORIGINS, Origins
 from slackwater.web.middleware import cors
+from tests.support.properties import untimed
 
 TOKEN = csrf.new_token()
 EXPECTED = csrf.digest(TOKEN)
@@ -68,6 +69,7 @@ def test_a_session_without_a_token_changes_nothing() -> None:
         assert of_session(expected=None, x_csrf_token=token, content_type=JSON) is CsrfTokenMismatch
 
 
+@untimed
 @given(st.text(max_size=100))
 def test_no_other_token_matches(token: str) -> None:
     scope = scope_of(content_type=JSON)

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 
 from slackwater.identity.origins import NO_ORIGINS, Origins, WhosePage, normal, own, page_of
 from slackwater.web.middleware import cors
+from tests.support.properties import untimed
 
 OWN = "https://app.example"
 LISTED = Origins.of(
@@ -77,6 +78,7 @@ def test_what_is_no_origin(origin: str) -> None:
     assert page_of(Headers({"origin": origin}), OWN, LISTED) is WhosePage.FOREIGN
 
 
+@untimed
 @given(st.text(st.characters(max_codepoint=255), max_size=60))
 def test_a_normal_origin_stays_as_it_is(text: str) -> None:
     for origin in (text, f"https://{text}"):

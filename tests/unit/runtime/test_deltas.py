@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slackwater.runtime.events import deltas
 from slackwater.runtime.events.deltas import DELTA_OF, LEAST_BYTES, PARTIAL, Said, _delta, applied
 from slackwater.runtime.events.journal import Event, EventId, Journal
 from slackwater.runtime.events.packs import DELTA
+from tests.support.properties import untimed
 
 TEXTS = st.text(st.sampled_from('ab"\\é\u2028🌊💧'), max_size=12)
 
 
-@settings(deadline=None)
+@untimed
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
 def test_any_two_texts(head: str, one: str, other: str, tail: str) -> None:
     before, after = f"{head}{one}{tail}".encode(), f"{head}{other}{tail}".encode()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slackwater.runtime.events.journal import BEGINNING, Event, EventId, Journal
 from slackwater.runtime.events.packs import DELTA, PACK_BYTES, first_id, packed, unpacked
+from tests.support.properties import untimed
 
 TEXTS = st.lists(st.text(st.sampled_from('ab"\\é\u2028🌊💧\n'), max_size=12), min_size=1, max_size=6)
 
@@ -20,7 +21,7 @@ def said(*data: bytes, name: str = "messages") -> list[Event]:
     return [Event(EventId(7, seq), name, each) for seq, each in enumerate(data, 3)]
 
 
-@settings(deadline=None)
+@untimed
 @given(TEXTS, st.sampled_from(["", "x", "é"]))
 def test_any_events(texts: list[str], end: str) -> None:
     events = said(*(orjson.dumps(text) + end.encode() for text in texts))

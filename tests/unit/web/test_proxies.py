@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from slackwater.identity.loopback import names_loopback
 from slackwater.web.proxies import Arrival, Networks, arrival_of, believe
+from tests.support.properties import untimed
 
 TRUSTED: Networks = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"), ip_network("192.0.2.7"))
 PROXY = Arrival(("10.1.2.3", 40_000), tls=False)
@@ -182,6 +183,7 @@ def any_trusts(address: str) -> bool:
     return told(peer=Arrival((address, 1), tls=False), x_real_ip="203.0.113.9").client == ("203.0.113.9", 0)
 
 
+@untimed
 @given(ANYBODY, st.booleans(), HEADERS, st.sampled_from([(), TRUSTED]))
 def test_nothing_that_anybody_else_says_changes_anything(
     address: str, tls: bool, headers: list[tuple[bytes, bytes]], trusted: Networks
@@ -195,6 +197,7 @@ def test_nothing_that_anybody_else_says_changes_anything(
         assert names_loopback(found.host)
 
 
+@untimed
 @given(HEADERS)
 def test_whatever_a_trusted_proxy_says_is_understood_or_ignored(headers: list[tuple[bytes, bytes]]) -> None:
     found = arrival_of(PROXY, headers, TRUSTED)
