@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,14 @@ def normal(name: str) -> str:
 
 
 def _packages() -> list[Package]:
+    return _packages_of(FILE.read_text())
+
+
+@lru_cache(maxsize=1)
+def _packages_of(locked: str) -> list[Package]:
     import tomllib  # not in a Python that is too old, which bootstrap.py refuses with a sentence
 
-    return [each for each in tomllib.loads(FILE.read_text())["package"] if "registry" in each["source"]]
+    return [each for each in tomllib.loads(locked)["package"] if "registry" in each["source"]]
 
 
 def _edge(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,16 @@ def speaks_sql(module: Path) -> bool:
     return inside.parts[0] in ("runtime", "postgres") or inside.name == "queries.py"
 
 
-def texts(module: Path) -> Iterator[tuple[int, str]]:
+@cache
+def texts(module: Path) -> list[tuple[int, str]]:
     """The string constants of a module with their lines, docstrings left out."""
     tree = ast.parse(module.read_text())
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.lineno, node.value
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    ]
 
 
 def test_sql_is_where_it_belongs() -> None:
