@@ -28,10 +28,13 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
     scene: Scene, tmp_path: Path
 ) -> None:
     """What must be shown, 3: an output file, a message flush, a usage write and an upload at a Lambda deadline."""
-    gate, (written, uploaded) = tmp_path / "gate", (str(uuid4()) for _ in range(2))
+    gate, (halved, storing, uploaded) = tmp_path / "gate", (str(uuid4()) for _ in range(3))
     gate.mkdir()
     with object_store() as store:
-        async with way_to(store["AWS_ENDPOINT_URL_S3"]) as way:
+        async with (
+            way_to(store["AWS_ENDPOINT_URL_S3"]) as way,
+            way_to(store["AWS_ENDPOINT_URL_S3"]) as other_way,
+        ):
             env = {
                 **store,
                 "SLACKWATER_GATEWAY": "true",
@@ -39,40 +42,51 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
                 "SLACKWATER_DRAIN_RESERVE_SECONDS": "2.5",  # the machine may be busy
             }
             first, second = await asyncio.gather(
-                scene.environment(SECONDS, env),
                 scene.environment(SECONDS, {**env, "AWS_ENDPOINT_URL_S3": way.url}),
+                scene.environment(SECONDS, {**env, "AWS_ENDPOINT_URL_S3": other_way.url}),
             )
 
             # WHEN the time is over while S3 takes the second file of an upload
-            way.hold(after=1)
+            other_way.hold(after=1)
             upload = second.begin(form(uploaded, {"a.txt": b"a", "b.txt": b"b" * 1000}))
 
-            # AND while a node has written half of a file, and has asked its model
+            # AND while one node has written half of a file, and S3 takes what another one has written
             await scene.begin(first, "writer", **{**given(gate), "total": 1})  # the graph is imported
-            body = {"assistant_id": "writer", "input": {**given(gate), "half": 1}}
-            work = first.begin(asked("POST", f"/api/threads/{written}/runs", body))
-            await scene.until((gate / "half-1").exists)
-            (run,) = scene.watcher.query("select * from slackwater.runs where thread_id = %s", (written,))
+            runs = [
+                await begin_later(scene, first, halved, {**given(gate), "half": 1}),
+                await begin_later(scene, first, storing, {**given(gate), "hold": 2}),
+            ]
+            await scene.until(lambda: all(is_due(scene, run) for run in runs))
+            work = first.begin({"task": "sweep"})
+            await scene.until(lambda: all((gate / name).exists() for name in ("half-1", "hold-2")))
+            way.hold()
+            (gate / "go").touch()
+            await way.held()
             await work.done
-            # THEN the run is anybody's, and what is seen of its file is what the boundary before had
-            row = scene.row(run)
-            assert (row["status"], row["stopped"], row["worker"]) == ("pending", "cut", None), first.log()
-            assert await report(scene, first, written) == "<0>"
-            # AND in the next invocation all of it is there, once
-            await scene.sweep_until_over(first, run)
-            await check(scene, first, run)
+            # THEN both runs are anybody's, and what is seen of their files is what the boundary before had
+            for run in runs:
+                row = scene.row(run)
+                assert (row["status"], row["stopped"], row["worker"]) == ("pending", "cut", None), first.log()
+            way.let_go()
+            assert await report(scene, first, halved) == "<0>"
+            assert await report(scene, first, storing) == "<0><1>"
+            # AND in the next invocations all of it is there, once
+            for run in runs:
+                await scene.sweep_until_over(first, run)
+                await check(scene, first, run)
 
             # AND nothing of the upload is there
-            await way.held()
+            await other_way.held()
             outcome = await upload.outcome
             assert (outcome.error, json.loads(outcome.payload)["statusCode"]) == (None, 504), second.log()
             await upload.done
             listed = await scene.ask(first, "GET", f"/api/threads/{uploaded}/uploads/list")
             assert listed == {"files": [], "count": 0}
 
-            # AND when the time has come, what S3 has got of it goes, and nothing else
+            # AND when the time has come, what S3 has got of all that goes, however late it has got it
+            await scene.until(lambda: not way.busy)
             staged = scene.watcher.query("select key from slackwater.blobs where state = 'staged'")
-            assert len(objects(store) & {row["key"] for row in staged}) == 1
+            assert {row["key"] for row in staged} & objects(store)
             scene.watcher.query(
                 "update slackwater.blobs set changed_at = changed_at - interval '2 hours' where state = 'staged' returning 1"
             )
@@ -84,6 +98,23 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
 
 def given(gate: Path) -> dict[str, Any]:
     return {"messages": [{"type": "human", "content": "a"}], "total": STEPS, "gate": str(gate)}
+
+
+async def begin_later(
+    scene: Scene, environment: LocalEnvironment, thread: str, input_: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A run that is due in a second, so that one invocation works on several."""
+    body = {"assistant_id": "writer", "input": input_, "after_seconds": 1}
+    run: dict[str, Any] = await scene.ask(environment, "POST", f"/api/threads/{thread}/runs", body)
+    return run
+
+
+def is_due(scene: Scene, run: Mapping[str, Any]) -> bool:
+    rows = scene.watcher.query(
+        "select 1 from slackwater.runs where run_id = %s and available_at < clock_timestamp()",
+        (run["run_id"],),
+    )
+    return bool(rows)
 
 
 async def report(scene: Scene, environment: LocalEnvironment, thread: str) -> str:

@@ -60,6 +60,8 @@ class Way:
     _puts: int = 0
     """How many of them are passed on before the way is held up."""
     _held: asyncio.Event = field(default_factory=asyncio.Event)
+    _unanswered: set[asyncio.StreamWriter] = field(default_factory=set)
+    """Where answers go that have not come yet."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def hold(self, after: int = 0) -> None:
@@ -76,6 +78,11 @@ class Way:
         async with asyncio.timeout(30):
             await self._held.wait()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the server has not answered all that it was asked."""
+        return bool(self._unanswered)
+
     async def _pass_on(self, data: bytes) -> None:
         if not data.startswith(b"PUT ") or self._open.is_set():
             return
@@ -89,22 +96,29 @@ class Way:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
     ) -> None:
         upstream, server = await asyncio.open_connection(host, port)
-        back = asyncio.create_task(self._pump(upstream, writer, holds=False))
+        back = asyncio.create_task(self._answers(upstream, writer))
         try:
-            await self._pump(reader, server, holds=True)
+            with suppress(OSError):
+                while data := await reader.read(65_536):
+                    self._unanswered.add(writer)
+                    await self._pass_on(data)
+                    server.write(data)
+                    await server.drain()
         finally:
             back.cancel()
             await asyncio.gather(back, return_exceptions=True)
+            self._unanswered.discard(writer)
             for side in (writer, server):
                 side.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, holds: bool) -> None:
+    async def _answers(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await reader.read(65_536):
-                if holds:
-                    await self._pass_on(data)
+            while data := await upstream.read(65_536):
+                if not data.startswith(b"HTTP/1.1 100 "):
+                    self._unanswered.discard(writer)
                 writer.write(data)
                 await writer.drain()
+        writer.close()
 
 
 @asynccontextmanager
