@@ -51,11 +51,12 @@ with wanted as materialized (
 ), ready as materialized (
   select b.key from slackwater.blobs b where b.key = any(%(blobs)s::text[]) and b.state = 'staged' for update
 ), room as materialized (
-  select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most,
+  select m.most, case when m.most > 0 then  -- all files of an owner are counted only where they are limited
     (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
     - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
        where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
-    + (select coalesce(sum(size), 0) from wanted) as bytes
+    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
+  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
 ), go as materialized (
   select from room where (most = 0 or bytes <= most) and (select count(*) from ready) = (select count(*) from wanted)
 ), raised as (

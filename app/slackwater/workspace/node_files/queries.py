@@ -30,12 +30,13 @@ with owned as materialized ({owned}
   -- Live ones have been stored by this statement, whose answer was lost.
   select b.key from slackwater.blobs b where b.key = any(%(blobs)s::text[]) and b.state in ('staged', 'live') for update
 ), room as materialized (
-  select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most,
+  select m.most, case when m.most > 0 then
     (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
     - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
        where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
     - (select coalesce(sum(size), 0) from removed)
-    + (select coalesce(sum(size), 0) from wanted) as bytes
+    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
+  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
 ), raised as (
   update slackwater.blobs b set state = 'live', size = w.size, changed_at = clock_timestamp()
   from wanted w where b.key = w.blob and b.key in (select key from ready) and exists (select from owned)

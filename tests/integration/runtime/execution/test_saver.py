@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,7 +29,8 @@ from slackwater.runtime.execution.checkpointer import RunSaver
 from slackwater.runtime.fenced import writer as writers
 from slackwater.runtime.fenced.writer import Writer
 from slackwater.runtime.queue.lease import Lease
-from slackwater.workspace.node_files.service import FilesOfRun, FilesOfRuns
+from slackwater.workspace.node_files import service
+from slackwater.workspace.node_files.service import FilesOfRun, FilesOfRuns, LoopBlocked
 from tests.support.proxy import proxied
 
 _THREAD = "insert into slackwater.threads (thread_id, owner, fence) values (%s, 'me', 1)"
@@ -211,6 +213,41 @@ async def test_files_are_fetched_and_stored_though_the_database_loses_connection
     assert len(rows) == 4
     assert rows[3]["path"] == "outputs/b.txt"
     assert await database.fetch("select 1 from slackwater.blobs") == [{"?column?": 1}] * 4
+
+
+class StuckBlobs(LocalBlobs):
+    """A store from which nothing comes until it is told so."""
+
+    goes_on = Event()
+
+    async def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
+        while not self.goes_on.is_set():
+            await asyncio.sleep(0.01)
+        async for piece in super().read(key, start, length):
+            yield piece
+
+
+async def test_a_node_that_blocks_the_event_loop_does_not_do_so_for_ever(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "BLOCKED_SECONDS", 0.2)
+    saver, blobs = await owned(database), StuckBlobs(tmp_path)
+    thread_id, all_ = saver.writer.lease.thread_id, FilesOfRuns(database, blobs, 0)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1"
+
+    key = new_key("me", thread_id)
+    await blob_queries.stage(database, [key])
+    new = NewFile("uploads/a.txt", key, await blobs.put(key, chunks()), None)
+    await save(database, "me", thread_id, [new], 0)
+    saver.files = files_of(saver, all_)
+    with pytest.raises(LoopBlocked, match="await auser_data"):
+        saver.files.path()
+    blobs.goes_on.set()
+    assert (await saver.files.apath() / "uploads" / "a.txt").read_text() == "1"
+    saver.files.close()
+    await all_.stop(5)
 
 
 async def test_nothing_is_stored_that_follows_a_checkpoint_which_was_refused(

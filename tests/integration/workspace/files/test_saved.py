@@ -16,6 +16,7 @@ from slackwater.blobs.local import LocalBlobs
 from slackwater.blobs.queries import NewFile
 from slackwater.blobs.sweep import FEW, sweep
 from slackwater.postgres.pool import Database
+from slackwater.workspace.node_files.queries import Changes
 
 ALICE = "alice"
 
@@ -162,3 +163,18 @@ async def test_a_store_that_stops_answering_does_not_undo_what_was_swept(
     with pytest.raises(StoreSilent):
         await sweep(database, blobs)
     assert await sweep(database, blobs) == 1
+
+
+async def test_files_of_an_owner_are_counted_only_where_they_are_limited(
+    database: Database, blobs: LocalBlobs
+) -> None:
+    thread = uuid4()
+    file = await new(database, blobs, thread, "uploads/a.txt", b"x")
+    for most, counted in ((0, False), (10, True)):
+        _, (sql, parameters) = queries.saving(ALICE, thread, [file], most)
+        _, (later, more) = Changes(ALICE, thread, most, {file.path: file}).statements("select 1", {})
+        for text, values in ((sql, parameters), (later, more)):
+            plan = await database.fetch(f"explain (analyze, timing off) {text}", values)
+            lines = [row["QUERY PLAN"] for row in plan]
+            at = next(n for n, line in enumerate(lines) if "Aggregate" in line and "Scan" in lines[n + 1])
+            assert ("never executed" not in lines[at]) == counted, lines
