@@ -216,6 +216,9 @@ async def fleet(
         "SLACKWATER_GATEWAY": "true",
         "SLACKWATER_MAX_FILE_BYTES_PER_OWNER": str(QUOTA),
         "TMPDIR": str(tmp_path / "tmp"),
+        # Time enough for the files of a superstep that is cut, also while the machine does much else
+        "SLACKWATER_GRACE_SECONDS": "12",
+        "SLACKWATER_DRAIN_RESERVE_SECONDS": "10",
     }
     async with fleet_of(database_uri, tmp_path, folder, env) as fleet:
         yield fleet
