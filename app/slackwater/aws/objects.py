@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -54,7 +55,8 @@ class S3Blobs:
             await self._call(upload.finish, bytes(gathered))
         except BaseException:
             # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
-            self._threads.submit(self, partial(_told, upload.give_up))
+            with suppress(RuntimeError):  # closed, as the process ends
+                self._threads.submit(self, partial(_told, upload.give_up))
             raise
         return size
 
