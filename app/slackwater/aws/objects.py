@@ -70,7 +70,8 @@ class S3Blobs:
             while piece := await self._call(body.read, PIECE_BYTES):
                 yield piece
         finally:
-            self._threads.submit(self, body.close)
+            with suppress(RuntimeError):
+                self._threads.submit(self, body.close)
 
     async def size(self, key: str) -> int | None:
         try:

@@ -44,7 +44,8 @@ class LocalBlobs:
             await self._call(file.finish)
         except BaseException:
             # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
-            self._threads.submit(self, file.give_up)
+            with suppress(RuntimeError):  # closed, as the process ends
+                self._threads.submit(self, file.give_up)
             raise
         return size
 
@@ -61,7 +62,8 @@ class LocalBlobs:
                     left -= len(piece)
                 yield piece
         finally:
-            self._threads.submit(self, file.close)
+            with suppress(RuntimeError):
+                self._threads.submit(self, file.close)
 
     async def size(self, key: str) -> int | None:
         return await self._call(_size, self._path(key))
