@@ -211,6 +211,16 @@ class ThreadBusy(Conflict):
     """Thread is already running a task. Wait for it to finish or choose a different multitask strategy."""
 
 
+class MemoryContended(Conflict):
+    """The memory is being changed by others at the same time: try again."""
+
+
+class MemoryTooLarge(ApiError):
+    """A memory may have 1 MiB: delete some facts, or make them shorter."""
+
+    status = 413
+
+
 class BodyTooLarge(ApiError):
     """The request body is too large: raise SLACKWATER_MAX_BODY_BYTES or send less."""
 

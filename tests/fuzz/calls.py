@@ -507,6 +507,21 @@ def list_messages(d: Draw) -> Ask:
 
 
 @call()
+def remember(d: Draw) -> Ask:
+    """Ids of facts and times are made: nothing is compared but that it is the caller's."""
+    method, path, body = d.one(
+        ("GET", "", None),
+        ("GET", "/status", None),
+        ("POST", "/facts", {"content": d.text()}),
+        ("PATCH", f"/facts/fact_{d.number(9)}", {"content": d.text()}),
+        ("DELETE", f"/facts/fact_{d.number(9)}", None),
+        ("POST", "/import", {"facts": [{"id": f"fact_{d.number(9)}", "content": d.text()}]}),
+        ("DELETE", "", None),
+    )
+    return Ask(method, f"/api/memory{path}", body, compared=False, stored=method in ("POST", "PATCH"))
+
+
+@call()
 def use_tokens(d: Draw) -> Ask:
     if d.seldom():
         return Ask("GET", f"/api/usage?days={d.one(1, 30, 366)}")

@@ -90,6 +90,23 @@ class Suggestions(_Part):
     """The name of a configured model; without one, the model of the conversation or the first one."""
 
 
+class MemorySpec(_Part):
+    """What is remembered of each user, and what of it models are told."""
+
+    enabled: bool = True
+    """Whether what is said is remembered, and told. What users write themselves is kept in any case."""
+    debounce_seconds: int = Field(default=30, ge=1, le=300)
+    """So long nothing more must be said on a thread before a model reads it."""
+    max_facts: int = Field(default=100, ge=10, le=500)
+    """Of more, those with the least confidence are forgotten when a model adds one."""
+    fact_confidence_threshold: float = Field(default=0.7, ge=0, le=1)
+    """What a model is less sure of is not kept."""
+    injection_enabled: bool = True
+    max_injection_tokens: int = Field(default=2000, ge=100, le=8000)
+    model: str | None = None
+    """The name of a configured model; without one, the first."""
+
+
 class GatewaySpec(_Part):
     """`gateway`."""
 
@@ -97,7 +114,7 @@ class GatewaySpec(_Part):
     token_usage: TokenUsage = TokenUsage()
     uploads: Uploads = Uploads()
     agents: Agents = Agents()
-    memory: dict[str, Any] = {}
+    memory: MemorySpec = MemorySpec()
     suggestions: Suggestions = Suggestions()
     skills: Path | None = None
     """A folder, relative to the file."""
@@ -116,11 +133,11 @@ class GatewaySpec(_Part):
         names = [model.name for model in spec.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise SettingsError(f"{file}: gateway.models: there are several named {twice}.")
-        wanted = spec.suggestions.model
-        if wanted is not None and wanted not in names:
-            raise SettingsError(
-                f"{file}: gateway.suggestions.model: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
-            )
+        for part, wanted in (("suggestions", spec.suggestions.model), ("memory", spec.memory.model)):
+            if wanted is not None and wanted not in names:
+                raise SettingsError(
+                    f"{file}: gateway.{part}.model: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
+                )
         if spec.skills is None:
             return spec
         folder = (file.parent / spec.skills).resolve()

@@ -30,6 +30,7 @@ MODULES = {
     "messages": "slackwater.workspace.messages.routes",
     "usage": "slackwater.workspace.usage.routes",
     "feedback": "slackwater.workspace.feedback.routes",
+    "memory": "slackwater.workspace.memory.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -53,6 +54,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "messages": Feature.GATEWAY,
     "usage": Feature.GATEWAY,
     "feedback": Feature.GATEWAY,
+    "memory": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -296,6 +298,14 @@ TABLE = (
     Entry("/api/threads/*/runs/*/feedback/stats", "feedback", get=P.THREADS_READ),
     Entry("/api/threads/*/runs/*/feedback/*", "feedback", delete=P.THREADS_DELETE),
     Entry("/api/runs/*/feedback", "feedback", get=P.RUNS_READ),
+    Entry("/api/memory", "memory", get=P.STORE_READ, delete=P.STORE_DELETE),
+    Entry("/api/memory/reload", "memory", post=P.STORE_READ),
+    Entry("/api/memory/export", "memory", get=P.STORE_READ),
+    Entry("/api/memory/import", "memory", post=P.STORE_WRITE),
+    Entry("/api/memory/config", "memory", get=P.STORE_READ),
+    Entry("/api/memory/status", "memory", get=P.STORE_READ),
+    Entry("/api/memory/facts", "memory", post=P.STORE_WRITE),
+    Entry("/api/memory/facts/*", "memory", patch=P.STORE_WRITE, delete=P.STORE_DELETE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

@@ -35,6 +35,14 @@ def test_nothing_means_the_defaults() -> None:
         ({"uploads": {"max_files": 0}}, "gateway.uploads.max_files: Input should be greater"),
         ({"suggestions": {"model": "slow"}, "models": [FAST]}, "'slow' is none of gateway.models: fast"),
         ({"suggestions": {"model": "slow"}}, "there are none"),
+        (
+            {"memory": {"model": "slow"}},
+            "gateway.memory.model: 'slow' is none of gateway.models: there are none",
+        ),
+        ({"memory": {"debounce_seconds": 301}}, "gateway.memory.debounce_seconds: Input should be less"),
+        ({"memory": {"max_facts": 9}}, "gateway.memory.max_facts: Input should be greater"),
+        ({"memory": {"fact_confidence_threshold": 1.1}}, "gateway.memory.fact_confidence_threshold: Input"),
+        ({"memory": {"max_tokens": 9}}, "gateway.memory.max_tokens: Extra inputs are not permitted"),
         ({"skills": "./nowhere"}, "gateway.skills: there is no folder nowhere"),
     ],
 )

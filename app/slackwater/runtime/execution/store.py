@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import time
@@ -11,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, LiteralString, cast
-from urllib.parse import quote
 
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
@@ -36,6 +34,7 @@ from psycopg.errors import DivisionByZero, PipelineAborted
 from psycopg.rows import DictRow
 
 from slackwater.errors import GraphImportError, RunOver
+from slackwater.kit.labels import label_of as label_of
 from slackwater.postgres.pool import Database, read_page
 from slackwater.postgres.retry import retrying
 from slackwater.project.store import IndexSpec, StoreSpec
@@ -44,8 +43,6 @@ from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
 from slackwater.runtime.fenced.statements import ITEM_IS_AS_PUT, REQUIRE_OWNED
 from slackwater.runtime.queue.lease import Acknowledged, Lease
-
-LABEL_BYTES = 200
 
 _OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
@@ -296,14 +293,6 @@ def _check_value(op: PutOp) -> None:
             f"store.put({op.namespace!r}, {op.key!r}, …): a value in the store must be a dict, not {type(op.value).__name__}. "
             'Wrap it in one, such as {"value": …}.'
         ) from None
-
-
-def label_of(owner: str) -> str:
-    """The label that an owner's namespaces begin with. Never the same for two owners; no label of a pattern's."""
-    label = "@" + quote(owner, safe="@:/").replace(".", "%2E")
-    if len(label) > LABEL_BYTES:  # a key of an index has its limit; no name that is short enough has a `#`
-        return "@#" + hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()
-    return label
 
 
 def _outside(ops: list[Op], results: list[Result]) -> list[Result]:

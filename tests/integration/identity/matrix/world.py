@@ -96,6 +96,7 @@ def nothing() -> Ids:
         "namespace": f"no-namespace-{uuid4().hex[:8]}",
         "key": f"no-key-{uuid4().hex[:8]}",
         "feedback_id": str(uuid7()),
+        "fact_id": f"fact_{uuid4().hex[:8]}",
         "user_id": str(uuid7()),
         "session_id": str(uuid7()),
     }
@@ -151,6 +152,7 @@ async def things_of(send: Send, account: Things) -> Things:
         f"/api/threads/{thread_id}/runs/{run['run_id']}/feedback",
         {"rating": 1, "comment": word("comment")},
     )
+    memory = await send("POST", "/api/memory/facts", {"content": word("fact")})
     task = await send(
         "POST",
         "/a2a/echo",
@@ -187,6 +189,7 @@ async def things_of(send: Send, account: Things) -> Things:
         "namespace": namespace,
         "key": key,
         "feedback_id": said["feedback_id"],
+        "fact_id": memory["facts"][0]["id"],
     }
     return Things(ids, frozenset(words))
 
