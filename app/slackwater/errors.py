@@ -55,6 +55,11 @@ class OutsideRun(SlackwaterError):
     The server needs SLACKWATER_GATEWAY=true."""
 
 
+class NoMemory(SlackwaterError):
+    """`slackwater.memory` is that of a run's owner: use it in a node or a tool of a graph that this server executes, while the run goes
+    on. The server needs SLACKWATER_GATEWAY=true."""
+
+
 class TooManyFiles(SlackwaterError):
     """A thread has too many files: delete some in its folder."""
 

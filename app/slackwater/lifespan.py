@@ -26,6 +26,7 @@ from slackwater.identity.limits.requests import RequestLimits
 from slackwater.kit.imports import imports_are_lazy, run_in_import_thread
 from slackwater.postgres import schema
 from slackwater.postgres.pool import Database
+from slackwater.runtime.execution.outbox import Outbox, Outboxes
 from slackwater.runtime.process.signals import StopSignals
 from slackwater.runtime.process.stop import Stop
 from slackwater.runtime.runtime import Runtime
@@ -42,6 +43,7 @@ from slackwater.webhooks.signature import key_of
 if TYPE_CHECKING:
     from slackwater.blobs.blobs import Blobs
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.workspace.llm_models.built import ChatModels
 
 
@@ -132,9 +134,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await database.open()
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
-        outbox = Deliveries(database, webhooks, webhook_key)
+        outbox: Outbox = Deliveries(database, webhooks, webhook_key)
+        if chat_models is not None:
+            outbox = Outboxes(outbox, _memory_updates(database, graphs, chat_models))
         in_process = InProcess()
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
+        if settings.gateway:
+            runtime.node_memory = _node_memory(database, graphs)
         bodies = body_quota(settings.max_body_bytes)
         encryption = await encryption_of(settings) if settings.signs_tokens else None
         ours = await open_credentials(settings, database, encryption, stack, runtime.sweep_also)
@@ -201,6 +207,20 @@ def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtim
     runtime.sweep_also("blobs", partial(sweep, database, blobs))
     runtime.node_files = FilesOfRuns(database, blobs, settings.max_file_bytes_per_owner)
     return blobs
+
+
+def _memory_updates(database: Database, graphs: Graphs, chat_models: ChatModels) -> Outbox:
+    """What finds out what is to be remembered of what was said."""
+    from slackwater.workspace.memory.updates import MemoryUpdates
+
+    return MemoryUpdates(database, lambda: graphs.gateway, chat_models)
+
+
+def _node_memory(database: Database, graphs: Graphs) -> NodeMemory:
+    """What nodes are given of their owners' memories."""
+    from slackwater.workspace.memory.of_runs import MemoryOfRuns
+
+    return MemoryOfRuns(database, lambda: graphs.gateway)
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

@@ -9,14 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+Said = str | int | asyncio.Future[str] | None
+
 
 @dataclass(eq=False)
 class StubModel:
     """Answers each request with the next of `answers`, the last one again and again."""
 
     port: int = 0
-    answers: list[str | int | None] = field(default_factory=lambda: ["[]"])
-    """A text; a status, for an error; None: no answer."""
+    answers: list[Said] = field(default_factory=lambda: ["[]"])
+    """A text; a status, for an error; None: no answer; a future: what it will be."""
     name: str = "stub"
     """As which it answers."""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -27,7 +29,7 @@ class StubModel:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def says(self, *answers: str | int | None) -> None:
+    def says(self, *answers: Said) -> None:
         self.answers = list(answers)
 
     async def until_asked(self, count: int = 1) -> None:
@@ -43,6 +45,8 @@ class StubModel:
             length = int(head.partition("content-length: ")[2].partition("\r")[0])
             self.asked.append(json.loads(await reader.readexactly(length)))
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, asyncio.Future):
+                answer = await answer
             if answer is None:
                 await reader.read()  # until the other side goes away
                 return

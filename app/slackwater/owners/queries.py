@@ -26,6 +26,7 @@ AFTER_THREADS = (
     "slackwater.webhooks",
     "slackwater.idempotency_keys",
     "slackwater.files",
+    "slackwater.memory_updates",
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.open_streams",
@@ -176,6 +177,7 @@ select x.* from slackwater.threads t join slackwater.messages x using (thread_id
     "slackwater.audit": "select * from slackwater.audit where owner = %(owner)s",
     "slackwater.idempotency_keys": "select * from slackwater.idempotency_keys where owner = %(owner)s",
     "slackwater.files": "select * from slackwater.files where owner = %(owner)s",
+    "slackwater.memory_updates": "select * from slackwater.memory_updates where owner = %(owner)s",
 }
 """By the name of each table."""
 

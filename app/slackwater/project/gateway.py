@@ -145,6 +145,13 @@ class GatewaySpec(_Part):
             raise SettingsError(f"{file}: gateway.skills: there is no folder {spec.skills}.")
         return spec.model_copy(update={"skills": folder})
 
+    @property
+    def memory_model(self) -> LlmModel | None:
+        """What reads what was said; None if nothing is remembered of it."""
+        if not self.memory.enabled or not self.models:
+            return None
+        return self.model(self.memory.model) if self.memory.model is not None else self.models[0]
+
     def model(self, name: str) -> LlmModel | None:
         """The configured model of that name."""
         return next((model for model in self.models if model.name == name), None)

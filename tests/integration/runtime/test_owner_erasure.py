@@ -137,7 +137,7 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
         name: 2 if name == "store" else 1
         for name in (
             *("threads", "api_keys", "users", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
-            *("limits", "open_streams", "request_buckets", "audit"),
+            *("limits", "open_streams", "request_buckets", "audit", "memory_updates"),
         )
         if name != "idempotency_keys"  # went with its run
     } | dict.fromkeys(

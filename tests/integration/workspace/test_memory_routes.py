@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +13,7 @@ from support.api import Api
 
 from slackwater.kit.labels import label_of
 from slackwater.owners.erase import erase
-from tests.support.server import fleet_of
 
-GRAPHS = Path(__file__).parents[2] / "graphs"
 NOTHING = {"summary": "", "updatedAt": ""}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -152,18 +149,13 @@ async def test_export_import_and_the_rest(api: Api) -> None:
     )
 
 
-async def test_two_processes_that_write_at_once_lose_nothing(database_uri: str, tmp_path: Path) -> None:
-    """No edit that was answered with 200 is lost, and each answer has the edit in it: `_PROCESSES`, no file, no cache."""
-    async with (
-        fleet_of(database_uri, tmp_path, GRAPHS, {"SLACKWATER_GATEWAY": "true"}) as fleet,
-        httpx.AsyncClient(timeout=30) as client,
-    ):
-        servers = [fleet.launch(), fleet.launch()]
-        await asyncio.gather(*(server.until_ready() for server in servers))
+async def test_two_that_write_at_once_lose_nothing(serve: Callable[..., Any]) -> None:
+    """No edit that was answered with 200 is lost, and each answer has the edit in it: two applications that share the database only."""
+    async with serve(gateway=True) as one, serve(gateway=True) as other:
+        clients = [one.client(), other.client()]
 
         async def add(number: int) -> httpx.Response:
-            url = f"{servers[number % 2].url}/api/memory/facts"
-            return await client.post(url, json={"content": f"fact {number}"})
+            return await clients[number % 2].post("/api/memory/facts", json={"content": f"fact {number}"})
 
         answers = await asyncio.gather(*map(add, range(16)))
         assert {answer.status_code for answer in answers} <= {200, 409}
@@ -171,18 +163,28 @@ async def test_two_processes_that_write_at_once_lose_nothing(database_uri: str, 
         assert len(written) >= 2
         for number in written:
             assert f"fact {number}" in [fact["content"] for fact in answers[number].json()["facts"]]
-        kept = [(await client.get(f"{server.url}/api/memory")).json()["facts"] for server in servers]
+        kept = [(await memory_of(client))["facts"] for client in clients]
         assert kept[0] == kept[1]
         assert sorted(fact["content"] for fact in kept[0]) == sorted(f"fact {number}" for number in written)
         assert len({fact["id"] for fact in kept[0]}) == len(written)
 
-        # Edits of one fact by both: the last one stands, and the others are not half of it
+        # Edits of one fact by both: one is made of what the other has left
         path = f"/api/memory/facts/{kept[0][0]['id']}"
-        changes = [
-            client.patch(servers[0].url + path, json={"content": "by one"}),
-            client.patch(servers[1].url + path, json={"confidence": 0.25}),
-        ]
+        changes = (
+            clients[0].patch(path, json={"content": "by one"}),
+            clients[1].patch(path, json={"confidence": 0.25}),
+        )
         assert [answer.status_code for answer in await asyncio.gather(*changes)] == [200, 200]
-        changed = (await client.get(f"{servers[0].url}/api/memory")).json()["facts"][0]
+        changed = (await memory_of(clients[0]))["facts"][0]
         assert (changed["content"], changed["confidence"]) == ("by one", 0.25)
-    assert fleet.complaints == []
+
+        # WHEN somebody is always faster, THEN 409, and nothing is half written
+        await one.database.execute(
+            "create function public.bump() returns trigger language plpgsql as $$ begin return null; end $$;"
+            "create trigger bump before update on store for each row execute function public.bump()"
+        )
+        before = await memory_of(clients[0])
+        refused = await clients[0].post("/api/memory/facts", json={"content": "late"})
+        assert refused.status_code == 409
+        assert "try again" in refused.json()["detail"]
+        assert await memory_of(clients[0]) == before

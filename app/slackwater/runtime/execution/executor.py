@@ -34,6 +34,7 @@ from slackwater.runtime.execution.control import is_drain
 from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPart, StreamPlan
 from slackwater.runtime.execution.host import AttemptHost
 from slackwater.runtime.execution.node_files import current_files
+from slackwater.runtime.execution.node_memory import current_memory
 from slackwater.runtime.execution.node_tasks import current_node_tasks
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
@@ -72,6 +73,9 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
     host.own_calls.act_for(attempt)
     current_files.set(attempt.saver.files)
     run, error, facts = attempt.run, None, None
+    if host.node_memory is not None:
+        loop = attempt.saver.owning_loop
+        current_memory.set(host.node_memory.of(run.owner, run.thread_id, attempt.lease, loop))
     encoder: Encoder | None = None
     config = run_config(attempt)
     async with AsyncExitStack() as opened:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
+from slackwater.runtime.execution.node_memory import NodeMemory
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import Outbox
 from slackwater.runtime.execution.own_calls import OwnCalls
@@ -29,6 +30,7 @@ class AttemptHost(Protocol):
     wakeups: WakeUps
     outbox: Outbox
     own_calls: OwnCalls
+    node_memory: NodeMemory | None
     max_handovers: int
     cut_seconds: float
     """How long an attempt that was cut may store what its tasks have finished."""

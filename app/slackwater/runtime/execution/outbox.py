@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 
@@ -19,6 +20,30 @@ class Outbox(Protocol):
 
     async def stop(self, timeout: float) -> None:
         """Stop sending, for good."""
+
+
+class Outboxes:
+    """Several, as one: none waits for another."""
+
+    def __init__(self, *all_: Outbox) -> None:
+        self._all = all_
+
+    def nudge(self) -> None:
+        for outbox in self._all:
+            outbox.nudge()
+
+    async def sweep(self) -> None:
+        """Raises, when all are done, what has gone wrong first."""
+        results = await asyncio.gather(*(outbox.sweep() for outbox in self._all), return_exceptions=True)
+        for problem in results:
+            if problem is not None:
+                raise problem
+
+    async def sent(self, timeout: float) -> None:
+        await asyncio.gather(*(outbox.sent(timeout) for outbox in self._all))
+
+    async def stop(self, timeout: float) -> None:
+        await asyncio.gather(*(outbox.stop(timeout) for outbox in self._all))
 
 
 class NoOutbox:

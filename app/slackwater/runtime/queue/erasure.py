@@ -54,6 +54,8 @@ TABLES = (
     Table("slackwater.files", Lifetime.THREAD, "uuid", owned=True),
     # A webhook is sent even after its run is deleted. Rows go after delivery, or long after giving up.
     Table("slackwater.webhooks", Lifetime.OWN),
+    # What was said is remembered even after its thread is deleted, as that of a stateless run is at once.
+    Table("slackwater.memory_updates", Lifetime.OWN),
 )
 
 

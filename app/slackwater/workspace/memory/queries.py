@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from slackwater.kit.labels import label_of
-from slackwater.postgres.pool import Database
+from slackwater.postgres.pool import Database, Row
+from slackwater.runtime.fenced.statements import OWNED
+from slackwater.runtime.queue.lease import Lease
 
 NAMESPACE = ("memory",)
 KEY = "document"
@@ -87,3 +90,109 @@ async def write(
 
 def _place(owner: str) -> dict[str, Any]:
     return {"prefix": ".".join((label_of(owner), *NAMESPACE)), "key": KEY}
+
+
+# Updates that are due
+
+
+_MINE = "u.owner = %(owner)s and u.thread_id = %(thread_id)s and u.fence = %(fence)s and u.claimed_until is not null"
+
+_PUT_UPDATE = f"""
+with owned as ({OWNED})
+insert into slackwater.memory_updates as u (owner, thread_id, messages, due_at)
+select %(owner)s, %(thread_id)s, %(messages)s, clock_timestamp() + make_interval(secs => %(seconds)s) from owned
+on conflict (owner, thread_id) do update set messages = excluded.messages, fence = u.fence + 1, claimed_until = null,
+  attempts = 0, trouble = null,
+  created_at = case when u.attempts = 0 then u.created_at else excluded.created_at end,
+  due_at = case when u.attempts = 0
+    then least(excluded.due_at, u.created_at + make_interval(secs => %(longest)s)) else excluded.due_at end"""
+
+_IS_DUE = """q.due_at <= statement_timestamp() and (q.claimed_until is null or q.claimed_until < clock_timestamp())"""
+
+# One of each owner, as far as can be seen: two that are made at the same time are made of the same memory.
+_CLAIM_UPDATES = f"""
+with candidate as (
+  select distinct on (q.owner) q.owner, q.thread_id, q.due_at from slackwater.memory_updates q
+  where {_IS_DUE} and not exists (
+    select from slackwater.memory_updates o where o.owner = q.owner and o.claimed_until >= clock_timestamp())
+  order by q.owner, q.due_at
+), ordered as (
+  select owner, thread_id from candidate order by due_at
+), due as (
+  select o.owner, o.thread_id from ordered o cross join lateral (
+    select 1 from slackwater.memory_updates q where q.owner = o.owner and q.thread_id = o.thread_id and {_IS_DUE}
+    for update skip locked) q limit %(limit)s
+)
+update slackwater.memory_updates u set fence = u.fence + 1, attempts = u.attempts + 1,
+  claimed_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+from due d where u.owner = d.owner and u.thread_id = d.thread_id
+returning u.owner, u.thread_id, u.messages, u.attempts, u.fence, u.trouble"""
+
+_PUT_OFF_UPDATE = f"""
+update slackwater.memory_updates u set claimed_until = null, trouble = %(trouble)s,
+  due_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+where {_MINE}"""
+
+_GIVE_BACK_UPDATE = f"""
+update slackwater.memory_updates u set claimed_until = null, attempts = attempts - 1
+where {_MINE}"""
+
+_END_UPDATE = f"delete from slackwater.memory_updates u where {_MINE}"
+
+
+def under(lease: Lease) -> Guard:
+    """The memory may be written as long as a run goes on here."""
+    return Guard(select=OWNED, parameters=lease.key)
+
+
+def ending(update: Row) -> Guard:
+    """The memory may be written as long as an update is ours, and that ends the update."""
+    return Guard(
+        select=f"select 1 from slackwater.memory_updates u where {_MINE} for update",
+        also=f", ended as (delete from slackwater.memory_updates u using done where {_MINE})",
+        parameters=_key(update),
+    )
+
+
+async def put_update(
+    database: Database,
+    lease: Lease,
+    owner: str,
+    thread_id: UUID,
+    said: Sequence[Mapping[str, str]],
+    *,
+    seconds: float,
+    longest: float,
+) -> bool:
+    """Let it be due in so many seconds, in place of what was said before; `longest` after the first time at the latest.
+
+    False if the lease is gone: nothing is stored then.
+    """
+    about = {"owner": owner, "thread_id": thread_id, "messages": Jsonb(list(said))}
+    return bool(
+        await database.execute(_PUT_UPDATE, {**lease.key, **about, "seconds": seconds, "longest": longest})
+    )
+
+
+async def claim_updates(database: Database, *, limit: int, seconds: float) -> list[Row]:
+    """Take up to `limit` updates that are due, one of each owner, for so many seconds."""
+    return await database.fetch(_CLAIM_UPDATES, {"limit": limit, "seconds": seconds})
+
+
+async def put_off_update(database: Database, update: Row, *, seconds: float, trouble: str) -> None:
+    """Due again in so many seconds."""
+    await database.execute(_PUT_OFF_UPDATE, {**_key(update), "seconds": seconds, "trouble": trouble})
+
+
+async def give_back_update(database: Database, update: Row) -> None:
+    """Due at once, for anybody: the attempt was broken off, and does not count."""
+    await database.execute(_GIVE_BACK_UPDATE, _key(update))
+
+
+async def end_update(database: Database, update: Row) -> bool:
+    """Never due again; whether it was ours to say so."""
+    return bool(await database.execute(_END_UPDATE, _key(update)))
+
+
+def _key(update: Row) -> dict[str, Any]:
+    return {name: update[name] for name in ("owner", "thread_id", "fence")}

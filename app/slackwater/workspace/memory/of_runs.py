@@ -1,0 +1,120 @@
+"""What nodes have of the memory of their run's owner. What they write is fenced by the run's lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from slackwater.errors import RunOver
+from slackwater.postgres.pool import Database
+from slackwater.postgres.retry import retrying
+from slackwater.project.gateway import GatewaySpec
+from slackwater.runtime.execution.owning_loop import OwningLoop
+from slackwater.runtime.fenced import epochs
+from slackwater.runtime.fenced.epochs import Standing
+from slackwater.runtime.queue.lease import Lease
+from slackwater.workspace.memory import conversation, document, edit, queries
+from slackwater.workspace.memory.document import Document
+from slackwater.workspace.memory.proposal import with_facts
+from slackwater.workspace.memory.told import told
+
+T = TypeVar("T")
+
+LONGEST = 10
+"""So many times the debounce an update waits at most, while more is said all the time."""
+
+
+class MemoryOfRuns:
+    """The memories of all owners, for their runs."""
+
+    def __init__(self, database: Database, spec: Callable[[], GatewaySpec]) -> None:
+        self.database, self.spec = database, spec
+
+    def of(self, owner: str, thread_id: UUID, lease: Lease, loop: OwningLoop) -> MemoryOfRun:
+        """That of the owner of a run. Nothing is done yet."""
+        return MemoryOfRun(self, owner, thread_id, lease, loop)
+
+
+class MemoryOfRun:
+    """That of the owner of one attempt's run."""
+
+    def __init__(
+        self, all_: MemoryOfRuns, owner: str, thread_id: UUID, lease: Lease, loop: OwningLoop
+    ) -> None:
+        self._database, self._spec = all_.database, all_.spec
+        self._owner, self._thread_id, self._lease, self._loop = owner, thread_id, lease, loop
+
+    @property
+    def loop(self) -> OwningLoop:
+        return self._loop
+
+    async def read(self) -> Document:
+        self._require()
+        kept = await self._patiently(lambda: queries.read(self._database, self._owner))
+        return document.read(kept.value)
+
+    async def prompt(self) -> str:
+        self._require()
+        spec = self._spec().memory
+        return (
+            told(await self.read(), spec.max_injection_tokens)
+            if spec.enabled and spec.injection_enabled
+            else ""
+        )
+
+    async def remember(self, content: str, category: str, confidence: float) -> None:
+        self._require()
+        if not content.strip() or not document.is_confidence(confidence):
+            raise ValueError("A fact has a content that is not empty, and a confidence from 0 to 1.")
+        spec = self._spec().memory
+        if not spec.enabled:
+            return
+        fact = {"content": content, "category": category, "confidence": float(confidence)}
+        source = str(self._thread_id)
+
+        def change(now: Document) -> Document:
+            facts = with_facts(now["facts"], [fact], source, spec.max_facts)
+            return {**now, "facts": facts, "lastUpdated": document.now()}
+
+        async def write() -> bool:
+            _, allowed = await edit.apply(self._database, self._owner, change, queries.under(self._lease))
+            return allowed
+
+        await self._fenced(write)
+
+    async def update(self, messages: Sequence[Any]) -> None:
+        self._require()
+        spec = self._spec()
+        said = conversation.said(messages)
+        if not said or spec.memory_model is None:
+            return
+        seconds = spec.memory.debounce_seconds
+        await self._fenced(
+            lambda: queries.put_update(
+                self._database,
+                self._lease,
+                self._owner,
+                self._thread_id,
+                said,
+                seconds=seconds,
+                longest=LONGEST * seconds,
+            )
+        )
+
+    def _require(self) -> None:
+        if self._lease.over or self._lease.lost or self._lease.forgotten:
+            raise RunOver
+
+    async def _fenced(self, write: Callable[[], Awaitable[bool]]) -> None:
+        """Write, unless the lease is gone. Raises RunOver."""
+        if await self._patiently(write):
+            return
+        standing = await self._patiently(lambda: epochs.look(self._database, self._lease))
+        if standing is not Standing.WHOLE or not await self._patiently(write):
+            raise RunOver
+
+    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Again while the database is away, which is no fault of the node's. Whatever it is may take effect twice."""
+        return await retrying(act, until=time.monotonic() + self._database.statement_seconds)
