@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.workspace.llm_models.built import ChatModels
+    from slackwater.workspace.skills.document import Document
 
 
 class LifespanState(TypedDict):
@@ -112,6 +113,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         settings.check_lambda()
         graphs = await run_in_import_thread(lambda: Graphs.load(settings.project, lazy=settings.on_lambda))
         chat_models = await _chat_models(settings, graphs, stack)
+        public_skills = await _public_skills(settings, graphs)
         auth = await run_in_import_thread(partial(_auth_of, graphs)) if graphs.auth else None
         if auth is not None:
             stack.callback(auth.close)
@@ -167,6 +169,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ours.oidc,
             chat_models,
             _blobs(settings, database, stack, runtime) if settings.gateway else None,
+            public_skills,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -186,6 +189,16 @@ async def _chat_models(settings: Settings, graphs: Graphs, stack: AsyncExitStack
     models = ChatModels()
     stack.push_async_callback(models.close)
     return models
+
+
+async def _public_skills(settings: Settings, graphs: Graphs) -> Mapping[str, Document]:
+    """The skills of the project. Raises SettingsError for what is none."""
+    folder = graphs.gateway.skills
+    if not settings.gateway or folder is None:
+        return {}
+    from slackwater.workspace.skills.public import read_public
+
+    return await run_in_import_thread(partial(read_public, folder))
 
 
 def _auth_of(graphs: Graphs) -> CustomAuth:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slackwater.graphs.registry import Graphs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
     from slackwater.workspace.llm_models.built import ChatModels
+    from slackwater.workspace.skills.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Services:
     """Those of `gateway.models`, if there is a gateway."""
     blobs: Blobs | None = None
     """Where the bytes of files are, if there is the gateway."""
+    public_skills: Mapping[str, Document] = field(default_factory=dict)
+    """Those of the project, by name, if there is the gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

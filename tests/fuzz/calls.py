@@ -190,6 +190,15 @@ def get_thread(d: Draw) -> Ask:
 
 
 @call()
+def switch_skill(d: Draw) -> Ask:
+    """There are none: a skill comes in an archive."""
+    path = d.one("/api/skills", "/api/skills/custom")
+    if d.seldom():
+        return Ask("PUT", "/api/skills/none", {"enabled": False}, compared=False)
+    return Ask("GET", path)
+
+
+@call()
 def list_models(d: Draw) -> Ask:
     return Ask("GET", "/api/models")
 

@@ -219,6 +219,7 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     if not settings.gateway:
         return
     from slackwater.workspace.llm_models.built import build
+    from slackwater.workspace.skills.public import read_public
 
     spec = graphs.gateway
     for model in spec.models:
@@ -235,7 +236,12 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
         else:
             yield Finding(Severity.OK, "gateway", f"gateway.models: {model.name} is {model.model}.")
     if spec.skills is not None:
-        yield Finding(Severity.OK, "gateway", f"skills are in {spec.skills}.")
+        try:
+            skills = read_public(spec.skills)
+        except SettingsError as error:
+            yield Finding.failed("gateway", error)
+        else:
+            yield Finding(Severity.OK, "gateway", f"{len(skills)} skills are in {spec.skills}.")
 
 
 async def _files(settings: Settings) -> AsyncIterator[Finding]:

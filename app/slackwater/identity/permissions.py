@@ -32,6 +32,12 @@ class Permission(StrEnum):
     STORE_DELETE = "store:delete"
     MODELS_READ = "models:read"
     """Their names and abilities."""
+    SKILLS_READ = "skills:read"
+    """Public ones, and one's own."""
+    SKILLS_WRITE = "skills:write"
+    SKILLS_DELETE = "skills:delete"
+    SKILLS_MANAGE = "skills:manage"
+    """Which public ones are on for everybody."""
     APP_READ = "app:read"
     """GET on routes of the project's own application."""
     APP_WRITE = "app:write"
@@ -57,7 +63,7 @@ def scope_for(permission: Permission) -> KeyScope:
     """The least scope that grants a permission. Those that include it grant it, too."""
     if permission.resource == "metrics":
         return KeyScope.METRICS
-    if permission.resource == "accounts":
+    if permission.action == "manage":
         return KeyScope.ADMIN
     return KeyScope.READ if permission.action == "read" else KeyScope.RUN
 

@@ -27,6 +27,9 @@ AFTER_THREADS = (
     "slackwater.idempotency_keys",
     "slackwater.files",
     "slackwater.memory_updates",
+    "slackwater.skills",
+    "slackwater.skill_history",
+    "slackwater.skill_switches",
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.open_streams",
@@ -178,6 +181,11 @@ select x.* from slackwater.threads t join slackwater.messages x using (thread_id
     "slackwater.idempotency_keys": "select * from slackwater.idempotency_keys where owner = %(owner)s",
     "slackwater.files": "select * from slackwater.files where owner = %(owner)s",
     "slackwater.memory_updates": "select * from slackwater.memory_updates where owner = %(owner)s",
+    "slackwater.skills": "select * from slackwater.skills where owner = %(owner)s",
+    "slackwater.skill_files": """
+select owner, name, path, encode(content, 'base64') as content from slackwater.skill_files where owner = %(owner)s""",
+    "slackwater.skill_history": "select * from slackwater.skill_history where owner = %(owner)s",
+    "slackwater.skill_switches": "select * from slackwater.skill_switches where owner = %(owner)s",
 }
 """By the name of each table."""
 

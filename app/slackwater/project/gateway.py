@@ -118,6 +118,8 @@ class GatewaySpec(_Part):
     suggestions: Suggestions = Suggestions()
     skills: Path | None = None
     """A folder, relative to the file."""
+    skills_scanner: str | None = None
+    """The name of the configured model that judges skills before they are kept; without one all are."""
 
     @classmethod
     def read(cls, value: object, file: Path) -> GatewaySpec:
@@ -133,10 +135,15 @@ class GatewaySpec(_Part):
         names = [model.name for model in spec.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise SettingsError(f"{file}: gateway.models: there are several named {twice}.")
-        for part, wanted in (("suggestions", spec.suggestions.model), ("memory", spec.memory.model)):
+        asked = {
+            "suggestions.model": spec.suggestions.model,
+            "memory.model": spec.memory.model,
+            "skills_scanner": spec.skills_scanner,
+        }
+        for key, wanted in asked.items():
             if wanted is not None and wanted not in names:
                 raise SettingsError(
-                    f"{file}: gateway.{part}.model: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
+                    f"{file}: gateway.{key}: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
                 )
         if spec.skills is None:
             return spec

@@ -31,6 +31,7 @@ MODULES = {
     "usage": "slackwater.workspace.usage.routes",
     "feedback": "slackwater.workspace.feedback.routes",
     "memory": "slackwater.workspace.memory.routes",
+    "skills": "slackwater.workspace.skills.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -55,6 +56,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "usage": Feature.GATEWAY,
     "feedback": Feature.GATEWAY,
     "memory": Feature.GATEWAY,
+    "skills": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -306,6 +308,14 @@ TABLE = (
     Entry("/api/memory/status", "memory", get=P.STORE_READ),
     Entry("/api/memory/facts", "memory", post=P.STORE_WRITE),
     Entry("/api/memory/facts/*", "memory", patch=P.STORE_WRITE, delete=P.STORE_DELETE),
+    Entry("/api/skills", "skills", get=P.SKILLS_READ),
+    Entry("/api/skills/install", "skills", post=P.SKILLS_WRITE),
+    # For everybody it asks for `skills:manage` itself.
+    Entry("/api/skills/*", "skills", get=P.SKILLS_READ, put=P.SKILLS_WRITE),
+    Entry("/api/skills/custom", "skills", get=P.SKILLS_READ),
+    Entry("/api/skills/custom/*", "skills", get=P.SKILLS_READ, put=P.SKILLS_WRITE, delete=P.SKILLS_DELETE),
+    Entry("/api/skills/custom/*/history", "skills", get=P.SKILLS_READ),
+    Entry("/api/skills/custom/*/rollback", "skills", post=P.SKILLS_WRITE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

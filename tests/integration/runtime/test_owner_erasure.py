@@ -86,6 +86,9 @@ async def fill(process: Process, owner: str) -> UUID:
     for name in {*OWNERS_TABLES, *full, "public.store", "slackwater.assistant_versions"} - filled:
         await insert_any(database, name, **given)
     await insert_any(database, "public.store", **{**given, "prefix": label_of(owner)})
+    skill = await database.fetch_one("select owner, name from slackwater.skills where owner = %s", [owner])
+    assert skill is not None
+    await insert_any(database, "slackwater.skill_files", **skill)
     return UUID(str(row["thread_id"]))
 
 
@@ -138,6 +141,7 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
         for name in (
             *("threads", "api_keys", "users", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
             *("limits", "open_streams", "request_buckets", "audit", "memory_updates"),
+            *("skills", "skill_history", "skill_switches"),
         )
         if name != "idempotency_keys"  # went with its run
     } | dict.fromkeys(

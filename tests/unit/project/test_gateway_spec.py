@@ -43,6 +43,7 @@ def test_nothing_means_the_defaults() -> None:
         ({"memory": {"max_facts": 9}}, "gateway.memory.max_facts: Input should be greater"),
         ({"memory": {"fact_confidence_threshold": 1.1}}, "gateway.memory.fact_confidence_threshold: Input"),
         ({"memory": {"max_tokens": 9}}, "gateway.memory.max_tokens: Extra inputs are not permitted"),
+        ({"skills_scanner": "slow", "models": [FAST]}, "gateway.skills_scanner: 'slow' is none of"),
         ({"skills": "./nowhere"}, "gateway.skills: there is no folder nowhere"),
     ],
 )

@@ -50,6 +50,8 @@ class AuditAction(StrEnum):
     THREAD_DELETED = "thread.deleted"
     ASSISTANT_DELETED = "assistant.deleted"
     CRON_DELETED = "cron.deleted"
+    SKILL_SWITCHED = "skill.switched"
+    """A public one, on or off for everybody."""
     OWNER_EXPORTED = "owner.exported"
     OWNER_ERASED = "owner.erased"
 

@@ -122,6 +122,9 @@ CRON = {**AGENT, "schedule": "0 5 1 1 *"}
 ITEM = {"namespace": ["{namespace}"], "key": "{key}"}
 TOO_LARGE = {"files": [{"filename": "a.txt", "size": 10**15}]}
 NO_UPLOAD = {"files": [{"filename": "a.txt", "upload_id": "none"}]}
+SKILL = {"name": "skill"}
+SKILL_TEXT = "---\nname: {skill}\ndescription: Changed.\n---\n"
+NO_SKILL = {"thread_id": "{thread_id}", "path": "/mnt/user-data/uploads/none.skill"}
 WAITING = {"thread_id": "waiting_id", "run_id": "pending_id"}
 """A thread whose run waits for its time."""
 
@@ -310,6 +313,16 @@ ASKS: tuple[Ask, ...] = (
     Ask("POST /api/threads/{thread_id}/uploads/presign", TOO_LARGE, answer=413, takes=True),
     Ask("POST /api/threads/{thread_id}/uploads/complete", NO_UPLOAD, answer=404),
     Ask("GET /api/threads/{thread_id}/artifacts/{path}", at={"path": "artifact"}, answer=404),
+    Ask("GET /api/skills"),
+    Ask("GET /api/skills/custom"),
+    Ask("POST /api/skills/install", NO_SKILL, answer=404),
+    Ask("GET /api/skills/{name}", at=SKILL),
+    Ask("PUT /api/skills/{name}", {"enabled": False}, at=SKILL),
+    Ask("GET /api/skills/custom/{name}", at=SKILL),
+    Ask("GET /api/skills/custom/{name}/history", at=SKILL),
+    Ask("PUT /api/skills/custom/{name}", {"content": SKILL_TEXT}, at=SKILL),
+    Ask("POST /api/skills/custom/{name}/rollback", {}, at=SKILL),
+    Ask("DELETE /api/skills/custom/{name}", at=SKILL),
     Ask("GET /store/items", query="namespace={namespace}&key={key}", hidden=200),
     Ask("POST /store/items/search", {"namespace_prefix": []}),
     Ask("POST /store/items/search", {"namespace_prefix": ["{namespace}"]}, hidden=200),

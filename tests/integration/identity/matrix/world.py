@@ -97,6 +97,7 @@ def nothing() -> Ids:
         "key": f"no-key-{uuid4().hex[:8]}",
         "feedback_id": str(uuid7()),
         "fact_id": f"fact_{uuid4().hex[:8]}",
+        "skill": f"no-skill-{uuid4().hex[:8]}",
         "user_id": str(uuid7()),
         "session_id": str(uuid7()),
     }
@@ -192,6 +193,16 @@ async def things_of(send: Send, account: Things) -> Things:
         "fact_id": memory["facts"][0]["id"],
     }
     return Things(ids, frozenset(words))
+
+
+async def with_skill(database: Database, owner: str, things: Things) -> Things:
+    """With a skill, too, as if it had been installed from an archive."""
+    name, word = f"skill-{uuid4().hex[:12]}", f"told-{uuid4().hex[:12]}"
+    await database.execute(
+        """insert into slackwater.skills (owner, name, description, content, size) values (%s, %s, %s, %s, 0)""",
+        [owner, name, word, f"---\nname: {name}\ndescription: {word}\n---\n"],
+    )
+    return Things({**things.ids, "skill": name}, things.words | {name, word})
 
 
 _KEPT_APART = ("slackwater.api_keys", "slackwater.audit")
