@@ -199,7 +199,7 @@ async def with_skill(database: Database, owner: str, things: Things) -> Things:
     """With a skill, too, as if it had been installed from an archive."""
     name, word = f"skill-{uuid4().hex[:12]}", f"told-{uuid4().hex[:12]}"
     await database.execute(
-        """insert into slackwater.skills (owner, name, description, content, size) values (%s, %s, %s, %s, 0)""",
+        """insert into slackwater.skills (owner, name, description, content, size) values (%s, %s, %s, %s, 1000)""",
         [owner, name, word, f"---\nname: {name}\ndescription: {word}\n---\n"],
     )
     return Things({**things.ids, "skill": name}, things.words | {name, word})
