@@ -15,6 +15,7 @@ IDENTITY = "integration/identity"
 PAGE, SETUP, TOKENS, CSRF = (
     f"{IDENTITY}/accounts_http/test_account_{name}.py" for name in ("page", "setup", "tokens", "csrf")
 )
+MEMORY = "integration/workspace/test_memory"
 KNOWN = "integration/web/test_known_defects.py"
 BAD_INPUT = "integration/web/test_bad_input.py"
 
@@ -93,6 +94,10 @@ SHOWN: dict[str, tuple[str, str]] = {
         "drills/test_sigterm.py",
         "test_under_plain_uvicorn_runs_are_handed_over_while_a_stream_is_open",
     ),
+    "Z2": (f"{MEMORY}_routes.py", "test_facts_are_added_changed_and_deleted"),
+    "Z2, import": (f"{MEMORY}_routes.py", "test_export_import_and_the_rest"),
+    "Z2, at once": (f"{MEMORY}_routes.py", "test_two_that_write_at_once_lose_nothing"),
+    "Z2, queued updates": (f"{MEMORY}_updates.py", "test_an_update_survives_the_processes_that_make_it"),
     "6.2, 4": (
         "sdk/test_the_client_never_notices.py",
         "test_a_reader_who_asked_to_cancel_on_disconnect_may_come_back",

@@ -330,6 +330,29 @@ async def never(ctx, value):
     assert refused.status_code == 403
 
 
+async def test_the_memory_is_an_item_of_the_store(serve: Serve, project: Project) -> None:
+    """With its own namespace, whatever a handler makes of it: nodes find it there."""
+    handlers = """
+@auth.on.store
+async def alice_only(ctx, value):
+    assert (value["namespace"], value["key"]) == (("memory",), "document")
+    value["namespace"] = ("elsewhere",)
+    return ctx.user.identity == "alice"
+"""
+    async with serve(project=project(handlers), gateway=True) as api:
+        alice, bob = user(api, "alice"), user(api, "bob")
+        fact = {"content": "Likes tea"}
+        added = [await client.post("/api/memory/facts", json=fact) for client in (alice, bob)]
+        read = [await client.get("/api/memory") for client in (alice, bob)]
+        gone = [await client.delete("/api/memory") for client in (alice, bob)]
+        (item,) = await api.database.fetch("select prefix, key from store")
+
+    for answers in (added, read, gone):
+        assert [answer.status_code for answer in answers] == [200, 403]
+    assert read[0].json() == added[0].json()
+    assert item == {"prefix": "@user:alice.memory", "key": "document"}
+
+
 def rpc(method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 

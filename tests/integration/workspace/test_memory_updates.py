@@ -1,4 +1,4 @@
-"""`slackwater.memory` in nodes, and what is remembered of what was said: when, by whom, once (K, D lines; 959bf1340, 4.7)."""
+"""`slackwater.memory` in nodes, and what is remembered of what was said: when, by whom, once (Z2, 959bf1340)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from langchain_core.messages import HumanMessage
 from support.api import Api
 
-from slackwater.errors import NoMemory
+from slackwater.errors import NoMemory, RunOver
 from slackwater.memory import amemory, prompt
 from slackwater.postgres.pool import Database
+from slackwater.runtime.execution.owning_loop import OwningLoop
+from slackwater.runtime.queue.lease import Lease
+from slackwater.workspace.memory.of_runs import MemoryOfRuns
 from tests.support.model import StubModel, stub_model
 from tests.support.server import fleet_of
 
@@ -179,6 +184,20 @@ async def remembers(api: Api, model: StubModel, caplog: pytest.LogCaptureFixture
     assert values["told"].startswith("Work: Builds bridges.\n- [context] Is called Ann")
     values, _ = await run(alice, fact="likes  tea.")
     assert values["known"] == ["By hand", "Is called Ann", "Likes tea"]
+
+    # Of a run that goes on elsewhere, or is over, nothing is written, and nothing is read
+    gone = Lease(uuid4(), UUID(thread), 7, "nobody", 0.0)
+    left = MemoryOfRuns(database, lambda: api.services.graphs.gateway)
+    for_node = left.of("alice", UUID(thread), gone, OwningLoop())
+    with pytest.raises(RunOver):
+        await for_node.update([HumanMessage("Forget me")])
+    with pytest.raises(RunOver):
+        await for_node.remember("Never", "note", 1.0)
+    gone.over = True
+    with pytest.raises(RunOver):
+        await for_node.prompt()
+    assert await database.fetch(_WAITING) == []
+    assert "Never" not in await facts_of(alice)
 
     # What a model makes of it may be of no use: it is put off, and given up in the end
     model.says(500, "I would rather not.", *[500] * 4)

@@ -101,7 +101,10 @@ async def _change(
 
 
 async def _ask(services: Services, principal: Principal, action: Literal["get", "put", "delete"]) -> None:
-    """The project's own `auth` may refuse it like any other item of the store. What it changes of where that is does not apply."""
+    """The project's own `auth` may refuse it like any other item of the store; what it changes of that does not apply."""
     if principal.user is not None:
-        asked = {"namespace": queries.NAMESPACE, "key": queries.KEY}
+        asked: dict[str, Any] = {"namespace": queries.NAMESPACE, "key": queries.KEY}
+        if action == "put":
+            # What is put is decided when it is made of what is there, and so cannot be told before.
+            asked |= {"value": {}, "index": None, "ttl": None}
         await access.decide(services, principal, "store", action, asked)
