@@ -18,9 +18,12 @@ from support.api import Api
 from slackwater.errors import NoMemory, RunOver
 from slackwater.memory import amemory, prompt
 from slackwater.postgres.pool import Database
+from slackwater.project.gateway import GatewaySpec
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.queue.lease import Lease
+from slackwater.workspace.llm_models.built import ChatModels
 from slackwater.workspace.memory.of_runs import MemoryOfRuns
+from slackwater.workspace.memory.updates import MemoryUpdates
 from tests.support.model import StubModel, stub_model
 from tests.support.server import fleet_of
 
@@ -61,6 +64,37 @@ graph.add_edge("talk", "note")
 graph.add_edge("note", END)
 remembering = graph.compile()
 """
+PROVIDER = """
+import httpx
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+
+class ChatPerplexity(BaseChatModel):
+    model: str
+    base_url: str
+
+    @property
+    def _llm_type(self):
+        return "stub"
+
+    def _generate(self, *args, **kwargs):
+        raise NotImplementedError
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        body = {"model": self.model, "messages": [{"role": m.type, "content": m.content} for m in messages]}
+        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:
+            answer = (await client.post(f"{self.base_url}/chat/completions", json=body)).raise_for_status().json()
+        used = answer["usage"]
+        usage = {"input_tokens": used["prompt_tokens"], "output_tokens": used["completion_tokens"]}
+        said = AIMessage(
+            answer["choices"][0]["message"]["content"], usage_metadata={**usage, "total_tokens": used["total_tokens"]}
+        )
+        return ChatResult(generations=[ChatGeneration(message=said)])
+"""
+"""The package of a provider, which takes no seconds to be imported."""
+
 SAID = [{"role": "user", "content": "I am Ann, I build bridges"}, {"role": "assistant", "content": "Hello"}]
 PROPOSED = json.dumps(
     {
@@ -77,11 +111,12 @@ _NOW = (
 def project(folder: Path, model: StubModel, **memory: Any) -> Path:
     folder.mkdir()
     (folder / "remembering_graph.py").write_text(GRAPH)
-    args = {"api_key": "sk-test", "base_url": model.url, "max_retries": 0}
+    (folder / "langchain_perplexity.py").write_text(PROVIDER)
+    args = {"base_url": model.url}
     content = {
         "dependencies": ["."],
         "graphs": {"remembering": "./remembering_graph.py:remembering"},
-        "gateway": {"models": [{"name": "fast", "model": "openai:stub", "args": args}], "memory": memory},
+        "gateway": {"models": [{"name": "fast", "model": "perplexity:stub", "args": args}], "memory": memory},
     }
     (folder / "langgraph.json").write_text(json.dumps(content))
     return folder
@@ -198,6 +233,16 @@ async def remembers(api: Api, model: StubModel, caplog: pytest.LogCaptureFixture
         await for_node.prompt()
     assert await database.fetch(_WAITING) == []
     assert "Never" not in await facts_of(alice)
+
+    # Where nothing is remembered any more, what waits is forgotten at last
+    await run(alice, said=SAID)
+    off = MemoryUpdates(database, GatewaySpec, ChatModels())
+    for days, kept in ((6, 1), (8, 0)):
+        await database.execute(
+            "update slackwater.memory_updates set created_at = now() - make_interval(days => %s)", [days]
+        )
+        await off.sweep()
+        assert len(await database.fetch(_WAITING)) == kept
 
     # What a model makes of it may be of no use: it is put off, and given up in the end
     model.says(500, "I would rather not.", *[500] * 4)

@@ -139,6 +139,14 @@ where {_MINE}"""
 
 _END_UPDATE = f"delete from slackwater.memory_updates u where {_MINE}"
 
+KEPT_DAYS = 7
+"""How long an update is kept that nobody claims, as its project remembers nothing any more."""
+
+_TRIM_UPDATES = f"""
+delete from slackwater.memory_updates u where (u.owner, u.thread_id) in (
+  select q.owner, q.thread_id from slackwater.memory_updates q
+  where q.created_at < statement_timestamp() - interval '{KEPT_DAYS} days' limit 1000 for update skip locked)"""
+
 
 def under(lease: Lease) -> Guard:
     """The memory may be written as long as a run goes on here."""
@@ -192,6 +200,11 @@ async def give_back_update(database: Database, update: Row) -> None:
 async def end_update(database: Database, update: Row) -> bool:
     """Never due again; whether it was ours to say so."""
     return bool(await database.execute(_END_UPDATE, _key(update)))
+
+
+async def trim_updates(database: Database) -> None:
+    """Forget what nobody has claimed for long."""
+    await database.execute(_TRIM_UPDATES)
 
 
 def _key(update: Row) -> dict[str, Any]:

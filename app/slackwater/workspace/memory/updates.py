@@ -59,7 +59,9 @@ class MemoryUpdates:
         """Nothing becomes due when a run ends: the next sweep looks."""
 
     async def sweep(self) -> None:
-        """Begin with what is due."""
+        """Begin with what is due, or forget it at last where nothing is remembered any more."""
+        if self._spec().memory_model is None:
+            await queries.trim_updates(self._database)
         self._look()
 
     async def sent(self, timeout: float) -> None:
