@@ -190,6 +190,13 @@ def get_thread(d: Draw) -> Ask:
 
 
 @call()
+def name_agent(d: Draw) -> Ask:
+    """They are switched off."""
+    path = d.one("/api/agents", "/api/agents/none", "/api/agents/check?name=none", "/api/user-profile")
+    return Ask("GET", path)
+
+
+@call()
 def switch_skill(d: Draw) -> Ask:
     """There are none: a skill comes in an archive."""
     path = d.one("/api/skills", "/api/skills/custom")

@@ -24,6 +24,7 @@ from slackwater.runtime.events.run_reader import StreamCut
 from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import RunStatus
 from slackwater.web.route_table import GATEWAY
+from slackwater.workspace.agents import service as agents
 from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ async def create_run(
         parse_canonical(thread_id, "thread")
     wanted = resolved(services.graphs, principal, body)
     await messages.check(wanted.input)
+    wanted = await with_agent(services, principal, wanted)
     return await runs.create(services, principal, thread_id, wanted, key, told=told)
 
 
@@ -154,6 +156,19 @@ def resolved(graphs: Graphs, principal: Principal, body: GatewayRun) -> GatewayR
         config=config.model_copy(update={"configurable": configurable}),
         context=context,
         stream_mode=modes_for(body.stream_modes, context),
+    )
+
+
+async def with_agent(services: Services, principal: Principal, wanted: GatewayRun) -> GatewayRun:
+    """The same with `agent` in its context: what the caller has said of the agent whose name it has, if it is one of theirs.
+
+    It is kept with the run, so that each attempt is told the same. A name that nobody has said anything of is the graph's affair: a
+    page that makes an agent sends it before there is one, and graphs may have agents of their own.
+    """
+    name = wanted.context.get("agent_name") or (wanted.config.configurable or {}).get("agent_name")
+    agent = await agents.of_run(services, principal.owner, name) if name is not None else None
+    return (
+        wanted if agent is None else wanted.model_copy(update={"context": {**wanted.context, "agent": agent}})
     )
 
 

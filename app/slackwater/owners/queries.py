@@ -30,6 +30,8 @@ AFTER_THREADS = (
     "slackwater.skills",
     "slackwater.skill_history",
     "slackwater.skill_switches",
+    "slackwater.agents",
+    "slackwater.user_profiles",
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.open_streams",
@@ -186,6 +188,8 @@ select x.* from slackwater.threads t join slackwater.messages x using (thread_id
 select owner, name, path, encode(content, 'base64') as content from slackwater.skill_files where owner = %(owner)s""",
     "slackwater.skill_history": "select * from slackwater.skill_history where owner = %(owner)s",
     "slackwater.skill_switches": "select * from slackwater.skill_switches where owner = %(owner)s",
+    "slackwater.agents": "select * from slackwater.agents where owner = %(owner)s",
+    "slackwater.user_profiles": "select * from slackwater.user_profiles where owner = %(owner)s",
 }
 """By the name of each table."""
 

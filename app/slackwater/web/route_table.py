@@ -32,6 +32,7 @@ MODULES = {
     "feedback": "slackwater.workspace.feedback.routes",
     "memory": "slackwater.workspace.memory.routes",
     "skills": "slackwater.workspace.skills.routes",
+    "agents": "slackwater.workspace.agents.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -57,6 +58,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "feedback": Feature.GATEWAY,
     "memory": Feature.GATEWAY,
     "skills": Feature.GATEWAY,
+    "agents": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -316,6 +318,10 @@ TABLE = (
     Entry("/api/skills/custom/*", "skills", get=P.SKILLS_READ, put=P.SKILLS_WRITE, delete=P.SKILLS_DELETE),
     Entry("/api/skills/custom/*/history", "skills", get=P.SKILLS_READ),
     Entry("/api/skills/custom/*/rollback", "skills", post=P.SKILLS_WRITE),
+    Entry("/api/agents", "agents", get=P.AGENTS_READ, post=P.AGENTS_WRITE),
+    Entry("/api/agents/check", "agents", get=P.AGENTS_READ),
+    Entry("/api/agents/*", "agents", get=P.AGENTS_READ, put=P.AGENTS_WRITE, delete=P.AGENTS_DELETE),
+    Entry("/api/user-profile", "agents", get=P.AGENTS_READ, put=P.AGENTS_WRITE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

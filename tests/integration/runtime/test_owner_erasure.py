@@ -141,7 +141,7 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
         for name in (
             *("threads", "api_keys", "users", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
             *("limits", "open_streams", "request_buckets", "audit", "memory_updates"),
-            *("skills", "skill_history", "skill_switches"),
+            *("skills", "skill_history", "skill_switches", "agents", "user_profiles"),
         )
         if name != "idempotency_keys"  # went with its run
     } | dict.fromkeys(

@@ -122,6 +122,7 @@ CRON = {**AGENT, "schedule": "0 5 1 1 *"}
 ITEM = {"namespace": ["{namespace}"], "key": "{key}"}
 TOO_LARGE = {"files": [{"filename": "a.txt", "size": 10**15}]}
 NO_UPLOAD = {"files": [{"filename": "a.txt", "upload_id": "none"}]}
+NAMED = {"name": "agent"}
 SKILL = {"name": "skill"}
 SKILL_TEXT = "---\nname: {skill}\ndescription: Changed.\n---\n"
 NO_SKILL = {"thread_id": "{thread_id}", "path": "/mnt/user-data/uploads/none.skill"}
@@ -313,6 +314,14 @@ ASKS: tuple[Ask, ...] = (
     Ask("POST /api/threads/{thread_id}/uploads/presign", TOO_LARGE, answer=413, takes=True),
     Ask("POST /api/threads/{thread_id}/uploads/complete", NO_UPLOAD, answer=404),
     Ask("GET /api/threads/{thread_id}/artifacts/{path}", at={"path": "artifact"}, answer=404),
+    Ask("GET /api/agents"),
+    Ask("POST /api/agents", {"name": "no name!"}, answer=422),  # those of others take none away
+    Ask("GET /api/agents/check", query="name=free"),
+    Ask("GET /api/agents/{name}", at=NAMED),
+    Ask("PUT /api/agents/{name}", {"soul": "Changed."}, at=NAMED),
+    Ask("DELETE /api/agents/{name}", at=NAMED),
+    Ask("GET /api/user-profile"),
+    Ask("PUT /api/user-profile", {"content": "Changed."}),
     Ask("GET /api/skills"),
     Ask("GET /api/skills/custom"),
     Ask("POST /api/skills/install", NO_SKILL, answer=404),

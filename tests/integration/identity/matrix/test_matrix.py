@@ -40,7 +40,7 @@ from tests.integration.identity.matrix.world import (
     project,
     rows_of,
     things_of,
-    with_skill,
+    with_instructions,
 )
 from tests.support.amazon import object_store
 from tests.support.emulator import environment_of
@@ -86,7 +86,7 @@ class Matrix:
     async def prepare(self) -> None:
         """Make what the owner has."""
         made = await things_of(self._as_owner, self.logins.things)
-        self.things = await with_skill(self.database, self.logins.owner, made)
+        self.things = await with_instructions(self.database, self.logins.owner, made)
 
     async def _as_owner(self, method: str, path: str, body: Any = None) -> Any:
         headers = {**self.callers["owner"].headers, "content-type": "application/json"}

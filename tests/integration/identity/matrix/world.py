@@ -53,7 +53,7 @@ def project(folder: Path) -> Path:
         "dependencies": [str(GRAPHS)],
         "graphs": {name: f"{GRAPHS}/graphs.py:{name}" for name in ("echo", "hitl")},
         "http": {"app": "./web.py:app", "enable_custom_route_auth": True},
-        "gateway": {"models": [{"name": "fast", "model": "openai:gpt-5-mini"}]},
+        "gateway": {"agents": {"enabled": True}, "models": [{"name": "fast", "model": "openai:gpt-5-mini"}]},
     }
     (folder / "langgraph.json").write_text(json.dumps(content))
     return folder
@@ -97,6 +97,7 @@ def nothing() -> Ids:
         "key": f"no-key-{uuid4().hex[:8]}",
         "feedback_id": str(uuid7()),
         "fact_id": f"fact_{uuid4().hex[:8]}",
+        "agent": f"no-agent-{uuid4().hex[:8]}",
         "skill": f"no-skill-{uuid4().hex[:8]}",
         "user_id": str(uuid7()),
         "session_id": str(uuid7()),
@@ -195,14 +196,18 @@ async def things_of(send: Send, account: Things) -> Things:
     return Things(ids, frozenset(words))
 
 
-async def with_skill(database: Database, owner: str, things: Things) -> Things:
-    """With a skill, too, as if it had been installed from an archive."""
+async def with_instructions(database: Database, owner: str, things: Things) -> Things:
+    """With an agent, too, and a skill as if it had been installed from an archive. There may be no more than so many of them."""
+    agent, soul = f"agent-{uuid4().hex[:12]}", f"soul-{uuid4().hex[:12]}"
+    await database.execute(
+        "insert into slackwater.agents (owner, name, soul) values (%s, %s, %s)", [owner, agent, soul]
+    )
     name, word = f"skill-{uuid4().hex[:12]}", f"told-{uuid4().hex[:12]}"
     await database.execute(
         """insert into slackwater.skills (owner, name, description, content, size) values (%s, %s, %s, %s, 1000)""",
         [owner, name, word, f"---\nname: {name}\ndescription: {word}\n---\n"],
     )
-    return Things({**things.ids, "skill": name}, things.words | {name, word})
+    return Things({**things.ids, "agent": agent, "skill": name}, things.words | {agent, soul, name, word})
 
 
 _KEPT_APART = ("slackwater.api_keys", "slackwater.audit")
