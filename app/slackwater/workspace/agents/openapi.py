@@ -64,18 +64,18 @@ _PROFILE = Response("What they say.", UserProfile, {"content": "I am brief."}, h
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /api/agents": Operation(
-        id="list_agents",
+        id="list_custom_agents",
         responses={200: Response("The agents.", CustomAgents, {"agents": [_ONE]})},
         errors=(AgentsDisabled,),
     ),
     "POST /api/agents": Operation(
-        id="create_agent",
+        id="create_custom_agent",
         responses={201: _AGENT},
         bodies={"a researcher": _ONE},
         errors=(TooManyAgents, AgentsDisabled, Conflict("Agent 'x' already exists"), InvalidAgentName),
     ),
     "GET /api/agents/check": Operation(
-        id="check_agent_name",
+        id="check_custom_agent_name",
         responses={
             200: Response("Whether it is free.", AgentNameChecked, {"available": True, "name": "researcher"})
         },
@@ -83,20 +83,20 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=(AgentsDisabled, InvalidAgentName),
     ),
     "GET /api/agents/{name}": Operation(
-        id="get_agent",
+        id="get_custom_agent",
         responses={200: _AGENT},
         parameters=_NAME,
         errors=(AgentsDisabled, _NONE, InvalidAgentName),
     ),
     "PUT /api/agents/{name}": Operation(
-        id="update_agent",
+        id="update_custom_agent",
         responses={200: _AGENT},
         parameters=_NAME,
         bodies={"all skills": {"skills": None}},
         errors=(AgentsDisabled, _NONE, AgentChangedMeanwhile, InvalidAgentName),
     ),
     "DELETE /api/agents/{name}": Operation(
-        id="delete_agent",
+        id="delete_custom_agent",
         responses={204: NO_CONTENT},
         parameters=_NAME,
         errors=(AgentsDisabled, _NONE, AgentChangedMeanwhile, InvalidAgentName),
