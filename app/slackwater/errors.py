@@ -60,6 +60,15 @@ class NoMemory(SlackwaterError):
     on. The server needs SLACKWATER_GATEWAY=true."""
 
 
+class NoSkills(SlackwaterError):
+    """`slackwater.skills` are those of a run's owner: use them in a node or a tool of a graph that this server executes, while the run
+    goes on. The server needs SLACKWATER_GATEWAY=true."""
+
+
+class UnknownSkill(SlackwaterError):
+    """The owner of this run has no skill of that name that is switched on, or it has no such file: `skills()` says which there are."""
+
+
 class TooManyFiles(SlackwaterError):
     """A thread has too many files: delete some in its folder."""
 

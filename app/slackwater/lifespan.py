@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from slackwater.blobs.blobs import Blobs
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.runtime.execution.node_memory import NodeMemory
+    from slackwater.runtime.execution.node_skills import NodeSkills
     from slackwater.workspace.llm_models.built import ChatModels
-    from slackwater.workspace.skills.document import Document
+    from slackwater.workspace.skills.public import PublicSkill
 
 
 class LifespanState(TypedDict):
@@ -143,6 +144,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
         if settings.gateway:
             runtime.node_memory = _node_memory(database, graphs)
+            runtime.node_skills = _node_skills(database, public_skills)
         bodies = body_quota(settings.max_body_bytes)
         encryption = await encryption_of(settings) if settings.signs_tokens else None
         ours = await open_credentials(settings, database, encryption, stack, runtime.sweep_also)
@@ -191,7 +193,7 @@ async def _chat_models(settings: Settings, graphs: Graphs, stack: AsyncExitStack
     return models
 
 
-async def _public_skills(settings: Settings, graphs: Graphs) -> Mapping[str, Document]:
+async def _public_skills(settings: Settings, graphs: Graphs) -> Mapping[str, PublicSkill]:
     """The skills of the project. Raises SettingsError for what is none."""
     folder = graphs.gateway.skills
     if not settings.gateway or folder is None:
@@ -234,6 +236,13 @@ def _node_memory(database: Database, graphs: Graphs) -> NodeMemory:
     from slackwater.workspace.memory.of_runs import MemoryOfRuns
 
     return MemoryOfRuns(database, lambda: graphs.gateway)
+
+
+def _node_skills(database: Database, public: Mapping[str, PublicSkill]) -> NodeSkills:
+    """What nodes are given of their owners' skills."""
+    from slackwater.workspace.skills.of_runs import SkillsOfRuns
+
+    return SkillsOfRuns(database, public)
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

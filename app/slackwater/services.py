@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
     from slackwater.workspace.llm_models.built import ChatModels
-    from slackwater.workspace.skills.document import Document
+    from slackwater.workspace.skills.public import PublicSkill
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Services:
     """Those of `gateway.models`, if there is a gateway."""
     blobs: Blobs | None = None
     """Where the bytes of files are, if there is the gateway."""
-    public_skills: Mapping[str, Document] = field(default_factory=dict)
+    public_skills: Mapping[str, PublicSkill] = field(default_factory=dict)
     """Those of the project, by name, if there is the gateway."""
 
     @property

@@ -34,6 +34,7 @@ from slackwater.runtime.events.thread_reader import ThreadLog
 from slackwater.runtime.execution import engine, node_tasks
 from slackwater.runtime.execution.node_files import NodeFiles
 from slackwater.runtime.execution.node_memory import NodeMemory
+from slackwater.runtime.execution.node_skills import NodeSkills
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import NoOutbox, Outbox
 from slackwater.runtime.execution.own_calls import NoOwnCalls, OwnCalls
@@ -91,6 +92,8 @@ class Runtime:
         """What nodes get when they ask for files, if there are any."""
         self.node_memory: NodeMemory | None = None
         """And when they ask what is remembered of their owner."""
+        self.node_skills: NodeSkills | None = None
+        """And when they ask for their owner's skills."""
         connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
         # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
         # not wait behind a crowd that ends.

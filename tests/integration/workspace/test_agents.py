@@ -229,3 +229,54 @@ async def test_all_of_it_is_off_unless_the_project_says_so(serve: Callable[..., 
             assert (answer.status_code, "agents_api.enabled" in answer.json()["detail"]) == (403, True)
         body = {"assistant_id": "lead_agent", "input": {}, "context": {"agent_name": "a"}}
         assert (await client.post("/api/runs/wait", json=body)).json() == {"agent": None, "name": "a"}
+
+
+AUTH = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+@auth.authenticate
+async def who(headers):
+    return headers[b"x-user"].decode()
+
+
+@auth.on
+async def anything(ctx, value):
+    return {"owner": ctx.user.identity}
+
+
+@auth.on.store
+async def items(ctx, value):
+    return value["namespace"] == ("skills",) and value.get("key") != "secret"
+"""
+
+
+async def test_a_projects_own_auth_is_asked(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """As of an item of the store: ("agents", NAME), ("profile", "profile") and ("skills", NAME)."""
+    folder = project(tmp_path / "own")
+    (folder / "own_auth.py").write_text(AUTH)
+    content = json.loads((folder / "langgraph.json").read_text())
+    (folder / "langgraph.json").write_text(json.dumps({**content, "auth": {"path": "./own_auth.py:auth"}}))
+    async with serve(gateway=True, project=folder) as api:
+        client = api.client(**{"x-user": "carol"})
+        for refused in (
+            await client.get("/api/agents"),
+            await client.post("/api/agents", json=RESEARCHER),
+            await client.get("/api/agents/a"),
+            await client.put("/api/agents/a", json={}),
+            await client.delete("/api/agents/a"),
+            await client.get("/api/user-profile"),
+            await client.put("/api/user-profile", json={"content": "x"}),
+            await client.get("/api/skills/secret"),
+            await client.put("/api/skills/secret", json={"enabled": True}),
+            await client.get("/api/skills/custom/secret"),
+            await client.put("/api/skills/custom/secret", json={"content": ""}),
+            await client.delete("/api/skills/custom/secret"),
+            await client.get("/api/skills/custom/secret/history"),
+            await client.post("/api/skills/custom/secret/rollback", json={}),
+        ):
+            assert refused.status_code == 403, refused.request.url
+        assert (await client.get("/api/skills")).json() == {"skills": []}
+        assert (await client.get("/api/skills/custom/open")).status_code == 404

@@ -14,13 +14,48 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from slackwater.errors import NoSkills
 from slackwater.owners.erase import erase
+from slackwater.skills import skills
 from tests.support.api import Api
 from tests.support.model import StubModel, stub_model
 from tests.support.server import fleet_of
 
-GRAPHS = Path(__file__).parents[2] / "graphs"
-ADMIN = {"x-admin": "1"}
+GRAPH = """
+from typing import Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+
+from slackwater.errors import UnknownSkill
+from slackwater.skills import aread, read_file, skills
+
+
+class Said(TypedDict, total=False):
+    wanted: Any
+    name: str
+    path: str
+    skills: Any
+    text: Any
+    file: Any
+
+
+def look(state: Said) -> Said:
+    try:
+        file = read_file(state["name"], state["path"]).decode()
+    except UnknownSkill:
+        file = None
+    return {"skills": [skill["name"] for skill in skills(state.get("wanted"))], "file": file}
+
+
+async def read(state: Said) -> Said:
+    try:
+        return {"text": await aread(state["name"])}
+    except UnknownSkill:
+        return {"text": None}
+
+
+reader = StateGraph(Said).add_sequence([look, read]).add_edge(START, "look").compile()
+"""
 
 
 def document(name: str = "report", text: str = "Begin.") -> str:
@@ -47,11 +82,9 @@ def project(folder: Path, model: StubModel | None = None) -> Path:
             "models": [{"name": "judge", "model": "openai:stub", "args": args}],
             "skills_scanner": "judge",
         }
-    content = {
-        "dependencies": [str(GRAPHS)],
-        "graphs": {"echo": f"{GRAPHS}/graphs.py:echo"},
-        "gateway": gateway,
-    }
+    content = {"dependencies": ["."], "graphs": {"reader": "./agent.py:reader"}, "gateway": gateway}
+    (folder / "agent.py").write_text(GRAPH)
+    (folder / "skills" / "public" / "alpha" / "more.txt").write_text("More.")
     (folder / "langgraph.json").write_text(json.dumps(content))
     return folder
 
@@ -214,6 +247,31 @@ async def test_a_skill_is_edited_rolled_back_deleted_and_restored(api: Api) -> N
     await erase(api.database, "alice")
     for table in ("skills", "skill_files", "skill_history", "skill_switches"):
         assert await api.database.fetch(f"select 1 from slackwater.{table} where owner = 'alice'") == []
+
+
+async def test_a_graph_reads_the_skills_of_its_owner(api: Api) -> None:
+    """The enabled ones, public and custom, in a `def` and in an `async def`; nothing outside of their folders."""
+    alice, bob = api.client("alice"), api.client("bob")
+    await install(alice, packed(document(), **{"report/scripts/run.py": "print(1)"}))
+    await alice.put("/api/skills/beta", json={"enabled": False})
+
+    async def told(client: httpx.AsyncClient, name: str, path: str, wanted: Any = None) -> list[Any]:
+        body = {"assistant_id": "reader", "input": {"name": name, "path": path, "wanted": wanted}}
+        values = (await client.post("/runs/wait", json=body)).json()
+        return [values["skills"], values["text"], values["file"]]
+
+    assert await told(alice, "report", "scripts/run.py") == [["alpha", "report"], document(), "print(1)"]
+    assert await told(alice, "alpha", "more.txt", ["alpha", "beta"]) == [
+        ["alpha"],
+        document("alpha"),
+        "More.",
+    ]
+    assert await told(alice, "beta", "SKILL.md", []) == [[], None, None]
+    assert await told(bob, "report", "scripts/run.py") == [["alpha", "beta"], None, None]
+    for path in ("../beta/SKILL.md", "/etc/passwd", "", ".", "none", "a\u0000b"):
+        assert (await told(alice, "alpha", path))[2] is None, path
+    with pytest.raises(NoSkills):
+        skills()
 
 
 async def test_what_cannot_be_installed(api: Api) -> None:

@@ -35,6 +35,7 @@ from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPa
 from slackwater.runtime.execution.host import AttemptHost
 from slackwater.runtime.execution.node_files import current_files
 from slackwater.runtime.execution.node_memory import current_memory
+from slackwater.runtime.execution.node_skills import current_skills
 from slackwater.runtime.execution.node_tasks import current_node_tasks
 from slackwater.runtime.execution.node_threads import current_run
 from slackwater.runtime.execution.options import durability, run_config
@@ -76,6 +77,8 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
     if host.node_memory is not None:
         loop = attempt.saver.owning_loop
         current_memory.set(host.node_memory.of(run.owner, run.thread_id, attempt.lease, loop))
+    if host.node_skills is not None:
+        current_skills.set(host.node_skills.of(run.owner, attempt.lease, attempt.saver.owning_loop))
     encoder: Encoder | None = None
     config = run_config(attempt)
     async with AsyncExitStack() as opened:

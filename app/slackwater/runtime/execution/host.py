@@ -9,6 +9,7 @@ from uuid import UUID
 from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.node_memory import NodeMemory
+from slackwater.runtime.execution.node_skills import NodeSkills
 from slackwater.runtime.execution.node_threads import NodeThreads
 from slackwater.runtime.execution.outbox import Outbox
 from slackwater.runtime.execution.own_calls import OwnCalls
@@ -31,6 +32,7 @@ class AttemptHost(Protocol):
     outbox: Outbox
     own_calls: OwnCalls
     node_memory: NodeMemory | None
+    node_skills: NodeSkills | None
     max_handovers: int
     cut_seconds: float
     """How long an attempt that was cut may store what its tasks have finished."""

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from slackwater.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from slackwater.identity.principal import Principal
 from slackwater.postgres.pool import Row
+from slackwater.workspace import as_items
 from slackwater.workspace.agents import queries
 from slackwater.workspace.agents.models import NAME_CHARACTERS, AgentChanged, AgentMade, ProfileWritten
 from slackwater.workspace.agents.queries import FIELDS, MOST_AGENTS
 
 if TYPE_CHECKING:
     from slackwater.services import Services
+
+PROFILE = "profile"
 
 _NAME = re.compile(r"[A-Za-z0-9-]+")
 _ETAG = re.compile(r'"(\d{1,18})"')
@@ -46,6 +49,7 @@ class Versioned(NamedTuple):
 async def list_(services: Services, principal: Principal) -> list[dict[str, Any]]:
     """The caller's, by name."""
     require_enabled(services)
+    await as_items.require(services, principal, "search", "agents")
     return [shown(row) for row in await queries.list_(services.database, principal.owner)]
 
 
@@ -53,6 +57,7 @@ async def check(services: Services, principal: Principal, name: str) -> dict[str
     """Whether the caller may still call one that. Raises InvalidAgentName."""
     require_enabled(services)
     name = name_of(name)
+    await as_items.require(services, principal, "get", "agents", name)
     there = await queries.find(services.database, principal.owner, name)
     return {"available": there is None, "name": name}
 
@@ -61,6 +66,7 @@ async def get(services: Services, principal: Principal, name: str) -> Versioned:
     """Raises InvalidAgentName and NotFound."""
     require_enabled(services)
     name = name_of(name)
+    await as_items.require(services, principal, "get", "agents", name)
     row = await queries.find(services.database, principal.owner, name)
     if row is None:
         raise _not_found(name)
@@ -71,6 +77,7 @@ async def create(services: Services, principal: Principal, body: AgentMade) -> V
     """Raises InvalidAgentName, Conflict if there is one, and TooManyAgents."""
     require_enabled(services)
     name = name_of(body.name)
+    await as_items.require(services, principal, "put", "agents", name)
     row = await queries.create(services.database, principal.owner, name, body.model_dump(exclude={"name"}))
     if row is not None:
         return _versioned(row)
@@ -85,6 +92,7 @@ async def change(
     """Change what the body says. Raises InvalidAgentName, NotFound and AgentChangedMeanwhile."""
     require_enabled(services)
     name = name_of(name)
+    await as_items.require(services, principal, "put", "agents", name)
     said = body.model_dump(exclude_unset=True)
     row = await queries.change(services.database, principal.owner, name, said, _version(if_match))
     if row is None:
@@ -96,6 +104,7 @@ async def delete(services: Services, principal: Principal, name: str, if_match: 
     """Raises InvalidAgentName, NotFound and AgentChangedMeanwhile."""
     require_enabled(services)
     name = name_of(name)
+    await as_items.require(services, principal, "delete", "agents", name)
     if not await queries.delete(services.database, principal.owner, name, _version(if_match)):
         raise await _missed(services, principal, name)
 
@@ -103,6 +112,7 @@ async def delete(services: Services, principal: Principal, name: str, if_match: 
 async def profile(services: Services, principal: Principal) -> Versioned:
     """What the caller says of themselves."""
     require_enabled(services)
+    await as_items.require(services, principal, "get", "profile", PROFILE)
     return _profile(await queries.profile(services.database, principal.owner))
 
 
@@ -111,6 +121,7 @@ async def write_profile(
 ) -> Versioned:
     """Replace it. Raises AgentChangedMeanwhile."""
     require_enabled(services)
+    await as_items.require(services, principal, "put", "profile", PROFILE)
     row = await queries.write_profile(
         services.database, principal.owner, body.content or "", _version(if_match)
     )

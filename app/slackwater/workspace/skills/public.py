@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from slackwater.errors import SettingsError
@@ -12,9 +13,17 @@ from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE, Document,
 MOST_SKILLS = 1000
 
 
-def read_public(root: Path) -> Mapping[str, Document]:
+@dataclass(frozen=True, slots=True)
+class PublicSkill:
+    """A skill of the project."""
+
+    document: Document
+    folder: Path
+
+
+def read_public(root: Path) -> Mapping[str, PublicSkill]:
     """The skills below a folder, by name: of `public` in it, if there is one, as DeerFlow has it. Raises SettingsError."""
-    found: dict[str, Document] = {}
+    found: dict[str, PublicSkill] = {}
     top = root / "public" if (root / "public").is_dir() else root
     for place, folders, files in os.walk(top):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
@@ -25,7 +34,7 @@ def read_public(root: Path) -> Mapping[str, Document]:
         document = _read(file)
         if document.name in found:
             raise SettingsError(f"gateway.skills: {file}: there is another skill named {document.name}.")
-        found[document.name] = document
+        found[document.name] = PublicSkill(document, file.parent)
         if len(found) > MOST_SKILLS:
             raise SettingsError(f"gateway.skills: there are more than {MOST_SKILLS} skills.")
     return found

@@ -55,7 +55,7 @@ with switched as (
 ), {audited("switched", AuditAction.SKILL_SWITCHED, "name", detail="case when %(enabled)s then 'on' else 'off' end")}
 select name from switched"""
 
-_FILES = "select path, content from slackwater.skill_files where owner = %(owner)s and name = %(name)s order by path"
+_FILE = "select content from slackwater.skill_files where owner = %(owner)s and name = %(name)s and path = %(path)s"
 
 
 def _told(rows: str) -> str:
@@ -151,10 +151,10 @@ async def find(database: Database, owner: str, name: str, public: Collection[str
     return await database.fetch_one(_FIND, {"owner": owner, "name": name, "public": list(public)})
 
 
-async def files(database: Database, owner: str, name: str) -> Mapping[str, bytes]:
-    """What an owner's skill has beside SKILL.md."""
-    rows = await database.fetch(_FILES, {"owner": owner, "name": name})
-    return {row["path"]: bytes(row["content"]) for row in rows}
+async def file(database: Database, owner: str, name: str, path: str) -> bytes | None:
+    """What an owner's skill has beside SKILL.md, by its path."""
+    row = await database.fetch_one(_FILE, {"owner": owner, "name": name, "path": path})
+    return bytes(row["content"]) if row else None
 
 
 async def switch(

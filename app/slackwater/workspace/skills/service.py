@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
 from slackwater.blobs import queries as blobs
@@ -19,6 +19,7 @@ from slackwater.kit.ids import parse_canonical
 from slackwater.kit.json_format import timestamp
 from slackwater.kit.threads import Threads
 from slackwater.postgres.pool import Row
+from slackwater.workspace import as_items
 from slackwater.workspace.files.archive import ARCHIVE_BYTES
 from slackwater.workspace.files.names import path_of
 from slackwater.workspace.skills import queries, scanner
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from slackwater.services import Services
 
 SUFFIX = ".skill"
+KIND: Final = "skills"
 
 _threads = Threads("skills", 4, 4)
 
@@ -58,6 +60,7 @@ class CustomSkill:
 
 async def list_(services: Services, principal: Principal, *, own: bool = False) -> list[dict[str, Any]]:
     """What the caller sees, or their own."""
+    await as_items.require(services, principal, "search", KIND)
     public = () if own else services.public_skills
     rows = await queries.list_(services.database, principal.owner, public)
     return [_shown(services, row) for row in rows]
@@ -65,6 +68,7 @@ async def list_(services: Services, principal: Principal, *, own: bool = False) 
 
 async def get(services: Services, principal: Principal, name: str) -> dict[str, Any]:
     """One of them. Raises NotFound."""
+    await as_items.require(services, principal, "get", KIND, name)
     row = await _find(services, principal, name, services.public_skills)
     if row is None:
         _not_found(name)
@@ -75,6 +79,7 @@ async def switch(services: Services, principal: Principal, name: str, body: Skil
     """Switch a skill on or off, for the caller or for everybody. Raises NotFound, and Forbidden for what administrators do."""
     if not is_name(name):
         _not_found(name)
+    await as_items.require(services, principal, "put", KIND, name)
     if body.everybody:
         principal.require(Permission.SKILLS_MANAGE)
         if name not in services.public_skills:
@@ -99,6 +104,7 @@ async def install(services: Services, principal: Principal, body: SkillInstalled
     thread_id = parse_canonical(body.thread_id, "thread")
     package = await _package(services, principal, thread_id, body.path)
     document = read_document(package.content)
+    await as_items.require(services, principal, "put", KIND, document.name)
     if await _find(services, principal, document.name, ()) is not None:
         _exists(document.name)
     files: dict[str, str | bytes] = {FILE: document.content, **package.files}
@@ -113,6 +119,7 @@ async def install(services: Services, principal: Principal, body: SkillInstalled
 
 async def get_custom(services: Services, principal: Principal, name: str) -> CustomSkill:
     """One of the caller's own. Raises NotFound."""
+    await as_items.require(services, principal, "get", KIND, name)
     return _custom(services, await _own(services, principal, name))
 
 
@@ -120,6 +127,7 @@ async def edit(
     services: Services, principal: Principal, name: str, content: str, if_match: str | None
 ) -> CustomSkill:
     """Replace its SKILL.md. Raises NotFound, InvalidSkill, SkillBlocked, and SkillChanged if another has been first."""
+    await as_items.require(services, principal, "put", KIND, name)
     row = await _own(services, principal, name, changes=True)
     _require_match(row, if_match)
     document = _named(content, name)
@@ -136,6 +144,7 @@ async def edit(
 
 async def delete(services: Services, principal: Principal, name: str, if_match: str | None) -> None:
     """Delete it, with its files. Raises NotFound and SkillChanged."""
+    await as_items.require(services, principal, "delete", KIND, name)
     row = await _own(services, principal, name, changes=True)
     _require_match(row, if_match)
     verdict = Judgement(Decision.ALLOW, "Deletion requested.")
@@ -146,6 +155,7 @@ async def delete(services: Services, principal: Principal, name: str, if_match: 
 
 async def history(services: Services, principal: Principal, name: str) -> list[dict[str, Any]]:
     """What was done to a skill that is there or was. Raises NotFound."""
+    await as_items.require(services, principal, "get", KIND, name)
     rows = await queries.history(services.database, principal.owner, name) if is_name(name) else []
     if not rows:
         await _own(services, principal, name)
@@ -157,6 +167,7 @@ async def roll_back(services: Services, principal: Principal, name: str, index: 
 
     Raises NotFound, BadRequest for an entry that there is not or that has nothing before it, SkillBlocked and SkillChanged.
     """
+    await as_items.require(services, principal, "put", KIND, name)
     row = await _find(services, principal, name, ())
     entries = await queries.history(services.database, principal.owner, name) if is_name(name) else []
     if row is None and not entries:
@@ -286,7 +297,7 @@ def _shown(services: Services, row: Row) -> dict[str, Any]:
     """A skill as pages see it."""
     said: Any = row if row["category"] == "custom" else None
     if said is None:
-        document = services.public_skills[row["name"]]
+        document = services.public_skills[row["name"]].document
         said = {"description": document.description, "license": document.license}
     return {
         "name": row["name"],
