@@ -12,6 +12,40 @@ from typing import Any
 Said = str | int | asyncio.Future[str] | None
 
 
+PROVIDER = """
+import httpx
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+
+class ChatPerplexity(BaseChatModel):
+    model: str
+    base_url: str
+
+    @property
+    def _llm_type(self):
+        return "stub"
+
+    def _generate(self, *args, **kwargs):
+        raise NotImplementedError
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        body = {"model": self.model, "messages": [{"role": m.type, "content": m.content} for m in messages]}
+        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:
+            answer = (await client.post(f"{self.base_url}/chat/completions", json=body)).raise_for_status().json()
+        used = answer["usage"]
+        usage = {"input_tokens": used["prompt_tokens"], "output_tokens": used["completion_tokens"]}
+        said = AIMessage(
+            answer["choices"][0]["message"]["content"], usage_metadata={**usage, "total_tokens": used["total_tokens"]}
+        )
+        return ChatResult(generations=[ChatGeneration(message=said)])
+"""
+"""The package of a provider, which takes no seconds to be imported."""
+PROVIDER_FILE = "langchain_perplexity.py"
+"""In a project: `perplexity:stub` is its model, with a `base_url`."""
+
+
 @dataclass(eq=False)
 class StubModel:
     """Answers each request with the next of `answers`, the last one again and again."""

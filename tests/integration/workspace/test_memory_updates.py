@@ -24,7 +24,7 @@ from slackwater.runtime.queue.lease import Lease
 from slackwater.workspace.llm_models.built import ChatModels
 from slackwater.workspace.memory.of_runs import MemoryOfRuns
 from slackwater.workspace.memory.updates import MemoryUpdates
-from tests.support.model import StubModel, stub_model
+from tests.support.model import PROVIDER, PROVIDER_FILE, StubModel, stub_model
 from tests.support.server import fleet_of
 
 GRAPH = """
@@ -64,36 +64,6 @@ graph.add_edge("talk", "note")
 graph.add_edge("note", END)
 remembering = graph.compile()
 """
-PROVIDER = """
-import httpx
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-
-
-class ChatPerplexity(BaseChatModel):
-    model: str
-    base_url: str
-
-    @property
-    def _llm_type(self):
-        return "stub"
-
-    def _generate(self, *args, **kwargs):
-        raise NotImplementedError
-
-    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
-        body = {"model": self.model, "messages": [{"role": m.type, "content": m.content} for m in messages]}
-        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:
-            answer = (await client.post(f"{self.base_url}/chat/completions", json=body)).raise_for_status().json()
-        used = answer["usage"]
-        usage = {"input_tokens": used["prompt_tokens"], "output_tokens": used["completion_tokens"]}
-        said = AIMessage(
-            answer["choices"][0]["message"]["content"], usage_metadata={**usage, "total_tokens": used["total_tokens"]}
-        )
-        return ChatResult(generations=[ChatGeneration(message=said)])
-"""
-"""The package of a provider, which takes no seconds to be imported."""
 
 SAID = [{"role": "user", "content": "I am Ann, I build bridges"}, {"role": "assistant", "content": "Hello"}]
 PROPOSED = json.dumps(
@@ -111,7 +81,7 @@ _NOW = (
 def project(folder: Path, model: StubModel, **memory: Any) -> Path:
     folder.mkdir()
     (folder / "remembering_graph.py").write_text(GRAPH)
-    (folder / "langchain_perplexity.py").write_text(PROVIDER)
+    (folder / PROVIDER_FILE).write_text(PROVIDER)
     args = {"base_url": model.url}
     content = {
         "dependencies": ["."],

@@ -18,7 +18,7 @@ from slackwater.errors import NoSkills
 from slackwater.owners.erase import erase
 from slackwater.skills import skills
 from tests.support.api import Api
-from tests.support.model import StubModel, stub_model
+from tests.support.model import PROVIDER, PROVIDER_FILE, StubModel, stub_model
 from tests.support.server import fleet_of
 
 GRAPH = """
@@ -77,9 +77,9 @@ def project(folder: Path, model: StubModel | None = None) -> Path:
         (folder / "skills" / "public" / name / "SKILL.md").write_text(document(name))
     gateway: dict[str, Any] = {"skills": "./skills"}
     if model is not None:
-        args = {"api_key": "sk-test", "base_url": model.url, "max_retries": 0}
+        (folder / PROVIDER_FILE).write_text(PROVIDER)
         gateway |= {
-            "models": [{"name": "judge", "model": "openai:stub", "args": args}],
+            "models": [{"name": "judge", "model": "perplexity:stub", "args": {"base_url": model.url}}],
             "skills_scanner": "judge",
         }
     content = {"dependencies": ["."], "graphs": {"reader": "./agent.py:reader"}, "gateway": gateway}
