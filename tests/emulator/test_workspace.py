@@ -27,7 +27,7 @@ LIMITS = {
 
 
 async def test_a_page_works_against_a_function(database_uri: str, tmp_path: Path) -> None:
-    """U1, U2, U9, U10, U12, V1, V3, P1, B1, L1, and the rows `POST /threads` and `DELETE /threads/{id}`."""
+    """U1, U2, U9, U10, U12, V1, V3, P1, B1, L1, Z2, and the rows `POST /threads` and `DELETE /threads/{id}`."""
     key, thread = "a person's own", str(uuid4())
     with object_store() as store:
         env = {
@@ -103,6 +103,12 @@ async def test_a_page_works_against_a_function(database_uri: str, tmp_path: Path
             assert (await http.get(f"/threads/{thread}/token-usage")).json()["thread_id"] == thread
             rated = await http.put(f"/threads/{thread}/runs/{run_id}/feedback", json={"rating": 1})
             assert rated.json()["rating"] == 1
+
+            # WHEN something is remembered THEN so it is in whichever environment
+            fact = (await http.post("/memory/facts", json={"content": "Likes tea"})).json()["facts"][0]
+            changed = await http.patch(f"/memory/facts/{fact['id']}", json={"confidence": 1})
+            assert changed.json()["facts"] == [{**fact, "confidence": 1}]
+            assert (await http.get("/memory")).json() == changed.json()
 
             # WHEN the thread is deleted, twice as the page does THEN so are its files
             for _ in range(2):

@@ -149,16 +149,26 @@ async def remembers(api: Api, model: StubModel, caplog: pytest.LogCaptureFixture
     await runtime.outbox.sent(5)
     assert model.asked == []
 
+    # WHEN this process is about to be frozen while a model thinks, THEN it is anybody's at once
+    model.says(None)
+    await database.execute(_NOW)
+    await runtime.sweep()
+    await model.until_asked(1)
+    assert [row["attempts"] for row in await database.fetch(_WAITING)] == [1]
+    await runtime.outbox.sent(0.2)
+    (row,) = await database.fetch(_WAITING)
+    assert (row["attempts"], row["claimed_until"]) == (0, None)
+
     # WHEN it is due and a model thinks about it, and its claim is taken over by another, who asks, too
     late, answer = Future[str](), Future[str]()
     model.says(late, answer)
     await database.execute(_NOW)
     await runtime.sweep()
-    await model.until_asked(1)
-    assert "User: I am Ann, I build bridges\n\nAssistant: Hello" in model.asked[0]["messages"][-1]["content"]
+    await model.until_asked(2)
+    assert "User: I am Ann, I build bridges\n\nAssistant: Hello" in model.asked[1]["messages"][-1]["content"]
     await database.execute(_NOW)
     await runtime.sweep()
-    await model.until_asked(2)
+    await model.until_asked(3)
     # AND the first answer comes all the same, THEN it changes nothing
     late.set_result(PROPOSED)
     async with asyncio.timeout(10):
