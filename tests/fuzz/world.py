@@ -262,7 +262,9 @@ class World:
         door: int,
     ) -> None:
         """What is another's is answered like what is not there."""
-        absent = {**ids, **{name: self._nothing() for name in foreign}}
+        # What is one thing by two names stays one: whether a request contradicts itself is told before anything is looked up.
+        nothings = {ids[name]: self._nothing() for name in foreign}
+        absent = {**ids, **{name: nothings[ids[name]] for name in foreign}}
         expected = await self._ask(tenant, ask, absent, door)
         self.compared += 1
         said, should = _told(answer, ids), _told(expected, absent)
