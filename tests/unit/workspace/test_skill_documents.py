@@ -57,6 +57,8 @@ def test_a_document_says_what_it_is(written: str, read: str) -> None:
         ('---\nname: a\ndescription: "b\n---\n', "quotes of description do not end"),
         ('---\nname: a\ndescription: "b\\c"\n---\n', "an escape"),
         ("---\nname: a\nname: b\n---\n", "name twice"),
+        ('---\nname: a\ndescription: "b\\u0000"\n---\n', "must be printable"),
+        ('---\nname: a\ndescription: b\nlicense: "\\ud800"\n---\n', "must be printable"),
         ("---\nname: a\ndescription: null # not yet\n---\n", "description is missing"),
         (f"---\nname: {'a' * 9000}\n---\n", "may have 8192 characters"),
         ("---\nname: Report\ndescription: a\n---\n", "name must be"),
@@ -187,6 +189,10 @@ def test_public_skills_are_read_from_the_folder(tmp_path: Path) -> None:
 def test_the_judgement_in_an_answer(answer: object, decision: Decision) -> None:
     """Section 5: no JSON is blocked. What is quoted does not make it milder."""
     assert judgement_in(answer).decision is decision
+
+
+def test_a_reason_can_be_kept() -> None:
+    assert judgement_in('{"decision": "warn", "reason": " a\\u0000\\ud800\\n b "}').reason == "a b"
 
 
 def test_what_the_scanner_is_told() -> None:

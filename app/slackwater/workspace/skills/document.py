@@ -70,6 +70,10 @@ def read_document(content: str) -> Document:
         raise InvalidSkill(
             f"{FILE}: description may have {DESCRIPTION_CHARACTERS} characters, and no angle brackets."
         )
+    if not all(character.isprintable() or character in "\n\t" for character in description + license_):
+        raise InvalidSkill(
+            f"{FILE}: description and license must be printable."
+        )  # escapes name any character
     if len(license_) > DESCRIPTION_CHARACTERS:
         raise InvalidSkill(f"{FILE}: license may have {DESCRIPTION_CHARACTERS} characters.")
     return Document(name, description, license_ or None, content)

@@ -124,6 +124,7 @@ def _judgement(said: Any) -> Judgement | None:
         case {"decision": str(decision)} if decision.strip().lower() in _STRICTNESS:
             reason = said.get("reason")
             text = " ".join(reason.split())[:REASON_CHARACTERS] if isinstance(reason, str) else ""
+            text = "".join(filter(str.isprintable, text))
             return Judgement(Decision(decision.strip().lower()), text)
     return None
 
