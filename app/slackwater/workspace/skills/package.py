@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from slackwater.errors import BadRequest
-from slackwater.workspace.files.archive import MemberTooLarge, _require_small_directory
+from slackwater.workspace.files.archive import _METHODS, MemberTooLarge, _Source
 from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE
 
 MEBIBYTE = 1024 * 1024
@@ -40,13 +39,16 @@ class Package:
 
 def read_package(file: IO[bytes]) -> Package:
     """Raises InvalidPackage."""
+    source = _Source(file)
     try:
-        _require_small_directory(file)
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(cast("IO[bytes]", source)) as archive:
+            source.left = None
             return _read(archive)
+    except InvalidPackage:
+        raise
     except MemberTooLarge:
         raise _too_large() from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError):
+    except Exception:  # broken archives make `zipfile` raise anything
         raise InvalidPackage from None
 
 
@@ -79,6 +81,8 @@ def _read(archive: zipfile.ZipFile) -> Package:
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    if info.compress_type not in _METHODS:
+        raise InvalidPackage(f"{info.filename} is compressed in a way that is not understood: use deflate.")
     with archive.open(info) as member:
         content = member.read(most + 1)
     if len(content) > most:
