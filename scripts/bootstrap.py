@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = (3, 11)
+_PACKAGE = re.compile(r"(?:\S*/)?([\w.-]+?)(?=-\d|[^\w.-]|$)")
+"""The name of a package, in a requirement or at the beginning of a file's name."""
 BEAT_SECONDS = 10.0
 """How often to print a line of progress without a terminal, where no line can be overwritten."""
 
@@ -39,8 +41,7 @@ def environment(folder: Path, groups: tuple[str, ...] = ()) -> Path:
     (folder.parent / ".gitignore").write_text("*\n")
     log = folder.parent / "setup.log"
     log.write_text("")
-    _renew_pip(_create(folder, python, log), folder, log)
-    _install([str(python), "-m", "pip"], folder, groups, log)
+    _install(_create(folder, python, log), folder, groups, log)
     # Which pip does on one core. What cannot be compiled is a template, or of another Python.
     _quiet([str(python), "-m", "compileall", "-q", "-j", "0", str(folder / "lib")], log)
     stamp.write_text(wanted)
@@ -68,6 +69,18 @@ def _fingerprint(folder: Path, groups: tuple[str, ...]) -> str:
 
 
 def _create(folder: Path, python: Path, log: Path) -> list[str]:
+    """Create an environment with nothing but the locked pip; the command that installs into it.
+
+    Older ones take three times as long to find the same files.
+    """
+    options = ["--no-input", "--disable-pip-version-check", "--no-deps"]
+    locked = _locked_in(folder / "pip.txt", _requirements(("setup",)))
+    if not _quiet([*_create_empty(folder, python, log), "install", *options, *locked], log):
+        _fail("pip could not install its own version.", log)
+    return [str(python), "-m", "pip"]
+
+
+def _create_empty(folder: Path, python: Path, log: Path) -> list[str]:
     """Create an empty environment; the pip command that installs into it."""
     if _quiet([sys.executable, "-m", "venv", str(folder)], log):
         return [str(python), "-m", "pip"]
@@ -79,15 +92,6 @@ def _create(folder: Path, python: Path, log: Path) -> list[str]:
     if not _quiet([*pip, "--version"], log):
         _fail("There is no pip. On Debian: apt-get install python3-venv.", log)
     return pip
-
-
-def _renew_pip(pip: list[str], folder: Path, log: Path) -> None:
-    """The locked version: older ones take three times as long to find the same files."""
-    options = ["--no-input", "--disable-pip-version-check", "--no-deps"]
-    if not _quiet(
-        [*pip, "install", *options, *_locked_in(folder / "pip.txt", _requirements(("setup",)))], log
-    ):
-        _fail("pip could not install its own version.", log)
 
 
 def _install(pip: list[str], folder: Path, groups: tuple[str, ...], log: Path) -> None:
@@ -194,8 +198,8 @@ class _Progress:
         """Take a line of pip's output."""
         if line.startswith(("Collecting ", "Processing ")):
             self._collected += 1
-            name = re.split(r"[^\w.-]", line.split()[1].rpartition("/")[2])[0]
-            self._show(f"package {self._collected}: {name}", always=False)
+            found = _PACKAGE.match(line.split()[1])
+            self._show(f"package {self._collected}: {found[1] if found else line.split()[1]}", always=False)
         elif line.startswith("Installing collected packages") and self._collected:
             self._show(f"{self._collected} packages: putting them in place", always=True)
 

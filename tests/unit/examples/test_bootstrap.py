@@ -42,7 +42,6 @@ def test_an_environment_is_made_again_only_when_what_decides_its_contents_has_ch
         return ["pip"]
 
     monkeypatch.setattr(bootstrap, "_create", create)
-    monkeypatch.setattr(bootstrap, "_renew_pip", lambda pip, folder, log: None)
     monkeypatch.setattr(bootstrap, "_quiet", lambda command, log: True)  # compiles
     monkeypatch.setattr(bootstrap, "_install", lambda pip, folder, groups, log: made.append(groups))
 

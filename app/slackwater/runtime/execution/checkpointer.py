@@ -6,6 +6,7 @@ All puts of a run share one queue with its events.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -289,14 +290,16 @@ class RunSaver(Confined, PooledSaver):
     def _uses_files(self, thread_id: str) -> bool:
         return self.files is not None and self.files.used and thread_id == self.own_thread
 
-    async def _attach_files(self, namespace: str = "", checkpoint_id: str = "") -> bool:
+    async def _attach_files(
+        self, namespace: str = "", checkpoint_id: str = "", until: float = math.inf
+    ) -> bool:
         """What nodes have changed among their files, and the results that have waited for it, go with what is put next.
 
         Returns whether there is any of it.
         """
         assert self.files is not None
         seen = self._results.now()
-        await self.files.store()
+        await self.files.store(until)
         # From here to the put nothing may be awaited: all of it has to go in one transaction.
         if (changed := self.files.take()) is not None:
             self.writer.attach(changed)
@@ -361,6 +364,11 @@ class RunSaver(Confined, PooledSaver):
     async def store_files(self) -> None:
         """Store what nodes have changed among their files since the last checkpoint: no other one follows."""
         if self._uses_files(self.own_thread) and await self._attach_files():
+            await self.writer.store_attached()
+
+    async def store_results(self) -> None:
+        """The superstep was cut: store what has finished of it, without what the others have written since."""
+        if self._results and await self._attach_files(until=self._results.latest):
             await self.writer.store_attached()
 
     async def keep_up(self) -> None:

@@ -221,7 +221,7 @@ async def _store_results(attempt: Attempt, seconds: float) -> None:
     """The superstep was cut: what has finished of it need not run again, if its files can be stored in time."""
     try:
         async with asyncio.timeout(seconds):
-            await attempt.saver.store_files()
+            await attempt.saver.store_results()
     except Exception as error:
         log.warning(
             "the files of a superstep that was cut are not stored, and all of it runs again: %r",

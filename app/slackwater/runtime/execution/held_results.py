@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from slackwater.runtime.fenced.group import WritesPut
@@ -28,6 +29,8 @@ class HeldResults:
         self._held: list[HeldResult] = []
         self._followed: dict[str, str] = {}
         """The newest checkpoint that results have gone with, by namespace."""
+        self.latest = 0.0
+        """When the latest one has come, in seconds since the epoch: what is written later is of tasks that still run."""
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -40,6 +43,7 @@ class HeldResults:
         if result.checkpoint_id < self._followed.get(result.namespace, ""):
             return False
         self._held.append(result)
+        self.latest = time.time()
         return True
 
     def now(self) -> list[HeldResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,8 +32,11 @@ class RunFiles(Protocol):
     def ticked(self) -> None:
         """A graph begins its next superstep, or ends: what was changed until now belongs to the checkpoint before."""
 
-    async def store(self) -> None:
-        """Store the bytes of what has changed. Raises what a store of files raises."""
+    async def store(self, until: float = math.inf) -> None:
+        """Store the bytes of what has changed, what was written after `until` (seconds since the epoch) left out.
+
+        Raises what a store of files raises.
+        """
 
     def take(self) -> StoredFiles | None:
         """What has been stored and is in no checkpoint yet: it has to go with the next one."""

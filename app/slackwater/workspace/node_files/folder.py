@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -140,8 +141,8 @@ def stamp_of(root: Path, path: str) -> Stamp:
     return Stamp.of(os.stat(root / path, follow_symlinks=False))
 
 
-def look(root: Path, kept: Mapping[str, StoredFile]) -> Found:
-    """What differs from what is stored."""
+def look(root: Path, kept: Mapping[str, StoredFile], until: float = math.inf) -> Found:
+    """What differs from what is stored, and was not written after `until`, in seconds since the epoch."""
     found, there = Found(), set[str]()
     for path, entry in _files(root, found.skipped):
         there.add(path)
@@ -151,7 +152,8 @@ def look(root: Path, kept: Mapping[str, StoredFile]) -> Found:
         with suppress(FileNotFoundError):  # it is being replaced
             stamp = Stamp.of(entry.stat(follow_symlinks=False))
             known = kept.get(path)
-            if known is None or known.stamp != stamp or not known.stamp.settled:
+            differs = known is None or known.stamp != stamp or not known.stamp.settled
+            if differs and stamp.changed <= until * 1e9:
                 found.changed[path] = stamp
     found.gone = set(kept) - there
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context
@@ -274,14 +275,14 @@ class FilesOfRun:
                 await asyncio.sleep(0)
         self._due = False
 
-    async def store(self) -> None:
-        """Store the bytes of what has changed. Raises StoreSilent and TooManyFiles."""
+    async def store(self, until: float = math.inf) -> None:
+        """Store the bytes of what has changed, but for what was written later. Raises StoreSilent and TooManyFiles."""
         if self._mirror is None:
             return
         async with self._storing:
             # With durability `async` the boundary comes first, and else this does.
             self._put_since_tick, self._due = not self._due, False
-            changes = await self._changes(self._mirror)
+            changes = await self._changes(self._mirror, until)
             if changes is not None:
                 self._stored = self._stored.merged(changes) if self._stored is not None else changes
 
@@ -290,8 +291,8 @@ class FilesOfRun:
         stored, self._stored = self._stored, None
         return stored
 
-    async def _changes(self, mirror: Mirror) -> Changes | None:
-        found = await self._all.call(lambda: folder.look(mirror.root, mirror.kept))
+    async def _changes(self, mirror: Mirror, until: float) -> Changes | None:
+        found = await self._all.call(lambda: folder.look(mirror.root, mirror.kept, until))
         if found.too_many:
             raise TooManyFiles(f"A thread may have {folder.MAX_FILES} files: there are more in its folder.")
         if found.skipped:

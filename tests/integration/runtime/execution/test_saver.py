@@ -178,6 +178,33 @@ async def test_a_result_is_stored_with_the_files_of_its_task_and_no_sooner(
     await all_.stop(5)
 
 
+async def test_a_cut_superstep_stores_nothing_that_was_written_after_its_last_result(
+    database: Database, tmp_path: Path
+) -> None:
+    # GIVEN one task that has finished, and another one that still writes
+    saver = await owned(database)
+    thread_id = saver.writer.lease.thread_id
+    first = await put(saver, thread_id)
+    all_ = FilesOfRuns(database, LocalBlobs(tmp_path), 0)
+    saver.files = files_of(saver, all_)
+    outputs = await saver.files.apath() / "outputs"
+    (outputs / "whole").write_text("whole")
+    config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
+    await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
+    finished = time.time()
+    while time.time() < finished + 0.02:  # the clock of a file system ticks
+        (outputs / "half").write_text("ha")
+
+    # WHEN it is cut
+    await saver.store_results()
+
+    # THEN the result and its file are stored, and what the other one has written is not
+    assert await database.fetch("select path from slackwater.files") == [{"path": "outputs/whole"}]
+    assert await database.fetch("select count(*) as n from checkpoint_writes") == [{"n": 1}]
+    saver.files.close()
+    await all_.stop(5)
+
+
 async def test_files_are_fetched_and_stored_though_the_database_loses_connections(
     database: Database, database_uri: str, tmp_path: Path
 ) -> None:
