@@ -36,7 +36,13 @@ group by c.oid, n.nspname, c.relname order by 1"""
 OWNERS_TABLES = {*queries.WAYS_IN, *queries.AFTER_THREADS, *queries.THREADS}
 
 
-ONE_EACH = ("slackwater.limits", "slackwater.open_streams", "slackwater.request_buckets", "slackwater.users")
+ONE_EACH = (
+    "slackwater.limits",
+    "slackwater.open_streams",
+    "slackwater.request_buckets",
+    "slackwater.users",
+    "slackwater.user_profiles",
+)
 """In which an owner has no more than one row."""
 
 
