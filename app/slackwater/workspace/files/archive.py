@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, cast
 
 from slackwater.blobs.blobs import Blobs
@@ -21,7 +23,7 @@ DIRECTORY_BYTES = 4 * 1024 * 1024
 TAIL_BYTES = 128 * 1024
 """More than `zipfile` reads to find the directory."""
 
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Those that `zipfile` unpacks piece by piece. Others make of one piece whatever is in it."""
 
 _threads = Threads("archives", 4, 4)
@@ -43,10 +45,8 @@ async def member_of(blobs: Blobs, key: str, size: int, name: str) -> bytes:
 
 
 def _read(file: IO[bytes], name: str) -> bytes:
-    source = _Source(file)
     try:
-        with zipfile.ZipFile(cast("IO[bytes]", source)) as archive:
-            source.left = None
+        with opened(file) as archive:
             found = _find(archive, name)
             if found.file_size > MEMBER_BYTES:
                 raise MemberTooLarge
@@ -66,9 +66,18 @@ def _find(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     ends = f"/{name}"
     named = (member for member in members if member.filename == name)
     found = next(named, None) or next((member for member in members if member.filename.endswith(ends)), None)
-    if found is not None and found.compress_type in _METHODS:
+    if found is not None and found.compress_type in METHODS:
         return found
     raise NotFound(f"Artifact not found: {name}")
+
+
+@contextmanager
+def opened(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """A ZIP archive. Raises MemberTooLarge for a directory above its bound, and for broken archives whatever `zipfile` raises."""
+    source = _Source(file)
+    with zipfile.ZipFile(cast("IO[bytes]", source)) as archive:
+        source.left = None
+        yield archive
 
 
 class _Source:

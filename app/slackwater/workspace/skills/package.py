@@ -7,10 +7,10 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, cast
+from typing import IO
 
 from slackwater.errors import BadRequest
-from slackwater.workspace.files.archive import _METHODS, MemberTooLarge, _Source
+from slackwater.workspace.files.archive import METHODS, MemberTooLarge, opened
 from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE
 
 MEBIBYTE = 1024 * 1024
@@ -39,10 +39,8 @@ class Package:
 
 def read_package(file: IO[bytes]) -> Package:
     """Raises InvalidPackage."""
-    source = _Source(file)
     try:
-        with zipfile.ZipFile(cast("IO[bytes]", source)) as archive:
-            source.left = None
+        with opened(file) as archive:
             return _read(archive)
     except InvalidPackage:
         raise
@@ -81,7 +79,7 @@ def _read(archive: zipfile.ZipFile) -> Package:
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
-    if info.compress_type not in _METHODS:
+    if info.compress_type not in METHODS:
         raise InvalidPackage(f"{info.filename} is compressed in a way that is not understood: use deflate.")
     with archive.open(info) as member:
         content = member.read(most + 1)
