@@ -56,6 +56,8 @@ TABLES = (
     Table("slackwater.webhooks", Lifetime.OWN),
     # What was said is remembered even after its thread is deleted, as that of a stateless run is at once.
     Table("slackwater.memory_updates", Lifetime.OWN),
+    # A skill's history only says from which thread it was installed.
+    Table("slackwater.skill_history", Lifetime.OWN),
 )
 
 
