@@ -92,8 +92,13 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
             )
             await first.invoke({"task": "sweep"})
             live = {row["blob"] for row in scene.watcher.query("select blob from slackwater.files")}
-            rows = {row["key"] for row in scene.watcher.query("select key from slackwater.blobs")}
-            assert rows == live == objects(store)
+            rows = scene.watcher.query("select * from slackwater.blobs")
+            assert {row["key"] for row in rows} == live
+            # A thread that was frozen while it gave up a blob deletes it when it is thawed.
+            async with asyncio.timeout(30):
+                while (there := objects(store)) != live:
+                    assert there > live, rows
+                    await first.invoke({"task": "sweep"})
 
 
 def given(gate: Path) -> dict[str, Any]:

@@ -104,6 +104,10 @@ class Way:
                     await self._pass_on(data)
                     server.write(data)
                     await server.drain()
+            # Whoever asked may have gone: the server does what it has been asked all the same, and may take its time.
+            with suppress(OSError):
+                server.write_eof()
+            await back
         finally:
             back.cancel()
             await asyncio.gather(back, return_exceptions=True)
