@@ -43,7 +43,7 @@ def numbers_of(data: object) -> Iterator[float]:
         yield data
 
 
-SHORT = ("stop", "auth", "profile")
+SHORT = ("stop", "profile")
 """The others take minutes, even when they measure nothing: `python -m bench --quick` runs them all."""
 
 
