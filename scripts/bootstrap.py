@@ -73,9 +73,10 @@ def _create(folder: Path, python: Path, log: Path) -> list[str]:
 
     Older ones take three times as long to find the same files.
     """
+    pip = _create_empty(folder, python, log)
     options = ["--no-input", "--disable-pip-version-check", "--no-deps"]
     locked = _locked_in(folder / "pip.txt", _requirements(("setup",)))
-    if not _quiet([*_create_empty(folder, python, log), "install", *options, *locked], log):
+    if not _quiet([*pip, "install", *options, *locked], log):
         _fail("pip could not install its own version.", log)
     return [str(python), "-m", "pip"]
 
