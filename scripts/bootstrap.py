@@ -77,7 +77,7 @@ def _create(folder: Path, python: Path, log: Path) -> list[str]:
     options = ["--no-input", "--disable-pip-version-check", "--no-deps"]
     locked = _locked_in(folder / "pip.txt", _requirements(("setup",)))
     if not _quiet([*pip, "install", *options, *locked], log):
-        _fail("pip could not install its own version.", log)
+        _fail("pip could not install the version of itself that is wanted: is there a network?", log)
     return [str(python), "-m", "pip"]
 
 

@@ -13,7 +13,8 @@ from tests.support.server import ROOT
 
 def test_what_cannot_be_installed_is_a_sentence_and_leaves_nothing_that_passes_for_it(tmp_path: Path) -> None:
     # GIVEN a checkout in which nothing was installed, and no registry
-    for name in ("scripts/peer.py", "scripts/bootstrap.py", "tests/differential/requirements.txt"):
+    scripts = [f"scripts/{name}.py" for name in ("peer", "bootstrap", "lock")]
+    for name in (*scripts, "pyproject.toml", "uv.lock", "tests/differential/requirements.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "COVERAGE_"))}
@@ -27,6 +28,6 @@ def test_what_cannot_be_installed_is_a_sentence_and_leaves_nothing_that_passes_f
     )
     # THEN
     assert done.returncode == 1
-    assert "The official server could not be installed: is there a network?" in done.stderr
+    assert "is there a network?" in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / ".test" / "peer" / "slackwater.stamp").exists()
