@@ -49,11 +49,7 @@ class Ask:
 
     def foreign(self, tenant: Tenant) -> dict[str, Thing]:
         """What of it is another's."""
-        return {
-            name: thing
-            for name, thing in self.things.items()
-            if thing.owner is not tenant and not thing.seen_by(tenant)
-        }
+        return {name: thing for name, thing in self.things.items() if thing.is_foreign_to(tenant)}
 
 
 @dataclass

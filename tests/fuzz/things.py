@@ -47,6 +47,13 @@ class Thing:
     id: str | None = None
     """Once it is known; None then: nothing was made."""
     known: asyncio.Event = field(default_factory=asyncio.Event)
+    remade_by: set[Tenant] = field(default_factory=set)
+    """Who has perhaps made another one with its id, after it was gone: what they see there is their own."""
+
+    def is_foreign_to(self, tenant: Tenant) -> bool:
+        """Whether it has to look to them like what is not there."""
+        whole = self.thread or self
+        return not self.seen_by(tenant) and tenant not in whole.remade_by
 
     def seen_by(self, tenant: Tenant) -> bool:
         return self.owner is tenant or (self.shared and self.owner.team == tenant.team)

@@ -20,7 +20,7 @@ from tests.fuzz import dump
 from tests.fuzz.doors import Door, LambdaDoor, ServerDoor
 from tests.fuzz.draw import Ask
 from tests.fuzz.tenants import Cast, Casting, Tenant
-from tests.fuzz.things import Things
+from tests.fuzz.things import Sort, Thing, Things
 from tests.fuzz.watch import Leak, Watch
 from tests.fuzz.wire import Answer, Letter
 from tests.support.amazon import object_store
@@ -228,7 +228,11 @@ class World:
     async def _carry_out(self, example: Example, tenant: Tenant, ask: Ask, door: int) -> None:
         try:
             ids = await self._ids(ask)
+            remade = self._remade_by(tenant, ask)
             answer = await self._ask(tenant, ask, ids, door)
+            if answer.status >= 400:
+                for thing in remade:
+                    thing.remade_by.discard(tenant)
             for thing in ask.makes:
                 thing.learned(thing.learn(answer) if thing.learn else None)
             if ask.expects is not None and answer.status == 200:
@@ -239,6 +243,15 @@ class World:
             for thing in ask.makes:
                 if not thing.known.is_set():
                     thing.learned(None)
+
+    def _remade_by(self, tenant: Tenant, ask: Ask) -> list[Thing]:
+        """The threads that the call makes anew, if they are gone."""
+        if ask.compared or not ask.stored:
+            return []
+        found = [thing for thing in ask.foreign(tenant).values() if thing.sort is Sort.THREAD]
+        for thing in found:
+            thing.remade_by.add(tenant)
+        return found
 
     async def _ids(self, ask: Ask) -> dict[str, str]:
         ids = {}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -20,12 +21,10 @@ ACCOUNT: Mapping[str, str] = {
 }
 """The environment of whoever has an account there."""
 
-BUCKET = "slackwater"
-
 
 @contextmanager
 def amazon() -> Iterator[str]:
-    """The URL of a server without anything in it, while the context lasts."""
+    """The URL of a server, while the context lasts. What others of this process were given is in it, too."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
@@ -46,9 +45,11 @@ def object_store() -> Iterator[dict[str, str]]:
             aws_access_key_id=ACCOUNT["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=ACCOUNT["AWS_SECRET_ACCESS_KEY"],
         )
-        client.create_bucket(Bucket=BUCKET)
+        # Servers of one process share what is in them.
+        bucket = f"slackwater-{uuid4().hex}"
+        client.create_bucket(Bucket=bucket)
         client.close()
-        yield {"SLACKWATER_BLOBS": f"s3://{BUCKET}/files", "AWS_ENDPOINT_URL_S3": url, **ACCOUNT}
+        yield {"SLACKWATER_BLOBS": f"s3://{bucket}/files", "AWS_ENDPOINT_URL_S3": url, **ACCOUNT}
 
 
 @dataclass(eq=False)
