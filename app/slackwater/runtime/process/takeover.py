@@ -131,8 +131,7 @@ def _requeued(runtime: Runtime, rows: Collection[Row]) -> None:
         metrics.count(Metric.RUNS_TAKEN_OVER)
         _tell(row, RunStatus.PENDING.value)
     if rows:
-        runtime.wakeups.send(len(rows))
-        runtime.worker.wake()
+        _announce(runtime, len(rows))
 
 
 async def _take_over(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
@@ -183,9 +182,15 @@ async def _settle(runtime: Runtime, row: Row, stale: list[UUID]) -> bool:
         stale.append(thread_id)
     if settled.owned:
         _tell(row, settled.status)
-        runtime.wakeups.send()
-        runtime.worker.wake()
+        _announce(runtime, 1)
     return settled.owned
+
+
+def _announce(runtime: Runtime, runs: int) -> None:
+    # Elsewhere as well, even if there is room here: who has died may have left many.
+    runtime.wakeups.send(runs)
+    # Counted, since a claim that meets the thread locked (its state is read again just now) skips the run and has to come back.
+    runtime.worker.announce(runs)
 
 
 def _tell(row: Row, status: str | None) -> None:

@@ -107,7 +107,7 @@ class Worker:
             loops["claim"] = self._claim
         if settings.wake == "listen" and not settings.on_lambda:
             loops["listen"] = partial(
-                listen, self.runtime.database, work=self._announce, wishes=self._check_wishes.set
+                listen, self.runtime.database, work=self.announce, wishes=self._check_wishes.set
             )
         self._tasks = [
             asyncio.create_task(self._forever(name, loop), name=f"worker:{name}")
@@ -263,11 +263,12 @@ class Worker:
 
     def offer(self, runs: int = 1) -> None:
         """Announce that many claimable runs: here, and elsewhere if this process does not claim or has no room."""
-        self._announce(runs)
+        self.announce(runs)
         if not self._taking or self.room < runs:
             self.runtime.wakeups.send(runs)
 
-    def _announce(self, runs: int = 1) -> None:
+    def announce(self, runs: int = 1) -> None:
+        """Announce that many claimable runs here."""
         self._offered += runs
         self._wake.set()
 

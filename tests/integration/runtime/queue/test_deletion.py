@@ -16,6 +16,8 @@ from slackwater.api.threads import service as threads
 from slackwater.errors import NotFound
 from slackwater.identity.principal import Principal
 from slackwater.runtime.execution import attempt as module
+from slackwater.runtime.process import takeover
+from slackwater.runtime.queue import claims
 
 SWIFT = {"poll_seconds": 0.1}
 
@@ -131,6 +133,44 @@ async def test_an_owner_that_does_not_answer_is_not_waited_for_for_ever_and_the_
     assert await fleet.find(run["run_id"]) is None
     assert (await fleet.ended(following))["status"] == "success"
     assert await checkpoints_of(fleet, run["thread_id"]) == {str(following)}
+    hold.let_go()
+
+
+async def test_who_follows_a_run_that_was_taken_over_begins_though_its_thread_is_locked_just_then(
+    fleet: Fleet, helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim after a take-over skips what is locked, as it is while the state of the thread is read again."""
+    process, other = await fleet.start(linked=True), await fleet.start()
+    hold = helm.hold("b")
+    run = (await process.admit("line")).row
+    await reached(hold)
+    following = (await other.admit("line", thread_id=run["thread_id"])).row["run_id"]
+    await other.cancel(run["thread_id"], run["run_id"])
+    await process.die()
+    del helm.hooks["b"]
+    await fleet.expire(run["run_id"])
+    locked, met = asyncio.Event(), asyncio.Event()
+    claim, read_again = claims.claim, takeover.read_again
+
+    async def claim_once_it_is_locked(*arguments: Any, **how: Any) -> Any:
+        await locked.wait()
+        found = await claim(*arguments, **how)
+        met.set()
+        return found
+
+    async def read_again_with_the_thread_locked(runtime: Any, thread_id: UUID) -> None:
+        async with fleet.database.connection() as connection, connection.transaction():
+            await connection.execute(
+                "select from slackwater.threads where thread_id = %s for update", [thread_id]
+            )
+            locked.set()
+            await asyncio.wait_for(met.wait(), 10)
+        await read_again(runtime, thread_id)
+
+    monkeypatch.setattr(claims, "claim", claim_once_it_is_locked)
+    monkeypatch.setattr(takeover, "read_again", read_again_with_the_thread_locked)
+    assert await other.runtime.sweep() == 1
+    assert (await fleet.ended(following))["status"] == "success"
     hold.let_go()
 
 
