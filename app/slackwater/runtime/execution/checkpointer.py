@@ -356,11 +356,6 @@ class RunSaver(Confined, PooledSaver):
 
     # Called by the executor
 
-    @property
-    def holds_results(self) -> bool:
-        """Whether tasks have finished whose results wait for their files."""
-        return bool(self._results)
-
     async def store_files(self) -> None:
         """Store what nodes have changed among their files since the last checkpoint: no other one follows."""
         if self._uses_files(self.own_thread) and await self._attach_files():

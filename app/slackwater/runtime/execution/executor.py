@@ -117,9 +117,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
                 attempt.end(await _outcome_after_node_tasks(attempt, host, problem))
             if attempt.outcome is Outcome.FAILED:
                 await _store_what_is_left(attempt)
-            elif (
-                attempt.outcome is Outcome.CUT and attempt.saver.holds_results and not attempt.lease.forgotten
-            ):
+            elif attempt.outcome is Outcome.CUT and not attempt.lease.forgotten:
                 await _store_results(attempt, host.cut_seconds)
             if attempt.given_up:
                 return Settled(owned=False)

@@ -16,6 +16,8 @@ class HeldResult(NamedTuple):
     """The one that the task started from."""
     task_id: str
     put: WritesPut
+    number: int = 0
+    """How many there have been with it."""
 
 
 class HeldResults:
@@ -27,6 +29,7 @@ class HeldResults:
 
     def __init__(self) -> None:
         self._held: list[HeldResult] = []
+        self._number = 0
         self._followed: dict[str, str] = {}
         """The newest checkpoint that results have gone with, by namespace."""
         self.latest = 0.0
@@ -42,23 +45,23 @@ class HeldResults:
         """
         if result.checkpoint_id < self._followed.get(result.namespace, ""):
             return False
-        self._held.append(result)
+        self._number += 1
+        self._held.append(result._replace(number=self._number))
         self.latest = time.time()
         return True
 
-    def now(self) -> list[HeldResult]:
-        """Those that are held now: a look at the files from now on finds what their tasks have written."""
-        return list(self._held)
+    def now(self) -> int:
+        """How many there have been until now: a look at the files from now on finds what their tasks have written."""
+        return self._number
 
-    def take(self, seen: list[HeldResult], namespace: str, checkpoint_id: str) -> list[HeldResult]:
-        """Take those that were `seen` before a look at the files, and those that come before this checkpoint."""
+    def take(self, seen: int, namespace: str, checkpoint_id: str) -> list[HeldResult]:
+        """Take those of `now`, before a look at the files, and those that come before this checkpoint."""
         if checkpoint_id:
             self._followed[namespace] = checkpoint_id
         taken: list[HeldResult] = []
         left: list[HeldResult] = []
         for result in self._held:
             precedes = result.namespace == namespace and result.checkpoint_id < checkpoint_id
-            is_seen = any(result is other for other in seen)
-            (taken if is_seen or precedes else left).append(result)
+            (taken if result.number <= seen or precedes else left).append(result)
         self._held = left
         return taken
