@@ -30,6 +30,17 @@ class Tokens(NamedTuple):
         )
 
 
+def model_of(answered: Mapping[str, Any], asked: object) -> str:
+    """The model that has answered, as the answer's metadata says, or else the one that was asked; as a text column takes it."""
+    return label(answered.get("model_name") or answered.get("model") or asked)
+
+
+def label(value: object) -> str:
+    """A name that a provider's package gives, as a text column takes it."""
+    text = str(value) if value else "unknown"
+    return text[:200].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _count(of: object, name: str) -> int:
     value = of.get(name) if isinstance(of, Mapping) else None
     return min(max(value, 0), _MOST) if isinstance(value, int) else 0

@@ -16,7 +16,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import Command
 
 from slackwater.kit import json_format
-from slackwater.kit.tokens import Tokens
+from slackwater.kit.tokens import Tokens, label, model_of
 from slackwater.kit.without_data import without_data
 from slackwater.runtime.fenced.records import Records, SaidMessage, Tasks, Usage, tasks_of
 
@@ -247,7 +247,7 @@ class MessageRecorder(BaseCallbackHandler):
         self._booked.add((call.namespace, call.place))
         try:
             answered = (message.response_metadata or {}) if message is not None else {}
-            model = _text(answered.get("model_name") or answered.get("model") or call.model)
+            model = model_of(answered, call.model)
             tokens = Tokens.of(usage)
         except Exception as error:  # whatever a provider's package says of its tokens: its message is kept
             log.warning(
@@ -340,19 +340,13 @@ def _namespace(metadata: Mapping[str, Any] | None) -> str:
 def _caller(tags: Sequence[str] | None) -> str:
     for tag in tags or ():
         if tag == LEAD or tag.startswith(_CALLERS):
-            return _text(tag)
+            return label(tag)
     return LEAD
 
 
 def _requested(metadata: Mapping[str, Any] | None, said: Mapping[str, Any]) -> str:
     params = said.get("invocation_params") or {}
-    return _text((metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name"))
-
-
-def _text(value: object) -> str:
-    """As a text column takes it."""
-    text = str(value) if value else "unknown"
-    return text[:200].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return label((metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name"))
 
 
 def _answer(response: LLMResult) -> AIMessage | None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from slackwater.kit.bounded import bounded
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.gateway import LlmModel
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
+    from langchain_core.language_models import BaseChatModel, LanguageModelInput
+    from langchain_core.messages import AIMessage
+
+
+ASK_SECONDS = 10.0
+"""How long a model has for its answer while a page waits."""
+BUILD_SECONDS = 18.0
+"""And how long its package may be imported, the first time; both together are less than API Gateway waits."""
 
 
 class ChatModels:
@@ -27,6 +35,11 @@ class ChatModels:
             self._building[model.name] = task
             task.add_done_callback(_look_at)
         return await asyncio.shield(task)
+
+    async def ask(self, model: LlmModel, question: LanguageModelInput) -> AIMessage | None:
+        """What the model answers while a page waits; None if that takes too long. Raises whatever its provider's package raises."""
+        chat = await bounded(self.get(model), BUILD_SECONDS, None)
+        return None if chat is None else await bounded(chat.ainvoke(question), ASK_SECONDS, None)
 
     async def _build(self, model: LlmModel) -> BaseChatModel:
         return await run_in_import_thread(lambda: build(model))

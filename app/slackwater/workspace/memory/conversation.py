@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from slackwater.workspace.suggestions.parser import text_of
+from slackwater.workspace.answers import text_of
 
 LATEST = 40
 MESSAGE_CHARACTERS = 4000

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slackwater.project.gateway import MemorySpec
+from slackwater.workspace.answers import objects_in, text_of, without_thoughts
 from slackwater.workspace.memory import document
 from slackwater.workspace.memory.document import MANUAL, SECTIONS, Document, Fact
-from slackwater.workspace.suggestions.parser import text_of
 
 SUMMARY_CHARACTERS = 2000
 FACT_CHARACTERS = 1000
@@ -19,9 +18,6 @@ NEW_FACTS = 20
 ANSWER_CHARACTERS = 100_000
 PLACES = 50
 """An answer is whatever a model makes it: so much of it is looked through, and from so many places an object is tried."""
-
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_DECODER = json.JSONDecoder(strict=False)
 
 RULES = """You keep a memory of a user: short summaries, and facts. You are given the memory as it is, and a conversation.
 Say what has to change so that a later conversation can go on from what is known now. Write in the user's language. Keep what is true and
@@ -58,24 +54,10 @@ class Proposal:
 
 def proposal_in(answer: Any) -> Proposal | None:
     """The proposal in a model's answer, which may have prose, thoughts or a code fence around it; None if there is none."""
-    text = _THOUGHT.sub("", text_of(answer)[:ANSWER_CHARACTERS]).rpartition("</think>")[2]
-    for found in _objects(text):
+    for found in objects_in(without_thoughts(text_of(answer)[:ANSWER_CHARACTERS]), PLACES):
         if found.keys() & {*SECTIONS, "newFacts", "factsToRemove"}:
             return _proposal(found)
     return None
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    at = -1
-    for _ in range(PLACES):
-        if (at := text.find("{", at + 1)) < 0:
-            return
-        try:
-            found, _end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            yield found
 
 
 def _proposal(found: Mapping[str, Any]) -> Proposal:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from slackwater.kit.bounded import bounded
-from slackwater.workspace.suggestions.parser import text_of
+from slackwater.workspace.answers import objects_in, text_of
 from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ log = logging.getLogger(__name__)
 CALLER = "middleware:skills_scanner"
 """As whom its tokens are counted."""
 
-ASK_SECONDS = 10.0
-BUILD_SECONDS = 18.0
-"""How long its package may be imported, the first time; both together are less than API Gateway waits."""
 MOST_CHARACTERS = 200_000
 """So much can be judged at once."""
 ANSWER_CHARACTERS = 20_000
@@ -78,22 +74,19 @@ async def judge(
     asked = told(name, files)
     if len(asked) > MOST_CHARACTERS:
         return TOO_MUCH
+    assert services.chat_models is not None, "these routes are there with the gateway only"
     try:
-        assert services.chat_models is not None, "these routes are there with the gateway only"
-        chat = await bounded(services.chat_models.get(model), BUILD_SECONDS, None)
-        if chat is None:
-            return NO_ANSWER
-        answer = await bounded(chat.ainvoke([("system", RULES), ("human", asked)]), ASK_SECONDS, None)
-        if answer is None:
-            return NO_ANSWER
-        if thread_id is not None:  # tokens are counted by thread
-            await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
+        answer = await services.chat_models.ask(model, [("system", RULES), ("human", asked)])
     except Exception as error:  # of the provider's package: anything
         log.warning(
             "a model has not judged a skill",
             extra={"event": "skills.unjudged", "model": model.name, "error": type(error).__name__},
         )
         return NO_ANSWER
+    if answer is None:
+        return NO_ANSWER
+    if thread_id is not None:  # tokens are counted by thread
+        await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
     return judgement_in(answer.content)
 
 
@@ -114,7 +107,7 @@ def _shown(content: str | bytes) -> dict[str, Any]:
 
 def judgement_in(answer: Any) -> Judgement:
     """The strictest JSON object with a decision in a model's answer, which may quote others. Pure, and never raises."""
-    found = [_judgement(each) for each in _objects(text_of(answer)[:ANSWER_CHARACTERS])]
+    found = [_judgement(each) for each in objects_in(text_of(answer)[:ANSWER_CHARACTERS], PLACES)]
     verdicts = [verdict for verdict in found if verdict is not None]
     return max(verdicts, key=lambda verdict: _STRICTNESS.index(verdict.decision), default=NO_JSON)
 
@@ -129,17 +122,4 @@ def _judgement(said: Any) -> Judgement | None:
     return None
 
 
-def _objects(text: str) -> Iterator[Any]:
-    at = -1
-    for _ in range(PLACES):
-        if (at := text.find("{", at + 1)) < 0:
-            return
-        try:
-            yield _DECODER.raw_decode(text, at)[0]
-        except (ValueError, RecursionError):
-            continue
-
-
 _STRICTNESS = list(Decision)
-
-_DECODER = json.JSONDecoder(strict=False)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from slackwater.identity.principal import Principal
-from slackwater.kit.bounded import bounded
 from slackwater.project.gateway import GatewaySpec, LlmModel
 from slackwater.workspace.suggestions.models import SuggestionsWanted
 from slackwater.workspace.suggestions.parser import conversation, suggestions_in
@@ -21,11 +20,6 @@ log = logging.getLogger(__name__)
 
 CALLER = "suggestions"
 """As whom their tokens are counted."""
-
-ASK_SECONDS = 10.0
-"""How long a model has for its answer: the page waits for it."""
-BUILD_SECONDS = 18.0
-"""And how long its package may be imported, the first time; both together are less than API Gateway waits."""
 
 
 async def suggest(
@@ -43,10 +37,7 @@ async def suggest(
     if not spec.suggestions.enabled or not said or model is None or services.chat_models is None:
         return []
     try:
-        chat = await bounded(services.chat_models.get(model), BUILD_SECONDS, None)
-        if chat is None:
-            return []
-        answer = await bounded(chat.ainvoke(prompt(said, wanted.n)), ASK_SECONDS, None)
+        answer = await services.chat_models.ask(model, prompt(said, wanted.n))
     except Exception as error:  # of the provider's package: anything
         log.warning(
             "a model has not made suggestions",
@@ -55,13 +46,7 @@ async def suggest(
         return []
     if answer is None:
         return []
-    try:
-        await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
-    except Exception as error:  # they are there all the same
-        log.warning(
-            "the tokens of a model's call are not counted",
-            extra={"event": "usage.lost", "model": model.name, "error": type(error).__name__},
-        )
+    await usage.book(services.database, owner, thread_id, CALLER, model.model, answer)
     return suggestions_in(answer.content, wanted.n)
 
 

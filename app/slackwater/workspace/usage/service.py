@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from slackwater.errors import NotFound
 from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
 from slackwater.kit.ids import parse_canonical
-from slackwater.kit.tokens import Tokens
+from slackwater.kit.tokens import Tokens, model_of
 from slackwater.postgres.pool import Database
 from slackwater.workspace.usage import prices, queries
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
     from slackwater.services import Services
+
+log = logging.getLogger(__name__)
 
 Counters = Mapping[str, int]
 
@@ -95,10 +98,18 @@ async def by_day(services: Services, principal: Principal, days: int) -> dict[st
 async def book(
     database: Database, owner: str, thread_id: UUID, caller: str, asked: str, answer: AIMessage
 ) -> None:
-    """Count a call of a model outside of runs, on the model that answered, if it says what it has used."""
+    """Count a call of a model outside of runs, on the model that answered, if it says what it has used.
+
+    What cannot be counted costs nobody the answer.
+    """
     used = answer.usage_metadata
     if not used:
         return
-    answered = answer.response_metadata
-    model = str(answered.get("model_name") or answered.get("model") or asked)
-    await queries.book(database, owner, thread_id, model, caller, Tokens.of(used))
+    try:
+        model = model_of(answer.response_metadata, asked)
+        await queries.book(database, owner, thread_id, model, caller, Tokens.of(used))
+    except Exception as error:  # whatever a provider's package says of its tokens, or the database is away
+        log.warning(
+            "the tokens of a model's call are not counted",
+            extra={"event": "usage.lost", "model": asked, "error": type(error).__name__},
+        )
