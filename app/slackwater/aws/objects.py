@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -55,8 +54,7 @@ class S3Blobs:
             await self._call(upload.finish, bytes(gathered))
         except BaseException:
             # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
-            with suppress(RuntimeError):  # closed, as the process ends
-                self._threads.submit(self, partial(_told, upload.give_up))
+            self._threads.submit_last(self, partial(_told, upload.give_up))
             raise
         return size
 
@@ -70,8 +68,7 @@ class S3Blobs:
             while piece := await self._call(body.read, PIECE_BYTES):
                 yield piece
         finally:
-            with suppress(RuntimeError):
-                self._threads.submit(self, body.close)
+            self._threads.submit_last(self, body.close)
 
     async def size(self, key: str) -> int | None:
         try:

@@ -36,7 +36,7 @@ async def temporary_copy(blobs: Blobs, key: str, threads: Threads) -> AsyncGener
                 await _call(threads, file.write, piece)
         yield TemporaryCopy(threads, file)
     finally:
-        threads.submit("close", file.close)
+        threads.submit_last("close", file.close)
 
 
 async def _call(threads: Threads, function: Callable[..., T], *arguments: Any) -> T:

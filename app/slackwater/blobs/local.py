@@ -44,8 +44,7 @@ class LocalBlobs:
             await self._call(file.finish)
         except BaseException:
             # Not awaited: this may be a cancellation. What a stop prevents here, the sweep does.
-            with suppress(RuntimeError):  # closed, as the process ends
-                self._threads.submit(self, file.give_up)
+            self._threads.submit_last(self, file.give_up)
             raise
         return size
 
@@ -62,8 +61,7 @@ class LocalBlobs:
                     left -= len(piece)
                 yield piece
         finally:
-            with suppress(RuntimeError):
-                self._threads.submit(self, file.close)
+            self._threads.submit_last(self, file.close)
 
     async def size(self, key: str) -> int | None:
         return await self._call(_size, self._path(key))

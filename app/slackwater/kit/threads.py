@@ -82,6 +82,13 @@ class Threads:
         self._tell()
         return call
 
+    def submit_last(self, whose: Hashable, work: Callable[[], T]) -> Future[T] | None:
+        """The same for what only tidies up: None, and nothing is called, once they are closed, as the process ends."""
+        try:
+            return self.submit(whose, work)
+        except RuntimeError:
+            return None
+
     def busy(self, whose: Hashable) -> bool:
         """Whether a thread works, or will work, for it."""
         return self._busy[whose] > 0

@@ -19,8 +19,8 @@ from slackwater.blobs.queries import NewFile
 from slackwater.errors import OutsideRun, SlackwaterError, TooManyFiles
 from slackwater.kit.threads import Threads
 from slackwater.postgres import conninfo
-from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.postgres.pool import BoundedConnection, Database, Row
+from slackwater.postgres.retry import retrying
 from slackwater.workspace.node_files import folder
 from slackwater.workspace.node_files.folder import LocalFile, StoredFile
 from slackwater.workspace.node_files.queries import FILES, Changes
@@ -78,12 +78,10 @@ class FilesOfRuns:
 
     def remove(self, root: Path) -> None:
         """Begin to delete a folder."""
-        try:
-            removal = self.threads.submit(self, lambda: folder.remove(root))
-        except RuntimeError:  # the process is about to end, and its whole folder has gone
-            return
-        self._removing.add(removal)
-        removal.add_done_callback(self._removing.discard)
+        removal = self.threads.submit_last(self, lambda: folder.remove(root))
+        if removal is not None:  # else the whole folder of the process has gone
+            self._removing.add(removal)
+            removal.add_done_callback(self._removing.discard)
 
     async def stop(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until the folders of what is over are gone."""
@@ -228,14 +226,7 @@ class FilesOfRun:
 
     async def _rows_apart(self) -> list[Row]:
         """The same by a connection of its own, as the pool's belong to a loop that is blocked."""
-        deadline = time.monotonic() + BLOCKED_SECONDS
-        while True:
-            try:
-                return await self._rows_by_own_connection()
-            except DATABASE_UNAVAILABLE:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(AGAIN_SECONDS)
+        return await retrying(self._rows_by_own_connection, until=time.monotonic() + BLOCKED_SECONDS)
 
     async def _rows_by_own_connection(self) -> list[Row]:
         from psycopg.rows import dict_row
