@@ -10,7 +10,7 @@ from slackwater.identity.principal import Principal
 if TYPE_CHECKING:
     from slackwater.services import Services
 
-Namespace = Literal["agents", "profile", "skills"]
+Namespace = Literal["agents", "memory", "profile", "skills"]
 
 
 async def require(
@@ -20,7 +20,10 @@ async def require(
     namespace: Namespace,
     key: str = "",
 ) -> None:
-    """Its handler may refuse it; what it changes of that does not apply. Raises RefusedByAuth."""
+    """Its handler may refuse it; what it changes of that does not apply. Raises RefusedByAuth.
+
+    What is put may be decided only when it is made of what is there, and so it is not told: `value` is empty.
+    """
     if principal.user is None:
         return
     value: dict[str, Any] = {"namespace": (namespace,)}

@@ -111,3 +111,20 @@ def test_a_prompt_says_the_surest_as_far_as_there_is_room(tokens: int) -> None:
     assert lines[0] == "Work: Builds bridges"
     assert lines[1].startswith("- [c] fact 99 xx")
     assert (len(lines) == 101) == (tokens == 8000)
+
+
+def test_a_fact_without_an_id_has_the_same_one_at_each_look() -> None:
+    """A graph may have put it there: whoever has read it has to be able to name it."""
+    kept = {"facts": [{"content": "likes tea"}, {"content": "likes tea"}, {"content": "is in Oslo"}]}
+
+    ids = [fact["id"] for fact in document.read(kept)["facts"]]
+
+    assert len(set(ids)) == 3
+    assert ids == [fact["id"] for fact in document.read(kept)["facts"]]
+
+
+@pytest.mark.parametrize("number", [10**400, float("nan"), float("inf"), -0.1, True, "1"])
+def test_what_is_no_confidence(number: Any) -> None:
+    """JSON has integers of any length, which no float holds."""
+    assert not document.is_confidence(number)
+    assert document.read({"facts": [fact("a", number)]})["facts"][0]["confidence"] == 0.5

@@ -34,7 +34,7 @@ from psycopg.errors import DivisionByZero, PipelineAborted
 from psycopg.rows import DictRow
 
 from slackwater.errors import GraphImportError, RunOver
-from slackwater.kit.labels import label_of as label_of
+from slackwater.kit.labels import label_of
 from slackwater.postgres.pool import Database, read_page
 from slackwater.postgres.retry import retrying
 from slackwater.project.store import IndexSpec, StoreSpec
@@ -94,7 +94,7 @@ class GatedStore(AsyncPostgresStore):
     @from_any_loop
     async def abatch_under(self, lease: Lease, ops: Iterable[Op]) -> list[Result]:
         """`abatch` for a node of the run that has this lease. Raises RunOver once it is gone, and writes nothing then."""
-        if lease.over or lease.lost or lease.forgotten:
+        if lease.gone:
             raise RunOver
         given = list(ops)
         puts = [op for op in given if isinstance(op, PutOp)]

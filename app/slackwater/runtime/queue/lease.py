@@ -55,6 +55,11 @@ class Lease:
         """The parameters that a fenced statement compares."""
         return {"run_id": self.run_id, "fence": self.fence, "worker": self.worker}
 
+    @property
+    def gone(self) -> bool:
+        """Whether code of the attempt that still runs may no longer read or write for its run."""
+        return self.over or self.lost or self.forgotten
+
     def valid(self) -> bool:
         """Whether this process may act as the owner without asking."""
         return not self.lost and time.monotonic() < self.deadline

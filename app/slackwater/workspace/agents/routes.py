@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
 from slackwater.workspace.agents import service
 from slackwater.workspace.agents.models import AgentChanged, AgentMade, ProfileWritten
+from slackwater.workspace.versions import IfMatch, Versioned
 
 router = APIRouter(prefix="/api", tags=["agents"], route_class=JsonRoute)
-
-IfMatch = Annotated[
-    str | None, Header(description="The `ETag` of what was read: 409 if it has changed since.")
-]
 
 
 @router.get("/agents")
@@ -82,5 +79,5 @@ async def put_profile(
     return _answer(await service.write_profile(services, principal, body, if_match))
 
 
-def _answer(found: service.Versioned, status: int = 200) -> Response:
+def _answer(found: Versioned, status: int = 200) -> Response:
     return json_response(found.shown, status, {"ETag": found.etag})

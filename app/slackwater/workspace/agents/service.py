@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from slackwater.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from slackwater.identity.principal import Principal
@@ -13,6 +13,7 @@ from slackwater.workspace import as_items
 from slackwater.workspace.agents import queries
 from slackwater.workspace.agents.models import NAME_CHARACTERS, AgentChanged, AgentMade, ProfileWritten
 from slackwater.workspace.agents.queries import FIELDS, MOST_AGENTS
+from slackwater.workspace.versions import Versioned, etag_of, version_in
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 PROFILE = "profile"
 
 _NAME = re.compile(r"[A-Za-z0-9-]+")
-_ETAG = re.compile(r'"(\d{1,18})"')
 
 
 class AgentsDisabled(Forbidden):
@@ -37,13 +37,6 @@ class AgentChangedMeanwhile(Conflict):
 
 class TooManyAgents(BadRequest):
     """You have as many agents as you may: delete one first."""
-
-
-class Versioned(NamedTuple):
-    """What pages see, and which version of it that is."""
-
-    shown: dict[str, Any]
-    etag: str
 
 
 async def list_(services: Services, principal: Principal) -> list[dict[str, Any]]:
@@ -94,7 +87,9 @@ async def change(
     name = name_of(name)
     await as_items.require(services, principal, "put", "agents", name)
     said = body.model_dump(exclude_unset=True)
-    row = await queries.change(services.database, principal.owner, name, said, _version(if_match))
+    row = await queries.change(
+        services.database, principal.owner, name, said, version_in(if_match, AgentChangedMeanwhile)
+    )
     if row is None:
         raise await _missed(services, principal, name)
     return _versioned(row)
@@ -105,7 +100,9 @@ async def delete(services: Services, principal: Principal, name: str, if_match: 
     require_enabled(services)
     name = name_of(name)
     await as_items.require(services, principal, "delete", "agents", name)
-    if not await queries.delete(services.database, principal.owner, name, _version(if_match)):
+    if not await queries.delete(
+        services.database, principal.owner, name, version_in(if_match, AgentChangedMeanwhile)
+    ):
         raise await _missed(services, principal, name)
 
 
@@ -123,7 +120,7 @@ async def write_profile(
     require_enabled(services)
     await as_items.require(services, principal, "put", "profile", PROFILE)
     row = await queries.write_profile(
-        services.database, principal.owner, body.content or "", _version(if_match)
+        services.database, principal.owner, body.content or "", version_in(if_match, AgentChangedMeanwhile)
     )
     if row is None:
         raise AgentChangedMeanwhile
@@ -161,23 +158,13 @@ def shown(row: Row) -> dict[str, Any]:
 
 
 def _versioned(row: Row) -> Versioned:
-    return Versioned(shown(row), f'"{row["version"]}"')
+    return Versioned(shown(row), etag_of(row["version"]))
 
 
 def _profile(row: Mapping[str, Any] | None) -> Versioned:
     if row is None:
-        return Versioned({"content": None}, '"0"')
-    return Versioned({"content": row["content"] or None}, f'"{row["version"]}"')
-
-
-def _version(if_match: str | None) -> int | None:
-    """The version that is asked for; None if any is fine. Raises AgentChangedMeanwhile for what no version ever was."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    found = _ETAG.fullmatch(if_match.strip())
-    if found is None:
-        raise AgentChangedMeanwhile
-    return int(found[1])
+        return Versioned({"content": None}, etag_of(0))
+    return Versioned({"content": row["content"] or None}, etag_of(row["version"]))
 
 
 async def _missed(services: Services, principal: Principal, name: str) -> Exception:

@@ -343,9 +343,9 @@ async def _answer(
     if elsewhere and length > BUFFERED_BYTES:
         text = await _is_text(blobs, key, kind)
         return await _elsewhere(blobs, key, content.headers_of(path, kind=kind, text=text, download=download))
-    pieces: AsyncGenerator[bytes] | None = blobs.read(key, start, length)
-    assert pieces is not None
+    pieces = blobs.read(key, start, length)
     first = await anext(pieces, b"")
+    rest: AsyncGenerator[bytes] | None = pieces
     text = content.may_be_text(kind) and (
         content.looks_like_text(first[: content.HEAD_BYTES])
         if not start
@@ -353,14 +353,19 @@ async def _answer(
     )
     shown = content.headers_of(path, kind=kind, text=text, download=download)
     if elsewhere and text and length * LONGEST_ESCAPE > RESPONSE_BYTES:
-        first, pieces = b"".join([first, *[piece async for piece in pieces]]), None
-        if escaped_size(first) > RESPONSE_BYTES:
+        first, rest = b"".join([first, *[piece async for piece in pieces]]), None
+        if _is_too_large(first, text=True):
             return await _elsewhere(blobs, key, shown)
     told = {**shown, **cached}
     if part is None:
-        return FileResponse(200, told, length, first, pieces)
+        return FileResponse(200, told, length, first, rest)
     told["Content-Range"] = f"bytes {part.start}-{part.end}/{size}"
-    return FileResponse(206, told, length, first, pieces)
+    return FileResponse(206, told, length, first, rest)
+
+
+def _is_too_large(body: bytes, *, text: bool) -> bool:
+    """Whether Lambda does not take it as a buffered response, which Base64 makes longer unless it is text."""
+    return (escaped_size(body) if text else len(body) * 5 // 3) > RESPONSE_BYTES
 
 
 async def _elsewhere(blobs: Blobs, key: str, shown: Mapping[str, str]) -> FileResponse:
@@ -393,7 +398,7 @@ async def _member(
     kind = content.type_of(name)
     text = content.may_be_text(kind) and content.looks_like_text(found[: content.HEAD_BYTES])
     told = content.headers_of(name, kind=kind, text=text, download=download)
-    if _is_buffered(request) and (escaped_size(found) if text else len(found) * 5 // 3) > RESPONSE_BYTES:
+    if _is_buffered(request) and _is_too_large(found, text=text):
         raise MemberTooLarge
     as_ = LargeResponse if len(found) > LARGE_BYTES else Response
     return as_(found, 200, {**told, **cached})

@@ -6,10 +6,11 @@ have made it by hand, or put anything in its place: what is no part of the shape
 
 from __future__ import annotations
 
-import math
+import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 Document = dict[str, Any]
@@ -70,7 +71,7 @@ def _facts(value: object) -> list[Fact]:
             continue
         fact_id = _text(item.get("id"))
         if not fact_id or fact_id in taken:
-            fact_id = new_id(taken)
+            fact_id = _derived_id(content, taken)
         taken.add(fact_id)
         fact = {
             "id": fact_id,
@@ -96,12 +97,16 @@ def _confidence(value: object) -> float:
 
 def is_confidence(value: object) -> bool:
     """Whether it is a number from 0 to 1."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and 0 <= value <= 1
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _derived_id(content: str, taken: Collection[str]) -> str:
+    """An id for a fact without one, which a graph has put there: the same at each look, so that the fact can be named."""
+    for n in count():
+        made = f"fact_{hashlib.sha256(f'{n} {content}'.encode()).hexdigest()[:8]}"
+        if made not in taken:
+            return made
+    raise AssertionError
 
 
 def new_id(taken: Iterable[str] = ()) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from slackwater.errors import RunOver
 from slackwater.postgres.pool import Database
-from slackwater.postgres.retry import retrying
 from slackwater.project.gateway import GatewaySpec
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.fenced import epochs
@@ -19,8 +17,7 @@ from slackwater.workspace.memory import conversation, document, edit, queries
 from slackwater.workspace.memory.document import Document
 from slackwater.workspace.memory.proposal import with_facts
 from slackwater.workspace.memory.told import told
-
-T = TypeVar("T")
+from slackwater.workspace.of_run import OfRun
 
 LONGEST = 10
 """So many times the debounce an update waits at most, while more is said all the time."""
@@ -37,18 +34,14 @@ class MemoryOfRuns:
         return MemoryOfRun(self, owner, thread_id, lease, loop)
 
 
-class MemoryOfRun:
+class MemoryOfRun(OfRun):
     """That of the owner of one attempt's run."""
 
     def __init__(
         self, all_: MemoryOfRuns, owner: str, thread_id: UUID, lease: Lease, loop: OwningLoop
     ) -> None:
-        self._database, self._spec = all_.database, all_.spec
-        self._owner, self._thread_id, self._lease, self._loop = owner, thread_id, lease, loop
-
-    @property
-    def loop(self) -> OwningLoop:
-        return self._loop
+        super().__init__(all_.database, owner, lease, loop)
+        self._spec, self._thread_id = all_.spec, thread_id
 
     async def read(self) -> Document:
         self._require()
@@ -58,11 +51,9 @@ class MemoryOfRun:
     async def prompt(self) -> str:
         self._require()
         spec = self._spec().memory
-        return (
-            told(await self.read(), spec.max_injection_tokens)
-            if spec.enabled and spec.injection_enabled
-            else ""
-        )
+        if not (spec.enabled and spec.injection_enabled):
+            return ""
+        return told(await self.read(), spec.max_injection_tokens)
 
     async def remember(self, content: str, category: str, confidence: float) -> None:
         self._require()
@@ -103,10 +94,6 @@ class MemoryOfRun:
             )
         )
 
-    def _require(self) -> None:
-        if self._lease.over or self._lease.lost or self._lease.forgotten:
-            raise RunOver
-
     async def _fenced(self, write: Callable[[], Awaitable[bool]]) -> None:
         """Write, unless the lease is gone. Raises RunOver."""
         if await self._patiently(write):
@@ -114,7 +101,3 @@ class MemoryOfRun:
         standing = await self._patiently(lambda: epochs.look(self._database, self._lease))
         if standing is not Standing.WHOLE or not await self._patiently(write):
             raise RunOver
-
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Again while the database is away, which is no fault of the node's. Whatever it is may take effect twice."""
-        return await retrying(act, until=time.monotonic() + self._database.statement_seconds)

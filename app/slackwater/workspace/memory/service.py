@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from slackwater.errors import BadRequest, NotFound
-from slackwater.identity.custom import access
 from slackwater.identity.principal import Principal
+from slackwater.workspace import as_items
 from slackwater.workspace.memory import document, edit, queries
 from slackwater.workspace.memory.document import Document, Edit, NoSuchFact
 from slackwater.workspace.memory.models import FactChange, FactCreate, MemoryGiven
@@ -20,7 +20,7 @@ CONTENT = BadRequest("Memory fact content cannot be empty.")
 
 async def get(services: Services, principal: Principal) -> Document:
     """All that is remembered. Raises RefusedByAuth."""
-    await _ask(services, principal, "get")
+    await as_items.require(services, principal, "get", "memory", queries.KEY)
     return document.read((await queries.read(services.database, principal.owner)).value)
 
 
@@ -92,19 +92,9 @@ def checked_confidence(confidence: float) -> float:
 async def _change(
     services: Services, principal: Principal, change: Edit, action: Literal["put", "delete"] = "put"
 ) -> Document:
-    await _ask(services, principal, action)
+    await as_items.require(services, principal, action, "memory", queries.KEY)
     try:
         changed, _ = await edit.apply(services.database, principal.owner, change)
     except NoSuchFact as error:
         raise NotFound(f"Memory fact {str(error)!r} not found.") from None
     return changed
-
-
-async def _ask(services: Services, principal: Principal, action: Literal["get", "put", "delete"]) -> None:
-    """The project's own `auth` may refuse it like any other item of the store; what it changes of that does not apply."""
-    if principal.user is not None:
-        asked: dict[str, Any] = {"namespace": queries.NAMESPACE, "key": queries.KEY}
-        if action == "put":
-            # What is put is decided when it is made of what is there, and so cannot be told before.
-            asked |= {"value": {}, "index": None, "ttl": None}
-        await access.decide(services, principal, "store", action, asked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -54,15 +53,11 @@ class Cut:
 
 def page_statement(of: str, cut: Cut) -> str:
     """The statement for one page and one row more, from the side where it begins."""
-    return _page_statement(of, after=cut.after is not None, before=cut.before is not None)
-
-
-@lru_cache
-def _page_statement(of: str, *, after: bool, before: bool) -> str:
-    bounds = (" and m.seq > %(after)s" if after else "") + (" and m.seq < %(before)s" if before else "")
+    after = " and m.seq > %(after)s" if cut.after is not None else ""
+    before = " and m.seq < %(before)s" if cut.before is not None else ""
     return f"""
-select {_ROW} from slackwater.messages m where {of} and m.category = 'message'{bounds}
-order by m.seq{"" if after else " desc"} limit %(limit)s + 1"""
+select {_ROW} from slackwater.messages m where {of} and m.category = 'message'{after}{before}
+order by m.seq{"" if cut.from_the_start else " desc"} limit %(limit)s + 1"""
 
 
 async def of_run(database: Database, owner: str, thread_id: UUID, run_id: UUID, cut: Cut) -> list[Row]:

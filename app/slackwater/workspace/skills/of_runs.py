@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from slackwater.errors import RunOver, UnknownSkill
+from slackwater.errors import UnknownSkill
 from slackwater.kit.threads import Threads
 from slackwater.postgres.pool import Database
-from slackwater.postgres.retry import retrying
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.queue.lease import Lease
+from slackwater.workspace.of_run import OfRun
 from slackwater.workspace.skills import queries
 from slackwater.workspace.skills.document import FILE
 from slackwater.workspace.skills.package import FILE_BYTES
-from slackwater.workspace.skills.public import PublicSkill
-
-T = TypeVar("T")
+from slackwater.workspace.skills.public import PublicSkill, shown
 
 _threads = Threads("public-skills", 2, 2)
 
@@ -35,32 +32,22 @@ class SkillsOfRuns:
         return SkillsOfRun(self, owner, lease, loop)
 
 
-class SkillsOfRun:
+class SkillsOfRun(OfRun):
     """Those of the owner of one attempt's run."""
 
     def __init__(self, all_: SkillsOfRuns, owner: str, lease: Lease, loop: OwningLoop) -> None:
-        self._database, self._public = all_.database, all_.public
-        self._owner, self._lease, self._loop = owner, lease, loop
-
-    @property
-    def loop(self) -> OwningLoop:
-        return self._loop
+        super().__init__(all_.database, owner, lease, loop)
+        self._public = all_.public
 
     async def list_(self, names: Collection[str] | None) -> list[dict[str, Any]]:
         self._require()
         rows = await self._patiently(lambda: queries.list_(self._database, self._owner, self._public))
         wanted = None if names is None else set(names)
+        found = [shown(row, self._public) for row in rows if wanted is None or row["name"] in wanted]
         return [
-            {
-                "name": row["name"],
-                "description": row["description"] or self._public[row["name"]].document.description,
-                "license": row["license"]
-                if row["category"] == "custom"
-                else self._public[row["name"]].document.license,
-                "category": row["category"],
-            }
-            for row in rows
-            if row["enabled"] and (wanted is None or row["name"] in wanted)
+            {field: value for field, value in skill.items() if field != "enabled"}
+            for skill in found
+            if skill["enabled"]
         ]
 
     async def read(self, name: str, path: str) -> bytes:
@@ -81,14 +68,6 @@ class SkillsOfRun:
         if found is None:
             raise UnknownSkill
         return found
-
-    def _require(self) -> None:
-        if self._lease.over or self._lease.lost or self._lease.forgotten:
-            raise RunOver
-
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Again while the database is away, which is no fault of the node's."""
-        return await retrying(act, until=time.monotonic() + self._database.statement_seconds)
 
 
 def _content(folder: Path, path: str) -> bytes:

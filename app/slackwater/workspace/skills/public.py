@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slackwater.errors import SettingsError
 from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE, Document, InvalidSkill, read_document
@@ -38,6 +39,22 @@ def read_public(root: Path) -> Mapping[str, PublicSkill]:
         if len(found) > MOST_SKILLS:
             raise SettingsError(f"gateway.skills: there are more than {MOST_SKILLS} skills.")
     return found
+
+
+def shown(row: Mapping[str, Any], public: Mapping[str, PublicSkill]) -> dict[str, Any]:
+    """A skill as pages and graphs see it, from its row: what a public one says of itself is in the project."""
+    if row["category"] == "custom":
+        description, licence = row["description"], row["license"]
+    else:
+        document = public[row["name"]].document
+        description, licence = document.description, document.license
+    return {
+        "name": row["name"],
+        "description": description,
+        "license": licence,
+        "category": row["category"],
+        "enabled": row["enabled"],
+    }
 
 
 def _read(file: Path) -> Document:

@@ -63,7 +63,7 @@ def _told(rows: str) -> str:
     return f"""told as (
   insert into slackwater.skill_history
     (owner, name, action, author, thread_id, file_path, prev_content, new_content, scanner)
-  select x.owner, x.name, %(action)s, %(author)s, %(thread_id)s, %(file_path)s, %(prev_content)s, %(new_content)s,
+  select x.owner, x.name, %(action)s, 'human', %(thread_id)s, 'SKILL.md', %(prev_content)s, %(new_content)s,
     jsonb_build_object('decision', %(decision)s::text, 'reason', %(reason)s::text)
   from {rows} x
 ), trimmed as (
@@ -132,9 +132,7 @@ class Change:
     new_content: str | None
     decision: str
     reason: str
-    author: str = "human"
     thread_id: UUID | None = None
-    file_path: str = "SKILL.md"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -148,7 +146,7 @@ async def list_(database: Database, owner: str, public: Collection[str]) -> list
 
 async def find(database: Database, owner: str, name: str, public: Collection[str]) -> Row | None:
     """One of them, with its content if it is the owner's own."""
-    return await database.fetch_one(_FIND, {"owner": owner, "name": name, "public": list(public)})
+    return await database.fetch_one(_FIND, {"owner": owner, "name": name, "public": _named(name, public)})
 
 
 async def file(database: Database, owner: str, name: str, path: str) -> bytes | None:
@@ -161,7 +159,7 @@ async def switch(
     database: Database, owner: str, name: str, public: Collection[str], *, enabled: bool
 ) -> Row | None:
     """Switch a skill on or off for one owner; the skill, or None if there is none."""
-    parameters = {"owner": owner, "name": name, "public": list(public), "enabled": enabled}
+    parameters = {"owner": owner, "name": name, "public": _named(name, public), "enabled": enabled}
     _, found = await database.pipeline((_SWITCH, parameters), (_FIND, parameters))
     return found[0] if found else None
 
@@ -213,6 +211,11 @@ async def tell(database: Database, owner: str, name: str, entry: Change) -> None
 async def history(database: Database, owner: str, name: str) -> list[Row]:
     """Oldest first: at most so many entries as are kept, of two documents each."""
     return await database.fetch(_HISTORY, {"owner": owner, "name": name})
+
+
+def _named(name: str, public: Collection[str]) -> list[str]:
+    """Of the public skills, the only one that is asked about."""
+    return [name] if name in public else []
 
 
 def _columns(owner: str, document: Document) -> dict[str, Any]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
 from slackwater.workspace.skills import service
 from slackwater.workspace.skills.models import RolledBack, SkillEdited, SkillInstalled, SkillSwitched
+from slackwater.workspace.versions import IfMatch, Versioned
 
 router = APIRouter(prefix="/api/skills", tags=["skills"], route_class=JsonRoute)
-
-IfMatch = Annotated[
-    str | None, Header(description="The `ETag` of what was read: 409 if it has changed since.")
-]
 
 
 @router.get("")
@@ -94,5 +89,5 @@ async def switch(
     return json_response(await service.switch(services, principal, name, body))
 
 
-def _with_content(skill: service.CustomSkill) -> Response:
+def _with_content(skill: Versioned) -> Response:
     return json_response(skill.shown, headers={"ETag": skill.etag})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
@@ -26,8 +25,10 @@ from slackwater.workspace.skills import queries, scanner
 from slackwater.workspace.skills.document import FILE, Document, InvalidSkill, is_name, read_document
 from slackwater.workspace.skills.models import SkillInstalled, SkillSwitched
 from slackwater.workspace.skills.package import InvalidPackage, Package, read_package
+from slackwater.workspace.skills.public import shown
 from slackwater.workspace.skills.queries import MOST_BYTES, MOST_SKILLS, Change
 from slackwater.workspace.skills.scanner import Decision, Judgement
+from slackwater.workspace.versions import Versioned, etag_of, version_in
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -50,20 +51,12 @@ class TooManySkills(BadRequest):
     """You have as many skills as you may, or as large ones: delete one first."""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomSkill:
-    """A skill of an owner, as pages see it, and its version."""
-
-    shown: Mapping[str, Any]
-    etag: str
-
-
 async def list_(services: Services, principal: Principal, *, own: bool = False) -> list[dict[str, Any]]:
     """What the caller sees, or their own."""
     await as_items.require(services, principal, "search", KIND)
     public = () if own else services.public_skills
     rows = await queries.list_(services.database, principal.owner, public)
-    return [_shown(services, row) for row in rows]
+    return [shown(row, services.public_skills) for row in rows]
 
 
 async def get(services: Services, principal: Principal, name: str) -> dict[str, Any]:
@@ -72,7 +65,7 @@ async def get(services: Services, principal: Principal, name: str) -> dict[str, 
     row = await _find(services, principal, name, services.public_skills)
     if row is None:
         _not_found(name)
-    return _shown(services, row)
+    return shown(row, services.public_skills)
 
 
 async def switch(services: Services, principal: Principal, name: str, body: SkillSwitched) -> dict[str, Any]:
@@ -87,13 +80,15 @@ async def switch(services: Services, principal: Principal, name: str, body: Skil
         await queries.switch_for_everybody(
             services.database, name, enabled=body.enabled, actor=Actor.of(principal).parameters
         )
-        return await get(services, principal, name)
-    row = await queries.switch(
-        services.database, principal.owner, name, services.public_skills, enabled=body.enabled
-    )
+        # Not `get`: a handler that refuses to show it must not refuse what has been done.
+        row = await _find(services, principal, name, services.public_skills)
+    else:
+        row = await queries.switch(
+            services.database, principal.owner, name, services.public_skills, enabled=body.enabled
+        )
     if row is None:
         _not_found(name)
-    return _shown(services, row)
+    return shown(row, services.public_skills)
 
 
 async def install(services: Services, principal: Principal, body: SkillInstalled) -> str:
@@ -117,7 +112,7 @@ async def install(services: Services, principal: Principal, body: SkillInstalled
     return document.name
 
 
-async def get_custom(services: Services, principal: Principal, name: str) -> CustomSkill:
+async def get_custom(services: Services, principal: Principal, name: str) -> Versioned:
     """One of the caller's own. Raises NotFound."""
     await as_items.require(services, principal, "get", KIND, name)
     return _custom(services, await _own(services, principal, name))
@@ -125,7 +120,7 @@ async def get_custom(services: Services, principal: Principal, name: str) -> Cus
 
 async def edit(
     services: Services, principal: Principal, name: str, content: str, if_match: str | None
-) -> CustomSkill:
+) -> Versioned:
     """Replace its SKILL.md. Raises NotFound, InvalidSkill, SkillBlocked, and SkillChanged if another has been first."""
     await as_items.require(services, principal, "put", KIND, name)
     row = await _own(services, principal, name, changes=True)
@@ -162,7 +157,7 @@ async def history(services: Services, principal: Principal, name: str) -> list[d
     return [_told(row) for row in rows]
 
 
-async def roll_back(services: Services, principal: Principal, name: str, index: int) -> CustomSkill:
+async def roll_back(services: Services, principal: Principal, name: str, index: int) -> Versioned:
     """Make it what it was before a change of its history, also if it was deleted since.
 
     Raises NotFound, BadRequest for an entry that there is not or that has nothing before it, SkillBlocked and SkillChanged.
@@ -247,7 +242,7 @@ async def _require_room(services: Services, principal: Principal, name: str) -> 
 
 
 def _require_match(row: Row, if_match: str | None) -> None:
-    if if_match is not None and if_match.strip() not in ("*", _etag(row["version"])):
+    if version_in(if_match, SkillChanged) not in (None, row["version"]):
         raise SkillChanged
 
 
@@ -285,27 +280,10 @@ def _as(row: Row, document: Document, version: int) -> Row:
     }
 
 
-def _custom(services: Services, row: Row) -> CustomSkill:
-    return CustomSkill({**_shown(services, row), "content": row["content"]}, _etag(row["version"]))
-
-
-def _etag(version: int) -> str:
-    return f'"{version}"'
-
-
-def _shown(services: Services, row: Row) -> dict[str, Any]:
-    """A skill as pages see it."""
-    said: Any = row if row["category"] == "custom" else None
-    if said is None:
-        document = services.public_skills[row["name"]].document
-        said = {"description": document.description, "license": document.license}
-    return {
-        "name": row["name"],
-        "description": said["description"],
-        "license": said["license"],
-        "category": row["category"],
-        "enabled": row["enabled"],
-    }
+def _custom(services: Services, row: Row) -> Versioned:
+    return Versioned(
+        {**shown(row, services.public_skills), "content": row["content"]}, etag_of(row["version"])
+    )
 
 
 def _told(row: Row) -> dict[str, Any]:
