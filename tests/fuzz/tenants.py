@@ -9,7 +9,7 @@ from enum import Enum
 from itertools import count
 
 from slackwater.identity.custom.user import USER_OWNER
-from slackwater.runtime.execution.store import label_of
+from slackwater.kit.labels import label_of
 
 
 class Kind(Enum):

@@ -11,6 +11,7 @@ from slackwater.api.assistants.openapi import (
     BROKEN,
     BY_NAME,
     ONE,
+    SCHEMAS,
     XRAY,
     Assistant,
     AssistantPart,
@@ -390,14 +391,7 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Response(
                 "The schemas.",
                 GraphSchemas,
-                {
-                    "graph_id": "lead_agent",
-                    "input_schema": {"type": "object"},
-                    "output_schema": {"type": "object"},
-                    "state_schema": {"type": "object"},
-                    "config_schema": {},
-                    "context_schema": None,
-                },
+                {"graph_id": "lead_agent", **SCHEMAS},
             )
         },
         errors=BROKEN,

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 
 from slackwater.api.assistants import service as assistants
-from slackwater.api.assistants.models import AssistantSearch, depth_of
+from slackwater.api.assistants.models import depth_of
 from slackwater.api.assistants.row import page_of
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.reading import (
@@ -322,7 +322,7 @@ async def search_assistants(
     body: GatewayAssistantSearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """Search assistants; returns one page."""
-    rows = await assistants.search(services, principal, AssistantSearch(**dict(body)))
+    rows = await assistants.search(services, principal, body)
     return json_response(page_of(rows, body), headers=pagination(body.limit, body.offset, len(rows)))
 
 

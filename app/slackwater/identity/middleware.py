@@ -215,8 +215,11 @@ async def _take(scope: Scope, principal: Principal, stack: ExitStack) -> Mapping
         return {}  # it is answered without the database
     requests = services_of(scope).requests
     place = None
-    entry = entry_of(path)  # what a path ends with may be the name of a file
-    if stays_open(scope["type"], scope.get("method", ""), path if entry is None else entry.path):
+    kind, method = scope["type"], scope.get("method", "")
+    # What a path ends with may be the name of a file: then its entry in the table ends otherwise.
+    if stays_open(kind, method, path) and (
+        (entry := entry_of(path)) is None or stays_open(kind, method, entry.path)
+    ):
         place = stack.enter_context(requests.open.place(principal.owner))
     return await requests.take(principal.owner, place)
 

@@ -19,9 +19,9 @@ from slackwater.errors import SettingsError, SlackwaterError
 from slackwater.identity.audit import queries as audit
 from slackwater.identity.audit.actor import AuditAction
 from slackwater.identity.principal import SYSTEM_OWNER
+from slackwater.kit.labels import label_of
 from slackwater.owners import queries
 from slackwater.postgres.pool import Database, StatementTimeout
-from slackwater.runtime.execution.store import label_of
 from slackwater.runtime.queue import cancel
 from slackwater.runtime.queue.batch import Batch
 from slackwater.runtime.queue.cancel import DELETED, CancelAction

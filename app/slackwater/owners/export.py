@@ -15,11 +15,11 @@ import ormsgpack
 from slackwater.identity.audit import queries as audit
 from slackwater.identity.audit.actor import AuditAction
 from slackwater.kit.json_format import dumps
+from slackwater.kit.labels import label_of
 from slackwater.owners import queries
 from slackwater.postgres.pool import Database
 from slackwater.runtime.events.journal import BEGINNING, Event, EventId
 from slackwater.runtime.events.packs import unpacked
-from slackwater.runtime.execution.store import label_of
 
 
 async def export(database: Database, owner: str) -> AsyncIterator[bytes]:

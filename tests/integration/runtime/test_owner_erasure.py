@@ -13,12 +13,12 @@ from helm import Helm
 from rig import OWNER, Fleet, Process
 
 from slackwater.errors import SettingsError
+from slackwater.kit.labels import label_of
 from slackwater.owners import erase as module
 from slackwater.owners import queries
 from slackwater.owners.erase import NotErased, erase
 from slackwater.owners.export import export, value_of
 from slackwater.postgres.pool import Database
-from slackwater.runtime.execution.store import label_of
 from slackwater.runtime.queue.erasure import TABLES
 
 OTHER = "bob"

@@ -11,7 +11,8 @@ from langgraph.store.base import PutOp, SearchOp
 from support.api import Api
 
 from slackwater.errors import SettingsError
-from slackwater.runtime.execution.store import GatedStore, label_of
+from slackwater.kit.labels import label_of
+from slackwater.runtime.execution.store import GatedStore
 
 PLACE = {"namespace": ["docs", "a"], "key": "k"}
 

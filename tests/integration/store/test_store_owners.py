@@ -9,7 +9,7 @@ import httpx
 import pytest
 from support.api import Api
 
-from slackwater.runtime.execution.store import label_of
+from slackwater.kit.labels import label_of
 
 PLACE = {"namespace": ["notes"], "key": "k"}
 READ = {"namespace": "notes", "key": "k"}

@@ -98,7 +98,7 @@ ONE = {
     "description": None,
 }
 _SCHEMA = {"type": "object", "properties": {"messages": {"type": "array"}}}
-_SCHEMAS = {
+SCHEMAS = {
     "input_schema": _SCHEMA,
     "output_schema": _SCHEMA,
     "state_schema": _SCHEMA,
@@ -121,7 +121,7 @@ XRAY = {
 _SUBGRAPHS = Response(
     "The schemas by namespace: `child`, or `child|grandchild` for nested subgraphs.",
     dict[str, Schemas],
-    {"child": _SCHEMAS},
+    {"child": SCHEMAS},
 )
 _RECURSE = {
     "recurse": {
@@ -219,7 +219,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "GET /assistants/{assistant_id}/schemas": Operation(
         id="get_assistant_schemas",
-        responses={200: Response("The schemas.", GraphSchemas, {"graph_id": "agent", **_SCHEMAS})},
+        responses={200: Response("The schemas.", GraphSchemas, {"graph_id": "agent", **SCHEMAS})},
         errors=BROKEN,
     ),
     "GET /assistants/{assistant_id}/subgraphs": Operation(

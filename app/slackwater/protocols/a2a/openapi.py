@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slackwater.api.assistants.openapi import BROKEN
+from slackwater.api.assistants.openapi import BROKEN, BY_NAME
 from slackwater.errors import BadRequest, TooManyRuns
 from slackwater.protocols.a2a.card import HISTORY_SCOPE
 from slackwater.web.openapi import rpc
@@ -44,20 +44,14 @@ id: 1-2
 
 """
 _SAID = {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "What is the tide?"}]}}
-_ID = {"assistant_id": {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}}
+_ID = {"assistant_id": BY_NAME}
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /.well-known/agent-card.json": Operation(
         id="get_root_agent_card",
         responses={200: _CARD},
         errors=(BadRequest, *BROKEN),
-        parameters={
-            "assistant_id": {
-                "description": "The id of an assistant or of a graph.",
-                "required": True,
-                "schema": {"type": "string"},
-            }
-        },
+        parameters={"assistant_id": {**BY_NAME, "required": True}},
     ),
     "GET /a2a/{assistant_id}": Operation(
         id="get_agent", responses={200: _CARD}, errors=BROKEN, parameters=_ID

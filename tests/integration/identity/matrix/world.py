@@ -10,9 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from slackwater.kit.ids import uuid7
+from slackwater.kit.labels import label_of
 from slackwater.owners.queries import EXPORTS
 from slackwater.postgres.pool import Database
-from slackwater.runtime.execution.store import label_of
 from tests.integration.identity.matrix.asks import EVERYBODYS, Ids, called
 
 GRAPHS = Path(__file__).parents[3] / "graphs"
