@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.runtime.execution.node_skills import NodeSkills
     from slackwater.workspace.llm_models.built import ChatModels
+    from slackwater.workspace.memory.updates import MemoryUpdates
     from slackwater.workspace.skills.public import PublicSkill
 
 
@@ -138,8 +139,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
         outbox: Outbox = Deliveries(database, webhooks, webhook_key)
-        if chat_models is not None:
-            outbox = Outboxes(outbox, _memory_updates(database, graphs, chat_models))
+        memory = _memory_updates(database, graphs, chat_models) if chat_models is not None else None
+        if memory is not None:
+            outbox = Outboxes(outbox, memory)
         in_process = InProcess()
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
         if settings.gateway:
@@ -176,6 +178,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
+        if memory is not None:
+            runtime.sweep_also("memory", memory.sweep)
         await assistants.register(services)
         yield services
 
@@ -224,7 +228,7 @@ def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtim
     return blobs
 
 
-def _memory_updates(database: Database, graphs: Graphs, chat_models: ChatModels) -> Outbox:
+def _memory_updates(database: Database, graphs: Graphs, chat_models: ChatModels) -> MemoryUpdates:
     """What finds out what is to be remembered of what was said."""
     from slackwater.workspace.memory.updates import MemoryUpdates
 

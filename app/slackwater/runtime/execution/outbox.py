@@ -6,7 +6,17 @@ import asyncio
 from typing import Protocol
 
 
-class Outbox(Protocol):
+class Outgoing(Protocol):
+    """What this process does for nobody who waits for it. What is not done here is done by another process."""
+
+    async def sent(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds until nothing is being done; leave the rest to others."""
+
+    async def stop(self, timeout: float) -> None:
+        """The same, and begin with nothing more."""
+
+
+class Outbox(Outgoing, Protocol):
     """Sends what the database holds for it. What is not sent here is sent by the sweep of some process."""
 
     def nudge(self) -> None:
@@ -15,35 +25,25 @@ class Outbox(Protocol):
     async def sweep(self) -> None:
         """Send what is due, and delete what is past its retention."""
 
-    async def sent(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds until nothing is being sent; leave the rest to others."""
-
-    async def stop(self, timeout: float) -> None:
-        """Stop sending, for good."""
-
 
 class Outboxes:
-    """Several, as one: none waits for another."""
+    """An outbox, with what else has to end with it: none waits for another."""
 
-    def __init__(self, *all_: Outbox) -> None:
-        self._all = all_
+    def __init__(self, outbox: Outbox, *others: Outgoing) -> None:
+        self._outbox = outbox
+        self._all = (outbox, *others)
 
     def nudge(self) -> None:
-        for outbox in self._all:
-            outbox.nudge()
+        self._outbox.nudge()
 
     async def sweep(self) -> None:
-        """Raises, when all are done, what has gone wrong first."""
-        results = await asyncio.gather(*(outbox.sweep() for outbox in self._all), return_exceptions=True)
-        for problem in results:
-            if problem is not None:
-                raise problem
+        await self._outbox.sweep()
 
     async def sent(self, timeout: float) -> None:
-        await asyncio.gather(*(outbox.sent(timeout) for outbox in self._all))
+        await asyncio.gather(*(each.sent(timeout) for each in self._all))
 
     async def stop(self, timeout: float) -> None:
-        await asyncio.gather(*(outbox.stop(timeout) for outbox in self._all))
+        await asyncio.gather(*(each.stop(timeout) for each in self._all))
 
 
 class NoOutbox:
