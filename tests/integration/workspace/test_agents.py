@@ -249,6 +249,11 @@ async def anything(ctx, value):
 
 @auth.on.store
 async def items(ctx, value):
+    return value["namespace"] == ("skills",) and value.get("key") not in ("secret", "shown-to-nobody")
+
+
+@auth.on.store.put
+async def put(ctx, value):
     return value["namespace"] == ("skills",) and value.get("key") != "secret"
 """
 
@@ -258,7 +263,11 @@ async def test_a_projects_own_auth_is_asked(serve: Callable[..., Any], tmp_path:
     folder = project(tmp_path / "own")
     (folder / "own_auth.py").write_text(AUTH)
     content = json.loads((folder / "langgraph.json").read_text())
+    content["gateway"]["skills"] = "./skills"
     (folder / "langgraph.json").write_text(json.dumps({**content, "auth": {"path": "./own_auth.py:auth"}}))
+    hidden = folder / "skills" / "shown-to-nobody"
+    hidden.mkdir(parents=True)
+    (hidden / "SKILL.md").write_text("---\nname: shown-to-nobody\ndescription: Hidden.\n---\n")
     async with serve(gateway=True, project=folder) as api:
         client = api.client(**{"x-user": "carol"})
         for refused in (
@@ -278,5 +287,15 @@ async def test_a_projects_own_auth_is_asked(serve: Callable[..., Any], tmp_path:
             await client.post("/api/skills/custom/secret/rollback", json={}),
         ):
             assert refused.status_code == 403, refused.request.url
-        assert (await client.get("/api/skills")).json() == {"skills": []}
+        assert len((await client.get("/api/skills")).json()["skills"]) == 1
         assert (await client.get("/api/skills/custom/open")).status_code == 404
+        # What was allowed and done is not refused afterwards, as it would be if it was asked whether it may be read
+        path = "/api/skills/shown-to-nobody"
+        assert (await client.get(path)).status_code == 403
+        done = await client.put(path, json={"enabled": False})
+        assert (done.status_code, done.json()["enabled"]) == (200, False), done.text
+        # For everybody only administrators decide, of whom a project's own auth knows none: nothing is written
+        refused = await client.put(path, json={"enabled": False, "everybody": True})
+        assert (refused.status_code, "admin" in refused.json()["detail"]) == (403, True)
+        rows = await api.database.fetch("select owner from slackwater.skill_switches")
+        assert [row["owner"] for row in rows] == ["user:carol"]

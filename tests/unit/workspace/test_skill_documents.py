@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from slackwater.errors import SettingsError
-from slackwater.workspace.skills.document import DOCUMENT_BYTES, InvalidSkill, is_name, read_document
-from slackwater.workspace.skills.package import FILE_BYTES, MOST_FILES, InvalidPackage, read_package
+from slackwater.workspace.skills.document import (
+    DOCUMENT_BYTES,
+    FILE_BYTES,
+    InvalidSkill,
+    is_name,
+    read_document,
+)
+from slackwater.workspace.skills.package import MOST_FILES, InvalidPackage, read_package
 from slackwater.workspace.skills.public import read_public
 from slackwater.workspace.skills.scanner import NO_JSON, Decision, judgement_in, told
 

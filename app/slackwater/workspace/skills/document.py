@@ -16,6 +16,8 @@ FILE = "SKILL.md"
 
 DOCUMENT_BYTES = 65_536
 """The largest SKILL.md: a model reads all of it."""
+FILE_BYTES = 1024 * 1024
+"""The largest file beside it."""
 FRONT_MATTER_CHARACTERS = 8192
 DESCRIPTION_CHARACTERS = 1024
 NAME_CHARACTERS = 64

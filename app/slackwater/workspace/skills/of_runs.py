@@ -9,13 +9,12 @@ from typing import Any
 
 from slackwater.errors import UnknownSkill
 from slackwater.kit.threads import Threads
-from slackwater.postgres.pool import Database
+from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.queue.lease import Lease
 from slackwater.workspace.of_run import OfRun
 from slackwater.workspace.skills import queries
-from slackwater.workspace.skills.document import FILE
-from slackwater.workspace.skills.package import FILE_BYTES
+from slackwater.workspace.skills.document import FILE, FILE_BYTES
 from slackwater.workspace.skills.public import PublicSkill, shown
 
 _threads = Threads("public-skills", 2, 2)
@@ -52,7 +51,7 @@ class SkillsOfRun(OfRun):
 
     async def read(self, name: str, path: str) -> bytes:
         self._require()
-        row = await self._patiently(lambda: queries.find(self._database, self._owner, name, self._public))
+        row = await self._patiently(lambda: self._find(name, path))
         if row is None or not row["enabled"]:
             raise UnknownSkill
         if row["category"] == "public":
@@ -62,12 +61,15 @@ class SkillsOfRun(OfRun):
             return await asyncio.wrap_future(
                 _threads.submit(self._owner, lambda: _content(public.folder, path))
             )
-        if path == FILE:
-            return str(row["content"]).encode()
-        found = await self._patiently(lambda: queries.file(self._database, self._owner, name, path))
-        if found is None:
+        if row["content"] is None:
             raise UnknownSkill
-        return found
+        return str(row["content"]).encode() if path == FILE else bytes(row["content"])
+
+    async def _find(self, name: str, path: str) -> Row | None:
+        """The skill, with the content of that file of it and of no other."""
+        if path == FILE:
+            return await queries.find(self._database, self._owner, name, self._public)
+        return await queries.find_file(self._database, self._owner, name, self._public, path)
 
 
 def _content(folder: Path, path: str) -> bytes:

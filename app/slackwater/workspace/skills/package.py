@@ -11,11 +11,10 @@ from typing import IO
 
 from slackwater.errors import BadRequest
 from slackwater.workspace.files.archive import METHODS, MemberTooLarge, opened
-from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE
+from slackwater.workspace.skills.document import DOCUMENT_BYTES, FILE, FILE_BYTES
 
 MEBIBYTE = 1024 * 1024
 MOST_FILES = 200
-FILE_BYTES = MEBIBYTE
 PACKAGE_BYTES = 8 * MEBIBYTE
 """Unpacked."""
 PATH_BYTES = 512

@@ -55,7 +55,8 @@ with switched as (
 ), {audited("switched", AuditAction.SKILL_SWITCHED, "name", detail="case when %(enabled)s then 'on' else 'off' end")}
 select name from switched"""
 
-_FILE = "select content from slackwater.skill_files where owner = %(owner)s and name = %(name)s and path = %(path)s"
+_OF_FILE = "(select f.content from slackwater.skill_files f where f.owner = s.owner and f.name = s.name and f.path = %(path)s)"
+_FIND_FILE = f"{_SEEN.format(content=_OF_FILE)} where x.name = %(name)s"
 
 
 def _told(rows: str) -> str:
@@ -149,10 +150,13 @@ async def find(database: Database, owner: str, name: str, public: Collection[str
     return await database.fetch_one(_FIND, {"owner": owner, "name": name, "public": _named(name, public)})
 
 
-async def file(database: Database, owner: str, name: str, path: str) -> bytes | None:
-    """What an owner's skill has beside SKILL.md, by its path."""
-    row = await database.fetch_one(_FILE, {"owner": owner, "name": name, "path": path})
-    return bytes(row["content"]) if row else None
+async def find_file(
+    database: Database, owner: str, name: str, public: Collection[str], path: str
+) -> Row | None:
+    """One of them, with the content of a file beside SKILL.md, as bytes: None if it is public or has no such file."""
+    return await database.fetch_one(
+        _FIND_FILE, {"owner": owner, "name": name, "public": _named(name, public), "path": path}
+    )
 
 
 async def switch(
