@@ -405,6 +405,18 @@ class DatabaseSilent(ApiError):
     headers = Draining.headers
 
 
+class ConfigurationUnusable(ApiError):
+    """Configuration not available: this process cannot use what `slackwater config set` has stored last. `slackwater config show`
+    says why; try again, and another process may answer."""
+
+    status = 503
+    headers = Draining.headers
+
+
+class ConfigurationChanged(SlackwaterError):
+    """Somebody else has changed the configuration meanwhile: nothing was written. See `slackwater config show`, and set it again."""
+
+
 class SigningKeyUnreadable(ApiError):
     """This process cannot read the keys that sign tokens: its SLACKWATER_ENCRYPTION_KEY is not that of the others."""
 

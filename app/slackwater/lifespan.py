@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.runtime.execution.node_skills import NodeSkills
+    from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
     from slackwater.workspace.memory.updates import MemoryUpdates
     from slackwater.workspace.skills.public import PublicSkill
@@ -71,6 +72,8 @@ async def lifespan(app: Application) -> AsyncIterator[LifespanState]:
                 if not imports_are_lazy():
                     await services.graphs.warm()
                 await services.runtime.start()
+                if services.configuration is not None and not services.settings.on_lambda:
+                    services.configuration.watch()  # there each invocation looks
                 # From here on there may be runs to drain: no await before the stop is set up.
                 stop = app.state.stop = services.stop
 
@@ -144,7 +147,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             outbox = Outboxes(outbox, memory)
         in_process = InProcess()
         runtime = Runtime(settings, database, graphs, waker_of(settings), outbox, in_process)
+        configuration = None
         if settings.gateway:
+            configuration = await _configuration(database, graphs, runtime, stack)
             runtime.node_memory = _node_memory(database, graphs)
             runtime.node_skills = _node_skills(database, public_skills)
         bodies = body_quota(settings.max_body_bytes)
@@ -174,6 +179,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             chat_models,
             _blobs(settings, database, stack, runtime) if settings.gateway else None,
             public_skills,
+            configuration,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -195,6 +201,18 @@ async def _chat_models(settings: Settings, graphs: Graphs, stack: AsyncExitStack
     models = ChatModels()
     stack.push_async_callback(models.close)
     return models
+
+
+async def _configuration(
+    database: Database, graphs: Graphs, runtime: Runtime, stack: AsyncExitStack
+) -> ConfigurationWatch:
+    """What administrators have laid over the project's `gateway`, in force from the first request on."""
+    from slackwater.workspace.configuration.watch import ConfigurationWatch
+
+    configuration = ConfigurationWatch(database, graphs, runtime.worker_id)
+    stack.push_async_callback(configuration.stop)
+    await configuration.open()
+    return configuration
 
 
 async def _public_skills(settings: Settings, graphs: Graphs) -> Mapping[str, PublicSkill]:
@@ -232,14 +250,14 @@ def _memory_updates(database: Database, graphs: Graphs, chat_models: ChatModels)
     """What finds out what is to be remembered of what was said."""
     from slackwater.workspace.memory.updates import MemoryUpdates
 
-    return MemoryUpdates(database, lambda: graphs.gateway, chat_models)
+    return MemoryUpdates(database, lambda: graphs.gateway_of_runs, chat_models)
 
 
 def _node_memory(database: Database, graphs: Graphs) -> NodeMemory:
     """What nodes are given of their owners' memories."""
     from slackwater.workspace.memory.of_runs import MemoryOfRuns
 
-    return MemoryOfRuns(database, lambda: graphs.gateway)
+    return MemoryOfRuns(database, lambda: graphs.gateway_of_runs)
 
 
 def _node_skills(database: Database, public: Mapping[str, PublicSkill]) -> NodeSkills:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from slackwater.identity.sessions import Sessions
     from slackwater.identity.signing.service import Signing
     from slackwater.identity.stored_keys.valid import ValidKeys
+    from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
     from slackwater.workspace.skills.public import PublicSkill
 
@@ -67,6 +68,8 @@ class Services:
     """Where the bytes of files are, if there is the gateway."""
     public_skills: Mapping[str, PublicSkill] = field(default_factory=dict)
     """Those of the project, by name, if there is the gateway."""
+    configuration: ConfigurationWatch | None = None
+    """What keeps `graphs.gateway` at what administrators have set, if there is the gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

@@ -217,6 +217,8 @@ class Environment:
         services = self.services
         if time.time() - self._last_active > THAW_SECONDS:
             await services.database.refresh()
+        if services.configuration is not None:
+            await services.configuration.refresh()
         invocation.open(services.runtime, services.settings)
 
     def end(self, invocation: Invocation) -> None:

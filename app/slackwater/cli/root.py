@@ -11,6 +11,7 @@ import typer
 from slackwater import __version__
 from slackwater.cli import (
     audit,
+    config,
     doctor,
     invoke,
     keys,
@@ -52,6 +53,7 @@ cli.command("token")(signing.token)
 cli.command("audit")(audit.audit)
 cli.add_typer(owners.cli, name="owners")
 cli.add_typer(limits.cli, name="limits")
+cli.add_typer(config.cli, name="config")
 cli.add_typer(users.cli, name="users")
 
 

@@ -25,6 +25,7 @@ from slackwater.dialect.service import NotCancellable, UnknownModel
 from slackwater.errors import (
     BadRequest,
     CancelByPost,
+    ConfigurationUnusable,
     JoinAgain,
     NotFound,
     PageTooLarge,
@@ -197,6 +198,7 @@ _REFUSED: tuple[ErrorKind, ...] = (
     RunForgotten,
     ThreadBusy,
     TooManyRuns,
+    ConfigurationUnusable,
     WriteForgotten,
 )
 _CANCELLED: tuple[ErrorKind, ...] = (NotFound, NotCancellable(UUID(RUN), "success"))

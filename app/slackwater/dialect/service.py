@@ -177,7 +177,7 @@ def require_model(graphs: Graphs, name: object) -> None:
     if name is None or not graphs.gateway.models:
         return
     text = name if isinstance(name, str) else str(name)
-    if graphs.gateway.model(text) is None:
+    if graphs.model(text) is None:
         raise UnknownModel(text)
 
 

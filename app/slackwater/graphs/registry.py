@@ -11,7 +11,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from slackwater.errors import GraphBroken, GraphImportError, NotFound
+from slackwater.errors import ConfigurationUnusable, GraphBroken, GraphImportError, NotFound
 from slackwater.graphs.importer import Imported, import_app, import_auth, import_embedding, import_graph
 from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, OpenedGraph
 from slackwater.kit.imports import run_in_import_thread
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
 
+    from slackwater.project.gateway import GatewaySpec, LlmModel
     from slackwater.project.serde import SerdeSpec
 
     Graph = Pregel[Any, Any, Any, Any]
@@ -58,8 +59,11 @@ class Graphs:
         """What `langgraph.json` says of the HTTP surface."""
         self.auth = project.auth
         """What `langgraph.json` says of who may call."""
-        self.gateway = project.gateway
+        self.own_gateway = project.gateway
         """What `langgraph.json` says of the routes below `/api`."""
+        self._gateway: GatewaySpec | None = project.gateway
+        self.gateway_trouble = False
+        """There is a newer configuration than the one in force, and this process cannot use it."""
         self._serde = project.serde
         self._folders = project.paths
         self._specs = {spec.id: spec for spec in project.graphs}
@@ -88,6 +92,36 @@ class Graphs:
             for graph_id in graphs.ids:
                 graphs._import(graph_id)
         return graphs
+
+    @property
+    def gateway(self) -> GatewaySpec:
+        """What is in force below `/api`: `langgraph.json`, and what administrators have laid over it. Ask each time, and keep it for
+        one request at most. Raises ConfigurationUnusable."""
+        if self._gateway is None:
+            raise ConfigurationUnusable
+        return self._gateway
+
+    @property
+    def gateway_of_runs(self) -> GatewaySpec:
+        """The same for work that nobody waits for an answer of; that of `langgraph.json`, if there is no other."""
+        return self._gateway or self.own_gateway
+
+    def model(self, name: str) -> LlmModel | None:
+        """The model that runs may ask for by this name. Raises ConfigurationUnusable, if there might be one elsewhere."""
+        model = self.gateway.model(name)
+        if model is None and self.gateway_trouble:
+            raise ConfigurationUnusable
+        return model
+
+    def put_in_force(self, gateway: GatewaySpec) -> None:
+        """From now on this is what is in force below `/api`."""
+        self._gateway, self.gateway_trouble = gateway, False
+
+    def cannot_put_in_force(self, *, keeps: bool) -> None:
+        """There is another, which this process cannot use. `keeps`: what was in force before stays in force."""
+        self.gateway_trouble = True
+        if not keeps:
+            self._gateway = None
 
     def __contains__(self, graph_id: object) -> bool:
         return graph_id in self._specs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,16 @@ from slackwater.errors import SettingsError
 
 MEBIBYTE = 1024 * 1024
 
+CHANGEABLE = ("models", "token_usage", "uploads", "agents", "memory", "suggestions")
+"""The keys that administrators may change while processes run. The others are code, or guard it."""
+
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)|\${([A-Za-z_][A-Za-z0-9_]*)}")
+
+_SECRET = re.compile(r"(key|secret|password|token|authorization|credentials)$", re.IGNORECASE)
+"""The names of arguments that are secrets: these stay in the environment, and do not go into the database."""
+
+_OURS = re.compile(r"SLACKWATER_|AWS_|PG|DATABASE_U|POSTGRES_U")
+"""Variables that open more than a model. Whoever can write to the database must not have them sent anywhere."""
 
 
 class _Part(BaseModel):
@@ -38,6 +48,16 @@ class LlmModel(_Part):
     def arguments(self) -> dict[str, Any]:
         """`args` with the values of the environment. Raises SettingsError, which names the variable."""
         return {key: self._resolved(value) for key, value in self.args.items()}
+
+    def unfit(self) -> str | None:
+        """Why it may not come from the database, where others can read and write it; None if it may."""
+        for key, text in _texts(self.args, ""):
+            name = _NAME.fullmatch(text)
+            if name is None and _SECRET.search(key):
+                return f"{self.name}: args.{key}: write $NAME, and put the secret into the environment"
+            if name is not None and _OURS.match(name[1] or name[2]):
+                return f"{self.name}: args.{key}: {name[1] or name[2]} is not for models"
+        return None
 
     def _resolved(self, value: Any) -> Any:
         match value:
@@ -126,15 +146,36 @@ class GatewaySpec(_Part):
         """From the value of `gateway` in `file`. Raises SettingsError."""
         if value is None:
             return cls()
+        spec = cls._checked(value, f"{file}: ")
+        if spec.skills is None:
+            return spec
+        folder = (file.parent / spec.skills).resolve()
+        if not folder.is_dir():
+            raise SettingsError(f"{file}: gateway.skills: there is no folder {spec.skills}.")
+        return spec.model_copy(update={"skills": folder})
+
+    def changed_by(self, change: Mapping[str, Any]) -> GatewaySpec:
+        """What it is with `change` laid over it, key by key. Raises SettingsError."""
+        if strange := [key for key in change if key not in CHANGEABLE]:
+            raise SettingsError(
+                f"gateway.{strange[0]} cannot be changed at run time; {', '.join(CHANGEABLE)} can."
+            )
+        spec = self._checked(laid_over(self.model_dump(exclude_unset=True), change), "")
+        if "models" in change and (why := next(filter(None, (model.unfit() for model in spec.models)), None)):
+            raise SettingsError(f"gateway.models: {why}.")
+        return spec
+
+    @classmethod
+    def _checked(cls, value: object, place: str) -> GatewaySpec:
         try:
             spec = cls.model_validate(value)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(["gateway", *map(str, first["loc"])])
-            raise SettingsError(f"{file}: {place}: {first['msg']}.") from None
+            where = ".".join(["gateway", *map(str, first["loc"])])
+            raise SettingsError(f"{place}{where}: {first['msg']}.") from None
         names = [model.name for model in spec.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise SettingsError(f"{file}: gateway.models: there are several named {twice}.")
+            raise SettingsError(f"{place}gateway.models: there are several named {twice}.")
         asked = {
             "suggestions.model": spec.suggestions.model,
             "memory.model": spec.memory.model,
@@ -143,14 +184,9 @@ class GatewaySpec(_Part):
         for key, wanted in asked.items():
             if wanted is not None and wanted not in names:
                 raise SettingsError(
-                    f"{file}: gateway.{key}: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
+                    f"{place}gateway.{key}: {wanted!r} is none of gateway.models: {', '.join(names) or 'there are none'}."
                 )
-        if spec.skills is None:
-            return spec
-        folder = (file.parent / spec.skills).resolve()
-        if not folder.is_dir():
-            raise SettingsError(f"{file}: gateway.skills: there is no folder {spec.skills}.")
-        return spec.model_copy(update={"skills": folder})
+        return spec
 
     @property
     def memory_model(self) -> LlmModel | None:
@@ -162,3 +198,30 @@ class GatewaySpec(_Part):
     def model(self, name: str) -> LlmModel | None:
         """The configured model of that name."""
         return next((model for model in self.models if model.name == name), None)
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: objects are merged, null takes a key away, and all else replaces (RFC 7396)."""
+    merged = dict(below)
+    for key, value in above.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            there = merged.get(key)
+            merged[key] = laid_over(there if isinstance(there, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """The texts in a JSON value, each with the keys that lead to it."""
+    match value:
+        case str():
+            yield place, value
+        case dict():
+            for key, item in value.items():
+                yield from _texts(item, f"{place}.{key}" if place else str(key))
+        case list():
+            for item in value:
+                yield from _texts(item, place)

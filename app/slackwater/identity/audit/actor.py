@@ -52,6 +52,8 @@ class AuditAction(StrEnum):
     CRON_DELETED = "cron.deleted"
     SKILL_SWITCHED = "skill.switched"
     """A public one, on or off for everybody."""
+    CONFIGURATION_CHANGED = "configuration.changed"
+    """What administrators change at run time, such as the models."""
     OWNER_EXPORTED = "owner.exported"
     OWNER_ERASED = "owner.erased"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slackwater.errors import Conflict, NotFound
+from slackwater.errors import ConfigurationUnusable, Conflict, NotFound
 from slackwater.web.openapi.pieces import NO_CONTENT, Operation, Response, Shape, header
 from slackwater.workspace.agents.service import (
     AgentChangedMeanwhile,
@@ -66,13 +66,19 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /api/agents": Operation(
         id="list_custom_agents",
         responses={200: Response("The agents.", CustomAgents, {"agents": [_ONE]})},
-        errors=(AgentsDisabled,),
+        errors=(AgentsDisabled, ConfigurationUnusable),
     ),
     "POST /api/agents": Operation(
         id="create_custom_agent",
         responses={201: _AGENT},
         bodies={"a researcher": _ONE},
-        errors=(TooManyAgents, AgentsDisabled, Conflict("Agent 'x' already exists"), InvalidAgentName),
+        errors=(
+            TooManyAgents,
+            AgentsDisabled,
+            ConfigurationUnusable,
+            Conflict("Agent 'x' already exists"),
+            InvalidAgentName,
+        ),
     ),
     "GET /api/agents/check": Operation(
         id="check_custom_agent_name",
@@ -80,34 +86,34 @@ OPERATIONS: Mapping[str, Operation] = {
             200: Response("Whether it is free.", AgentNameChecked, {"available": True, "name": "researcher"})
         },
         parameters={"name": {"description": "What the agent is to be called.", "example": "Researcher"}},
-        errors=(AgentsDisabled, InvalidAgentName),
+        errors=(AgentsDisabled, ConfigurationUnusable, InvalidAgentName),
     ),
     "GET /api/agents/{name}": Operation(
         id="get_custom_agent",
         responses={200: _AGENT},
         parameters=_NAME,
-        errors=(AgentsDisabled, _NONE, InvalidAgentName),
+        errors=(AgentsDisabled, ConfigurationUnusable, _NONE, InvalidAgentName),
     ),
     "PUT /api/agents/{name}": Operation(
         id="update_custom_agent",
         responses={200: _AGENT},
         parameters=_NAME,
         bodies={"all skills": {"skills": None}},
-        errors=(AgentsDisabled, _NONE, AgentChangedMeanwhile, InvalidAgentName),
+        errors=(AgentsDisabled, ConfigurationUnusable, _NONE, AgentChangedMeanwhile, InvalidAgentName),
     ),
     "DELETE /api/agents/{name}": Operation(
         id="delete_custom_agent",
         responses={204: NO_CONTENT},
         parameters=_NAME,
-        errors=(AgentsDisabled, _NONE, AgentChangedMeanwhile, InvalidAgentName),
+        errors=(AgentsDisabled, ConfigurationUnusable, _NONE, AgentChangedMeanwhile, InvalidAgentName),
     ),
     "GET /api/user-profile": Operation(
-        id="get_user_profile", responses={200: _PROFILE}, errors=(AgentsDisabled,)
+        id="get_user_profile", responses={200: _PROFILE}, errors=(AgentsDisabled, ConfigurationUnusable)
     ),
     "PUT /api/user-profile": Operation(
         id="put_user_profile",
         responses={200: _PROFILE},
         bodies={"brief": {"content": "I am brief."}},
-        errors=(AgentsDisabled, AgentChangedMeanwhile),
+        errors=(AgentsDisabled, ConfigurationUnusable, AgentChangedMeanwhile),
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from slackwater.blobs.blobs import StoreSilent
 from slackwater.blobs.files import StagedTooLong, TooManyFileBytes
-from slackwater.errors import NotFound
+from slackwater.errors import ConfigurationUnusable, NotFound
 from slackwater.web.openapi.pieces import Json, Operation, Response, Shape, header
 from slackwater.workspace.files.archive import MemberTooLarge
 from slackwater.workspace.files.form import BrokenForm, NotAForm, UploadBroken, UploadTooSlow
@@ -169,6 +169,7 @@ OPERATIONS: Mapping[str, Operation] = {
             UploadTooLarge,
             TooManyFileBytes,
             StagedTooLong,
+            ConfigurationUnusable,
             StoreSilent,
         ),
         edit=_form,
@@ -182,7 +183,7 @@ OPERATIONS: Mapping[str, Operation] = {
                 {"max_files": 10, "max_file_size": 52428800, "max_total_size": 104857600},
             )
         },
-        errors=(NotFound,),
+        errors=(NotFound, ConfigurationUnusable),
     ),
     "GET /api/threads/{thread_id}/uploads/list": Operation(
         id="list_uploads",
@@ -223,6 +224,7 @@ OPERATIONS: Mapping[str, Operation] = {
             TooManyUploads(),
             FileTooLarge(),
             UploadTooLarge,
+            ConfigurationUnusable,
             StoreSilent,
         ),
     ),
@@ -238,6 +240,7 @@ OPERATIONS: Mapping[str, Operation] = {
             TooManyUploads(),
             TooManyFileBytes,
             StagedTooLong,
+            ConfigurationUnusable,
             StoreSilent,
         ),
     ),

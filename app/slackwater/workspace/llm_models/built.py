@@ -24,15 +24,16 @@ class ChatModels:
     """The chat models of this process, by name."""
 
     def __init__(self) -> None:
-        self._building: dict[str, asyncio.Task[BaseChatModel]] = {}
+        self._building: dict[str, tuple[LlmModel, asyncio.Task[BaseChatModel]]] = {}
 
     async def get(self, model: LlmModel) -> BaseChatModel:
         """The chat model. Raises whatever its provider's package raises; whoever asks next tries again."""
-        task = self._building.get(model.name)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        known, task = self._building.get(model.name, (None, None))
+        # One that was configured anew is built anew; whoever works with the old one goes on with it.
+        if task is None or known != model or _has_failed(task):
             # A task of its own: the import goes on when whoever asked first is gone.
             task = asyncio.create_task(self._build(model), name=f"chat-model:{model.name}")
-            self._building[model.name] = task
+            self._building[model.name] = model, task
             task.add_done_callback(_look_at)
         return await asyncio.shield(task)
 
@@ -46,7 +47,7 @@ class ChatModels:
 
     async def close(self) -> None:
         """Wait for nothing more."""
-        for task in self._building.values():
+        for _, task in self._building.values():
             task.cancel()
 
 
@@ -56,6 +57,10 @@ def build(model: LlmModel) -> BaseChatModel:
 
     built: BaseChatModel = init_chat_model(model.model, **model.arguments())
     return built
+
+
+def _has_failed(task: asyncio.Task[BaseChatModel]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _look_at(task: asyncio.Task[BaseChatModel]) -> None:

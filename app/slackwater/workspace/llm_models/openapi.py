@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slackwater.errors import NotFound
+from slackwater.errors import ConfigurationUnusable, NotFound
 from slackwater.web.openapi.pieces import Operation, Response, Shape
 
 TAG = "The models that runs may ask for."
@@ -49,13 +49,14 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={
             200: Response("The models.", OfferedModels, {"models": [_ONE], "token_usage": {"enabled": True}})
         },
+        errors=(ConfigurationUnusable,),
         stored=False,
     ),
     "GET /api/models/{name}": Operation(
         id="get_model",
         responses={200: Response("The model.", OfferedModel, _ONE)},
         parameters={"name": {"description": "The name of a model.", "example": "fast"}},
-        errors=(NotFound,),
+        errors=(NotFound, ConfigurationUnusable),
         stored=False,
     ),
 }

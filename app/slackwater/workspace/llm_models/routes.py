@@ -15,7 +15,7 @@ router = APIRouter(prefix="/api/models", tags=["llm_models"], route_class=JsonRo
 
 @router.get("")
 async def list_(services: CurrentServices) -> Response:
-    """The models that runs may ask for, in the order of `langgraph.json`."""
+    """The models that runs may ask for, in the order of the configuration."""
     spec = services.graphs.gateway
     return json_response(
         {
@@ -28,7 +28,7 @@ async def list_(services: CurrentServices) -> Response:
 @router.get("/{name}")
 async def get(name: str, services: CurrentServices) -> Response:
     """One of them."""
-    model = services.graphs.gateway.model(name)
+    model = services.graphs.model(name)
     if model is None:
         raise NotFound(f"Model {name!r} not found")
     return json_response(shown(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slackwater.errors import MemoryContended, MemoryTooLarge, NotFound
+from slackwater.errors import ConfigurationUnusable, MemoryContended, MemoryTooLarge, NotFound
 from slackwater.web.openapi.pieces import Operation, Response, Shape
 from slackwater.workspace.memory.service import CONFIDENCE, CONTENT
 
@@ -127,6 +127,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /api/memory/config": Operation(
         id="get_memory_config",
         responses={200: Response("How it works.", MemoryConfig, _CONFIG)},
+        errors=(ConfigurationUnusable,),
         stored=False,
     ),
     "GET /api/memory/status": Operation(
@@ -134,6 +135,7 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={
             200: Response("Both.", MemoryStatus, {"config": _CONFIG, "data": _DOCUMENT}),
         },
+        errors=(ConfigurationUnusable,),
     ),
     "POST /api/memory/facts": Operation(
         id="add_memory_fact",

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from slackwater.errors import BadRequest, Conflict, Forbidden, NotFound
+from slackwater.errors import BadRequest, ConfigurationUnusable, Conflict, Forbidden, NotFound
 from slackwater.web.openapi.pieces import Operation, Response, Shape, header
 from slackwater.workspace.skills.document import InvalidSkill
 from slackwater.workspace.skills.package import InvalidPackage
@@ -128,6 +128,7 @@ OPERATIONS: Mapping[str, Operation] = {
             }
         },
         errors=(
+            ConfigurationUnusable,
             InvalidPackage,
             InvalidSkill,
             SkillBlocked,
@@ -147,7 +148,7 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={200: _READ},
         parameters=_NAME,
         bodies={"edited": {"content": _CONTENT}},
-        errors=(InvalidSkill, SkillBlocked, _NONE, SkillChanged),
+        errors=(InvalidSkill, SkillBlocked, _NONE, SkillChanged, ConfigurationUnusable),
     ),
     f"DELETE {_CUSTOM}": Operation(
         id="delete_skill",
@@ -166,7 +167,13 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={200: _READ},
         parameters=_NAME,
         bodies={"the last change": {"history_index": -1}},
-        errors=(BadRequest("history_index is out of range"), SkillBlocked, _NONE, SkillChanged),
+        errors=(
+            BadRequest("history_index is out of range"),
+            SkillBlocked,
+            _NONE,
+            SkillChanged,
+            ConfigurationUnusable,
+        ),
     ),
     "GET /api/skills/{name}": Operation(
         id="get_skill",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slackwater.errors import NotFound
+from slackwater.errors import ConfigurationUnusable, NotFound
 from slackwater.web.openapi.pieces import Operation, Response, Shape
 
 TAG = "What a user may ask next."
@@ -34,6 +34,6 @@ OPERATIONS: Mapping[str, Operation] = {
                 "model_name": "fast",
             }
         },
-        errors=(NotFound,),
+        errors=(NotFound, ConfigurationUnusable),
     ),
 }
