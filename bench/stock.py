@@ -86,7 +86,7 @@ class Stock:
 
     def _open(self, graph: str) -> Any:
         return self._graphs.open(
-            graph, config={}, access="threads.create_run", checkpointer=self._saver, store=None
+            graph, owner="bench", config={}, access="threads.create_run", checkpointer=self._saver, store=None
         )
 
 

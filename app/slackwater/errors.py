@@ -338,6 +338,12 @@ class NotAGraph(ApiError):
     status = 424
 
 
+class RunContextFailed(ApiError):
+    """The project's run_context could not be entered: the server's log says why."""
+
+    status = 424
+
+
 class GraphSilent(ApiError):
     """The graph's factory did not return in time: check what it waits for."""
 

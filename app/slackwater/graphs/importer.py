@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +19,16 @@ from slackwater.errors import GraphImportError
 from slackwater.project.project import GraphSpec
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.pregel import Pregel
+    from langgraph.store.base import BaseStore
+    from langgraph_sdk.runtime import AccessContext
 
     from slackwater.graphs.factory import Factory
+    from slackwater.graphs.run_context import RunContext
     from slackwater.project.auth import AuthSpec
     from slackwater.project.http import AppSpec
+    from slackwater.project.run_context import RunContextSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,15 @@ class Imported:
 
     graph: Pregel[Any, Any, Any, Any] | None
     factory: Factory | None
+
+    def build(
+        self, access: AccessContext, config: RunnableConfig, store: BaseStore | None, context: Any
+    ) -> AbstractAsyncContextManager[Pregel[Any, Any, Any, Any]]:
+        """The graph for one access, as `Factory.build` makes it."""
+        if self.factory is not None:
+            return self.factory.build(access, config, store, context)
+        assert self.graph is not None
+        return nullcontext(self.graph)
 
 
 def import_graph(spec: GraphSpec, root: Path) -> Imported:
@@ -70,6 +85,14 @@ def import_app(spec: AppSpec, root: Path) -> Any:
 def import_auth(spec: AuthSpec, root: Path) -> Any:
     """What `auth.path` names. Raises GraphImportError."""
     return _import(f"auth ({spec.source})", spec.location, spec.variable, root)
+
+
+def import_run_context(spec: RunContextSpec, root: Path) -> RunContext:
+    """What `run_context` names. Raises GraphImportError."""
+    from slackwater.graphs.run_context import RunContext
+
+    value = _import(f"run_context ({spec.source})", spec.location, spec.variable, root)
+    return RunContext(value, spec.source)
 
 
 def _import(what: str, location: Path | str, variable: str, root: Path) -> Any:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from slackwater.errors import ConfigurationUnusable, GraphBroken, GraphImportError, NotFound
-from slackwater.graphs.importer import Imported, import_app, import_auth, import_embedding, import_graph
+from slackwater.graphs.importer import (
+    Imported,
+    import_app,
+    import_auth,
+    import_embedding,
+    import_graph,
+    import_run_context,
+)
 from slackwater.graphs.opened import LEAVE_SECONDS, OPEN_SECONDS, OpenedGraph
 from slackwater.kit.imports import run_in_import_thread
 from slackwater.project.project import Project
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
 
+    from slackwater.graphs.run_context import RunContext
     from slackwater.project.gateway import GatewaySpec, LlmModel
     from slackwater.project.serde import SerdeSpec
 
@@ -64,6 +72,8 @@ class Graphs:
         self._gateway: GatewaySpec | None = project.gateway
         self.gateway_trouble = False
         """There is a newer configuration than the one in force, and this process cannot use it."""
+        self._run_context_spec = project.run_context
+        self._run_context: RunContext | None = None
         self._serde = project.serde
         self._folders = project.paths
         self._specs = {spec.id: spec for spec in project.graphs}
@@ -150,6 +160,7 @@ class Graphs:
         self,
         graph_id: str,
         *,
+        owner: str,
         config: RunnableConfig,
         access: AccessContext,
         checkpointer: BaseCheckpointSaver[Any] | None,
@@ -162,17 +173,20 @@ class Graphs:
         A factory runs each time; `config`, `access`, `store` and, for `threads.create_run`, `context` are what
         it may ask for. What it holds is released at the end, which a run does not wait for, and nobody for long. An
         exception from the body always comes out. `scope` is the caller's context: what the factory sets there, the
-        graph's nodes find.
+        graph's nodes find. The project's `run_context` is entered there first, and left last: once for each call.
         Raises NotFound for an unknown id, GraphBroken for one that is imported now and cannot be, GraphSilent (but not
-        for a run), `NotAGraph`, and what the factory raises.
+        for a run), `NotAGraph`, RunContextFailed, and what the factory raises.
         """
         self.require(graph_id)
         imported = self._imported.get(graph_id) or await self._import_now(graph_id)
-        if imported.graph:
+        if imported.graph and self._run_context is None:
             yield self._bind(imported.graph, graph_id, checkpointer, store)
-        elif imported.factory:
+        else:
             is_run = access == "threads.create_run"
-            opened = OpenedGraph(graph_id, imported.factory.build(access, config, store, context), scope)
+            building = imported.build(access, config, store, context)
+            if self._run_context is not None:
+                building = self._run_context.around(building, owner, graph_id, config, access)
+            opened = OpenedGraph(graph_id, building, scope)
             self._opened.add(opened)
             opened.task.add_done_callback(lambda _: self._opened.discard(opened))
             try:
@@ -243,6 +257,8 @@ class Graphs:
             await asyncio.wait(tasks, timeout=timeout)
 
     def _import(self, graph_id: str) -> Imported:
+        if self._run_context is None and self._run_context_spec is not None:
+            self._run_context = import_run_context(self._run_context_spec, self._root)
         imported = self._imported[graph_id] = import_graph(self._specs[graph_id], self._root)
         return imported
 

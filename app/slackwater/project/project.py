@@ -16,6 +16,7 @@ from slackwater.errors import SettingsError
 from slackwater.project.auth import AuthSpec
 from slackwater.project.gateway import GatewaySpec
 from slackwater.project.http import HttpSpec
+from slackwater.project.run_context import RunContextSpec
 from slackwater.project.serde import SerdeSpec
 from slackwater.project.store import StoreSpec
 from slackwater.project.ttl import TtlPolicy
@@ -23,7 +24,18 @@ from slackwater.project.ttl import TtlPolicy
 FILE_NAME = "langgraph.json"
 
 _READ = frozenset(
-    {"graphs", "dependencies", "env", "store", "webhooks", "checkpointer", "http", "auth", "gateway"}
+    {
+        "graphs",
+        "dependencies",
+        "env",
+        "store",
+        "webhooks",
+        "checkpointer",
+        "http",
+        "auth",
+        "gateway",
+        "run_context",
+    }
 )
 _BUILD_TIME = frozenset(
     {
@@ -81,6 +93,7 @@ class Project:
     serde: SerdeSpec = field(default_factory=SerdeSpec)
     auth: AuthSpec | None = None
     gateway: GatewaySpec = field(default_factory=GatewaySpec)
+    run_context: RunContextSpec | None = None
 
     @classmethod
     def read(cls, path: Path) -> Project:
@@ -114,6 +127,7 @@ class Project:
             serde,
             auth,
             GatewaySpec.read(content.get("gateway"), file),
+            RunContextSpec.read(content.get("run_context"), file),
         )
 
     def activate(self) -> None:

@@ -412,6 +412,7 @@ class Runtime:
         await engine.load()
         graph_of = self.graphs.open(
             row["graph_id"],
+            owner=row["owner"],
             config=config,
             access="threads.read",
             checkpointer=engine.PooledSaver(self.database),

@@ -59,7 +59,7 @@ def lines() -> list[str]:
 
 async def opened(graphs: Graphs, graph_id: str) -> Any:
     async with graphs.open(
-        graph_id, config={}, access="threads.read", checkpointer=None, store=None
+        graph_id, owner="alice", config={}, access="threads.read", checkpointer=None, store=None
     ) as graph:
         return graph
 

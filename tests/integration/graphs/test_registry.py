@@ -148,7 +148,14 @@ def seen() -> list[Any]:
 
 
 def opened(graphs: Graphs, graph_id: str, **arguments: Any) -> Any:
-    given = {"config": {}, "access": "threads.read", "checkpointer": None, "store": None, **arguments}
+    given = {
+        "owner": "alice",
+        "config": {},
+        "access": "threads.read",
+        "checkpointer": None,
+        "store": None,
+        **arguments,
+    }
     return graphs.open(graph_id, **given)
 
 

@@ -15,6 +15,7 @@ from slackwater.errors import (
     NotAGraph,
     NotFound,
     PageTooLarge,
+    RunContextFailed,
 )
 from slackwater.web.openapi.parameters import ASSISTANT, MOMENT
 from slackwater.web.openapi.pieces import NO_CONTENT, PART, Operation, Response, Shape, page
@@ -107,7 +108,7 @@ SCHEMAS = {
 }
 _GIVES = {"assistant_id": "$response.body#/assistant_id"}
 _SHOWN = Response("The assistant.", Assistant, ONE, gives=_GIVES)
-BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph)
+BROKEN = (NotFound, GraphBroken, GraphSilent, NotAGraph, RunContextFailed)
 """What is said of whatever opens a graph."""
 BY_NAME = {"description": "The id of an assistant or of a graph.", "schema": {"type": "string"}}
 _BOOLEAN = {"type": "string", "enum": ["true", "True", "false", "False", ""]}

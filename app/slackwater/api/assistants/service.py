@@ -250,7 +250,12 @@ async def open_graph_of(services: Services, principal: Principal, row: Assistant
         user=principal.user,
     )
     async with services.graphs.open(
-        row.graph_id, config=config, access="assistants.read", checkpointer=None, store=None
+        row.graph_id,
+        owner=principal.owner,
+        config=config,
+        access="assistants.read",
+        checkpointer=None,
+        store=None,
     ) as graph:
         yield graph
 

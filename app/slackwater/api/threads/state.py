@@ -309,6 +309,7 @@ async def _open(
     try:
         async with services.graphs.open(
             thread.graph_id,
+            owner=thread.owner,
             config=thread.config(),
             access=access,
             checkpointer=saver,

@@ -86,6 +86,7 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
             graph = await opened.enter_async_context(
                 host.graphs.open(
                     run.graph_id,
+                    owner=run.owner,
                     config=config,
                     access="threads.create_run",
                     checkpointer=attempt.saver,

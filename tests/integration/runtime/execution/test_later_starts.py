@@ -135,6 +135,7 @@ async def test_a_state_update_by_a_process_whose_clock_is_behind_becomes_the_hea
         hold as held,
         process.runtime.graphs.open(
             "line",
+            owner="alice",
             config=config,
             access="threads.update",
             checkpointer=held.saver,

@@ -47,7 +47,9 @@ async def saver(database: Database) -> PooledSaver:
     saver = PooledSaver(database)
     config: RunnableConfig = {"configurable": {}}
     graphs = Graphs.load(Path(TYPED))
-    async with graphs.open("cargo", config=config, access="threads.read", checkpointer=saver, store=None):
+    async with graphs.open(
+        "cargo", owner="alice", config=config, access="threads.read", checkpointer=saver, store=None
+    ):
         return saver
 
 

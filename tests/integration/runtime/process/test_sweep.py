@@ -452,6 +452,7 @@ async def test_a_stale_hold_writes_nothing(fleet: Fleet, process: Process) -> No
         await (await fleet.start()).runtime.sweep()
         async with process.runtime.graphs.open(
             "line",
+            owner="alice",
             config={"configurable": {"thread_id": str(thread_id)}},
             access="threads.update",
             checkpointer=held.saver,
