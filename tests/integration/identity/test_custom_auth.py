@@ -122,7 +122,7 @@ async def authenticate(authorization):
 
     assert refused.status_code == 500
     assert refused.json() == {"detail": "Internal error: the server's log says what went wrong."}
-    assert "authenticate failed" in caplog.text
+    assert "authenticate failed: " in caplog.text
 
 
 @pytest.mark.parametrize(

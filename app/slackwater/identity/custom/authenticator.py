@@ -150,7 +150,15 @@ class CustomAuth:
 
     def _failed(self, what: str, error: Exception) -> Unexpected:
         """Told in the log only: what fails may quote a credential."""
-        log.error("auth (%s): %s failed", self._source, what, exc_info=error, extra={"event": "auth.failed"})
+        sentence = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        log.error(
+            "auth (%s): %s failed: %s",
+            self._source,
+            what,
+            sentence,
+            exc_info=error,
+            extra={"event": "auth.failed"},
+        )
         return Unexpected()
 
 
