@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from slackwater.errors import SchemaError, SlackwaterError
+from slackwater.errors import SchemaError, SettingsError, SlackwaterError
 from slackwater.identity.principal import SYSTEM_OWNER, Principal
 from slackwater_lambda.events import UnknownEvent
 
@@ -39,6 +39,16 @@ class Migrate(_Task):
     task: Literal["migrate"] = "migrate"
 
 
+class Configure(_Task):
+    """Show what is laid over `gateway` of langgraph.json, or change it: `slackwater config`, from inside the database's network."""
+
+    task: Literal["config"] = "config"
+    change: dict[str, Any] | None = None
+    """What is laid over it. Delivered twice, it changes nothing more."""
+    version: int | None = None
+    """Only if it still has this version."""
+
+
 class StartRun(BaseModel):
     """Start a run. Other keys are those of `POST /runs` or, with a thread, of `POST /threads/{id}/runs`."""
 
@@ -52,7 +62,7 @@ class StartRun(BaseModel):
     thread_id: str | None = None
 
 
-Task = Annotated[Work | Sweep | Migrate | StartRun, Field(discriminator="task")]
+Task = Annotated[Work | Sweep | Migrate | Configure | StartRun, Field(discriminator="task")]
 
 Message = Annotated[Work | Sweep, Field(discriminator="task")]
 """The tasks that a queue may carry. Permission to write to it is not permission to start runs, for any owner, or to migrate."""
@@ -134,8 +144,29 @@ async def begin(services: Services, task: Task, event_id: str) -> dict[str, Any]
             return await _start(services, task, event_id)
         case Sweep():
             return {"taken_over": await services.runtime.sweep()}
+        case Configure():
+            return await _configure(services, task)
         case _:
             return {}
+
+
+async def _configure(services: Services, task: Configure) -> dict[str, Any]:
+    from slackwater.workspace.configuration import service
+
+    if services.configuration is None:
+        raise WrongTask("There is nothing to configure: the function needs SLACKWATER_GATEWAY=true.")
+    if task.change is None:
+        stored = await service.read(services.database)
+    else:
+        try:
+            stored = await service.change(
+                services.database, services.graphs.own_gateway, task.change, version=task.version
+            )
+        except SettingsError as error:
+            raise WrongTask(error.message) from None
+        await services.configuration.check()
+    troubles = await service.troubles(services.database)
+    return {**stored.shown, "troubles": [{**row, "said_at": row["said_at"].isoformat()} for row in troubles]}
 
 
 async def _start(services: Services, task: StartRun, event_id: str) -> dict[str, Any]:

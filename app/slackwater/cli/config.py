@@ -42,7 +42,7 @@ def show(database_uri: DatabaseUri = None, as_json: AsJson = False) -> None:
 
     stored, troubles = with_database(database_uri, use)
     if as_json:
-        print_json({**_shown(stored), "troubles": troubles})
+        print_json({**stored.shown, "troubles": troubles})
         return
     _print(stored)
     for trouble in troubles:
@@ -98,7 +98,7 @@ def set_(
         database_uri, lambda database, _: service.change(database, own, wanted, version=version)
     )
     if as_json:
-        print_json(_shown(stored))
+        print_json(stored.shown)
     else:
         _print(stored)
 
@@ -131,10 +131,6 @@ def _read(change: str) -> Mapping[str, Any]:
             "The change must be a JSON object of at most 1 MiB, as gateway of langgraph.json."
         )
     return value
-
-
-def _shown(stored: StoredConfiguration) -> dict[str, Any]:
-    return {"version": stored.version, "changed_at": stored.changed_at, "value": stored.value}
 
 
 def _print(stored: StoredConfiguration) -> None:

@@ -16,6 +16,8 @@ from slackwater.errors import ConfigurationChanged, SettingsError
 from slackwater.postgres.pool import Database
 from slackwater.project.gateway import GatewaySpec
 from slackwater.workspace.configuration import queries, service, watch
+from slackwater.workspace.llm_models.built import ChatModels
+from slackwater_lambda import tasks
 from tests.support.api import Api
 from tests.support.command import Answer, run_command, settings_only
 from tests.support.forkserver import fork_server
@@ -253,6 +255,17 @@ async def test_a_process_that_starts_begins_with_what_is_stored(
         before = api.services.configuration._asked
         await api.services.configuration.refresh()
         assert api.services.configuration._asked is before
+        # AND a task sets it, from inside the network
+        done = await tasks.begin(
+            api.services, tasks.parse({"task": "config", "change": {"uploads": {"max_files": 4}}}), "e"
+        )
+        assert (done["version"], done["value"], done["troubles"]) == (2, {"uploads": {"max_files": 4}}, [])
+        assert (await api.client().get(LIMITS)).json()["max_files"] == 4
+        assert await tasks.begin(api.services, tasks.parse({"task": "config"}), "e") == done
+        with pytest.raises(tasks.WrongTask, match="nothing cannot be changed at run time"):
+            await tasks.begin(api.services, tasks.Configure(change={"nothing": 1}), "e")
+        with pytest.raises(ConfigurationChanged):
+            await tasks.begin(api.services, tasks.Configure(change={}, version=1), "e")
     # A newer version has keys that this one does not know
     await database.execute(
         'update slackwater.configuration set version = 9, value = \'{"models": {"v2": 1}}\''
@@ -265,6 +278,19 @@ async def test_a_process_that_starts_begins_with_what_is_stored(
         await service.change(database, OWN, {"models": None})
         await api.services.configuration.check()
         assert (await client.get(LIMITS)).json()["max_files"] == 5
+
+
+async def test_a_model_that_was_configured_anew_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONLY_ELSEWHERE", "sk-test")
+    models = ChatModels()
+    one = OWN.changed_by({"models": [{**SLOW, "name": "fast"}]}).models[0]
+    other = one.model_copy(update={"model": "openai:gpt-5-mini"})
+    built = await models.get(one)
+    assert await models.get(one.model_copy()) is built
+    anew: Any = await models.get(other)
+    assert anew is not built
+    assert anew.model_name == "gpt-5-mini"
+    await models.close()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,11 @@ class StoredConfiguration:
     value: Mapping[str, Any]
     changed_at: datetime
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"version": self.version, "changed_at": self.changed_at.isoformat(), "value": self.value}
+
     @classmethod
     def of(cls, row: Row) -> StoredConfiguration:
         return cls(row["version"], row["value"], row["changed_at"])
