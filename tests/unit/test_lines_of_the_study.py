@@ -16,6 +16,7 @@ PAGE, SETUP, TOKENS, CSRF = (
     f"{IDENTITY}/accounts_http/test_account_{name}.py" for name in ("page", "setup", "tokens", "csrf")
 )
 MEMORY = "integration/workspace/test_memory"
+CONFIGURATION = "integration/workspace/test_configuration.py"
 KNOWN = "integration/web/test_known_defects.py"
 BAD_INPUT = "integration/web/test_bad_input.py"
 
@@ -99,6 +100,8 @@ SHOWN: dict[str, tuple[str, str]] = {
         "test_a_skill_is_edited_rolled_back_deleted_and_restored",
     ),
     "Z1, scanner": ("integration/workspace/test_skills.py", "test_a_model_judges_what_is_kept"),
+    "C1": (CONFIGURATION, "test_a_change_is_in_force_in_all_processes_without_a_restart"),
+    "C2": (CONFIGURATION, "test_a_process_that_starts_begins_with_what_is_stored"),
     "Z3": ("integration/workspace/test_agents.py", "test_agents_are_made_changed_and_deleted"),
     "Z3, off": ("integration/workspace/test_agents.py", "test_all_of_it_is_off_unless_the_project_says_so"),
     "Z2": (f"{MEMORY}_routes.py", "test_facts_are_added_changed_and_deleted"),
@@ -157,7 +160,7 @@ def test_no_line_is_missing() -> None:
     found = {line.partition(",")[0] if line[0] != "6" else line for line in (*SHOWN, *ELSEWHERE)}
     wanted = {
         f"{letter}{n}"
-        for letter, last in {"A": 13, "F": 2, "N": 2, "I": 7, "H": 6}.items()
+        for letter, last in {"A": 13, "C": 2, "F": 2, "N": 2, "I": 7, "H": 6}.items()
         for n in range(1, last + 1)
     }
     assert wanted | {f"6.2, {n}" for n in range(1, 21)} <= found

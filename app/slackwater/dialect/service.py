@@ -18,6 +18,7 @@ from slackwater.dialect import messages, queries, view
 from slackwater.dialect.models import RECURSION_LIMIT, GatewayRun, GatewayThread, GatewayThreadSearch
 from slackwater.errors import BadRequest, Conflict, NotFound
 from slackwater.identity.principal import Principal
+from slackwater.identity.safe_id import safe_id
 from slackwater.kit.ids import parse_canonical, parse_uuid
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
 from slackwater.runtime.events.run_reader import StreamCut
@@ -146,7 +147,7 @@ def resolved(graphs: Graphs, principal: Principal, body: GatewayRun) -> GatewayR
             where.setdefault(
                 "agent_name", context.get("agent_name") or configurable.get("agent_name") or agent
             )
-    context["user_id"] = user_of(principal)
+    context["user_id"] = safe_id(principal.owner)
     if config.recursion_limit is None and assistants.is_of_system(
         graphs, assistants.id_of(graphs, assistant)
     ):
@@ -212,11 +213,6 @@ def of_assistant(graphs: Graphs, asked: str) -> str:
     if assistants.id_of(graphs, asked) is None:
         raise NotFound(f"Assistant {asked} not found")
     return asked
-
-
-def user_of(principal: Principal) -> str:
-    """Who a graph is told that it works for: the id of the user who has logged in, or else the owner."""
-    return str(principal.account.user_id) if principal.account is not None else principal.identity
 
 
 def modes_for(asked: Iterable[str], context: Mapping[str, Any]) -> list[str]:

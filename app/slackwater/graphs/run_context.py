@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from slackwater.errors import GraphImportError, RunContextFailed
-from slackwater.identity.accounts.account import OWNER as ACCOUNT
+from slackwater.identity.safe_id import safe_id
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -21,18 +18,13 @@ if TYPE_CHECKING:
 
     Graph = Pregel[Any, Any, Any, Any]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_STRANGE = re.compile(r"[^A-Za-z0-9_-]+")
-_MADE = re.compile(r"-[0-9a-f]{24}")
-"""How the ids end that are made here."""
-
 
 @dataclass(frozen=True, slots=True)
 class OpenedFor:
     """For whom a graph is opened, and what for. With `id`, it can take the place of a user."""
 
     id: str
-    """The owner as letters, digits, `-` and `_`: a folder may be called so. Never the same for two owners."""
+    """The owner as the name of a folder, see `safe_id`. A run of the gateway's dialect has the same as `user_id` in its context."""
     owner: str
     graph_id: str
     thread_id: str | None
@@ -89,20 +81,3 @@ class RunContext:
             stack.enter_context(manager)
         else:
             raise TypeError(f"it returned a {type(manager).__name__}, not a context manager")
-
-
-def safe_id(owner: str) -> str:
-    """The owner as the name of a folder: that of an account is its id, and one that could be a name is itself."""
-    of_account = owner.removeprefix(ACCOUNT)
-    if of_account != owner and _is_uuid(of_account):
-        return of_account
-    if _PLAIN.fullmatch(owner) and not _is_uuid(owner) and not _MADE.fullmatch(owner[-25:]):
-        return owner
-    return f"{_STRANGE.sub('_', owner)[:40]}-{hashlib.sha256(owner.encode()).hexdigest()[:24]}"
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False

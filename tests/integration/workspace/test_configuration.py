@@ -77,7 +77,7 @@ def at(*apis: Api, version: int) -> Callable[[], Awaitable[bool]]:
 async def test_a_change_is_in_force_in_all_processes_without_a_restart(
     two: tuple[Api, Api], config: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set, refused, unusable here, and usable again, with what each of two servers answers meanwhile."""
+    """C1: set, refused, unusable here, and usable again, with what each of two servers answers meanwhile."""
     clients = [api.client() for api in two]
     own = {"max_files": 5, "max_file_size": 100, "max_total_size": 104857600}
 
@@ -247,7 +247,7 @@ select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%s
 async def test_a_process_that_starts_begins_with_what_is_stored(
     serve: Callable[..., Any], project: Path, database: Database
 ) -> None:
-    """Or, if it cannot use that, with nothing: the file may allow more than was meant."""
+    """C2: or, if it cannot use that, with nothing: the file may allow more than was meant."""
     await service.change(database, OWN, {"uploads": {"max_files": 2}})
     async with serve(gateway=True, project=project) as api:
         assert (await api.client().get(LIMITS)).json()["max_files"] == 2

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from slackwater.errors import GraphImportError, RunContextFailed, SettingsError
-from slackwater.graphs.run_context import RunContext, safe_id
+from slackwater.graphs.run_context import RunContext
+from slackwater.identity.safe_id import safe_id
 from slackwater.project.run_context import RunContextSpec
 
 WHO = """
