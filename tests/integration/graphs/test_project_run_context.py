@@ -205,28 +205,39 @@ async def test_a_run_is_its_owners_in_the_context_variables_of_the_project(
 async def test_it_is_left_by_a_process_that_stops_and_entered_by_the_next(
     serve: Callable[..., Any], project: Path, tmp_path: Path
 ) -> None:
-    """Once for each attempt, and no finished node runs again."""
-    said = tmp_path / "said"
-    async with serve(project=project) as api:
-        client = api.client()
-        thread = (await client.post("/threads", json={})).json()["thread_id"]
-        path = f"/threads/{thread}/runs"
-        asked = {"assistant_id": "factory", "input": {"steps": 9}}
-        run = (await client.post(path, json=asked)).json()["run_id"]
+    """Once for each attempt, whether it stops at a boundary or is cut; and no finished node runs again."""
+
+    def said() -> list[str]:
+        return sorted((tmp_path / "said").read_text().splitlines())
+
+    async def until_said(number: int) -> None:
         async with asyncio.timeout(15):
-            while not said.read_text():
+            while len(said()) < number:
                 await asyncio.sleep(0.01)
-    lines = [f"{verb} threads.create_run factory {run}" for verb in ("enter", "leave")]
-    assert said.read_text().splitlines() == lines
+
+    runs, paths = {}, {}
+    async with serve(project=project, grace_seconds=2) as api:
+        client = api.client()
+        for graph in ("factory", "hangs"):
+            thread = (await client.post("/threads", json={})).json()["thread_id"]
+            paths[graph] = f"/threads/{thread}/runs"
+            asked = {"assistant_id": graph, "input": {"steps": 9}}
+            runs[graph] = (await client.post(paths[graph], json=asked)).json()["run_id"]
+        await until_said(2)
+    lines = sorted(
+        f"{verb} threads.create_run {graph} {run}"
+        for graph, run in runs.items()
+        for verb in ("enter", "leave")
+    )
+    assert said() == lines
     async with serve(project=project) as api:
         client = api.client()
-        answer = await client.get(f"{path}/{run}/join")
+        answer = await client.get(f"{paths['factory']}/{runs['factory']}/join")
         assert answer.json()["log"] == ["local"] * 9
-        async with asyncio.timeout(15):
-            while len(said.read_text().splitlines()) < 4:
-                await asyncio.sleep(0.01)
-    attempts = said.read_text().splitlines()
-    assert attempts == lines * 2
+        await until_said(7)
+        await client.post(f"{paths['hangs']}/{runs['hangs']}/cancel", params={"wait": True})
+        await until_said(8)
+    assert said() == sorted(lines * 2)
 
 
 async def test_what_a_function_may_return() -> None:
