@@ -303,6 +303,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(Severity.OK, "schema", f"up to date ({status.known[-1]}).")
         async for finding in _signing(settings):
             yield finding
+        async for finding in _configuration(settings):
+            yield finding
     elif not settings.has_database:
         yield Finding(
             Severity.OK,
@@ -335,6 +337,34 @@ async def _signing(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(Severity.WARNING, "signing", UNENCRYPTED)
     elif encryption.first is not None:
         yield Finding(Severity.OK, "signing", "`serve` encrypts the keys that sign tokens in the database.")
+
+
+async def _configuration(settings: Settings) -> AsyncIterator[Finding]:
+    """What is laid over the `gateway` of langgraph.json, and whether it can be used here."""
+    from slackwater.cli.database import open_database
+    from slackwater.project.project import Project
+    from slackwater.workspace.configuration import service
+
+    if not settings.gateway:
+        return
+    try:
+        async with open_database(settings) as database:
+            stored = await service.read(database)
+        service.usable(Project.read(settings.project).gateway, stored.value)
+    except SettingsError as error:
+        yield Finding(
+            Severity.WARNING,
+            "gateway",
+            f"what `slackwater config` has set cannot be used here: {error.message}",
+        )
+    except StartError as error:
+        yield Finding.failed("gateway", error)
+    else:
+        if stored.version:
+            keys = ", ".join(stored.value) or "nothing"
+            yield Finding(
+                Severity.OK, "gateway", f"`slackwater config` lays {keys} over it (version {stored.version})."
+            )
 
 
 async def _connections(settings: Settings, conninfo: Conninfo) -> AsyncIterator[Finding]:

@@ -75,7 +75,11 @@ def at(*apis: Api, version: int) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_a_change_is_in_force_in_all_processes_without_a_restart(
-    two: tuple[Api, Api], config: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Api, Api],
+    config: Callable[..., Answer],
+    project: Path,
+    database_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """C1: set, refused, unusable here, and usable again, with what each of two servers answers meanwhile."""
     clients = [api.client() for api in two]
@@ -134,6 +138,10 @@ async def test_a_change_is_in_force_in_all_processes_without_a_restart(
     assert "slow: the environment has no ONLY_ELSEWHERE" in shown.out
     checked = await asyncio.to_thread(config, "check")
     assert (checked.code, "ONLY_ELSEWHERE" in checked.sentence) == (2, True)
+    examined = await asyncio.to_thread(
+        run_command, project, "doctor", SLACKWATER_DATABASE_URI=database_uri, SLACKWATER_GATEWAY="true"
+    )
+    assert "what `slackwater config` has set cannot be used here: gateway.models: slow" in examined.out
 
     # WHEN a process starts then, THEN it has no last good one, and answers 503 where it needs one, and only there
     services = two[0].services
@@ -266,6 +274,12 @@ async def test_a_process_that_starts_begins_with_what_is_stored(
             await tasks.begin(api.services, tasks.Configure(change={"nothing": 1}), "e")
         with pytest.raises(ConfigurationChanged):
             await tasks.begin(api.services, tasks.Configure(change={}, version=1), "e")
+        # AND a failover that forgets a version, whose number another has by then, deceives nobody
+        await database.execute(
+            'update slackwater.configuration set changed_at = clock_timestamp(), value = \'{"uploads": {"max_files": 6}}\''
+        )
+        await api.services.configuration.check()
+        assert (await api.client().get(LIMITS)).json()["max_files"] == 6
     # A newer version has keys that this one does not know
     await database.execute(
         'update slackwater.configuration set version = 9, value = \'{"models": {"v2": 1}}\''

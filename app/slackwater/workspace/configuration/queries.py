@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -14,7 +15,10 @@ from slackwater.postgres.pool import Database, Row
 
 _READ = "select version, value, changed_at from slackwater.configuration"
 
-_IF_CHANGED = "select version, value from slackwater.configuration where version <> %(known)s"
+# Not the version alone: after a failover that has forgotten it, another may have the same.
+_IF_CHANGED = """
+select version, value, changed_at from slackwater.configuration
+where (version, changed_at) is distinct from (%(version)s, %(changed_at)s::timestamptz)"""
 
 _TROUBLES = """
 select t.version, t.problem, t.processes, t.process, t.said_at from slackwater.configuration_troubles t
@@ -43,9 +47,9 @@ async def read(database: Database) -> Row:
     return row
 
 
-async def read_if_changed(database: Database, known: int) -> Row | None:
-    """`version` and `value`; None if it still is the version that is known."""
-    return await database.fetch_one(_IF_CHANGED, {"known": known})
+async def read_if_changed(database: Database, version: int, changed_at: datetime | None) -> Row | None:
+    """`version`, `value`, `changed_at`; None if it still is the one that is known."""
+    return await database.fetch_one(_IF_CHANGED, {"version": version, "changed_at": changed_at})
 
 
 async def troubles(database: Database) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from slackwater.errors import SettingsError
@@ -29,6 +30,7 @@ class ConfigurationWatch:
         self._database, self._graphs, self._process = database, graphs, process
         self.version = 0
         """The newest that was seen. 0: nothing was ever laid over `langgraph.json`, and that is in force."""
+        self._changed_at: datetime | None = None
         self._keeps = False
         """A version was in force here already."""
         self._asked: Moment | None = None
@@ -36,9 +38,8 @@ class ConfigurationWatch:
 
     async def open(self) -> None:
         """Before the process serves: put into force what is stored. Raises DATABASE_UNAVAILABLE."""
-        await self._look()
         # What is stored and cannot be used may be stricter than the file: that is never in force in its place.
-        self._keeps = not self._graphs.gateway_trouble
+        await self._look()
 
     def watch(self) -> None:
         """Compare the version again and again from now on. Where processes are frozen, `refresh` does."""
@@ -66,11 +67,12 @@ class ConfigurationWatch:
 
     async def _look(self) -> None:
         asked = Moment.now()
-        row = await queries.read_if_changed(self._database, self.version)
+        row = await queries.read_if_changed(self._database, self.version, self._changed_at)
         self._asked = asked
         if row is None:
             return
-        self.version = row["version"]
+        begins = self._changed_at is None
+        self.version, self._changed_at = row["version"], row["changed_at"]
         try:
             spec = service.usable(self._graphs.own_gateway, row["value"])
         except SettingsError as error:
@@ -85,11 +87,12 @@ class ConfigurationWatch:
         else:
             self._graphs.put_in_force(spec)
             self._keeps = True
-            log.info(
-                "version %d of the configuration is in force",
-                self.version,
-                extra={"event": "configuration.changed", **self._about(row)},
-            )
+            if self.version or not begins:
+                log.info(
+                    "version %d of the configuration is in force",
+                    self.version,
+                    extra={"event": "configuration.changed", **self._about(row)},
+                )
 
     def _about(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"version": row["version"], "keys": sorted(row["value"])}
