@@ -443,6 +443,10 @@ class Unexpected(ApiError):
     status = 500
 
 
+class AuthBroken(Unexpected):
+    """The project's auth failed: the server's log says why."""
+
+
 class LeaseLost(SlackwaterError):
     """Another process owns this run now; nothing more that this process computes is written."""
 

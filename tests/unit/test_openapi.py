@@ -152,6 +152,7 @@ def test_every_error_class_is_one_entry() -> None:
     del kinds["Overtaken"]  # a due cron's, of which no client hears
     del kinds["RunsDisabled"]  # where no route is left that starts one
     del kinds["RefusedByAuth"]  # what a project says, whose own description the document gets
+    del kinds["AuthBroken"]  # nor of that which fails
     del kinds["NoWebSocket"]  # a path's that is described for its other method
     for name in FORBIDDEN:
         kinds.pop(name, None)  # nobody may have imported it

@@ -21,7 +21,7 @@ from slackwater.api.assistants.openapi import (
 from slackwater.api.runs.openapi import ACTION, EVENTS, LATE, MODES, PATH
 from slackwater.api.threads.openapi import Interrupt, StateWritten, ThreadTask
 from slackwater.dialect.messages import InvalidMessage
-from slackwater.dialect.service import NotCancellable, UnknownModel
+from slackwater.dialect.service import NotCancellable
 from slackwater.errors import (
     BadRequest,
     CancelByPost,
@@ -47,6 +47,7 @@ from slackwater.web.openapi.pieces import (
     header,
     page,
 )
+from slackwater.workspace.llm_models.allowed import UnknownModel
 from slackwater.workspace.usage.service import NOTHING
 
 TAG = "The same threads, runs and assistants for clients of DeerFlow's gateway."

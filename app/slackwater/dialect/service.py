@@ -26,6 +26,7 @@ from slackwater.runtime.queue.cancel import CancelAction
 from slackwater.runtime.queue.states import RunStatus
 from slackwater.web.route_table import GATEWAY
 from slackwater.workspace.agents import service as agents
+from slackwater.workspace.llm_models.allowed import require_model
 from slackwater.workspace.usage import service as usage
 
 if TYPE_CHECKING:
@@ -41,13 +42,6 @@ END_SECONDS = 25.0
 """How long a cancel waits for the end of its run: proxies in front give up after 30 seconds without a byte."""
 
 _AGENT = re.compile(r"[a-z0-9-]+")
-
-
-class UnknownModel(BadRequest):
-    """The model is none of those that this server offers."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Model '{name}' is not in the configured model allowlist")
 
 
 class NotCancellable(Conflict):
@@ -164,22 +158,17 @@ async def with_agent(services: Services, principal: Principal, wanted: GatewayRu
     """The same with `agent` in its context: what the caller has said of the agent whose name it has, if it is one of theirs.
 
     It is kept with the run, so that each attempt is told the same. A name that nobody has said anything of is the graph's affair: a
-    page that makes an agent sends it before there is one, and graphs may have agents of their own.
+    page that makes an agent sends it before there is one, and graphs may have agents of their own. Raises UnknownModel.
     """
-    name = wanted.context.get("agent_name") or (wanted.config.configurable or {}).get("agent_name")
+    configurable = wanted.config.configurable or {}
+    name = wanted.context.get("agent_name") or configurable.get("agent_name")
     agent = await agents.of_run(services, principal.owner, name) if name is not None else None
-    return (
-        wanted if agent is None else wanted.model_copy(update={"context": {**wanted.context, "agent": agent}})
-    )
-
-
-def require_model(graphs: Graphs, name: object) -> None:
-    """Raises UnknownModel, if the project says which models there are."""
-    if name is None or not graphs.gateway.models:
-        return
-    text = name if isinstance(name, str) else str(name)
-    if graphs.model(text) is None:
-        raise UnknownModel(text)
+    if agent is None:
+        return wanted
+    if not (wanted.context.get("model_name") or configurable.get("model_name")):
+        # It may have been taken away since the agent was made: graphs would use another one, and say nothing.
+        require_model(services.graphs, agent["model"])
+    return wanted.model_copy(update={"context": {**wanted.context, "agent": agent}})
 
 
 def assistant_for(graphs: Graphs, asked: str) -> tuple[str, str | None]:

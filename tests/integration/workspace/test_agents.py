@@ -34,13 +34,13 @@ lead_agent = StateGraph(Said).add_node(say).add_edge(START, "say").compile()
 """
 
 
-def project(folder: Path, *, enabled: bool = True) -> Path:
+def project(folder: Path, *, enabled: bool = True, **gateway: Any) -> Path:
     folder.mkdir()
     (folder / "agent.py").write_text(GRAPH)
     content = {
         "dependencies": ["."],
         "graphs": {"lead_agent": "./agent.py:lead_agent"},
-        "gateway": {"agents": {"enabled": enabled}},
+        "gateway": {"agents": {"enabled": enabled}, **gateway},
     }
     (folder / "langgraph.json").write_text(json.dumps(content))
     return folder
@@ -210,6 +210,37 @@ async def test_a_run_is_told_of_its_agent(api: Api) -> None:
         assert await said(context={"agent_name": name}) == {"agent": None, "name": name}
     assert await said(bob, context={"agent_name": "re-searcher"}) == {"agent": None, "name": "re-searcher"}
     assert await said() == {"agent": None, "name": None}
+
+
+async def test_an_agent_has_a_model_that_there_is(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """6.2: the 400 of the dialect for agents, too, when they are written, and when they run after a change of the configuration."""
+    models = [{"name": name, "model": "openai:gpt-5"} for name in ("fast", "slow")]
+    async with serve(gateway=True, project=project(tmp_path / "project", models=models)) as api:
+        client, path = api.client(), "/api/agents/re-searcher"
+        unknown = {"detail": "Model 'none' is not in the configured model allowlist"}
+        refused = await client.post("/api/agents", json={**RESEARCHER, "model": "none"})
+        assert (refused.status_code, refused.json()) == (400, unknown)
+        assert (await client.post("/api/agents", json=RESEARCHER)).status_code == 201
+        refused = await client.put(path, json={"model": "none", "soul": "x"})
+        assert (refused.status_code, refused.json()) == (400, unknown)
+        assert (await client.get(path)).json() == KEPT
+        assert (await client.put(path, json={"model": "slow"})).status_code == 200
+
+        async def run(**context: Any) -> int:
+            body = {
+                "assistant_id": "lead_agent",
+                "input": {},
+                "context": {"agent_name": "re-searcher", **context},
+            }
+            return (await client.post("/api/runs/wait", json=body)).status_code
+
+        assert await run() == 200
+        # WHEN its model is taken away, THEN no other one is taken in silence
+        graphs = api.services.graphs
+        graphs.put_in_force(graphs.own_gateway.changed_by({"models": models[:1]}))
+        assert (await run(), await run(model_name="fast"), await run(model_name="slow")) == (400, 200, 400)
+        assert (await client.put(path, json={"model": None})).status_code == 200
+        assert await run() == 200
 
 
 async def test_all_of_it_is_off_unless_the_project_says_so(serve: Callable[..., Any], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
-from slackwater.errors import Forbidden, GraphImportError, RefusedByAuth, Unexpected
+from slackwater.errors import AuthBroken, Forbidden, GraphImportError, RefusedByAuth
 from slackwater.identity.custom.filters import Filter, checked
 from slackwater.identity.custom.user import USER_OWNER, User, user_of
 from slackwater.identity.principal import Principal
@@ -82,7 +82,7 @@ class CustomAuth:
         self._context = Auth.types.AuthContext
 
     async def authenticate(self, scope: Scope) -> Principal:
-        """The caller of a request or a WebSocket. Raises RefusedByAuth, and Unexpected if the project's code fails."""
+        """The caller of a request or a WebSocket. Raises RefusedByAuth, and AuthBroken if the project's code fails."""
         try:
             async with asyncio.timeout(SECONDS):
                 user = user_of(await self._ask(_arguments(scope, self._parameters)))
@@ -104,7 +104,7 @@ class CustomAuth:
     ) -> Filter | None:
         """What the most specific handler says: a filter, or None for yes. It may change `value`.
 
-        Raises RefusedByAuth, and Unexpected if the project's code fails.
+        Raises RefusedByAuth, and AuthBroken if the project's code fails.
         """
         handler = self._handler_of(resource, action)
         if handler is None:
@@ -148,7 +148,7 @@ class CustomAuth:
             self._threads.leave(whose)
         return await answer if inspect.isawaitable(answer) else answer
 
-    def _failed(self, what: str, error: Exception) -> Unexpected:
+    def _failed(self, what: str, error: Exception) -> AuthBroken:
         """Told in the log only: what fails may quote a credential."""
         sentence = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
         log.error(
@@ -159,7 +159,7 @@ class CustomAuth:
             exc_info=error,
             extra={"event": "auth.failed"},
         )
-        return Unexpected()
+        return AuthBroken()
 
 
 def _parameters(handler: Callable[..., Any], source: str) -> frozenset[str]:

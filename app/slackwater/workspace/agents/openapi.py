@@ -12,6 +12,7 @@ from slackwater.workspace.agents.service import (
     InvalidAgentName,
     TooManyAgents,
 )
+from slackwater.workspace.llm_models.allowed import UnknownModel
 
 TAG = "Agents that users make, and what users say of themselves to them."
 
@@ -78,6 +79,7 @@ OPERATIONS: Mapping[str, Operation] = {
             ConfigurationUnusable,
             Conflict("Agent 'x' already exists"),
             InvalidAgentName,
+            UnknownModel("x"),
         ),
     ),
     "GET /api/agents/check": Operation(
@@ -99,7 +101,14 @@ OPERATIONS: Mapping[str, Operation] = {
         responses={200: _AGENT},
         parameters=_NAME,
         bodies={"all skills": {"skills": None}},
-        errors=(AgentsDisabled, ConfigurationUnusable, _NONE, AgentChangedMeanwhile, InvalidAgentName),
+        errors=(
+            AgentsDisabled,
+            ConfigurationUnusable,
+            _NONE,
+            AgentChangedMeanwhile,
+            InvalidAgentName,
+            UnknownModel("x"),
+        ),
     ),
     "DELETE /api/agents/{name}": Operation(
         id="delete_custom_agent",

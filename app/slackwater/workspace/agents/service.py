@@ -13,6 +13,7 @@ from slackwater.workspace import as_items
 from slackwater.workspace.agents import queries
 from slackwater.workspace.agents.models import NAME_CHARACTERS, AgentChanged, AgentMade, ProfileWritten
 from slackwater.workspace.agents.queries import FIELDS, MOST_AGENTS
+from slackwater.workspace.llm_models.allowed import require_model
 from slackwater.workspace.versions import Versioned, etag_of, version_in
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ async def get(services: Services, principal: Principal, name: str) -> Versioned:
 
 
 async def create(services: Services, principal: Principal, body: AgentMade) -> Versioned:
-    """Raises InvalidAgentName, Conflict if there is one, and TooManyAgents."""
+    """Raises InvalidAgentName, UnknownModel, Conflict if there is one, and TooManyAgents."""
     require_enabled(services)
     name = name_of(body.name)
+    require_model(services.graphs, body.model)
     await as_items.require(services, principal, "put", "agents", name)
     row = await queries.create(services.database, principal.owner, name, body.model_dump(exclude={"name"}))
     if row is not None:
@@ -82,9 +84,10 @@ async def create(services: Services, principal: Principal, body: AgentMade) -> V
 async def change(
     services: Services, principal: Principal, name: str, body: AgentChanged, if_match: str | None
 ) -> Versioned:
-    """Change what the body says. Raises InvalidAgentName, NotFound and AgentChangedMeanwhile."""
+    """Change what the body says. Raises InvalidAgentName, UnknownModel, NotFound and AgentChangedMeanwhile."""
     require_enabled(services)
     name = name_of(name)
+    require_model(services.graphs, body.model)
     await as_items.require(services, principal, "put", "agents", name)
     said = body.model_dump(exclude_unset=True)
     row = await queries.change(
