@@ -46,6 +46,8 @@ class Terms:
     """The event, as the `extra` of a line; so are the next ones."""
     given_up: Mapping[str, str]
     trouble: Mapping[str, str]
+    holds: bool = False
+    """Whether an invocation of AWS Lambda goes on for it until its deadline nears, and not for a moment only."""
 
 
 class Claimed(ABC):
@@ -107,6 +109,11 @@ class Claimed(ABC):
         while (busy := self._busy) and (left := patience - time.monotonic()) > 0:
             await asyncio.wait(busy, timeout=left)
         await self._break_off(until)
+
+    async def idle(self, until: float) -> None:
+        """Wait until nothing is being done that an invocation goes on for, or `until` (monotonic seconds). Nothing is broken off."""
+        while self._terms.holds and (busy := self._busy) and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(busy, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self, timeout: float) -> None:
         """Look for nothing more; what is being done or looked for has `timeout` seconds left."""

@@ -160,8 +160,9 @@ class Runtime:
         self.worker.open_window(deadline)
 
     async def work(self, until: float) -> None:
-        """Claim and work until nothing is left to claim, or `until` (monotonic seconds)."""
+        """Claim and work until nothing is left to claim, and nothing that a sweep has begun is left to do, or `until` (monotonic)."""
         await self.worker.work(until)
+        await self.outbox.idle(until)
 
     async def idle(self, until: float) -> bool:
         """Wait until no run is worked on here, or `until` (monotonic seconds); whether none is."""

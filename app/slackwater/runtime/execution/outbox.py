@@ -9,6 +9,9 @@ from typing import Protocol
 class Outgoing(Protocol):
     """What this process does for nobody who waits for it. What is not done here is done by another process."""
 
+    async def idle(self, until: float) -> None:
+        """Wait until nothing is being done that an invocation goes on for, or `until` (monotonic seconds). Nothing is broken off."""
+
     async def sent(self, timeout: float) -> None:
         """Wait at most `timeout` seconds until nothing is being done; leave the rest to others."""
 
@@ -39,6 +42,9 @@ class Outboxes:
     async def sweep(self) -> None:
         await self._outbox.sweep()
 
+    async def idle(self, until: float) -> None:
+        await asyncio.gather(*(each.idle(until) for each in self._all))
+
     async def sent(self, timeout: float) -> None:
         await asyncio.gather(*(each.sent(timeout) for each in self._all))
 
@@ -51,5 +57,6 @@ class NoOutbox:
 
     def nudge(self) -> None: ...
     async def sweep(self) -> None: ...
+    async def idle(self, until: float) -> None: ...
     async def sent(self, timeout: float) -> None: ...
     async def stop(self, timeout: float) -> None: ...

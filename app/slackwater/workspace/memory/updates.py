@@ -51,6 +51,7 @@ TERMS = Terms(
     put_off={"event": "memory.put_off"},
     given_up={"event": "memory.given_up"},
     trouble={"event": "memory.trouble"},
+    holds=True,  # models take longer than a moment, and each would be asked again by every sweep
 )
 
 
