@@ -23,7 +23,7 @@ from slackwater.runtime.fenced.group import NULL_TASK_ID, RESUME, CheckpointPut,
 from slackwater.runtime.fenced.records import Records, Rows, TakenRecords
 from slackwater.runtime.fenced.statements import OWNED, StatementShape, event_columns, statement
 from slackwater.runtime.fenced.stores import STORE, Store
-from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.lease import Acknowledged, Lease
 
 T = TypeVar("T")
 
@@ -98,6 +98,8 @@ class Writer:
         """Checkpoints of earlier runs that the attempt has read, by namespace and id."""
         self._queue = Group()
         self._taken: tuple[Group, list[Event]] | None = None
+        self._before: dict[str, Acknowledged] = {}
+        """What had been acknowledged when it was taken."""
         """What is being sent."""
         self._taken_records = TakenRecords()
         self._writer: asyncio.Task[None] | None = None
@@ -343,7 +345,7 @@ class Writer:
         if self._applies_input(group):
             self.input_applied = True
         if (newest := group.newest(events)) is not None:
-            self.lease.acknowledged["writer"] = newest
+            self._acknowledge(newest)
         self.journal.written(events)
         if events and self.on_stored is not None:
             self.on_stored()
@@ -355,9 +357,20 @@ class Writer:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _acknowledge(self, newest: Acknowledged) -> None:
+        """It stands for all that others had stored under the lease before it was sent, too: WAL is replayed in order.
+
+        Of that, what somebody changes meanwhile would look forgotten for as long as the run goes on.
+        """
+        for name, row in self._before.items():
+            if self.lease.acknowledged.get(name) is row:
+                del self.lease.acknowledged[name]
+        self.lease.acknowledged["writer"] = newest
+
     def _take(self) -> tuple[Group, list[Event]]:
         """What is being sent. Takes what is queued if nothing is."""
         if self._taken is None:
+            self._before = dict(self.lease.acknowledged)
             self._taken, self._queue = (self._queue, self.journal.take()), Group()
             if self.records is not None:
                 group, _ = self._taken

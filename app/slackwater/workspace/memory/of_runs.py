@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from slackwater.project.gateway import GatewaySpec
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.fenced import epochs
 from slackwater.runtime.fenced.epochs import Standing
-from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.lease import Acknowledged, Lease
 from slackwater.workspace.memory import conversation, document, edit, queries
 from slackwater.workspace.memory.document import Document
 from slackwater.workspace.memory.proposal import with_facts
@@ -42,6 +43,8 @@ class MemoryOfRun(OfRun):
     ) -> None:
         super().__init__(all_.database, owner, lease, loop)
         self._spec, self._thread_id = all_.spec, thread_id
+        self._one_by_one = asyncio.Lock()
+        """What is acknowledged last has to be what was written last."""
 
     async def read(self) -> Document:
         self._require()
@@ -69,11 +72,11 @@ class MemoryOfRun(OfRun):
             facts = with_facts(now["facts"], [fact], source, spec.max_facts)
             return {**now, "facts": facts, "lastUpdated": document.now()}
 
-        async def write() -> bool:
-            _, allowed = await edit.apply(self._database, self._owner, change, queries.under(self._lease))
-            return allowed
+        async def write() -> Acknowledged | None:
+            after, allowed = await edit.apply(self._database, self._owner, change, queries.under(self._lease))
+            return queries.written(self._owner, after) if allowed else None
 
-        await self._fenced(write)
+        await self._fenced("memory", write)
 
     async def update(self, messages: Sequence[Any]) -> None:
         self._require()
@@ -82,8 +85,9 @@ class MemoryOfRun(OfRun):
         if not said or spec.memory_model is None:
             return
         seconds = spec.memory.debounce_seconds
-        await self._fenced(
-            lambda: queries.put_update(
+
+        async def write() -> Acknowledged | None:
+            stored = await queries.put_update(
                 self._database,
                 self._lease,
                 self._owner,
@@ -92,12 +96,20 @@ class MemoryOfRun(OfRun):
                 seconds=seconds,
                 longest=LONGEST * seconds,
             )
-        )
+            return queries.waits(self._owner, self._thread_id, said) if stored else None
 
-    async def _fenced(self, write: Callable[[], Awaitable[bool]]) -> None:
-        """Write, unless the lease is gone. Raises RunOver."""
-        if await self._patiently(write):
-            return
-        standing = await self._patiently(lambda: epochs.look(self._database, self._lease))
-        if standing is not Standing.WHOLE or not await self._patiently(write):
-            raise RunOver
+        await self._fenced("memory update", write)
+
+    async def _fenced(self, what: str, write: Callable[[], Awaitable[Acknowledged | None]]) -> None:
+        """Write, unless the lease is gone or a failover has forgotten what was written under it. Raises RunOver.
+
+        A write whose answer was lost is made again: a fact that is known is not added, and an update takes the place of itself.
+        """
+        async with self._one_by_one:
+            stored = await self._patiently(write)
+            if stored is None:
+                standing = await self._patiently(lambda: epochs.look(self._database, self._lease))
+                stored = await self._patiently(write) if standing is Standing.WHOLE else None
+            if stored is None:
+                raise RunOver
+            self._lease.acknowledged[what] = stored

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from slackwater.kit.labels import label_of
 from slackwater.postgres.pool import Database, Row
 from slackwater.runtime.fenced.statements import OWNED
-from slackwater.runtime.queue.lease import Lease
+from slackwater.runtime.queue.lease import Acknowledged, Lease
 
 NAMESPACE = ("memory",)
 KEY = "document"
@@ -160,6 +160,26 @@ def ending(update: Row) -> Guard:
         also=f", ended as (delete from slackwater.memory_updates u using done where {_MINE})",
         parameters=_key(update),
     )
+
+
+_AS_WRITTEN: LiteralString = """(
+  select s.value from store s where s.prefix = %(memory_prefix)s and s.key = %(memory_key)s)
+  is not distinct from %(memory_value)s::jsonb"""
+_WAITS: LiteralString = """exists (
+  select from slackwater.memory_updates u
+  where u.owner = %(update_owner)s and u.thread_id = %(update_thread)s and u.messages = %(update_messages)s)"""
+
+
+def written(owner: str, value: Mapping[str, Any]) -> Acknowledged:
+    """What the database shows once it has this memory. If somebody has written another since, it looks forgotten."""
+    parameters = {**_place(owner), "value": Jsonb(value)}
+    return Acknowledged(_AS_WRITTEN, {f"memory_{name}": given for name, given in parameters.items()})
+
+
+def waits(owner: str, thread_id: UUID, said: Sequence[Mapping[str, str]]) -> Acknowledged:
+    """What the database shows once it has this update. If it has been made since, it looks forgotten."""
+    key = {"update_owner": owner, "update_thread": thread_id, "update_messages": Jsonb(list(said))}
+    return Acknowledged(_WAITS, key)
 
 
 async def put_update(

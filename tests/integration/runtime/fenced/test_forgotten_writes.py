@@ -16,7 +16,11 @@ from rig import ASSISTANT, BRISK, OWNER, Fleet, Process, Told, fleet_on, settle_
 from slackwater.errors import RunOver
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
+from slackwater.project.gateway import GatewaySpec
+from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.fenced.writer import Forgotten
+from slackwater.workspace.memory import document, queries
+from slackwater.workspace.memory.of_runs import MemoryOfRuns
 from tests.support.replication import Replication, replicated
 
 SETTINGS = {**BRISK, "lease_seconds": 60.0}
@@ -152,37 +156,83 @@ async def test_a_run_of_which_nothing_is_forgotten_goes_on(pair: Pair, helm: Hel
     await pair.whole(told)
 
 
-@pytest.mark.parametrize("forgotten", [False, True])
-async def test_a_node_puts_into_the_store_after_a_failover_unless_what_it_has_put_is_forgotten(
-    pair: Pair, helm: Helm, forgotten: bool
+SAID = [{"role": "user", "content": "I am Ann"}]
+REMEMBERS = GatewaySpec.model_validate({"models": [{"name": "fast", "model": "perplexity:stub"}]})
+
+
+@pytest.mark.parametrize("forgotten", [None, "item", "fact", "update"])
+async def test_a_node_stores_after_a_failover_unless_what_it_has_stored_is_forgotten(
+    pair: Pair, helm: Helm, forgotten: str | None
 ) -> None:
     c = helm.hold("c")
     run_id, thread_id = await begun(pair)
     await reached(c)
     await pair.stored()
     (attempt,) = pair.process.runtime.worker.attempts
-    store = pair.process.runtime.store_of(OWNER, attempt.lease)
-    # GIVEN an item of which the standby has heard, or has not
-    if forgotten:
+    database, store = (
+        pair.process.runtime.database,
+        pair.process.runtime.store_of(OWNER, attempt.lease),
+    )
+    memory = MemoryOfRuns(database, lambda: REMEMBERS).of(OWNER, thread_id, attempt.lease, OwningLoop())
+
+    async def put(name: str, what: str | None = None) -> None:
+        if what in (None, "item"):
+            await store.aput(("shelf",), name, {"n": 1})
+        if what in (None, "fact"):
+            await memory.remember(name, "context", 1.0)
+        if what in (None, "update"):
+            await memory.update(SAID)
+
+    # GIVEN an item, a fact, or an update of the memory, of which the standby has heard, or has not
+    if forgotten is not None:
         await pair.cut()
-    await store.aput(("shelf",), "first", {"n": 1})
-    if not forgotten:
+    await put("first", forgotten)
+    if forgotten is None:
         await pair.caught_up()
     await pair.fail_over()
-    # WHEN the node puts another one
-    if forgotten:
+    # WHEN the node stores another one
+    if forgotten is not None:
         with pytest.raises(RunOver):
-            await store.aput(("shelf",), "second", {"n": 2})
+            await put("second", forgotten)
     else:
-        await store.aput(("shelf",), "second", {"n": 2})
+        await put("second")
     # THEN there is never the later one without the earlier one, and the run that lost one repeats its superstep
+    both = [] if forgotten is not None else ["first", "second"]
     items = await pair.process.runtime.store_of(OWNER).asearch(("shelf",))
-    assert sorted(item.key for item in items) == ([] if forgotten else ["first", "second"])
+    assert sorted(item.key for item in items) == both
+    kept = await queries.read(database, OWNER)
+    assert [fact["content"] for fact in document.read(kept.value)["facts"]] == both
+    waiting = await pair.fleet.database.fetch("select messages from slackwater.memory_updates")
+    assert [row["messages"] for row in waiting] == ([] if forgotten is not None else [SAID])
     del helm.hooks["c"]
     c.let_go()
     told = await pair.fleet.told(pair.process, run_id, thread_id)
     assert (told.row["status"], told.row["attempt"]) == ("success", 2 if forgotten else 1)
     await pair.whole(told)
+
+
+async def test_what_others_change_is_not_forgotten_once_the_run_has_stored_more(
+    pair: Pair, helm: Helm
+) -> None:
+    """An update of the memory that was made, an item that somebody else has put: the run goes on all the same."""
+    b, c = helm.hold("b"), helm.hold("c")
+    run_id, thread_id = await begun(pair)
+    await reached(b)
+    (attempt,) = pair.process.runtime.worker.attempts
+    store = pair.process.runtime.store_of(OWNER, attempt.lease)
+    await store.aput(("shelf",), "first", {"n": 1})
+    del helm.hooks["b"]
+    b.let_go()
+    await reached(c)
+    await pair.stored()
+    await pair.process.runtime.store_of(OWNER).aput(("shelf",), "first", {"n": 2})
+    await pair.caught_up()
+    await pair.fail_over()
+    await store.aput(("shelf",), "second", {"n": 3})
+    del helm.hooks["c"]
+    c.let_go()
+    told = await pair.fleet.told(pair.process, run_id, thread_id)
+    assert (told.row["status"], told.row["attempt"]) == ("success", 1)
 
 
 async def test_a_run_does_not_end_over_a_head_that_is_forgotten(
