@@ -42,9 +42,11 @@ from slackwater.webhooks.signature import key_of
 
 if TYPE_CHECKING:
     from slackwater.blobs.blobs import Blobs
+    from slackwater.channels.configured import Channel
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.runtime.execution.node_skills import NodeSkills
+    from slackwater.webhooks.chat import Chats
     from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
     from slackwater.workspace.memory.updates import MemoryUpdates
@@ -123,6 +125,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         if auth is not None:
             stack.callback(auth.close)
         webhooks = Policy.of(graphs.webhooks)
+        channels = _channels(settings, graphs, webhooks)
         webhook_key = key_of(settings.webhook_secret) if settings.webhook_secret else None
         index = graphs.store_spec.index
         dims = index.dims if index else None
@@ -141,7 +144,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await database.open()
         stack.push_async_callback(database.close, settings.hard_reserve_seconds)
         stack.push_async_callback(graphs.close, settings.hard_reserve_seconds)
-        outbox: Outbox = Deliveries(database, webhooks, webhook_key)
+        outbox: Outbox = Deliveries(database, webhooks, webhook_key, _posts(database, channels))
         memory = _memory_updates(database, graphs, chat_models) if chat_models is not None else None
         if memory is not None:
             outbox = Outboxes(outbox, memory)
@@ -180,12 +183,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             _blobs(settings, database, stack, runtime) if settings.gateway else None,
             public_skills,
             configuration,
+            channels,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
         runtime.sweep_also("audit", partial(audit.trim, database, settings.audit_retention_days))
         if memory is not None:
             runtime.sweep_also("memory", memory.sweep)
+        if channels:
+            from slackwater.channels import queries as deliveries
+
+            runtime.sweep_also("channels", partial(deliveries.trim, database))
         await assistants.register(services)
         yield services
 
@@ -223,6 +231,24 @@ async def _public_skills(settings: Settings, graphs: Graphs) -> Mapping[str, Pub
     from slackwater.workspace.skills.public import read_public
 
     return await run_in_import_thread(partial(read_public, folder))
+
+
+def _channels(settings: Settings, graphs: Graphs, policy: Policy) -> Mapping[str, Channel]:
+    """By which others start runs without a key. Raises SettingsError for what could not be."""
+    if not settings.gateway or not graphs.gateway.channels:
+        return {}
+    from slackwater.channels.configured import channels_of
+
+    return channels_of(graphs.gateway.channels, policy, graphs.ids)
+
+
+def _posts(database: Database, channels: Mapping[str, Channel]) -> Chats | None:
+    """What tells the chats among them."""
+    if not channels:
+        return None
+    from slackwater.channels.posts import Posts
+
+    return Posts(database, channels)
 
 
 def _auth_of(graphs: Graphs) -> CustomAuth:

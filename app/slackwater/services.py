@@ -21,6 +21,7 @@ from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
     from slackwater.blobs.blobs import Blobs
+    from slackwater.channels.configured import Channel
     from slackwater.identity.accounts.service import Accounts
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.oidc.service import Oidc
@@ -70,6 +71,8 @@ class Services:
     """Those of the project, by name, if there is the gateway."""
     configuration: ConfigurationWatch | None = None
     """What keeps `graphs.gateway` at what administrators have set, if there is the gateway."""
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    """By which others start runs without a key, by name, if there is the gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

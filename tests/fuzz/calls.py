@@ -206,6 +206,11 @@ def switch_skill(d: Draw) -> Ask:
 
 
 @call()
+def list_channels(d: Draw) -> Ask:
+    return Ask("GET", "/api/channels/")
+
+
+@call()
 def list_models(d: Draw) -> Ask:
     return Ask("GET", "/api/models")
 

@@ -175,8 +175,9 @@ def test_every_error_is_a_sentence() -> None:
 LOGINS = {
     *(f"POST /api/v1/auth/{name}" for name in ("login/local", "token")),
     "GET /api/v1/auth/callback/{provider}",
+    "POST /api/channels/{name}/webhook",
 }
-"""Whoever gives a wrong password, or is vouched for wrongly, is refused, too."""
+"""Whoever gives a wrong password, is vouched for wrongly, or signs wrongly, is refused, too."""
 SESSION = {
     *(f"GET /api/v1/auth/{name}" for name in ("me", "sessions")),
     "POST /api/v1/auth/oauth/{provider}/link",

@@ -218,6 +218,8 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
     """What `gateway` of langgraph.json offers, and whether it can be had."""
     if not settings.gateway:
         return
+    from slackwater.channels.configured import Channel
+    from slackwater.webhooks.policy import Policy
     from slackwater.workspace.llm_models.built import build
     from slackwater.workspace.skills.public import read_public
 
@@ -235,6 +237,17 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
             )
         else:
             yield Finding(Severity.OK, "gateway", f"gateway.models: {model.name} is {model.model}.")
+    for channel in spec.channels:
+        try:
+            made = Channel.of(channel, Policy.of(graphs.webhooks), graphs.ids)
+        except SettingsError as error:
+            yield Finding.failed("gateway", error)
+        else:
+            yield Finding(
+                Severity.OK,
+                "gateway",
+                f"gateway.channels: {made.name} starts runs of {made.assistant} for {made.owner}.",
+            )
     if spec.skills is not None:
         try:
             skills = read_public(spec.skills)

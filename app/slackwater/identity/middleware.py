@@ -42,9 +42,10 @@ from slackwater.web.route_table import (
     Feature,
     entry_of,
     is_public_account,
+    is_public_channel,
     permission_of,
 )
-from slackwater.web.scope import headers_for_graphs, is_of_accounts, path_of, services_of
+from slackwater.web.scope import headers_for_graphs, is_of_accounts, is_of_channels, path_of, services_of
 
 if TYPE_CHECKING:
     from slackwater.identity.valid import Valid
@@ -58,7 +59,9 @@ KEY_ENDED = "The key that this request was sent with is valid no more: it was re
 def is_public(scope: Scope) -> bool:
     """Whether the path needs no authentication."""
     path = path_of(scope)
-    return path in PUBLIC or (is_of_accounts(scope, path) and is_public_account(path))
+    if path in PUBLIC or (is_of_accounts(scope, path) and is_public_account(path)):
+        return True
+    return is_of_channels(scope, path) and is_public_channel(path)
 
 
 class Watch(NamedTuple):

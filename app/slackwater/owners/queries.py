@@ -32,6 +32,8 @@ AFTER_THREADS = (
     "slackwater.skill_switches",
     "slackwater.agents",
     "slackwater.user_profiles",
+    "slackwater.channel_threads",
+    "slackwater.channel_deliveries",
     "slackwater.assistants",
     "slackwater.request_buckets",
     "slackwater.open_streams",
@@ -190,6 +192,8 @@ select owner, name, path, encode(content, 'base64') as content from slackwater.s
     "slackwater.skill_switches": "select * from slackwater.skill_switches where owner = %(owner)s",
     "slackwater.agents": "select * from slackwater.agents where owner = %(owner)s",
     "slackwater.user_profiles": "select * from slackwater.user_profiles where owner = %(owner)s",
+    "slackwater.channel_threads": "select * from slackwater.channel_threads where owner = %(owner)s",
+    "slackwater.channel_deliveries": "select * from slackwater.channel_deliveries where owner = %(owner)s",
 }
 """By the name of each table."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from slackwater.errors import SettingsError
 
@@ -127,6 +128,60 @@ class MemorySpec(_Part):
     """The name of a configured model; without one, the first."""
 
 
+class ChannelKind(StrEnum):
+    """Who speaks by a channel, and how."""
+
+    WEBHOOK = "webhook"
+    """Anybody who signs as Standard Webhooks do."""
+    SLACK = "slack"
+    """An app of Slack: its events come in, answers are posted as its bot."""
+
+
+Variable = Annotated[
+    str, StringConstraints(pattern=r"^\$([A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})$")
+]
+"""`$NAME`: a variable of the environment. A secret is never written into the file itself."""
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[\x21-\x7e]+$", max_length=2048)]
+
+
+class ChannelSpec(_Part):
+    """By what others begin and continue threads of an owner without a key."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    kind: ChannelKind
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """Whose the threads and runs are."""
+    assistant: Annotated[str, StringConstraints(min_length=1)]
+    """The id of a graph or of an assistant."""
+    secret: Variable
+    """What deliveries are signed with."""
+    reply: Url | None = None
+    """Of a webhook: the URL that is told of each run's end."""
+    token: Variable | None = None
+    """Of Slack: that of the bot (`xoxb-…`)."""
+    api: Url | None = None
+    """Of Slack, if its API is not at https://slack.com/api."""
+
+    @model_validator(mode="after")
+    def _as_its_kind_needs(self) -> ChannelSpec:
+        slack = self.kind is ChannelKind.SLACK
+        if slack and self.token is None:
+            raise ValueError("a channel of kind slack needs token, such as $SLACK_BOT_TOKEN")
+        if slack and self.reply is not None:
+            raise ValueError("a channel of kind slack has no reply: its answers are posted in Slack")
+        if not slack and (self.token is not None or self.api is not None):
+            raise ValueError("token and api are for channels of kind slack")
+        return self
+
+    def resolved(self, variable: str) -> str:
+        """The value of `$NAME`. Raises SettingsError, which names it."""
+        name = variable.strip("${}")
+        if not os.environ.get(name):
+            raise SettingsError(f"gateway.channels: {self.name}: the environment has no {name}: set it.")
+        return os.environ[name]
+
+
 class GatewaySpec(_Part):
     """`gateway`."""
 
@@ -140,6 +195,7 @@ class GatewaySpec(_Part):
     """A folder, relative to the file."""
     skills_scanner: str | None = None
     """The name of the configured model that judges skills before they are kept; without one all are."""
+    channels: tuple[ChannelSpec, ...] = ()
 
     @classmethod
     def read(cls, value: object, file: Path) -> GatewaySpec:
@@ -172,10 +228,14 @@ class GatewaySpec(_Part):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(["gateway", *map(str, first["loc"])])
-            raise SettingsError(f"{place}{where}: {first['msg']}.") from None
+            problem = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"{place}{where}: {problem}.") from None
         names = [model.name for model in spec.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise SettingsError(f"{place}gateway.models: there are several named {twice}.")
+        channels = [channel.name for channel in spec.channels]
+        if twice := next((name for name in channels if channels.count(name) > 1), None):
+            raise SettingsError(f"{place}gateway.channels: there are several named {twice}.")
         asked = {
             "suggestions.model": spec.suggestions.model,
             "memory.model": spec.memory.model,

@@ -195,24 +195,29 @@ class Runtime:
         """The id of the run's last event. See `Follower.newest`."""
         return await self.follower.newest(run_id)
 
-    async def admit(self, new: NewRun) -> Admitted:
+    def send_due(self) -> None:
+        """Something may be due that others are to be told: send it."""
+        self.outbox.nudge()
+
+    async def admit(self, new: NewRun, *, begin: bool = True) -> Admitted:
         """Take in a run, and start it here if it is due, its thread is free and there is room.
 
+        Without `begin` it is taken in and announced, and no more: for callers who hang up before LangGraph may be imported.
         The caller may be cancelled at any moment; the run, once admitted, is recorded and begun all the same.
         """
-        task = asyncio.create_task(self._admit(new), name=f"admit:{new.run_id}")
+        task = asyncio.create_task(self._admit(new, begin), name=f"admit:{new.run_id}")
         self.admitting.add(task)
         task.add_done_callback(self.admitting.discard)
         return await asyncio.shield(task)
 
-    async def _admit(self, new: NewRun) -> Admitted:
-        if self.worker.room_for_new and not self.draining:
+    async def _admit(self, new: NewRun, begin: bool) -> Admitted:
+        begin = begin and not self.draining
+        if begin and self.worker.room_for_new:
             await engine.load()  # before the claim: nobody else can take what waits here for an import
         if self.closed:
             raise Draining
-        claim = (
-            self.worker.room_for_new > 0 and not self.draining and not self.worker.unwinds_on(new.thread_id)
-        )
+        begin = begin and not self.draining
+        claim = begin and self.worker.room_for_new > 0 and not self.worker.unwinds_on(new.thread_id)
         with self.worker.reserve(int(claim)):
             admitted = await admissions.admit(
                 self.database,

@@ -33,6 +33,7 @@ MODULES = {
     "memory": "slackwater.workspace.memory.routes",
     "skills": "slackwater.workspace.skills.routes",
     "agents": "slackwater.workspace.agents.routes",
+    "channels": "slackwater.channels.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -59,6 +60,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "memory": Feature.GATEWAY,
     "skills": Feature.GATEWAY,
     "agents": Feature.GATEWAY,
+    "channels": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -322,6 +324,10 @@ TABLE = (
     Entry("/api/agents/check", "agents", get=P.AGENTS_READ),
     Entry("/api/agents/*", "agents", get=P.AGENTS_READ, put=P.AGENTS_WRITE, delete=P.AGENTS_DELETE),
     Entry("/api/user-profile", "agents", get=P.AGENTS_READ, put=P.AGENTS_WRITE),
+    Entry("/api/channels", "channels", get=P.CHANNELS_READ),
+    # Whoever sends something signs it.
+    Entry("/api/channels/*/webhook", "channels", RouteGroup.RUNS, public=True),
+    Entry("/api/channels/*/restart", "channels", post=P.CHANNELS_MANAGE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 
@@ -334,7 +340,10 @@ GATEWAY_ALIAS = "/api/langgraph"
 ACCOUNTS = "/api/v1/auth"
 """Below it are the routes of accounts, on servers that have some. There the table says nothing where they have none."""
 
-PUBLIC = frozenset(entry.path for entry in TABLE if entry.public and entry.resource != "accounts")
+CHANNELS = "/api/channels"
+"""Below it are the routes of channels, on servers that have the gateway."""
+
+PUBLIC = frozenset(entry.path for entry in TABLE if entry.public and entry.resource not in OPTIONAL)
 PROBES = frozenset(entry.path for entry in TABLE if entry.probe)
 RESERVED = PROBES | {entry.path for entry in TABLE if entry.reserved}
 AT_THE_ROOT = frozenset(entry.path for entry in TABLE if entry.at_the_root)
@@ -397,7 +406,8 @@ def permission_of(method: str, path: str) -> P | None:
 
 def require_rule(method: str, path: str) -> None:
     """Raises RouteWithoutRule."""
-    if permission_of(method, path) is None and path not in PUBLIC and not is_public_account(path):
+    public = path in PUBLIC or is_public_account(path) or is_public_channel(path)
+    if permission_of(method, path) is None and not public:
         raise RouteWithoutRule(f"{method} {path}: {RouteWithoutRule.__doc__}")
 
 
@@ -405,6 +415,12 @@ def is_public_account(path: str) -> bool:
     """Whether a path is one of the routes of accounts for whoever has not logged in yet."""
     entry = entry_of(path.rstrip("/"))
     return entry is not None and entry.public and entry.resource == "accounts"
+
+
+def is_public_channel(path: str) -> bool:
+    """Whether a path is the route of a channel for what comes in by it, which its sender signs."""
+    entry = entry_of(path)
+    return entry is not None and entry.public and entry.resource == "channels"
 
 
 def group_of(path: str) -> RouteGroup | None:

@@ -6,12 +6,13 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from slackwater.kit.reserved import clean_headers
-from slackwater.web.route_table import ACCOUNTS
+from slackwater.web.route_table import ACCOUNTS, CHANNELS, Feature
 
 if TYPE_CHECKING:
     from slackwater.services import Services
 
 _BELOW_ACCOUNTS = f"{ACCOUNTS}/"
+_BELOW_CHANNELS = f"{CHANNELS}/"
 
 OUTER = "slackwater.outer"
 """Inside a custom app: the original scope. The custom app has a `state` of its own."""
@@ -33,6 +34,14 @@ def is_of_accounts(scope: MutableMapping[str, Any], path: str) -> bool:
     # A server that skips the lifespan leaves us without services.
     services = scope.get(OUTER, scope).get("state", {}).get("services")
     return services is not None and services.accounts is not None
+
+
+def is_of_channels(scope: MutableMapping[str, Any], path: str) -> bool:
+    """Whether a path is one of the routes of channels, which not every server has."""
+    if not path.startswith(_BELOW_CHANNELS):
+        return False
+    services = scope.get(OUTER, scope).get("state", {}).get("services")
+    return services is not None and Feature.GATEWAY in services.features
 
 
 def services_of(scope: MutableMapping[str, Any]) -> Services:

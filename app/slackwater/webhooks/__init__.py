@@ -5,6 +5,7 @@
 | `policy.py` | what `langgraph.json` says: which addresses, which headers, which fields |
 | `address.py` | which network addresses are nobody's business, and the one to connect to |
 | `message.py` `signature.py` | the body and the headers, signed |
+| `chat.py` | receivers that are no URLs |
 | `queries.py` | the rows: due, claimed, delivered, put off, given up |
 | `delivery.py` | sends what is due |
 

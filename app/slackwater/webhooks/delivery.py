@@ -12,7 +12,8 @@ from slackwater.errors import Invalid
 from slackwater.postgres.claimed import Claimed, Terms
 from slackwater.postgres.pool import Database, Row
 from slackwater.postgres.shares import Shares
-from slackwater.webhooks import address, queries
+from slackwater.webhooks import address, chat, queries
+from slackwater.webhooks.chat import ChatCall, Chats, Sent
 from slackwater.webhooks.policy import Policy
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ OF_ONE_OWNER = 8
 """Of these: a receiver that takes its time keeps others waiting for half of them only."""
 ATTEMPT_SECONDS = 30.0
 """How long a receiver may take."""
+NO_ANSWER = f"no answer within {ATTEMPT_SECONDS:g} s"
 LEASE_SECONDS = ATTEMPT_SECONDS + 15
 CONNECT_SECONDS = 5.0
 MAX_ATTEMPTS = 10
@@ -46,13 +48,16 @@ TERMS = Terms(
 
 
 class Deliveries(Claimed):
-    """The outbox of a process. `key` signs."""
+    """The outbox of a process. `key` signs; `chats` tells those that are no URLs."""
 
-    def __init__(self, database: Database, policy: Policy, key: bytes | None = None) -> None:
+    def __init__(
+        self, database: Database, policy: Policy, key: bytes | None = None, chats: Chats | None = None
+    ) -> None:
         super().__init__(TERMS)
         self._database = database
         self._policy = policy
         self._key = key
+        self._chats = chats
         self._tls: SSLContext | None = None
         self._shares = Shares()
 
@@ -76,7 +81,7 @@ class Deliveries(Claimed):
         )
 
     async def _attempt(self, row: Row) -> str | None:
-        trouble = await self._send(row)
+        trouble = await (self._tell(row) if row["url"].startswith(chat.SCHEME) else self._post(row))
         if trouble is None:
             await queries.delivered(self._database, row["run_id"], row["fence"])
         return trouble
@@ -97,40 +102,75 @@ class Deliveries(Claimed):
             "thread_id": str(row["thread_id"]),
             "attempt": row["attempts"],
             # Not its path and query, which may hold a token.
-            "receiver": f"{parts.scheme}://{parts.netloc}",
+            "receiver": f"{parts.scheme}://{parts.netloc}" if parts.netloc else row["url"],
         }
 
-    async def _send(self, row: Row) -> str | None:
-        """Send it, once; why it was not taken, or None."""
-        import httpx  # most processes never send one
-
+    async def _tell(self, row: Row) -> str | None:
+        """Tell a chat; why it was not told, or None."""
+        if self._chats is None:
+            return "this process has no channels"
         try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                status = await self._post(row)
+            async with asyncio.timeout(ATTEMPT_SECONDS):  # for all of its requests: the lease lasts no longer
+                trouble = await self._chats.tell(row, self._call)
         except TimeoutError:
-            return f"no answer within {ATTEMPT_SECONDS:g} s"
-        except (Invalid, address.AddressRefused) as refusal:
-            return str(refusal)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as problem:
-            return f"{type(problem).__name__}: {problem}"[:500]
-        return None if 200 <= status < 300 else f"answered {status}"
+            trouble = NO_ANSWER
+        self._wanted = True  # what had to wait for it is due now
+        return trouble
 
-    async def _post(self, row: Row) -> int:
-        import httpx
+    async def _call(self, call: ChatCall) -> Sent:
+        # The project says where its chat is: no caller can.
+        headers = dict(call.headers)
+        return await self._sent_to(
+            call.url, call.body, headers, loopback=True, private=True, read=chat.ANSWER_BYTES
+        )
 
+    async def _post(self, row: Row) -> str | None:
+        """Send it, once; why it was not taken, or None."""
         from slackwater.webhooks import message
 
         policy = self._policy
-        policy.check(row["url"])  # the rules may have changed since
-        parts = urlsplit(row["url"])
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        ips = await address.resolve(host, port, loopback=policy.loopback, private=policy.private)
+        try:
+            policy.check(row["url"])  # the rules may have changed since
+        except Invalid as refusal:
+            return str(refusal)
         body = message.body_of(row, policy)
         headers = message.headers_of(
             str(row["run_id"]), body, key=self._key, now=int(time.time()), policy=policy
         )
-        url = httpx.URL(row["url"])
+        sent = await self._sent_to(
+            row["url"], body, headers, loopback=policy.loopback, private=policy.private
+        )
+        return sent.trouble
+
+    async def _sent_to(
+        self, to: str, body: bytes, headers: dict[str, str], *, loopback: bool, private: bool, read: int = 0
+    ) -> Sent:
+        """POST it, and read so many bytes of the answer."""
+        import httpx  # most processes never send one
+
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                status, answer = await self._send(
+                    to, body, headers, loopback=loopback, private=private, read=read
+                )
+        except TimeoutError:
+            return Sent(NO_ANSWER)
+        except address.AddressRefused as refusal:
+            return Sent(str(refusal))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as problem:
+            return Sent(f"{type(problem).__name__}: {problem}"[:500])
+        return Sent(None if 200 <= status < 300 else f"answered {status}", answer)
+
+    async def _send(
+        self, to: str, body: bytes, headers: dict[str, str], *, loopback: bool, private: bool, read: int
+    ) -> tuple[int, bytes]:
+        import httpx
+
+        parts = urlsplit(to)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        ips = await address.resolve(host, port, loopback=loopback, private=private)
+        url = httpx.URL(to)
         headers["host"] = url.netloc.decode()
         async with self._client(tls=parts.scheme == "https") as client:
             while True:
@@ -148,8 +188,10 @@ class Deliveries(Claimed):
                     if not ips:
                         raise
                 else:
-                    await answer.aclose()
-                    return answer.status_code
+                    try:
+                        return answer.status_code, await _beginning(answer, read)
+                    finally:
+                        await answer.aclose()
 
     def _client(self, *, tls: bool) -> httpx.AsyncClient:
         import httpx
@@ -163,3 +205,14 @@ class Deliveries(Claimed):
             trust_env=False,
             follow_redirects=False,
         )
+
+
+async def _beginning(answer: httpx.Response, most: int) -> bytes:
+    """So many bytes of an answer, and none that come after them."""
+    content = b""
+    if most:
+        async for piece in answer.aiter_bytes():
+            content += piece
+            if len(content) >= most:
+                break
+    return content[:most]

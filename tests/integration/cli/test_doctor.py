@@ -65,18 +65,31 @@ def test_models_of_the_gateway_that_cannot_be_had(doctor: Doctor, tmp_path: Path
         {"name": "slow", "model": "openai:gpt-5", "args": {"api_key": "$NO_KEY"}},
         {"name": "other", "model": "groq:llama"},
     ]
+    channels = [
+        {"name": name, "kind": "webhook", "owner": "ann", "assistant": "agent", "secret": secret}
+        for name, secret in (("in", "$THE_SECRET"), ("out", "$NO_SECRET"))
+    ]
     (tmp_path / "langgraph.json").write_text(
-        json.dumps({"graphs": {"agent": "./agent.py:graph"}, "gateway": {"models": models}})
+        json.dumps(
+            {"graphs": {"agent": "./agent.py:graph"}, "gateway": {"models": models, "channels": channels}}
+        )
     )
     assert "gateway.models" not in doctor().out
 
     (tmp_path / "blobs").touch()  # where a folder is to be
-    answer = doctor(SLACKWATER_GATEWAY="true", THE_KEY="sk-secret", SLACKWATER_BLOBS=f"file:{tmp_path}/blobs")
+    answer = doctor(
+        SLACKWATER_GATEWAY="true",
+        THE_KEY="sk-secret",
+        THE_SECRET="sk-secret of both",
+        SLACKWATER_BLOBS=f"file:{tmp_path}/blobs",
+    )
 
     assert answer.code == 2
     found = lines(answer)
     assert "gateway   gateway.models: fast is openai:gpt-5-mini." in found["ok"]
     assert "slow: the environment has no NO_KEY" in found["failed"][0]
+    assert "gateway   gateway.channels: in starts runs of agent for ann." in found["ok"]
+    assert "out: the environment has no NO_SECRET" in found["failed"][1]
     assert "other cannot be used: ImportError" in found["warning"][0]
     assert "langchain-groq" in found["warning"][0]
     assert f"file:{tmp_path}/blobs does not answer: NotADirectoryError" in found["warning"][1]

@@ -147,11 +147,11 @@ async def test_nothing_is_left_of_an_owner_and_all_of_another(fleet: Fleet) -> N
         for name in (
             *("threads", "api_keys", "users", "crons", "webhooks", "assistants", "idempotency_keys", "store"),
             *("limits", "open_streams", "request_buckets", "audit", "memory_updates"),
-            *("skills", "skill_history", "skill_switches", "agents", "user_profiles"),
+            *("skills", "skill_history", "skill_switches", "agents", "user_profiles", "channel_deliveries"),
         )
         if name != "idempotency_keys"  # went with its run
     } | dict.fromkeys(
-        ("idempotency_keys", "files", "token_usage", "feedback"), 0
+        ("idempotency_keys", "files", "token_usage", "feedback", "channel_threads"), 0
     )  # they went with their thread
     assert not (await erase(fleet.database, OWNER)).total()
     # but for the fact itself, which is nobody's

@@ -12,6 +12,12 @@ from slackwater.project.gateway import GatewaySpec, LlmModel
 
 FILE = Path("langgraph.json")
 FAST = {"name": "fast", "model": "openai:gpt-5-mini"}
+HOOK = {"name": "in", "kind": "webhook", "owner": "ann", "assistant": "agent", "secret": "$SECRET"}
+SLACK = {**HOOK, "kind": "slack", "token": "$TOKEN"}
+
+
+def changed(channel: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"channels": [{**channel, **changes}]}
 
 
 def test_nothing_means_the_defaults() -> None:
@@ -45,6 +51,15 @@ def test_nothing_means_the_defaults() -> None:
         ({"memory": {"max_tokens": 9}}, "gateway.memory.max_tokens: Extra inputs are not permitted"),
         ({"skills_scanner": "slow", "models": [FAST]}, "gateway.skills_scanner: 'slow' is none of"),
         ({"skills": "./nowhere"}, "gateway.skills: there is no folder nowhere"),
+        (changed(HOOK, name="In"), "gateway.channels.0.name: String should match"),
+        (changed(HOOK, kind="sms"), "gateway.channels.0.kind: Input should be 'webhook' or 'slack'"),
+        (changed(HOOK, owner=""), "gateway.channels.0.owner: String should have at least 1"),
+        (changed(HOOK, secret="hunter2"), "gateway.channels.0.secret: String should match"),
+        (changed(HOOK, reply="mailto:ann"), "gateway.channels.0.reply: String should match"),
+        (changed(HOOK, token="$TOKEN"), "gateway.channels.0: token and api are for channels of kind slack"),
+        (changed(SLACK, token=None), "gateway.channels.0: a channel of kind slack needs token"),
+        (changed(SLACK, reply="https://a.b"), "gateway.channels.0: a channel of kind slack has no reply"),
+        ({"channels": [HOOK, SLACK]}, "gateway.channels: there are several named in"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(value: Any, sentence: str) -> None:

@@ -58,6 +58,10 @@ TABLES = (
     Table("slackwater.memory_updates", Lifetime.OWN),
     # A skill's history only says from which thread it was installed.
     Table("slackwater.skill_history", Lifetime.OWN),
+    # A conversation whose thread is deleted begins anew.
+    Table("slackwater.channel_threads", Lifetime.THREAD, "uuid"),
+    # What has come in comes in once, also after its thread is deleted.
+    Table("slackwater.channel_deliveries", Lifetime.OWN),
 )
 
 

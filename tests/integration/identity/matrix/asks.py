@@ -320,6 +320,9 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/agents/{name}", at=NAMED),
     Ask("PUT /api/agents/{name}", {"soul": "Changed."}, at=NAMED),
     Ask("DELETE /api/agents/{name}", at=NAMED),
+    Ask("GET /api/channels/"),
+    Ask("POST /api/channels/{name}/restart", at={"name": "model"}, answer=503),  # there are none
+    Ask("POST /api/channels/{name}/webhook", {}, at={"name": "model"}, answer=401),  # nor is it signed
     Ask("GET /api/user-profile"),
     Ask("PUT /api/user-profile", {"content": "Changed."}),
     Ask("GET /api/skills"),
