@@ -180,7 +180,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             setup.listed_origins(graphs.http, settings),
             ours.oidc,
             chat_models,
-            _blobs(settings, database, stack, runtime) if settings.gateway else None,
+            await _blobs(settings, database, stack, runtime) if settings.gateway else None,
             public_skills,
             configuration,
             channels,
@@ -259,8 +259,8 @@ def _auth_of(graphs: Graphs) -> CustomAuth:
     return CustomAuth(graphs.custom_auth(), graphs.auth.source)
 
 
-def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtime: Runtime) -> Blobs:
-    """Where the bytes of files are, the sweep of those that no file has, and the files of nodes."""
+async def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtime: Runtime) -> Blobs:
+    """Where the bytes of files are, the sweep of those that no file has, and the files of nodes. Raises SettingsError."""
     from slackwater.aws.objects import blobs_of
     from slackwater.blobs.sweep import sweep
     from slackwater.workspace.node_files.service import FilesOfRuns
@@ -268,7 +268,15 @@ def _blobs(settings: Settings, database: Database, stack: AsyncExitStack, runtim
     blobs = blobs_of(settings)
     stack.callback(blobs.close)
     runtime.sweep_also("blobs", partial(sweep, database, blobs))
-    runtime.node_files = FilesOfRuns(database, blobs, settings.max_file_bytes_per_owner)
+    runtime.node_files = files = FilesOfRuns(database, blobs, settings.max_file_bytes_per_owner)
+    if settings.home_dir is not None:
+        from slackwater.workspace.home.place import HomePlace
+        from slackwater.workspace.home.service import Homes
+
+        place = HomePlace(settings.home_dir)
+        stack.callback(place.release)
+        await asyncio.to_thread(place.claim)
+        files.homes = Homes(files, place, looks=not settings.on_lambda)
     return blobs
 
 

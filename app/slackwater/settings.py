@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     """Serve the gateway's routes and its dialect below `/api`, for DeerFlow's own page and channels."""
     blobs: str | None = None
     """Where files are kept: `file:PATH`, by default a folder in `data_dir`, or `s3://bucket/prefix`."""
+    home_dir: Path | None = None
+    """A folder of this process alone, in which the project's own code has its users' files, as DeerFlow in `DEER_FLOW_HOME`: they are
+    fetched from the blobs and stored there."""
 
     # Who may call
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
@@ -321,6 +324,8 @@ class Settings(BaseSettings):
                 f"SLACKWATER_DRAIN_RESERVE_SECONDS ({self.drain_reserve_seconds:g}) is part of "
                 f"SLACKWATER_GRACE_SECONDS ({self.grace_seconds:g}) and must be smaller: raise the second"
             )
+        if self.home_dir is not None and not self.gateway:
+            raise ValueError("SLACKWATER_HOME_DIR needs SLACKWATER_GATEWAY=true, which keeps files")
         if self.poll_seconds > self.lease_seconds / 3:
             raise ValueError(
                 f"SLACKWATER_POLL_SECONDS ({self.poll_seconds:g}) must be at most a third of "

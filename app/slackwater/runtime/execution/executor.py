@@ -83,6 +83,8 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
     config = run_config(attempt)
     async with AsyncExitStack() as opened:
         try:
+            if attempt.saver.files is not None:
+                await attempt.saver.files.begin()
             graph = await opened.enter_async_context(
                 host.graphs.open(
                     run.graph_id,

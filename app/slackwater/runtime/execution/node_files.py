@@ -23,6 +23,9 @@ class RunFiles(Protocol):
     def used(self) -> bool:
         """Whether a node has asked for them. All else costs nothing until then."""
 
+    async def begin(self) -> None:
+        """The attempt begins, before its graph is made: with a home folder the files are there from now on."""
+
     def path(self) -> Path:
         """The folder, made when somebody asks first. Blocks: the event loop, too. Raises when the attempt is over."""
 

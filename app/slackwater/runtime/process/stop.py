@@ -42,7 +42,7 @@ ROUND_SECONDS = 0.02
 OUTBOX_SECONDS = 1.0
 """What a process that leaves gives to receivers who are just being stopped of a run."""
 
-FOLDERS_SECONDS = 1.0
+FOLDERS_SECONDS = 3.0
 """What a process that leaves gives to the folders that nodes had their files in."""
 
 

@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,10 +141,19 @@ def stamp_of(root: Path, path: str) -> Stamp:
     return Stamp.of(os.stat(root / path, follow_symlinks=False))
 
 
-def look(root: Path, kept: Mapping[str, StoredFile], until: float = math.inf) -> Found:
-    """What differs from what is stored, and was not written after `until`, in seconds since the epoch."""
+def look(
+    root: Path,
+    kept: Mapping[str, StoredFile],
+    until: float = math.inf,
+    parts: Collection[str] = PARTS,
+    without: Collection[str] = (),
+) -> Found:
+    """What differs from what is stored, and was not written after `until`, in seconds since the epoch.
+
+    Only these `parts` are looked through ("": all of it), and no path of `without`.
+    """
     found, there = Found(), set[str]()
-    for path, entry in _files(root, found.skipped):
+    for path, entry in _files(root, parts, without, found.skipped):
         there.add(path)
         if len(there) > MAX_FILES:
             found.too_many = True
@@ -159,16 +168,20 @@ def look(root: Path, kept: Mapping[str, StoredFile], until: float = math.inf) ->
     return found
 
 
-def _files(root: Path, skipped: list[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _files(
+    root: Path, parts: Collection[str], without: Collection[str], skipped: list[str]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """The regular files below the parts, by their paths; no link is followed."""
-    folders = list(PARTS)
+    folders = list(parts)
     while folders:
         folder = folders.pop()
         if not _is_folder(root / folder):
             continue
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                path = f"{folder}/{entry.name}"
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if path in without:
+                    continue
                 if not _can_be_stored(path):
                     skipped.append(repr(path)[:200])
                 elif entry.is_dir(follow_symlinks=False):

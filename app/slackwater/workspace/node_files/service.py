@@ -6,23 +6,22 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from slackwater.blobs import queries as blob_queries
-from slackwater.blobs.blobs import BlobGone, Blobs, StoreSilent, new_key
-from slackwater.blobs.queries import NewFile
-from slackwater.errors import OutsideRun, SlackwaterError, TooManyFiles
+from slackwater.blobs.blobs import Blobs, StoreSilent
+from slackwater.errors import OutsideRun, SlackwaterError
 from slackwater.kit.threads import Threads
 from slackwater.postgres import conninfo
 from slackwater.postgres.pool import BoundedConnection, Database, Row
 from slackwater.postgres.retry import retrying
 from slackwater.workspace.node_files import folder
-from slackwater.workspace.node_files.folder import LocalFile, StoredFile
+from slackwater.workspace.node_files.folder import StoredFile
+from slackwater.workspace.node_files.mirroring import Mirror, Mirroring, each
 from slackwater.workspace.node_files.queries import FILES, Changes
 
 if TYPE_CHECKING:
@@ -30,19 +29,15 @@ if TYPE_CHECKING:
 
     from slackwater.runtime.execution.node_files import Retrying
     from slackwater.runtime.execution.owning_loop import OwningLoop
+    from slackwater.workspace.home.service import Homes
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8
-"""So many files are fetched or stored at a time, of each run."""
 THREADS = 16
 FETCH_AGAIN = 5
 """How often a list of files is read again because one of them was replaced meanwhile."""
-STORE_SECONDS = 10.0
-"""How long a store that does not answer is asked again."""
-AGAIN_SECONDS = 0.2
 BLOCKED_SECONDS = 10.0
 """How long a node may hold up the event loop until its files are there."""
 IDLE_TURNS = 100
@@ -59,6 +54,8 @@ class FilesOfRuns:
     def __init__(self, database: Database, blobs: Blobs, most: int) -> None:
         """`most`: bytes of an owner who has no limit of their own; 0: no limit."""
         self.database, self.blobs, self.most = database, blobs, most
+        self.homes: Homes | None = None
+        """If the project's code has its files at a fixed path, those of threads are there, too."""
         self.threads = Threads("node-files", THREADS, THREADS)
         self._removing: set[Any] = set()
         self._base, self._one_at_a_time = folder.Base(), Lock()
@@ -78,7 +75,11 @@ class FilesOfRuns:
 
     def remove(self, root: Path) -> None:
         """Begin to delete a folder."""
-        removal = self.threads.submit_last(self, lambda: folder.remove(root))
+        self.finish(lambda: folder.remove(root))
+
+    def finish(self, work: Callable[[], None]) -> None:
+        """Begin what deletes a folder."""
+        removal = self.threads.submit_last(self, work)
         if removal is not None:  # else the whole folder of the process has gone
             self._removing.add(removal)
             removal.add_done_callback(self._removing.discard)
@@ -86,31 +87,26 @@ class FilesOfRuns:
     async def stop(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until the folders of what is over are gone."""
         deadline = time.monotonic() + timeout
+        if self.homes is not None:
+            await self.homes.stop(timeout / 2)
         waiting = {asyncio.ensure_future(asyncio.wrap_future(removal)) for removal in list(self._removing)}
         if waiting:
-            await asyncio.wait(waiting, timeout=max(0.0, timeout))
+            await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
         ending = asyncio.ensure_future(self.call(self._base.end))
         await asyncio.wait({ending}, timeout=max(0.05, deadline - time.monotonic()))
         self.threads.close()
 
 
-class Mirror:
-    """A folder that has been filled, and what is in it."""
-
-    def __init__(self, root: Path, kept: dict[str, StoredFile]) -> None:
-        self.root, self.kept = root, kept
-
-
-class FilesOfRun:
+class FilesOfRun(Mirroring):
     """The files of one attempt."""
 
     def __init__(
         self, all_: FilesOfRuns, owner: str, thread_id: UUID, loop: OwningLoop, retrying: Retrying
     ) -> None:
-        self._all, self._owner, self._thread_id, self._loop = all_, owner, thread_id, loop
-        self._retrying = retrying
-        self._unfit: set[str] = set()
-        """Stored files that cannot be on this disk."""
+        super().__init__(all_, owner, thread_id, retrying)
+        self._loop = loop
+        self._at_home = False
+        """It has begun in the home folder."""
         self._mirror: Mirror | None = None
         self._closed = False
         self._lock = Lock()
@@ -123,6 +119,13 @@ class FilesOfRun:
     @property
     def used(self) -> bool:
         return self._mirror is not None
+
+    async def begin(self) -> None:
+        """The attempt begins. Raises what `apath` raises, if its files have to be there from the beginning."""
+        if self._all.homes is not None:
+            self._at_home = True
+            await self._all.homes.begin(self._owner)
+            await self._fill_once()
 
     # For nodes
 
@@ -160,18 +163,18 @@ class FilesOfRun:
         return await asyncio.shield(self._filling)
 
     async def _fill(self, rows_of: Callable[[], Awaitable[list[Row]]]) -> Path:
-        root = await self._all.call(self._all.new_folder)
+        root = await self._all.call(self._new_folder)
         try:
             await self._all.call(lambda: folder.make(root))
             mirror = Mirror(root, await self._fetched(root, rows_of))
         except BaseException:
-            self._all.remove(root)
+            self._remove(root)
             raise
         with self._lock:
             if self._mirror is None and not self._closed:
                 self._mirror = mirror
         if self._mirror is not mirror:  # another call was faster, or the attempt is over
-            self._all.remove(root)
+            self._remove(root)
         return self._root() or root
 
     async def _fetched(
@@ -186,7 +189,7 @@ class FilesOfRun:
                 await self._all.call((root / path).unlink)
                 del kept[path]
             wanted = [row for row in rows if self._is_wanted(row, kept)]
-            fetched = await _each(wanted, lambda row: self._fetch(root, row))
+            fetched = await each(wanted, lambda row: self.fetch(root, row))
             kept |= {path: found for path, found in fetched if found is not None}
             if all(found is not None or path in self._unfit for path, found in fetched):
                 return kept
@@ -195,31 +198,6 @@ class FilesOfRun:
     def _is_wanted(self, row: Row, kept: dict[str, StoredFile]) -> bool:
         path = row["path"]
         return path not in self._unfit and (path not in kept or kept[path].blob != row["blob"])
-
-    async def _fetch(self, root: Path, row: Row) -> tuple[str, StoredFile | None]:
-        """A file; None if it is gone, or cannot be on this disk."""
-        path, target = row["path"], LocalFile(root, row["path"], writes=True)
-        try:
-            await self._all.call(lambda: target.write(b""))
-            async for piece in self._all.blobs.read(row["blob"]):
-                await self._all.call(lambda piece=piece: target.write(piece))  # type: ignore[misc]
-            await self._all.call(lambda: target.date(row["modified_at"].timestamp()))
-        except BlobGone:
-            return path, None
-        except OSError as error:
-            if not folder.is_unfit(error):
-                raise
-            self._unfit.add(path)
-            log.warning(
-                "a file of the thread cannot be on this disk, and is left out: %s",
-                error.strerror,
-                extra={"event": "files.unfit", "thread_id": str(self._thread_id), "path": path[:200]},
-            )
-            return path, None
-        finally:
-            target.close()
-        stamp = await self._all.call(lambda: folder.stamp_of(root, path))
-        return path, StoredFile(row["blob"], row["size"], row["sha256"], stamp)
 
     async def _rows(self) -> list[Row]:
         return await self._retrying(lambda: self._all.database.fetch(FILES, self._key))
@@ -271,9 +249,11 @@ class FilesOfRun:
         if self._mirror is None:
             return
         async with self._storing:
+            if self._at_home and self._all.homes is not None:
+                await self._all.homes.push(self._owner)
             # With durability `async` the boundary comes first, and else this does.
             self._put_since_tick, self._due = not self._due, False
-            changes = await self._changes(self._mirror, until)
+            changes = await self.changes(self._mirror, until)
             if changes is not None:
                 self._stored = self._stored.merged(changes) if self._stored is not None else changes
 
@@ -282,73 +262,6 @@ class FilesOfRun:
         stored, self._stored = self._stored, None
         return stored
 
-    async def _changes(self, mirror: Mirror, until: float) -> Changes | None:
-        found = await self._all.call(lambda: folder.look(mirror.root, mirror.kept, until))
-        if found.too_many:
-            raise TooManyFiles(f"A thread may have {folder.MAX_FILES} files: there are more in its folder.")
-        if found.skipped:
-            log.warning(
-                "links, and names that are no text, are not stored",
-                extra={
-                    "event": "files.skipped",
-                    "thread_id": str(self._thread_id),
-                    "paths": found.skipped[:10],
-                },
-            )
-        stored = dict(await _each(sorted(found.changed), lambda path: self._store(mirror, path)))
-        saved = {path: kept for path, kept in stored.items() if kept is not None and self._is_new(path, kept)}
-        gone = {path: mirror.kept.pop(path).blob for path in found.gone}
-        mirror.kept |= {path: kept for path, kept in stored.items() if kept is not None}
-        if not (saved or gone):
-            return None
-        new = {path: NewFile(path, kept.blob, kept.size, kept.sha256) for path, kept in saved.items()}
-        return Changes(self._owner, self._thread_id, self._all.most, new, gone)
-
-    def _is_new(self, path: str, kept: StoredFile) -> bool:
-        assert self._mirror is not None
-        before = self._mirror.kept.get(path)
-        return before is None or before.blob != kept.blob
-
-    async def _store(self, mirror: Mirror, path: str) -> tuple[str, StoredFile | None]:
-        """A file that was written; None if it is gone, or is being written still: then it waits for the next checkpoint."""
-        deadline = time.monotonic() + STORE_SECONDS
-        while True:
-            try:
-                return path, await self._store_once(mirror, path)
-            except FileNotFoundError:
-                return path, None
-            except StoreSilent:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(AGAIN_SECONDS)
-
-    async def _store_once(self, mirror: Mirror, path: str) -> StoredFile | None:
-        before = await self._all.call(lambda: folder.stamp_of(mirror.root, path))
-        known = mirror.kept.get(path)
-        if known is not None and known.size == before.size and known.sha256 is not None:
-            source = LocalFile(mirror.root, path)
-            try:
-                await self._all.call(source.read_all)
-            finally:
-                source.close()
-            if source.sha256 == known.sha256:
-                return StoredFile(known.blob, known.size, known.sha256, before)
-        key = new_key(self._owner, self._thread_id)
-        await self._retrying(lambda: blob_queries.stage(self._all.database, [key]))
-        source = LocalFile(mirror.root, path)
-        try:
-            await self._all.blobs.put(key, self._pieces(source))
-        finally:
-            source.close()
-        if before != await self._all.call(lambda: folder.stamp_of(mirror.root, path)):
-            await self._retrying(lambda: blob_queries.discard(self._all.database, [key]))
-            return None
-        return StoredFile(key, source.size, source.sha256, before)
-
-    async def _pieces(self, source: LocalFile) -> AsyncIterator[bytes]:
-        while piece := await self._all.call(source.read):
-            yield piece
-
     def close(self) -> None:
         """The attempt is over: the folder goes."""
         with self._lock:
@@ -356,23 +269,21 @@ class FilesOfRun:
         if self._filling is not None and not self._filling.done():
             self._filling.cancel()
         if self._mirror is not None:
-            self._all.remove(self._mirror.root)
+            self._remove(self._mirror.root)
+        if self._at_home and self._all.homes is not None:
+            self._all.homes.end(self._owner)
+            self._at_home = False
 
+    def _new_folder(self) -> Path:
+        homes = self._all.homes
+        return (
+            self._all.new_folder()
+            if homes is None
+            else homes.place.new_thread(self._owner, self._thread_id, self)
+        )
 
-async def _each(items: list[Any], work: Callable[[Any], Awaitable[T]]) -> list[T]:
-    """What `work` makes of each, a few at a time. The first error ends it."""
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def one(item: Any) -> T:
-        async with limit:
-            return await work(item)
-
-    # Not in the context of a node: its tasks are counted, and cut.
-    tasks = [asyncio.create_task(one(item), context=Context()) for item in items]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    def _remove(self, root: Path) -> None:
+        if (homes := self._all.homes) is None:
+            self._all.remove(root)
+        else:
+            self._all.finish(lambda: homes.place.end_thread(root, self))

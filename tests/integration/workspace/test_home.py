@@ -1,0 +1,289 @@
+"""A project's home folder (1.11; deerflow-clients.md, 6: disk): fixed paths on the disk of each process, one content."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from slackwater.blobs.files import TooManyFileBytes
+from slackwater.blobs.local import LocalBlobs
+from slackwater.errors import SettingsError
+from slackwater.owners.erase import erase
+from slackwater.postgres.pool import Database
+from slackwater.settings import Settings
+from slackwater.workspace.home import service
+from slackwater.workspace.home.place import HomePlace
+from slackwater.workspace.home.service import Homes
+from slackwater.workspace.node_files.service import FilesOfRuns
+from tests.support.server import Fleet, fleet_of
+
+GRAPH = """
+import asyncio, json, os
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+
+
+class Said(TypedDict, total=False):
+    say: str
+    gate: str
+    hold: bool
+    late: bool
+    made_with: Any
+    memory: Any
+    files: Any
+
+
+USER = Path(os.environ["DEER_FLOW_HOME"]) / "users" / "local"
+MEMORY = USER / "memory.json"
+
+
+def remembered():
+    return json.loads(MEMORY.read_text()) if MEMORY.exists() else []
+
+
+def remember(what):
+    new = MEMORY.with_suffix(".tmp")
+    new.write_text(json.dumps([*remembered(), what]))
+    new.replace(MEMORY)
+
+
+def later(gate):
+    while not (gate / "now").exists():
+        pass
+    remember("late")
+    (gate / "done").touch()
+
+
+def make_lead_agent(config):
+    made_with, thread = remembered(), config["configurable"]["thread_id"]
+
+    async def step(state: Said) -> Said:
+        files, gate = USER / "threads" / thread / "user-data", Path(state["gate"])
+        found = {"made_with": made_with, "memory": remembered(), "files": sorted(p.name for p in files.rglob("*.txt"))}
+        remember(state["say"])
+        (files / "outputs" / (state["say"] + ".txt")).write_text(state["say"])
+        (USER / "agents" / "mine").mkdir(parents=True, exist_ok=True)
+        (USER / "agents" / "mine" / "SOUL.md").write_text(state["say"])
+        if state.get("hold") and not (gate / "held").exists():
+            (gate / "held").touch()
+            await asyncio.sleep(600)
+        if state.get("late"):
+            Thread(target=later, args=[gate], daemon=True).start()
+        return found
+
+    return StateGraph(Said).add_node(step).add_edge(START, "step").compile()
+"""
+
+
+@pytest.fixture(params=["folder", "s3"])
+async def fleet(
+    request: pytest.FixtureRequest, database_uri: str, tmp_path: Path, s3_environment: dict[str, str]
+) -> AsyncIterator[Fleet]:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "agent.py").write_text(GRAPH)
+    content = {"dependencies": ["."], "graphs": {"lead_agent": "./agent.py:make_lead_agent"}}
+    (project / "langgraph.json").write_text(json.dumps(content))
+    s3 = {**s3_environment, "SLACKWATER_BLOBS": "s3://files/home"}
+    env = s3 if request.param == "s3" else {"SLACKWATER_BLOBS": f"file:{tmp_path / 'blobs'}"}
+    async with fleet_of(database_uri, tmp_path, project, {"SLACKWATER_GATEWAY": "true", **env}) as fleet:
+        yield fleet
+    assert fleet.complaints == []
+
+
+@pytest.mark.drill
+async def test_the_next_process_finds_what_the_last_one_wrote(fleet: Fleet, tmp_path: Path) -> None:
+    """Killed in the middle of a step, and stopped after what a thread of the project has written when its run was over."""
+
+    async def started(name: str) -> Any:
+        home = str(tmp_path / name)
+        (server,) = await fleet.start(env={"SLACKWATER_HOME_DIR": home, "DEER_FLOW_HOME": home})
+        return server
+
+    async def until(path: Path) -> None:
+        async with asyncio.timeout(60):
+            while not path.exists():
+                await asyncio.sleep(0.02)
+
+    thread, gate = uuid4(), tmp_path
+    async with httpx.AsyncClient(timeout=60) as client:
+
+        async def run(server: Any, say: str, how: str = "/wait", **more: Any) -> Any:
+            body = {"assistant_id": "lead_agent", "input": {"say": say, "gate": str(gate), **more}}
+            path = f"{server.url}/threads/{thread}/runs{how}"
+            answer = await client.post(path, json={**body, "if_not_exists": "create"})
+            return answer.json()
+
+        first = await started("one")
+        found = await run(first, "a")
+        assert (found["made_with"], found["memory"], found["files"]) == ([], [], [])
+        # What its nodes have written to outputs are artifacts
+        artifact = f"/api/threads/{thread}/artifacts/mnt/user-data/outputs/a.txt"
+        assert (await client.get(first.url + artifact)).text == "a"
+
+        # WHEN it is killed in the middle of a step, THEN the next one has what was there before it
+        cut = await run(first, "b", "", hold=True)
+        await until(gate / "held")
+        first.sigkill()
+        second = await started("two")
+        found = (await client.get(f"{second.url}/threads/{thread}/runs/{cut['run_id']}/join")).json()
+        # Of the owner's part something newer may have been stored, of the thread's never
+        assert found["made_with"][0] == "a"
+        assert found["files"] == ["a.txt"]
+        remembered = [*found["memory"], "b"]
+
+        # WHEN the project writes after the end of a run, THEN a process that stops stores it
+        found = await run(second, "c", late=True)
+        assert (found["made_with"], found["files"]) == (remembered, ["a.txt", "b.txt"])
+        (gate / "now").touch()
+        await until(gate / "done")
+        second.sigterm()
+        assert await second.wait() == 0
+        third = await started("three")
+        found = await run(third, "d")
+        assert (found["made_with"], found["files"]) == (
+            [*remembered, "c", "late"],
+            ["a.txt", "b.txt", "c.txt"],
+        )
+        # AND nothing of the thread stays on the disk
+        async with asyncio.timeout(30):
+            while list((tmp_path / "three" / "users" / "local" / "threads").glob("*/user-data")):
+                await asyncio.sleep(0.02)
+        assert (tmp_path / "three" / "users" / "local" / "agents" / "mine" / "SOUL.md").read_text() == "d"
+
+
+class Process:
+    """What a process has of it."""
+
+    def __init__(self, database: Database, folder: Path, most: int = 0) -> None:
+        self.place = HomePlace(folder)
+        self.place.claim()
+        self.files = FilesOfRuns(database, LocalBlobs(folder.parent / "blobs"), most)
+        self.homes = self.files.homes = Homes(self.files, self.place, looks=False)
+        self.home = self.place.of_owner("alice")
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.home / name).write_text(text)
+
+    def found(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in sorted(self.home.iterdir()) if path.is_file()}
+
+    async def ran(self, **files: str) -> dict[str, str]:
+        """A run that writes; what it has found."""
+        await self.homes.begin("alice")
+        found = self.found()
+        self.write(**files)
+        await self.homes.push("alice")
+        self.homes.end("alice")
+        return found
+
+    async def stop(self) -> None:
+        await self.files.stop(10)
+        self.place.release()
+
+
+async def test_what_two_write_at_once_is_there_twice(database: Database, tmp_path: Path) -> None:
+    """Compare-and-set, file by file: one is what the file is, and the other one is beside it, until somebody has seen to it."""
+    one, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    assert await one.ran(memory="0", soul="0", gone="0") == {}
+    for each in (one, other):
+        await each.homes.begin("alice")
+    assert other.found() == {"memory": "0", "soul": "0", "gone": "0"}
+    one.write(memory="1")
+    other.write(memory="2", soul="2", gone="2")
+    (one.home / "gone").unlink()
+    await one.homes.push("alice")
+    await other.homes.push("alice")
+    # What is written on top of what was not stored is on top of that, and not of what somebody else has stored
+    other.write(memory="22")
+    await other.homes.begin("alice")
+    assert other.found()["memory"] == "22"
+    await other.homes.push("alice")
+    for each in (other, other, one):
+        each.homes.end("alice")
+    found = await other.ran()
+    (beside,) = [name for name in found if name.startswith("memory.conflict-")]
+    assert found == {"memory": "1", beside: "22", "soul": "2", "gone": "2"}
+    assert await one.ran() == found
+    # WHEN somebody has seen to it, THEN it is gone
+    (one.home / beside).unlink()
+    assert (await one.ran(memory="122"), await other.ran()) == (
+        {"memory": "1", "soul": "2", "gone": "2"},
+        {"memory": "122", "soul": "2", "gone": "2"},
+    )
+    for each in (one, other):
+        await each.stop()
+
+
+async def test_what_a_process_leaves_on_its_disk(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not stored when a process ended is not lost, nor does it take the place of what is newer; idle folders go."""
+    killed, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    await killed.ran(same="0", changed="0")
+    killed.write(changed="of killed", new="of killed")
+    killed.place.release()
+    await other.ran(changed="of other")
+    again = Process(database, tmp_path / "one")
+    found = await again.ran()
+    (beside,) = [name for name in found if name.startswith("changed.conflict-")]
+    assert found == {"same": "0", "changed": "of other", beside: "of killed", "new": "of killed"}
+    # WHEN nobody has had a run for a while, THEN the folder is no longer there, and all of it comes back
+    again.write(new="late")
+    monkeypatch.setattr(service, "IDLE_SECONDS", -1)
+    await again.homes.begin("bob")
+    assert not again.home.exists()
+    assert (await again.ran())["new"] == "late"
+    # What an owner had is gone with them
+    await erase(database, "alice")
+    assert await other.ran() == {}
+    # More than the owner may have is refused, and stored when there is room
+    small = Process(database, tmp_path / "small", most=5)
+    await small.homes.begin("alice")
+    small.write(a="123456")
+    with pytest.raises(TooManyFileBytes):
+        await small.homes.push("alice")
+    small.write(a="12345")
+    await small.homes.push("alice")
+    small.homes.end("alice")
+    assert await other.ran() == {"a": "12345"}
+    for each in (other, again, small):
+        await each.stop()
+
+
+def test_whose_the_folder_is(tmp_path: Path) -> None:
+    """Nothing that is not a mirror is ever taken for one, and nobody shares it."""
+    held = HomePlace(tmp_path / "a")
+    held.claim()
+    with pytest.raises(SettingsError, match="another process uses"):
+        HomePlace(tmp_path / "a").claim()
+    held.release()
+    HomePlace(tmp_path / "a").claim()
+    (tmp_path / "b" / "users").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="give an empty folder"):
+        HomePlace(tmp_path / "b").claim()
+    (tmp_path / "c").touch()
+    with pytest.raises(SettingsError, match="cannot be used: File exists"):
+        HomePlace(tmp_path / "c").claim()
+    with pytest.raises(SettingsError, match="needs SLACKWATER_GATEWAY"):
+        Settings.load(home_dir=tmp_path, database_uri="postgresql:///x")
+    # Of two attempts at one run only the last deletes what it has
+    thread, first, second = uuid4(), object(), object()
+    path = held.new_thread("alice", thread, first)
+    (path / "x").touch()
+    assert held.new_thread("alice", thread, second) == path
+    held.end_thread(path, first)
+    assert list(path.iterdir()) == []
+    held.end_thread(path, second)
+    assert not path.exists()
