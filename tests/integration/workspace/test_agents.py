@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from slackwater.owners.erase import erase
+from slackwater.postgres.pool import Database
 from slackwater.workspace.agents.queries import MOST_AGENTS
 from tests.support.api import Api
+from tests.support.at_once import at_once
 
 GRAPH = """
 from typing import Any, TypedDict
@@ -148,7 +150,9 @@ async def test_a_profile_is_its_owners(api: Api) -> None:
         assert await api.database.fetch(f"select 1 from slackwater.{table} where owner = 'alice'") == []
 
 
-async def test_what_two_say_at_once_is_merged(serve: Callable[..., Any], tmp_path: Path) -> None:
+async def test_what_two_say_at_once_is_merged(
+    serve: Callable[..., Any], database: Database, tmp_path: Path
+) -> None:
     """Two processes: each field is what was said of it last; with what was read, exactly one is first."""
     folder = project(tmp_path / "project")
     async with serve(gateway=True, project=folder) as one, serve(gateway=True, project=folder) as other:
@@ -183,6 +187,22 @@ async def test_what_two_say_at_once_is_merged(serve: Callable[..., Any], tmp_pat
             for client in clients
         ]
         assert sorted(each.status_code for each in await asyncio.gather(*profiles)) == [200, 409]
+
+        # Without: who changes what another has changed since the request came hears it, and who says the same does not
+        said = ({"soul": "a"}, {"soul": "b"}, {"soul": "b"}, {"model": "fast"})
+        puts = (clients[n % 2].put(path, json=body) for n, body in enumerate(said))
+        answers = await at_once(database, "slackwater.agents", *puts)
+        done = [answer.json() for answer in answers if answer.status_code == 200]
+        assert {answer.status_code for answer in answers} == {200, 409}
+        got = (await clients[0].get(path)).json()
+        assert (got["model"], {agent["soul"] for agent in done} - {"x"}) == ("fast", {got["soul"]})
+        puts = (
+            clients[n % 2].put("/api/user-profile", json={"content": text}) for n, text in enumerate("abb")
+        )
+        answers = await at_once(database, "slackwater.user_profiles", *puts)
+        done = [answer.json() for answer in answers if answer.status_code == 200]
+        assert {answer.status_code for answer in answers} == {200, 409}
+        assert done[0] == done[-1] == (await clients[0].get("/api/user-profile")).json()
 
 
 async def test_a_run_is_told_of_its_agent(api: Api) -> None:

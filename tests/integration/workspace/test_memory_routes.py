@@ -13,6 +13,8 @@ from support.api import Api
 
 from slackwater.kit.labels import label_of
 from slackwater.owners.erase import erase
+from slackwater.postgres.pool import Database
+from tests.support.at_once import at_once
 
 NOTHING = {"summary": "", "updatedAt": ""}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -149,7 +151,7 @@ async def test_export_import_and_the_rest(api: Api) -> None:
     )
 
 
-async def test_two_that_write_at_once_lose_nothing(serve: Callable[..., Any]) -> None:
+async def test_two_that_write_at_once_lose_nothing(serve: Callable[..., Any], database: Database) -> None:
     """No edit that was answered with 200 is lost, and each answer has the edit in it: two applications that share the database only."""
     async with serve(gateway=True) as one, serve(gateway=True) as other:
         clients = [one.client(), other.client()]
@@ -177,6 +179,17 @@ async def test_two_that_write_at_once_lose_nothing(serve: Callable[..., Any]) ->
         assert [answer.status_code for answer in await asyncio.gather(*changes)] == [200, 200]
         changed = (await memory_of(clients[0]))["facts"][0]
         assert (changed["content"], changed["confidence"]) == ("by one", 0.25)
+
+        # AND of the same by both: who comes second hears it, unless it is what they wanted
+        said = ({"content": "a"}, {"content": "b"}, {"content": "b"}, {"category": "c"})
+        patches = (clients[n % 2].patch(path, json=body) for n, body in enumerate(said))
+        answers = await at_once(database, "store", *patches)
+        assert {answer.status_code for answer in answers} == {200, 409}
+        (refused,) = {answer.json()["detail"] for answer in answers if answer.status_code == 409}
+        assert "changed meanwhile" in refused
+        done = {said[n].get("content") for n, answer in enumerate(answers) if answer.status_code == 200}
+        changed = (await memory_of(clients[1]))["facts"][0]
+        assert (done, changed["category"], changed["confidence"]) == ({changed["content"], None}, "c", 0.25)
 
         # WHEN somebody is always faster, THEN 409, and nothing is half written
         await one.database.execute(

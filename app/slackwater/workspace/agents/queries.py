@@ -26,10 +26,12 @@ select %(owner)s, %(name)s, {", ".join(f"%({field})s" for field in FIELDS)}
 where (select count(*) from slackwater.agents where owner = %(owner)s) < {MOST_AGENTS}
 on conflict do nothing returning {_COLUMNS}"""
 
+# A field may be changed by who knows what it is: what it was when the request came. Saying what it says already is no change.
 _CHANGE = f"""
 update slackwater.agents set {", ".join(f"{field} = case when %(said_{field})s then %({field})s else {field} end" for field in FIELDS)},
   version = version + 1, updated_at = clock_timestamp()
 where owner = %(owner)s and name = %(name)s and (%(version)s::bigint is null or version = %(version)s)
+  {" ".join(f"and (not %(said_{field})s or {field} is not distinct from %(read_{field})s or {field} is not distinct from %({field})s)" for field in FIELDS)}
 returning {_COLUMNS}"""
 
 _DELETE = """
@@ -42,15 +44,11 @@ _PROFILE = "select content, version from slackwater.user_profiles where owner = 
 _WRITE_PROFILE = """
 with changed as (
   update slackwater.user_profiles set content = %(content)s, version = version + 1, updated_at = clock_timestamp()
-  where owner = %(owner)s and (%(version)s::bigint is null or version = %(version)s) returning content, version
+  where owner = %(owner)s and version = %(version)s returning content, version
 ), made as (
   insert into slackwater.user_profiles (owner, content)
-  select %(owner)s, %(content)s
-  where coalesce(%(version)s::bigint, 0) = 0
-    and not exists (select from slackwater.user_profiles where owner = %(owner)s)
-  on conflict (owner) do update set content = excluded.content, version = user_profiles.version + 1,
-    updated_at = clock_timestamp() where %(version)s::bigint is null
-  returning content, version
+  select %(owner)s, %(content)s where %(version)s = 0
+  on conflict do nothing returning content, version
 )
 select content, version from changed union all select content, version from made"""
 
@@ -76,13 +74,17 @@ async def create(database: Database, owner: str, name: str, said: Mapping[str, A
 
 
 async def change(
-    database: Database, owner: str, name: str, said: Mapping[str, Any], version: int | None
+    database: Database, owner: str, name: str, said: Mapping[str, Any], read: Row, version: int | None
 ) -> Row | None:
-    """Change what is said, and nothing else; None if there is no such agent, or if it is not that version."""
+    """Change what is said, and nothing else.
+
+    None if there is no such agent, if it is not that version, or if another has changed one of these fields since it was read.
+    """
     fields = {field: said.get(field) for field in FIELDS}
     which = {f"said_{field}": field in said for field in FIELDS}
+    was = {f"read_{field}": read[field] for field in FIELDS}
     return await database.fetch_one(
-        _CHANGE, {"owner": owner, "name": name, "version": version, **fields, **which}
+        _CHANGE, {"owner": owner, "name": name, "version": version, **fields, **which, **was}
     )
 
 
@@ -96,6 +98,6 @@ async def profile(database: Database, owner: str) -> Row | None:
     return await database.fetch_one(_PROFILE, {"owner": owner})
 
 
-async def write_profile(database: Database, owner: str, content: str, version: int | None) -> Row | None:
+async def write_profile(database: Database, owner: str, content: str, version: int) -> Row | None:
     """Replace it; None if it is not that version."""
     return await database.fetch_one(_WRITE_PROFILE, {"owner": owner, "content": content, "version": version})

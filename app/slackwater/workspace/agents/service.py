@@ -84,15 +84,17 @@ async def create(services: Services, principal: Principal, body: AgentMade) -> V
 async def change(
     services: Services, principal: Principal, name: str, body: AgentChanged, if_match: str | None
 ) -> Versioned:
-    """Change what the body says. Raises InvalidAgentName, UnknownModel, NotFound and AgentChangedMeanwhile."""
+    """Change what the body says. Raises InvalidAgentName, UnknownModel, NotFound, and AgentChangedMeanwhile if another has been first."""
     require_enabled(services)
     name = name_of(name)
     require_model(services.graphs, body.model)
     await as_items.require(services, principal, "put", "agents", name)
+    version = version_in(if_match, AgentChangedMeanwhile)
+    read = await queries.find(services.database, principal.owner, name)
+    if read is None:
+        raise _not_found(name)
     said = body.model_dump(exclude_unset=True)
-    row = await queries.change(
-        services.database, principal.owner, name, said, version_in(if_match, AgentChangedMeanwhile)
-    )
+    row = await queries.change(services.database, principal.owner, name, said, read, version)
     if row is None:
         raise await _missed(services, principal, name)
     return _versioned(row)
@@ -119,13 +121,19 @@ async def profile(services: Services, principal: Principal) -> Versioned:
 async def write_profile(
     services: Services, principal: Principal, body: ProfileWritten, if_match: str | None
 ) -> Versioned:
-    """Replace it. Raises AgentChangedMeanwhile."""
+    """Replace it. Raises AgentChangedMeanwhile if another has been first."""
     require_enabled(services)
     await as_items.require(services, principal, "put", "profile", PROFILE)
-    row = await queries.write_profile(
-        services.database, principal.owner, body.content or "", version_in(if_match, AgentChangedMeanwhile)
-    )
-    if row is None:
+    database, owner, content = services.database, principal.owner, body.content or ""
+    version = version_in(if_match, AgentChangedMeanwhile)
+    expected = version
+    if expected is None:
+        read = await queries.profile(database, owner)
+        expected = 0 if read is None else read["version"]
+    row = await queries.write_profile(database, owner, content, expected)
+    if row is None and version is None:
+        row = await queries.profile(database, owner)  # it may say just that
+    if row is None or row["content"] != content:
         raise AgentChangedMeanwhile
     return _profile(row)
 

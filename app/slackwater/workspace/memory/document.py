@@ -31,6 +31,10 @@ class NoSuchFact(LookupError):
     """There is none with that id."""
 
 
+class FactHasChanged(ValueError):
+    """Somebody else has changed just that of it."""
+
+
 def now() -> str:
     """This moment, as memories say it."""
     return datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z"
@@ -142,14 +146,23 @@ def add(content: str, category: str, confidence: float, source: str) -> Edit:
 
 
 def change(fact_id: str, changed: Mapping[str, Any]) -> Edit:
-    """Another content, category or confidence of a fact. The edit raises NoSuchFact."""
+    """Another content, category or confidence of a fact.
+
+    The edit raises NoSuchFact, and FactHasChanged if it is asked again and one of these is not what it was, nor what it is to be.
+    """
+    first: Fact = {}
 
     def edit(document: Document) -> Document:
         _require(document, fact_id)
-        return _with(
-            document,
-            [{**fact, **changed} if fact["id"] == fact_id else fact for fact in document["facts"]],
-        )
+        facts = []
+        for fact in document["facts"]:
+            if fact["id"] == fact_id:
+                first.update({**fact, **first})
+                if any(fact[name] not in (first[name], value) for name, value in changed.items()):
+                    raise FactHasChanged
+                fact = {**fact, **changed}
+            facts.append(fact)
+        return _with(document, facts)
 
     return edit
 

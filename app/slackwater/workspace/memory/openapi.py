@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from slackwater.errors import ConfigurationUnusable, MemoryContended, MemoryTooLarge, NotFound
 from slackwater.web.openapi.pieces import Operation, Response, Shape
-from slackwater.workspace.memory.service import CONFIDENCE, CONTENT
+from slackwater.workspace.memory.service import CONFIDENCE, CONTENT, FactChanged
 
 TAG = "What is remembered of a user, and what models are told of it."
 
@@ -148,7 +148,7 @@ OPERATIONS: Mapping[str, Operation] = {
         responses=_MEMORY,
         bodies={"surer": {"confidence": 1}},
         parameters=_PARAMETERS,
-        errors=(CONTENT, CONFIDENCE, _UNKNOWN, *_CHANGE),
+        errors=(CONTENT, CONFIDENCE, _UNKNOWN, FactChanged, *_CHANGE),
     ),
     "DELETE /api/memory/facts/{fact_id}": Operation(
         id="delete_memory_fact",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from slackwater.errors import BadRequest, NotFound
+from slackwater.errors import BadRequest, Conflict, NotFound
 from slackwater.identity.principal import Principal
 from slackwater.workspace import as_items
 from slackwater.workspace.memory import document, edit, queries
-from slackwater.workspace.memory.document import Document, Edit, NoSuchFact
+from slackwater.workspace.memory.document import Document, Edit, FactHasChanged, NoSuchFact
 from slackwater.workspace.memory.models import FactChange, FactCreate, MemoryGiven
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 CONFIDENCE = BadRequest("Invalid confidence value; must be between 0 and 1.")
 CONTENT = BadRequest("Memory fact content cannot be empty.")
+
+
+class FactChanged(Conflict):
+    """The fact has been changed meanwhile, by another request: read it again, and repeat yours."""
 
 
 async def get(services: Services, principal: Principal) -> Document:
@@ -44,7 +48,10 @@ async def add_fact(services: Services, principal: Principal, body: FactCreate) -
 
 
 async def change_fact(services: Services, principal: Principal, fact_id: str, body: FactChange) -> Document:
-    """Change what is said of one thing. Raises BadRequest, NotFound, RefusedByAuth, MemoryContended and MemoryTooLarge."""
+    """Change what is said of one thing.
+
+    Raises BadRequest, NotFound, FactChanged if another has been first, RefusedByAuth, MemoryContended and MemoryTooLarge.
+    """
     changed: dict[str, Any] = {}
     if body.content is not None:
         changed["content"] = checked_content(body.content)
@@ -97,4 +104,6 @@ async def _change(
         changed, _ = await edit.apply(services.database, principal.owner, change)
     except NoSuchFact as error:
         raise NotFound(f"Memory fact {str(error)!r} not found.") from None
+    except FactHasChanged:
+        raise FactChanged from None
     return changed
