@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from slackwater.blobs.blobs import Blobs
     from slackwater.channels.configured import Channel
     from slackwater.identity.custom.authenticator import CustomAuth
+    from slackwater.identity.signing.encryption import Encryption
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.runtime.execution.node_skills import NodeSkills
     from slackwater.webhooks.chat import Chats
     from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
     from slackwater.workspace.memory.updates import MemoryUpdates
+    from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
     from slackwater.workspace.skills.public import PublicSkill
 
 
@@ -156,8 +158,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             runtime.node_memory = _node_memory(database, graphs)
             runtime.node_skills = _node_skills(database, public_skills)
         bodies = body_quota(settings.max_body_bytes)
-        encryption = await encryption_of(settings) if settings.signs_tokens else None
-        ours = await open_credentials(settings, database, encryption, stack, runtime.sweep_also)
+        encryption = await encryption_of(settings) if settings.signs_tokens or settings.gateway else None
+        ours = await open_credentials(
+            settings, database, encryption if settings.signs_tokens else None, stack, runtime.sweep_also
+        )
+        mcp_config = await _mcp_config(database, encryption) if settings.gateway and encryption else None
         services = Services(
             settings,
             database,
@@ -184,6 +189,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             public_skills,
             configuration,
             channels,
+            mcp_config,
         )
         runtime.sweep_also("limits", partial(limits.trim, database))
         runtime.sweep_also("crons", partial(fire_due, services))
@@ -299,6 +305,15 @@ def _node_skills(database: Database, public: Mapping[str, PublicSkill]) -> NodeS
     from slackwater.workspace.skills.of_runs import SkillsOfRuns
 
     return SkillsOfRuns(database, public)
+
+
+async def _mcp_config(database: Database, encryption: Encryption) -> KeptMcpConfig:
+    """The MCP servers that graphs have tools of."""
+    from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
+
+    config = KeptMcpConfig(database, encryption)
+    await config.open()
+    return config
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

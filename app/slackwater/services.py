@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slackwater.identity.stored_keys.valid import ValidKeys
     from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
+    from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
     from slackwater.workspace.skills.public import PublicSkill
 
 
@@ -73,6 +74,8 @@ class Services:
     """What keeps `graphs.gateway` at what administrators have set, if there is the gateway."""
     channels: Mapping[str, Channel] = field(default_factory=dict)
     """By which others start runs without a key, by name, if there is the gateway."""
+    mcp_config: KeptMcpConfig | None = None
+    """The MCP servers that graphs have tools of, if there is the gateway."""
 
     @property
     def features(self) -> frozenset[Feature]:

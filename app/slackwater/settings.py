@@ -33,6 +33,8 @@ T = TypeVar("T")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 LAMBDA_POOL_MAX_SIZE = 4
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+
 
 class Settings(BaseSettings):
     """The process's settings. The names are the API: independent checks rely on them."""
@@ -80,6 +82,11 @@ class Settings(BaseSettings):
     home_dir: Path | None = None
     """A folder of this process alone, in which the project's own code has its users' files, as DeerFlow in `DEER_FLOW_HOME`: they are
     fetched from the blobs and stored there."""
+
+    mcp_commands: Annotated[tuple[str, ...], NoDecode] = ()
+    """Executables by which MCP servers of the type `stdio` may be started, `npx,uvx`; if empty, none is."""
+    mcp_variables: Annotated[tuple[str, ...], NoDecode] = ()
+    """Variables of the environment that the configuration of MCP servers may name as `$NAME`, `GITHUB_TOKEN,…`; if empty, none."""
 
     # Who may call
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = ()
@@ -233,6 +240,17 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(ApiKey.parse(item) for item in value.split(",") if item.strip())
         return value
+
+    @field_validator("mcp_commands", "mcp_variables", mode="before")
+    @classmethod
+    def _parse_names(cls, value: object) -> object:
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            return value
+        for item in items:
+            if item and not _NAME.fullmatch(item):
+                raise ValueError(f"{item!r} is no name: write them without paths, separated by commas")
+        return tuple(item for item in items if item)
 
     @field_validator("encryption_key")
     @classmethod

@@ -211,6 +211,12 @@ def list_channels(d: Draw) -> Ask:
 
 
 @call()
+def mcp_servers(d: Draw) -> Ask:
+    """There are none: they are everybody's, and administrators' to change."""
+    return Ask("GET", "/api/mcp/config")
+
+
+@call()
 def list_models(d: Draw) -> Ask:
     return Ask("GET", "/api/models")
 

@@ -62,6 +62,10 @@ class Principal:
                 f"The {what} does not allow this request, which needs the scope {scope.value!r}: use another {what}."
             )
 
+    def may(self, permission: Permission) -> bool:
+        """Whether `require` raises nothing."""
+        return NEEDED[permission] in self.scopes
+
     @property
     def role(self) -> Role | None:
         """None: they have not logged in."""

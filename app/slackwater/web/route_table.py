@@ -34,6 +34,7 @@ MODULES = {
     "skills": "slackwater.workspace.skills.routes",
     "agents": "slackwater.workspace.agents.routes",
     "channels": "slackwater.channels.routes",
+    "mcp_servers": "slackwater.workspace.mcp_servers.routes",
     "system": "slackwater.api.system.routes",
 }
 """The module with the routes of each resource. Whatever has no module, including FastAPI's own `/openapi.json`, belongs to `system`."""
@@ -61,6 +62,7 @@ OPTIONAL: Mapping[str, Feature] = {
     "skills": Feature.GATEWAY,
     "agents": Feature.GATEWAY,
     "channels": Feature.GATEWAY,
+    "mcp_servers": Feature.GATEWAY,
 }
 """The resources that belong to a feature."""
 
@@ -328,6 +330,8 @@ TABLE = (
     # Whoever sends something signs it.
     Entry("/api/channels/*/webhook", "channels", RouteGroup.RUNS, public=True),
     Entry("/api/channels/*/restart", "channels", post=P.CHANNELS_MANAGE),
+    # Who may not change it reads less of it.
+    Entry("/api/mcp/config", "mcp_servers", get=P.MCP_SERVERS_READ, put=P.MCP_SERVERS_MANAGE),
     Entry("/ui/**", group=RouteGroup.UI),
 )
 

@@ -10,7 +10,7 @@ from slackwater.identity.principal import Principal
 if TYPE_CHECKING:
     from slackwater.services import Services
 
-Namespace = Literal["agents", "memory", "profile", "skills"]
+Namespace = Literal["agents", "mcp_servers", "memory", "profile", "skills"]
 
 
 async def require(

@@ -54,6 +54,8 @@ class AuditAction(StrEnum):
     """A public one, on or off for everybody."""
     CONFIGURATION_CHANGED = "configuration.changed"
     """What administrators change at run time, such as the models."""
+    MCP_SERVER_CHANGED = "mcp_server.changed"
+    """Added, changed or removed, for everybody."""
     OWNER_EXPORTED = "owner.exported"
     OWNER_ERASED = "owner.erased"
 

@@ -325,6 +325,8 @@ ASKS: tuple[Ask, ...] = (
     Ask("POST /api/channels/{name}/webhook", {}, at={"name": "model"}, answer=401),  # nor is it signed
     Ask("GET /api/user-profile"),
     Ask("PUT /api/user-profile", {"content": "Changed."}),
+    Ask("GET /api/mcp/config"),
+    Ask("PUT /api/mcp/config", {"mcp_servers": {"x": {"type": "http"}}}, answer=400),  # it is everybody's
     Ask("GET /api/skills"),
     Ask("GET /api/skills/custom"),
     Ask("POST /api/skills/install", NO_SKILL, answer=404),
