@@ -65,6 +65,15 @@ class NoSkills(SlackwaterError):
     goes on. The server needs SLACKWATER_GATEWAY=true."""
 
 
+class NoMcp(SlackwaterError):
+    """`slackwater.mcp` has the tools for a run: use it in a node of a graph that this server executes, while the run goes on. The server
+    needs SLACKWATER_GATEWAY=true."""
+
+
+class McpNotInstalled(SlackwaterError):
+    """Tools of MCP servers need the package mcp: pip install "slackwater[mcp-tools]"."""
+
+
 class UnknownSkill(SlackwaterError):
     """The owner of this run has no skill of that name that is switched on, or it has no such file: `skills()` says which there are."""
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from slackwater.channels.configured import Channel
     from slackwater.identity.custom.authenticator import CustomAuth
     from slackwater.identity.signing.encryption import Encryption
+    from slackwater.identity.signing.service import Signing
+    from slackwater.runtime.execution.node_mcp import NodeMcp
     from slackwater.runtime.execution.node_memory import NodeMemory
     from slackwater.runtime.execution.node_skills import NodeSkills
     from slackwater.webhooks.chat import Chats
@@ -163,6 +165,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             settings, database, encryption if settings.signs_tokens else None, stack, runtime.sweep_also
         )
         mcp_config = await _mcp_config(database, encryption) if settings.gateway and encryption else None
+        if mcp_config is not None:
+            runtime.node_mcp = _node_mcp(settings, mcp_config, ours.signing, stack)
         services = Services(
             settings,
             database,
@@ -314,6 +318,18 @@ async def _mcp_config(database: Database, encryption: Encryption) -> KeptMcpConf
     config = KeptMcpConfig(database, encryption)
     await config.open()
     return config
+
+
+def _node_mcp(
+    settings: Settings, config: KeptMcpConfig, signing: Signing | None, stack: AsyncExitStack
+) -> NodeMcp:
+    """What nodes are given of MCP servers."""
+    from slackwater.workspace.mcp_servers.catalog import McpCatalog
+    from slackwater.workspace.mcp_servers.of_runs import McpOfRuns
+
+    catalog = McpCatalog(config, settings.mcp_commands, settings.mcp_variables)
+    stack.push_async_callback(catalog.close)
+    return McpOfRuns(catalog, signing)
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

@@ -11,7 +11,7 @@
 | `signals` `stop` `watchdog` | the stop: signals, its budget and phases, the exit when its time is over |
 | **execution** | |
 | `engine` `loaded` | everything with LangGraph in it, imported when a run first needs it |
-| `attempt` `node_tasks` `host` `outbox` `own_calls` `node_files` `held_results` `node_memory` `node_skills` | one attempt of one run, the tasks of its nodes, what it needs of the process, webhooks, calls of the API by its nodes, their files, what waits for these, and their owner's memory and skills |
+| `attempt` `node_tasks` `host` `outbox` `own_calls` `node_files` `held_results` `node_memory` `node_skills` `node_mcp` | one attempt of one run, the tasks of its nodes, what it needs of the process, webhooks, calls of the API by its nodes, their files, what waits for these, their owner's memory and skills, and the tools of MCP servers |
 | `start` `clock` | how an attempt begins: the rules of a later start |
 | `executor` `options` `control` `pace` `callbacks` `recording` `node_threads` `owning_loop` | drives the graph, superstep by superstep |
 | `encoding` `message_ids` | turns LangGraph's stream into events |

@@ -33,6 +33,7 @@ from slackwater.runtime.events.run_reader import Follower
 from slackwater.runtime.events.thread_reader import ThreadLog
 from slackwater.runtime.execution import engine, node_tasks
 from slackwater.runtime.execution.node_files import NodeFiles
+from slackwater.runtime.execution.node_mcp import NodeMcp
 from slackwater.runtime.execution.node_memory import NodeMemory
 from slackwater.runtime.execution.node_skills import NodeSkills
 from slackwater.runtime.execution.node_threads import NodeThreads
@@ -94,6 +95,8 @@ class Runtime:
         """And when they ask what is remembered of their owner."""
         self.node_skills: NodeSkills | None = None
         """And when they ask for their owner's skills."""
+        self.node_mcp: NodeMcp | None = None
+        """And when they ask for the tools of MCP servers."""
         connections = settings.pool_max_size - lanes_of(settings.pool_max_size)
         # Half of those that are no lanes are for what is said alone. Beside those who settle one is left, so that a hint does
         # not wait behind a crowd that ends.

@@ -34,6 +34,7 @@ from slackwater.runtime.execution.control import is_drain
 from slackwater.runtime.execution.encoding import PROTOCOL_V2, Encoder, StreamPart, StreamPlan
 from slackwater.runtime.execution.host import AttemptHost
 from slackwater.runtime.execution.node_files import current_files
+from slackwater.runtime.execution.node_mcp import current_mcp
 from slackwater.runtime.execution.node_memory import current_memory
 from slackwater.runtime.execution.node_skills import current_skills
 from slackwater.runtime.execution.node_tasks import current_node_tasks
@@ -79,6 +80,8 @@ async def execute(attempt: Attempt, host: AttemptHost) -> Settled:
         current_memory.set(host.node_memory.of(run.owner, run.thread_id, attempt.lease, loop))
     if host.node_skills is not None:
         current_skills.set(host.node_skills.of(run.owner, attempt.lease, attempt.saver.owning_loop))
+    if host.node_mcp is not None:
+        current_mcp.set(host.node_mcp.of(run.owner, attempt.lease, attempt.saver.owning_loop))
     encoder: Encoder | None = None
     config = run_config(attempt)
     async with AsyncExitStack() as opened:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from slackwater.postgres.group_commit import GroupCommit
 from slackwater.postgres.pool import Database
+from slackwater.runtime.execution.node_mcp import NodeMcp
 from slackwater.runtime.execution.node_memory import NodeMemory
 from slackwater.runtime.execution.node_skills import NodeSkills
 from slackwater.runtime.execution.node_threads import NodeThreads
@@ -33,6 +34,7 @@ class AttemptHost(Protocol):
     own_calls: OwnCalls
     node_memory: NodeMemory | None
     node_skills: NodeSkills | None
+    node_mcp: NodeMcp | None
     max_handovers: int
     cut_seconds: float
     """How long an attempt that was cut may store what its tasks have finished."""

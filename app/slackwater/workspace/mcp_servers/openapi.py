@@ -50,6 +50,8 @@ class McpServerShown(Shape):
     description: str
     identity: bool = False
     """Whether it is told whose run calls."""
+    tool_call_timeout: float = 120
+    """Seconds."""
     revision: str = ""
     """To be sent back with it."""
 

@@ -20,6 +20,8 @@ def plain(server: McpServer) -> dict[str, Any]:
     names = set(McpServer.model_fields) - {"revision"}
     if not server.identity:
         names.discard("identity")
+    if server.tool_call_timeout is None:
+        names.discard("tool_call_timeout")
     said = server.model_dump(mode="json", include=names)
     if server.oauth is not None:
         said["oauth"] = server.oauth.model_dump(mode="json", include=set(McpOAuth.model_fields))
