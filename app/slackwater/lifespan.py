@@ -328,7 +328,7 @@ def _node_mcp(
     from slackwater.workspace.mcp_servers.of_runs import McpOfRuns
 
     catalog = McpCatalog(config, settings.mcp_commands, settings.mcp_variables)
-    stack.push_async_callback(catalog.close)
+    stack.push_async_callback(catalog.close, settings.hard_reserve_seconds)
     return McpOfRuns(catalog, signing)
 
 

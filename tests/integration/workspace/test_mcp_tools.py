@@ -18,6 +18,7 @@ from slackwater.mcp import tools
 from slackwater.workspace.mcp_servers import catalog
 from tests.support.api import Api
 from tests.support.mcp_server import PIXEL, mcp_stand
+from tests.support.server import fleet_of
 
 GRAPH = """
 from typing import Any, TypedDict
@@ -80,6 +81,13 @@ server.run()
 PYTHON = "python3"
 
 
+def write_project(folder: Path) -> None:
+    (folder / "agent.py").write_text(GRAPH)
+    (folder / "stdio.py").write_text(STDIO)
+    content = {"dependencies": ["."], "graphs": {"agent": "./agent.py:agent"}}
+    (folder / "langgraph.json").write_text(json.dumps(content))
+
+
 @pytest.fixture
 async def api(
     serve: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,10 +96,7 @@ async def api(
     monkeypatch.setenv("SLACKWATER_SECRET", "not for others")
     monkeypatch.setattr(catalog, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(catalog, "LIST_SECONDS", 30.0)  # where it does not matter
-    (tmp_path / "agent.py").write_text(GRAPH)
-    (tmp_path / "stdio.py").write_text(STDIO)
-    content = {"dependencies": ["."], "graphs": {"agent": "./agent.py:agent"}}
-    (tmp_path / "langgraph.json").write_text(json.dumps(content))
+    write_project(tmp_path)
     async with serve(
         gateway=True,
         blobs=f"file:{tmp_path}/blobs",
@@ -239,9 +244,9 @@ async def test_a_call_ends_with_its_run(api: Api) -> None:
     """A cancelled run leaves no call behind, and a slow server is not waited for longer than it may take."""
     alice = api.client("alice")
     with mcp_stand() as stand:
-        await configure(alice, slow={"url": stand.url, "tool_call_timeout": 1})
+        await configure(alice, slow={"url": stand.url, "tool_call_timeout": 0.1})
         assert (await run(alice, call="slow_wait", servers=["slow"]))["said"] == (
-            "The MCP server slow has not answered within 1 seconds."
+            "The MCP server slow has not answered within 0.1 seconds."
         )
         stand.begun.clear()
         await configure(alice, slow={"url": stand.url})
@@ -278,6 +283,42 @@ async def test_a_server_that_wants_a_token(api: Api) -> None:
                 "resource": ["x"],
             }
         ]
+
+
+async def test_a_call_in_flight_at_a_stop_is_made_again_elsewhere(database_uri: str, tmp_path: Path) -> None:
+    """SIGTERM and SIGKILL: the superstep runs again, in a process that has the same servers."""
+    (tmp_path / "project").mkdir()
+    write_project(tmp_path / "project")
+    env = {"SLACKWATER_GATEWAY": "true"}
+    with mcp_stand() as stand:
+        async with (
+            fleet_of(database_uri, tmp_path, tmp_path / "project", env) as fleet,
+            httpx.AsyncClient(timeout=30) as client,
+        ):
+
+            async def begun() -> None:
+                assert await asyncio.to_thread(stand.begun.wait, 20)
+                stand.begun.clear()
+
+            (first,) = await fleet.start()
+            client.base_url = httpx.URL(first.url)
+            await configure(client, slow={"url": stand.url})
+            thread = (await client.post("/threads", json={})).json()["thread_id"]
+            body = {"assistant_id": "agent", "input": {"call": "slow_wait"}}
+            made = (await client.post(f"/threads/{thread}/runs", json=body)).json()
+            await begun()
+            (second,) = await fleet.start()
+            first.sigterm()
+            assert await first.wait() == 0
+            await begun()
+            second.sigkill()
+            await second.wait()
+            (last,) = await fleet.start()
+            await begun()
+            stand.released.set()
+            answer = await client.get(f"{last.url}/threads/{thread}/runs/{made['run_id']}/join")
+            assert answer.json()["said"] == "released"
+        assert fleet.complaints == []
 
 
 async def test_outside_of_a_run_there_are_none() -> None:

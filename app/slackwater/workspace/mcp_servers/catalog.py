@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from slackwater.errors import ApiError, SlackwaterError
 from slackwater.kit.moment import Moment
@@ -18,6 +19,8 @@ from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
 from slackwater.workspace.mcp_servers.models import McpServer, McpTransport
 from slackwater.workspace.mcp_servers.oauth import OAuthTokens
 from slackwater.workspace.mcp_servers.variables import resolved
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +108,22 @@ class McpCatalog:
             rules.require_command(name, server.command, self._commands)
         return resolved(server, self._variables, self._environment)
 
-    async def close(self) -> None:
+    async def apart(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """What it returns. Whoever is cancelled leaves at once: `mcp` tells the server first, for which a silent one lets it wait."""
+        task = self._task(work, name)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        return task.result()
+
+    async def close(self, seconds: float) -> None:
         """Ask nobody any more."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LIST_SECONDS)
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     # The configuration
 
@@ -162,7 +175,8 @@ class McpCatalog:
             starts = one.server.type is McpTransport.STDIO
             async with asyncio.timeout(START_SECONDS if starts else LIST_SECONDS):
                 server = self.resolved(name, one.server)
-                one.tools = await connection.list_tools(server, await self.tokens.headers(server.oauth))
+                headers = await self.tokens.headers(server.oauth)
+                one.tools = await self.apart(connection.list_tools(server, headers), f"mcp:ask:{name}")
             one.failed = False
         except Exception as error:
             one.failed = True
@@ -180,8 +194,9 @@ class McpCatalog:
         if one is not None and one.task is not None:
             one.task.cancel()
 
-    def _task(self, work: Any, name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name)
+    def _task(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        # It works for no run, not even for the one that needs it first, and does not end with it.
+        task = asyncio.create_task(work, name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -63,7 +63,7 @@ class McpServer(BaseModel):
     description: Text = ""
     identity: bool = False
     """Whether it is told whose run calls."""
-    tool_call_timeout: Annotated[float, Field(ge=1, le=3600)] | None = None
+    tool_call_timeout: Annotated[float, Field(ge=0.1, le=3600)] | None = None
     """Seconds that a call may take; null for 120."""
     revision: Annotated[str, StringConstraints(max_length=64)] | None = None
     """Which state of it somebody has seen: what they send back with their changes, so that they undo nobody else's."""

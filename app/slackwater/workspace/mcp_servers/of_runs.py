@@ -136,7 +136,8 @@ class McpOfRun:
                     **await self._catalog.tokens.headers(server.oauth),
                     **await self._identity(server),
                 }
-                return await connection.call_tool(server, call.tool, call.arguments, headers, seconds)
+                asked = connection.call_tool(server, call.tool, call.arguments, headers, seconds)
+                return await self._catalog.apart(asked, f"mcp:call:{call.server}")
         except Exception as error:
             late = isinstance(error, TimeoutError)
             log.warning(
