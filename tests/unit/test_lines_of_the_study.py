@@ -17,6 +17,7 @@ PAGE, SETUP, TOKENS, CSRF = (
 )
 MEMORY = "integration/workspace/test_memory"
 CONFIGURATION = "integration/workspace/test_configuration.py"
+MCP = "integration/workspace/test_mcp"
 KNOWN = "integration/web/test_known_defects.py"
 BAD_INPUT = "integration/web/test_bad_input.py"
 
@@ -108,6 +109,11 @@ SHOWN: dict[str, tuple[str, str]] = {
     "Z2, import": (f"{MEMORY}_routes.py", "test_export_import_and_the_rest"),
     "Z2, at once": (f"{MEMORY}_routes.py", "test_two_that_write_at_once_lose_nothing"),
     "Z2, queued updates": (f"{MEMORY}_updates.py", "test_an_update_survives_the_processes_that_make_it"),
+    "K1": (f"{MCP}_config.py", "test_secrets_are_masked_kept_and_cleared"),
+    "K2": (f"{MCP}_config.py", "test_secrets_are_masked_kept_and_cleared"),
+    "K3": (f"{MCP}_config.py", "test_secrets_are_masked_kept_and_cleared"),
+    "K4": (f"{MCP}_config.py", "test_secrets_are_masked_kept_and_cleared"),
+    "6.3, MCP commands": (f"{MCP}_config.py", "test_who_may_read_and_change_it"),
     "6.2, 4": (
         "sdk/test_the_client_never_notices.py",
         "test_a_reader_who_asked_to_cancel_on_disconnect_may_come_back",
@@ -143,7 +149,6 @@ ELSEWHERE: dict[str, str] = {
     "6.2, 16": "No thread is without an owner: the column is not null.",
     "6.2, 18": "SLACKWATER_POOL_MAX_SIZE; a saver for each run, without a lock.",
     "6.2, 20": "As on the official server: docs/compatibility.md.",
-    "6.3, MCP commands": "Servers of tools come with the gateway below /api.",
     "6.3, lost state update": "tests/integration/threads/test_state_api.py, on the only engine there is.",
     "6.3, lost upload": "Comes with files.",
 }
