@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from slackwater.identity.scopes import KeyScope
 from slackwater.identity.signing.encryption import Encryption
 from slackwater.identity.stored_keys.service import create
 from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
-from slackwater.workspace.mcp_servers.models import McpServer
-from slackwater.workspace.mcp_servers.rules import InvalidMcpServer, check
 from tests.support.api import Api
 
 KEY, NEXT = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
@@ -254,31 +251,6 @@ async def test_two_administrators_at_once(api: Api) -> None:
         )
     wrong = {"mcp_servers": {"s0": {**now["s0"], "revision": "99-0000000000000000"}}}
     assert (await alice.put(URL, json=wrong)).status_code == 409
-
-
-@pytest.mark.parametrize(
-    ("server", "says"),
-    [
-        ({"type": "stdio", "command": "bash"}, "'bash' is not allowed. Allowed: npx, uvx"),
-        ({"type": "stdio", "command": "./npx"}, "a single executable name"),
-        ({"type": "stdio", "command": "npx -y"}, "a single executable name"),
-        ({"type": "stdio", "command": "npx;id"}, "a single executable name"),
-        ({"command": None}, "a single executable name"),
-        ({"command": "npx", "env": {"PATH": "."}}, "environment variable 'PATH'"),
-        ({"command": "npx", "env": {"LD_PRELOAD": "x"}}, "environment variable 'LD_PRELOAD'"),
-        ({"command": "npx", "args": ["a\0b"]}, "contains NUL"),
-        ({"type": "http"}, "needs a url"),
-        ({"url": "file:///etc/passwd"}, "needs a url"),
-        ({"url": "https://user:secret@x.example/"}, "needs a url"),
-        ({"url": "https://x.example", "headers": {"A B": "x"}}, "the header 'A B'"),
-        ({"url": "https://x.example", "headers": {"A": "x\r\nB: y"}}, "the header 'A'"),
-        ({"url": "https://x.example", "oauth": {}}, "needs a token_url"),
-    ],
-)
-async def test_what_may_not_be_configured(server: dict[str, Any], says: str) -> None:
-    """40a371b88: single executables of a list only, and 400 and not 500."""
-    with pytest.raises(InvalidMcpServer, match=re.escape(says)):
-        check("x", McpServer.model_validate(server), commands=("npx", "uvx"), signs=True)
 
 
 async def test_commands_are_off_unless_somebody_allows_them(
