@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     database_keys: bool = False
     """Callers may also use keys in the database, as created by `slackwater keys create`."""
     encryption_key: str | None = Field(None, repr=False)
-    """32 random bytes in base64, by which the keys that sign tokens are encrypted in the database; while it is being changed
+    """32 random bytes in base64, by which the keys that sign tokens, and MCP servers, are encrypted in the database; while it is being changed
     `new,old`."""
     encryption_key_secret_arn: str | None = None
     """A secret that contains it. Read at startup."""

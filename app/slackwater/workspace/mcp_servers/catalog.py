@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 8.0
 """After this time the configuration is asked for again by whoever needs it: a change takes effect within ten seconds."""
 
 LIST_SECONDS = 5.0

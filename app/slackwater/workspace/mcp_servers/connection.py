@@ -21,14 +21,21 @@ MOST_TOOLS = 500
 CONNECT_SECONDS = 5.0
 
 
+_loaded = False
+
+
 async def load() -> None:
     """Import the package. Raises McpNotInstalled."""
+    global _loaded
+    if _loaded:  # nobody waits for the imports of others
+        return
     try:
         await run_in_import_thread(_import)
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
         raise McpNotInstalled from None
+    _loaded = True
 
 
 async def list_tools(server: McpServer, headers: Mapping[str, str]) -> list[Any]:
