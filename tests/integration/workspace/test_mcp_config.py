@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ async def api(serve: Callable[..., Any], tmp_path: Path) -> AsyncIterator[Api]:
         mcp_commands="npx,uvx",
     ) as api:
         yield api
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
 
 
 async def put(client: httpx.AsyncClient, servers: Any, status: int = 200, **more: Any) -> Any:
@@ -209,9 +216,13 @@ async def test_who_may_read_and_change_it(api: Api) -> None:
     assert (await api.client().get(URL)).status_code == 401
 
 
-async def test_two_administrators_at_once(api: Api) -> None:
-    """Never a lost edit: what concerns different servers merges by name, and else the second one is told."""
-    alice, bob = api.client("alice"), api.client("bob")
+async def test_two_administrators_at_once(
+    api: Api, serve: Callable[..., Any], tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    """Never a lost edit, whichever server they ask: what concerns different ones merges by name, and else the second one is told."""
+    more = {"gateway": True, "blobs": f"file:{tmp_path}/blobs", "encryption_key": KEY}
+    other = await stack.enter_async_context(serve(names=("bob",), **more))
+    alice, bob = api.client("alice"), other.client("bob")
     servers = {f"s{n}": {"type": "http", "url": f"https://s{n}.example/mcp"} for n in range(6)}
     await put(alice, servers)
     seen = await got(alice)
