@@ -166,7 +166,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         mcp_config = await _mcp_config(database, encryption) if settings.gateway and encryption else None
         if mcp_config is not None:
-            runtime.node_mcp = _node_mcp(settings, mcp_config, ours.signing, stack)
+            runtime.node_mcp = _node_mcp(settings, database, mcp_config, ours.signing, stack)
         services = Services(
             settings,
             database,
@@ -321,7 +321,11 @@ async def _mcp_config(database: Database, encryption: Encryption) -> KeptMcpConf
 
 
 def _node_mcp(
-    settings: Settings, config: KeptMcpConfig, signing: Signing | None, stack: AsyncExitStack
+    settings: Settings,
+    database: Database,
+    config: KeptMcpConfig,
+    signing: Signing | None,
+    stack: AsyncExitStack,
 ) -> NodeMcp:
     """What nodes are given of MCP servers."""
     from slackwater.workspace.mcp_servers.catalog import McpCatalog
@@ -329,7 +333,7 @@ def _node_mcp(
 
     catalog = McpCatalog(config, settings.mcp_commands, settings.mcp_variables)
     stack.push_async_callback(catalog.close, settings.hard_reserve_seconds)
-    return McpOfRuns(catalog, signing)
+    return McpOfRuns(database, catalog, signing)
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack, dims: int | None) -> str:

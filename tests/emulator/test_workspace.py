@@ -27,7 +27,7 @@ LIMITS = {
 
 
 async def test_a_page_works_against_a_function(database_uri: str, tmp_path: Path) -> None:
-    """U1, U2, U9, U10, U12, V1, V3, P1, B1, L1, Z2, and the rows `POST /threads` and `DELETE /threads/{id}`."""
+    """U1, U2, U9, U10, U12, V1, V3, P1, B1, L1, K2, Z2, and the rows `POST /threads` and `DELETE /threads/{id}`."""
     key, thread = "a person's own", str(uuid4())
     with object_store() as store:
         env = {
@@ -109,6 +109,18 @@ async def test_a_page_works_against_a_function(database_uri: str, tmp_path: Path
             changed = await http.patch(f"/memory/facts/{fact['id']}", json={"confidence": 1})
             assert changed.json()["facts"] == [{**fact, "confidence": 1}]
             assert (await http.get("/memory")).json() == changed.json()
+
+            # WHEN a server of tools is configured, and switched off by the page, THEN its secret is kept and not shown
+            server = {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "s3cret"}}
+            body = {"mcp_servers": {"weather": server}}
+            assert (await http.put("/mcp/config", json=body)).status_code == 200
+            body = (await http.get("/mcp/config")).json()
+            assert body["mcp_servers"]["weather"]["headers"] == {"Authorization": "***"}
+            body["mcp_servers"]["weather"]["enabled"] = False
+            switched = (await http.put("/mcp/config", json=body)).json()["mcp_servers"]
+            assert switched["weather"]["enabled"] is False
+            body["mcp_servers"]["weather"]["description"] = "Another page's"
+            assert (await http.put("/mcp/config", json=body)).status_code == 409
 
             # WHEN the thread is deleted, twice as the page does THEN so are its files
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""A function that runs out of time with files, messages, tokens and an upload in flight, and goes on in the next invocation."""
+"""A function that runs out of time with files, messages, tokens, a call and an upload in flight, and goes on in the next invocation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import boto3
 from tests.handler.scene import Scene, asked
 from tests.support.amazon import object_store, way_to
 from tests.support.emulator import LocalEnvironment
+from tests.support.mcp_server import mcp_stand
 
 PROJECT = Path(__file__).parent / "agent"
 SECONDS = 10
@@ -27,10 +28,10 @@ TOKENS = 15
 async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen_by_halves(
     scene: Scene, tmp_path: Path
 ) -> None:
-    """What must be shown, 3: an output file, a message flush, a usage write and an upload at a Lambda deadline."""
-    gate, (halved, storing, uploaded) = tmp_path / "gate", (str(uuid4()) for _ in range(3))
+    """What must be shown, 3: an output file, a message flush, a usage write, a call of an MCP server and an upload at a Lambda deadline."""
+    gate, (halved, storing, asking, uploaded) = tmp_path / "gate", (str(uuid4()) for _ in range(4))
     gate.mkdir()
-    with object_store() as store:
+    with object_store() as store, mcp_stand() as stand:
         async with (
             way_to(store["AWS_ENDPOINT_URL_S3"]) as way,
             way_to(store["AWS_ENDPOINT_URL_S3"]) as other_way,
@@ -51,25 +52,33 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
             upload = second.begin(form(uploaded, {"a.txt": b"a", "b.txt": b"b" * 1000}))
 
             # AND while one node has written half of a file, and S3 takes what another one has written
-            await scene.begin(first, "writer", **{**given(gate), "total": 1})  # the graph is imported
+            servers = {"mcp_servers": {"slow": {"url": stand.url}}}
+            configured = await scene.ask(first, "PUT", "/api/mcp/config", servers)
+            assert configured["mcp_servers"]["slow"]["url"] == stand.url
+            adding = {"total": 1, "ask": 0, "tool": "slow_add", "arguments": {"a": 1, "b": 1}}
+            await scene.begin(first, "writer", **{**given(gate), **adding})  # all is imported
             runs = [
                 await begin_later(scene, first, halved, {**given(gate), "half": 1}),
                 await begin_later(scene, first, storing, {**given(gate), "hold": 2}),
+                await begin_later(scene, first, asking, {**given(gate), "ask": 1, "tool": "slow_wait"}),
             ]
             await scene.until(lambda: all(is_due(scene, run) for run in runs))
             work = first.begin({"task": "sweep"})
             await scene.until(lambda: all((gate / name).exists() for name in ("half-1", "hold-2")))
+            await asyncio.to_thread(stand.begun.wait, 60)
             way.hold()
             (gate / "go").touch()
             await way.held()
             await work.done
-            # THEN both runs are anybody's, and what is seen of their files is what the boundary before had
+            # THEN the runs are anybody's, and what is seen of their files is what the boundary before had
             for run in runs:
                 row = scene.row(run)
                 assert (row["status"], row["stopped"], row["worker"]) == ("pending", "cut", None), first.log()
             way.let_go()
             assert await report(scene, first, halved) == "<0>"
             assert await report(scene, first, storing) == "<0><1>"
+            assert await report(scene, first, asking) == "<0>"
+            stand.released.set()
             # AND in the next invocations all of it is there, once
             for run in runs:
                 await scene.sweep_until_over(first, run)

@@ -53,7 +53,7 @@ def tools_of(name: str, stand: McpStand) -> MCPServer:
     @server.tool(structured_output=False)
     def wait() -> str:
         stand.begun.set()
-        stand.released.wait(30)
+        stand.released.wait(600)
         return "released"
 
     return server

@@ -1,4 +1,4 @@
-"""An agent that asks a model in each superstep, and appends to a file what it has been told: in two halves."""
+"""An agent that asks a model in each superstep, or a tool, and appends to a file what it has been told: in two halves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
 from slackwater.files import auser_data
+from slackwater.mcp import atools
 
 
 class State(TypedDict, total=False):
@@ -24,6 +25,10 @@ class State(TypedDict, total=False):
     """The superstep in which half of the file is written, and no more: the first time."""
     hold: int
     """The superstep that ends when it is told to."""
+    ask: int
+    """The superstep in which `tool` is asked."""
+    tool: str
+    arguments: dict[str, int]
 
 
 class Costly(BaseChatModel):
@@ -59,6 +64,9 @@ async def write(state: State) -> dict[str, Any]:
         (gate / f"hold-{n}").touch()
         while not (gate / "go").exists():
             await asyncio.sleep(0.02)
+    if n == state.get("ask"):
+        (tool,) = [tool for tool in await atools() if tool.name == state["tool"]]
+        await tool.ainvoke(state.get("arguments", {}))
     return {"messages": [answer], "n": n + 1}
 
 

@@ -210,10 +210,24 @@ async def test_who_may_read_and_change_it(api: Api) -> None:
         "description": "GitHub",
     }
     await put(runs, {}, 403)
-    assert len(await got(administrates)) == 2
-    await put(administrates, {})
-    assert await got(runs) == {}
     assert (await api.client().get(URL)).status_code == 401
+    # WHEN another administrator sends what has no `revision`, THEN nothing is lost that they do not say they have seen
+    alice, ask = api.client("alice"), {"url": "https://mine.example/mcp"}
+    mine = without_revision(await got(administrates))
+    for lost in ({}, {"github": mine["github"]}, {**mine, "github": {**mine["github"], "enabled": False}}):
+        assert "does not say that you have seen it" in await put(administrates, lost, 409)
+    assert "masked value" in await put(administrates, {"new": {**ask, "headers": {"A": "***"}}}, 400)
+    # but they may add a server, and change and remove that one
+    await put(administrates, {**mine, "mine": ask})
+    await put(administrates, {**mine, "mine": {**ask, "enabled": False}})
+    await put(administrates, mine)
+    await put(alice, {**mine, "mine": ask}, 409)
+    await put(alice, {**mine, "other": ask})
+    # AND they replace all of it by saying so
+    answer = await administrates.put(URL, json={"mcp_servers": {}}, headers={"if-match": "*"})
+    assert answer.status_code == 200
+    assert await got(runs) == {}
+    await put(alice, {"other": ask}, 409)
 
 
 async def test_two_administrators_at_once(
@@ -223,6 +237,11 @@ async def test_two_administrators_at_once(
     more = {"gateway": True, "blobs": f"file:{tmp_path}/blobs", "encryption_key": KEY}
     other = await stack.enter_async_context(serve(names=("bob",), **more))
     alice, bob = api.client("alice"), other.client("bob")
+    # Commands are off unless somebody allows them, and nobody is told who calls by a server that signs nothing
+    assert "SLACKWATER_MCP_COMMANDS" in await put(bob, {"github": GITHUB}, 400)
+    identity = {"url": "https://x.example", "identity": True}
+    assert "signs no tokens" in await put(bob, {"x": identity}, 400)
+    assert (await bob.put(URL, json={"mcp_servers": {"x": {"type": "ws"}}})).status_code == 422
     servers = {f"s{n}": {"type": "http", "url": f"https://s{n}.example/mcp"} for n in range(6)}
     await put(alice, servers)
     seen = await got(alice)
@@ -262,18 +281,6 @@ async def test_two_administrators_at_once(
         )
     wrong = {"mcp_servers": {"s0": {**now["s0"], "revision": "99-0000000000000000"}}}
     assert (await alice.put(URL, json=wrong)).status_code == 409
-
-
-async def test_commands_are_off_unless_somebody_allows_them(
-    serve: Callable[..., Any], tmp_path: Path
-) -> None:
-    async with serve(gateway=True, blobs=f"file:{tmp_path}/blobs", names=("alice",)) as api:
-        alice = api.client("alice")
-        assert "SLACKWATER_MCP_COMMANDS" in await put(alice, {"github": GITHUB}, 400)
-        identity = {"url": "https://x.example", "identity": True}
-        assert "signs no tokens" in await put(alice, {"x": identity}, 400)
-        assert (await alice.put(URL, json={"mcp_servers": {"x": {"type": "ws"}}})).status_code == 422
-        assert "SLACKWATER_ENCRYPTION_KEY" not in str(await put(alice, {"weather": WEATHER}))
 
 
 async def test_it_is_encrypted_and_encrypted_anew(

@@ -19,17 +19,27 @@ Check = Callable[[str, McpServer], None]
 """Raises if a server may not be as it is."""
 
 
+MOST_REMOVED = 100
+"""How many removed servers are remembered."""
+
+
 class McpConfigChanged(Conflict):
     """The MCP servers have been changed meanwhile, by another request: read them again, and repeat your change."""
 
 
+class McpServerUnseen(Conflict):
+    """Somebody else has changed an MCP server that you would change or remove, and the request does not say that you have seen it. Read
+    them again, and send the `revision` of each back with your change, or the `ETag` as `If-Match`; `If-Match: *` replaces them anyhow."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptServer:
-    """A server, and the versions of the configuration in which it came, and has changed last."""
+    """A server, the versions of the configuration in which it came, and has changed last, and who has changed it."""
 
     server: McpServer
     made: int
     changed: int
+    by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +50,18 @@ class McpDocument:
     servers: Mapping[str, KeptServer] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
     """What was sent beside the servers."""
+    removed: Mapping[str, str | None] = field(default_factory=dict)
+    """Who has removed which server: the last ones."""
 
     @classmethod
     def read(cls, text: str, version: int) -> McpDocument:
         """What `text` has written."""
         kept = json.loads(text)
         servers = {
-            name: KeptServer(McpServer.model_validate(one["server"]), one["made"], one["changed"])
+            name: KeptServer(McpServer.model_validate(one["server"]), one["made"], one["changed"], one["by"])
             for name, one in kept["servers"].items()
         }
-        return cls(version, servers, kept["other"])
+        return cls(version, servers, kept["other"], kept["removed"])
 
     @property
     def text(self) -> str:
@@ -59,10 +71,12 @@ class McpDocument:
                 "server": one.server.model_dump(mode="json", exclude={"revision"}),
                 "made": one.made,
                 "changed": one.changed,
+                "by": one.by,
             }
             for name, one in self.servers.items()
         }
-        return json.dumps({"servers": servers, "other": self.other}, separators=(",", ":"))
+        kept = {"servers": servers, "other": self.other, "removed": self.removed}
+        return json.dumps(kept, separators=(",", ":"))
 
     def shown(self) -> dict[str, Any]:
         """As those see it who may change it."""
@@ -88,15 +102,20 @@ class McpDocument:
         }
 
 
-def merged(now: McpDocument, put: McpConfigPut, check: Check) -> McpDocument:
+def merged(
+    now: McpDocument, put: McpConfigPut, check: Check, *, by: str | None = None, whatever: bool = False
+) -> McpDocument:
     """What is to be kept. Who has changed a server does not undo what another has done to the others.
 
-    Raises McpConfigChanged if both have changed the same one, McpSecretMissing, and what `check` raises.
+    Nor do they if they do not say what they have seen, unless they replace `whatever` there is.
+
+    Raises McpConfigChanged if both have changed the same one, McpServerUnseen, McpSecretMissing, and what `check` raises.
     """
     revisions = {name: _seen(server) for name, server in put.mcp_servers.items()}
     base = min((seen[0] for seen in revisions.values() if seen is not None), default=None)
     if base is not None and base > now.version:
         raise McpConfigChanged
+    blind = base is None and not whatever
     servers: dict[str, KeptServer] = {}
     for name, given in put.mcp_servers.items():
         kept, seen = now.servers.get(name), revisions[name]
@@ -115,17 +134,24 @@ def merged(now: McpDocument, put: McpConfigPut, check: Check) -> McpDocument:
             servers[name] = kept
             continue
         check(name, server)
-        servers[name] = KeptServer(server, kept.made if kept else now.version + 1, now.version + 1)
+        if blind and (kept.by if kept is not None else now.removed.get(name, by)) != by:
+            raise McpServerUnseen
+        servers[name] = KeptServer(server, kept.made if kept else now.version + 1, now.version + 1, by)
+    removed = dict(now.removed)
     for name, kept in now.servers.items():
-        if name in put.mcp_servers or base is None or kept.changed <= base:
+        if name in put.mcp_servers:
             continue
-        if kept.made <= base:
-            raise McpConfigChanged
-        servers[name] = kept  # it came meanwhile
-    other = {**now.other, **put.other}
-    return McpDocument(
-        now.version + 1, servers, {key: value for key, value in other.items() if value is not None}
-    )
+        if base is not None and kept.changed > base:
+            if kept.made <= base:
+                raise McpConfigChanged
+            servers[name] = kept  # it came meanwhile
+            continue
+        if blind and kept.by != by:
+            raise McpServerUnseen
+        removed[name] = by
+    gone = [(name, who) for name, who in removed.items() if name not in servers]
+    other = {key: value for key, value in {**now.other, **put.other}.items() if value is not None}
+    return McpDocument(now.version + 1, servers, other, dict(gone[-MOST_REMOVED:]))
 
 
 def differences(before: McpDocument, after: McpDocument) -> dict[str, str]:

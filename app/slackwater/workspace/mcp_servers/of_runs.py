@@ -8,15 +8,16 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slackwater.errors import RunOver
 from slackwater.identity import internal
 from slackwater.identity.scopes import KeyScope
+from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.node_mcp import McpCall, McpHandler, McpInterceptor
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.queue.lease import Lease
 from slackwater.workspace.mcp_servers import connection
 from slackwater.workspace.mcp_servers.catalog import McpCatalog, told
 from slackwater.workspace.mcp_servers.models import McpServer
+from slackwater.workspace.of_run import OfRun
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -41,31 +42,27 @@ _OTHERS = re.compile(r"[^A-Za-z0-9_-]")
 class McpOfRuns:
     """The MCP servers for the runs of all owners."""
 
-    def __init__(self, catalog: McpCatalog, signing: Signing | None) -> None:
-        self.catalog, self.signing = catalog, signing
+    def __init__(self, database: Database, catalog: McpCatalog, signing: Signing | None) -> None:
+        self.database, self.catalog, self.signing = database, catalog, signing
 
     def of(self, owner: str, lease: Lease, loop: OwningLoop) -> McpOfRun:
         """Those for a run of this owner. Nothing is done yet."""
         return McpOfRun(self, owner, lease, loop)
 
 
-class McpOfRun:
+class McpOfRun(OfRun):
     """Those for one attempt."""
 
     def __init__(self, all_: McpOfRuns, owner: str, lease: Lease, loop: OwningLoop) -> None:
+        super().__init__(all_.database, owner, lease, loop)
         self._catalog, self._signing = all_.catalog, all_.signing
-        self._owner, self._lease, self._loop = owner, lease, loop
-
-    @property
-    def loop(self) -> OwningLoop:
-        return self._loop
 
     async def tools(
         self, servers: Collection[str] | None, interceptors: Sequence[McpInterceptor]
     ) -> list[BaseTool]:
         self._require()
         found: dict[str, BaseTool] = {}
-        for server, config, listed in await self._catalog.listed(servers):
+        for server, config, listed in await self._patiently(lambda: self._catalog.listed(servers)):
             for tool in listed:
                 name = tool_name(server, tool.name)
                 if name in found:
@@ -158,10 +155,6 @@ class McpOfRun:
             raise ValueError("this server signs no tokens")
         issued = await internal.issue(self._signing, self._owner, seconds=TOKEN_SECONDS, scope=KeyScope.READ)
         return {TOKEN_HEADER: issued.token}
-
-    def _require(self) -> None:
-        if self._lease.over or self._lease.lost or self._lease.forgotten:
-            raise RunOver
 
 
 def _within(interceptor: McpInterceptor, handler: McpHandler) -> McpHandler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from slackwater.web.openapi.pieces import Operation, Response, Shape, header
-from slackwater.workspace.mcp_servers.document import McpConfigChanged
+from slackwater.workspace.mcp_servers.document import McpConfigChanged, McpServerUnseen
 from slackwater.workspace.mcp_servers.kept import McpConfigTooLarge, McpConfigUnreadable
 from slackwater.workspace.mcp_servers.rules import InvalidMcpServer
 from slackwater.workspace.mcp_servers.secrets import McpSecretMissing
@@ -95,6 +95,13 @@ OPERATIONS: Mapping[str, Operation] = {
         id="put_mcp_config",
         responses={200: _CONFIG},
         bodies={"a new server": _NEW, "one switched off": _SWITCHED},
-        errors=(InvalidMcpServer, McpSecretMissing, McpConfigChanged, McpConfigTooLarge, McpConfigUnreadable),
+        errors=(
+            InvalidMcpServer,
+            McpSecretMissing,
+            McpConfigChanged,
+            McpServerUnseen,
+            McpConfigTooLarge,
+            McpConfigUnreadable,
+        ),
     ),
 }

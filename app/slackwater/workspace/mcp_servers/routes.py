@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from slackwater.identity.principal import CurrentPrincipal
 from slackwater.web.http import CurrentServices, JsonRoute, json_response
 from slackwater.workspace.mcp_servers import service
 from slackwater.workspace.mcp_servers.models import McpConfigPut
+from slackwater.workspace.versions import IfMatch, Versioned
 
 router = APIRouter(prefix="/api/mcp", tags=["mcp_servers"], route_class=JsonRoute)
-
-IfMatch = Annotated[
-    str | None, Header(description="The `ETag` of what was read: 409 if anything has changed since.")
-]
 
 
 @router.get("/config")
 async def get(services: CurrentServices, principal: CurrentPrincipal) -> Response:
     """The MCP servers that graphs have tools of, without secrets; for who may not change them, without where they are."""
-    said, etag = await service.get(services, principal)
-    return json_response(said, headers={"ETag": etag})
+    return _answer(await service.get(services, principal))
 
 
 @router.put("/config")
@@ -33,5 +27,8 @@ async def put(
     if_match: IfMatch = None,
 ) -> Response:
     """Replace them: `***` stands for a value that is stored."""
-    said, etag = await service.put(services, principal, body, if_match)
-    return json_response(said, headers={"ETag": etag})
+    return _answer(await service.put(services, principal, body, if_match))
+
+
+def _answer(config: Versioned) -> Response:
+    return json_response(config.shown, headers={"ETag": config.etag})

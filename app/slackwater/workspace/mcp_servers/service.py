@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from slackwater.identity.audit.actor import Actor
 from slackwater.identity.permissions import Permission
@@ -12,6 +12,7 @@ from slackwater.workspace import as_items
 from slackwater.workspace.mcp_servers import rules
 from slackwater.workspace.mcp_servers.document import McpConfigChanged, McpDocument, merged
 from slackwater.workspace.mcp_servers.models import McpConfigPut
+from slackwater.workspace.versions import Versioned, etag_of, version_in
 
 if TYPE_CHECKING:
     from slackwater.services import Services
@@ -21,34 +22,34 @@ KIND: Final = "mcp_servers"
 KEY: Final = "config"
 
 
-async def get(services: Services, principal: Principal) -> tuple[dict[str, Any], str]:
+async def get(services: Services, principal: Principal) -> Versioned:
     """The configuration as the caller may see it, and its version. Raises McpConfigUnreadable."""
     await as_items.require(services, principal, "get", KIND, KEY)
     document = await _kept(services).read()
     may = principal.may(Permission.MCP_SERVERS_MANAGE)
-    return document.shown() if may else document.outlined(), _etag(document)
+    return Versioned(document.shown() if may else document.outlined(), etag_of(document.version))
 
 
 async def put(
     services: Services, principal: Principal, body: McpConfigPut, if_match: str | None
-) -> tuple[dict[str, Any], str]:
-    """Change it. Raises McpConfigChanged, McpSecretMissing, InvalidMcpServer, McpConfigTooLarge and McpConfigUnreadable."""
+) -> Versioned:
+    """Change it.
+
+    Raises McpConfigChanged, McpServerUnseen, McpSecretMissing, InvalidMcpServer, McpConfigTooLarge and McpConfigUnreadable.
+    """
     await as_items.require(services, principal, "put", KIND, KEY)
     check = partial(rules.check, commands=services.settings.mcp_commands, signs=services.signing is not None)
+    actor, expected = Actor.of(principal), version_in(if_match, McpConfigChanged)
 
     def make(now: McpDocument) -> McpDocument:
-        if if_match is not None and if_match.strip() not in ("*", _etag(now)):
+        if expected not in (None, now.version):
             raise McpConfigChanged
-        return merged(now, body, check)
+        return merged(now, body, check, by=actor.name, whatever=if_match is not None)
 
-    document = await _kept(services).change(make, Actor.of(principal).parameters)
-    return document.shown(), _etag(document)
+    document = await _kept(services).change(make, actor.parameters)
+    return Versioned(document.shown(), etag_of(document.version))
 
 
 def _kept(services: Services) -> KeptMcpConfig:
     assert services.mcp_config is not None, "these routes are there with the gateway only"
     return services.mcp_config
-
-
-def _etag(document: McpDocument) -> str:
-    return f'"{document.version}"'
