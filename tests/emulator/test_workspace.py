@@ -111,8 +111,8 @@ async def test_a_page_works_against_a_function(database_uri: str, tmp_path: Path
             assert (await http.get("/memory")).json() == changed.json()
 
             # WHEN a server of tools is configured, and switched off by the page, THEN its secret is kept and not shown
-            server = {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "s3cret"}}
-            body = {"mcp_servers": {"weather": server}}
+            weather = {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "s3cret"}}
+            body = {"mcp_servers": {"weather": weather}}
             assert (await http.put("/mcp/config", json=body)).status_code == 200
             body = (await http.get("/mcp/config")).json()
             assert body["mcp_servers"]["weather"]["headers"] == {"Authorization": "***"}
