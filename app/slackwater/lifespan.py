@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from slackwater.webhooks.chat import Chats
     from slackwater.workspace.configuration.watch import ConfigurationWatch
     from slackwater.workspace.llm_models.built import ChatModels
-    from slackwater.workspace.memory.updates import MemoryUpdates
     from slackwater.workspace.mcp_servers.kept import KeptMcpConfig
+    from slackwater.workspace.memory.updates import MemoryUpdates
     from slackwater.workspace.skills.public import PublicSkill
 
 
