@@ -14,7 +14,6 @@ from slackwater.api.assistants.openapi import (
     SCHEMAS,
     XRAY,
     Assistant,
-    AssistantPart,
     GraphDrawing,
     GraphSchemas,
 )
@@ -157,6 +156,20 @@ _RUN: Json = {
     "updated_at": MOMENT,
     **NOTHING,
 }
+
+
+class GatewayAssistant(Assistant):
+    """A graph with a configuration for its runs, or one of the caller's agents."""
+
+    assistant_id: UUID | str  # type: ignore[assignment]  # of an agent its name
+
+
+class GatewayAssistantPart(GatewayAssistant):
+    """The requested keys of it."""
+
+    model_config = PART
+
+
 _ASSISTANT: Json = {**ONE, "graph_id": "lead_agent", "name": "lead_agent"}
 _CONTENT_LOCATION: Json = {"Content-Location": header("Where the run is.", example=f"/api{PATH}")}
 
@@ -372,13 +385,13 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /api/assistants/search": Operation(
         id="gateway_search_assistants",
-        responses={200: page(AssistantPart, _ASSISTANT)},
+        responses={200: page(GatewayAssistantPart, _ASSISTANT)},
         errors=(NotFound, PageTooLarge),
         bodies={"all": {}},
     ),
     "GET /api/assistants/{assistant_id}": Operation(
         id="gateway_get_assistant",
-        responses={200: Response("The assistant.", Assistant, _ASSISTANT)},
+        responses={200: Response("The assistant.", GatewayAssistant, _ASSISTANT)},
         errors=(NotFound,),
         parameters={"assistant_id": BY_NAME},
     ),

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Header, Query, Response
 
 from slackwater.api.assistants import service as assistants
 from slackwater.api.assistants.models import depth_of
-from slackwater.api.assistants.row import page_of
 from slackwater.api.runs import service as runs
 from slackwater.api.runs.reading import (
     Reading,
@@ -24,6 +23,7 @@ from slackwater.api.runs.reading import (
 from slackwater.api.threads import service as threads
 from slackwater.api.threads import state
 from slackwater.api.threads.models import HistorySearch, StateUpdate, ThreadPatch
+from slackwater.dialect import assistants as of_dialect
 from slackwater.dialect import service, view
 from slackwater.dialect.models import (
     GatewayAssistantSearch,
@@ -322,20 +322,16 @@ async def search_assistants(
     body: GatewayAssistantSearch, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """Search assistants; returns one page."""
-    rows = await assistants.search(services, principal, body)
-    return json_response(page_of(rows, body), headers=pagination(body.limit, body.offset, len(rows)))
+    found = await of_dialect.search(services, principal, body)
+    return json_response(found[: body.limit], headers=pagination(body.limit, body.offset, len(found)))
 
 
 @router.get("/assistants/{assistant_id}")
 async def get_assistant(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
-    """One assistant, by its id or that of its graph."""
-    return json_response(
-        (
-            await assistants.resolve(services, principal, service.of_assistant(services.graphs, assistant_id))
-        ).view()
-    )
+    """One assistant, by its id, that of its graph, or the name of an agent."""
+    return json_response(await of_dialect.get(services, principal, assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/graph")
@@ -344,9 +340,8 @@ async def assistant_graph(
 ) -> Response:
     """A drawing of an assistant's graph."""
     depth = depth_of(xray)
-    async with assistants.open_graph(
-        services, principal, service.of_assistant(services.graphs, assistant_id)
-    ) as (_, opened):
+    asked = await of_dialect.graph_of(services, principal, assistant_id)
+    async with assistants.open_graph(services, principal, asked) as (_, opened):
         return json_response(await topology.drawing(opened, depth))
 
 
@@ -355,7 +350,6 @@ async def assistant_schemas(
     assistant_id: str, services: CurrentServices, principal: CurrentPrincipal
 ) -> Response:
     """The JSON schemas of an assistant's graph."""
-    async with assistants.open_graph(
-        services, principal, service.of_assistant(services.graphs, assistant_id)
-    ) as (graph_id, opened):
+    asked = await of_dialect.graph_of(services, principal, assistant_id)
+    async with assistants.open_graph(services, principal, asked) as (graph_id, opened):
         return json_response({"graph_id": graph_id, **topology.schemas(opened)})

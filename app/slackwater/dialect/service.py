@@ -197,13 +197,6 @@ def default_graph(graphs: Graphs) -> str | None:
     return ids[0] if len(ids) == 1 else None
 
 
-def of_assistant(graphs: Graphs, asked: str) -> str:
-    """The graph or assistant that a path names. Raises NotFound for what can be neither."""
-    if assistants.id_of(graphs, asked) is None:
-        raise NotFound(f"Assistant {asked} not found")
-    return asked
-
-
 def modes_for(asked: Iterable[str], context: Mapping[str, Any]) -> list[str]:
     """The stream modes of a run. DeerFlow's page always asks for `events`, which are most of a stream, and waits for one of them while it
     makes an agent. So they are for such a run, and for who asks for nothing else.

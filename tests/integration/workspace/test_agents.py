@@ -106,6 +106,42 @@ async def test_agents_are_made_changed_and_deleted(api: Api) -> None:
     }
     assert (await alice.put(path, json={})).json()["description"] == "Looks things up."
 
+    # 1.18: it is an assistant, too, behind those that there are
+    search = "/api/assistants/search"
+    found = (await alice.post(search, json={})).json()
+    assert [one["name"] for one in found] == ["lead_agent", "another", "re-searcher"]
+    assert found[2] | {"created_at": None, "updated_at": None} == {
+        "assistant_id": "re-searcher",
+        "graph_id": "lead_agent",
+        "config": {},
+        "context": {},
+        "metadata": {"created_by": "user"},
+        "name": "re-searcher",
+        "created_at": None,
+        "updated_at": None,
+        "version": 4,
+        "description": "Looks things up.",
+    }
+    assert (await alice.get("/api/assistants/Re_Searcher")).json() == found[2]
+    assert (await alice.get("/api/assistants/re-searcher/graph")).json()["nodes"]
+    assert (await alice.get("/api/assistants/re-searcher/schemas")).json()["graph_id"] == "lead_agent"
+    for body, names in (
+        ({"limit": 2}, ["lead_agent", "another"]),
+        ({"limit": 2, "offset": 1}, ["another", "re-searcher"]),
+        ({"offset": 2}, ["re-searcher"]),
+        ({"offset": 3}, []),
+        ({"name": "SEARCH", "graph_id": "lead_agent"}, ["re-searcher"]),
+        ({"metadata": {"created_by": "user"}}, ["another", "re-searcher"]),
+        ({"metadata": {"created_by": "system"}}, ["lead_agent"]),
+    ):
+        page = await alice.post(search, json={**body, "select": ["name"]})
+        assert page.json() == [{"name": name} for name in names], body
+        assert ("x-pagination-next" in page.headers) == (body == {"limit": 2}), body
+    assert len((await bob.post(search, json={})).json()) == 1
+    for path_of_it in ("re-searcher", "re-searcher/graph", "re-searcher/schemas"):
+        assert (await bob.get(f"/api/assistants/{path_of_it}")).status_code == 404
+    assert len((await alice.post("/assistants/search", json={})).json()) == 1
+
     # Another's is not there, and its name is free
     for answer in (
         await bob.get(path),

@@ -25,6 +25,7 @@ from slackwater.workspace.llm_models.built import ChatModels
 from slackwater.workspace.memory.of_runs import MemoryOfRuns
 from slackwater.workspace.memory.updates import MemoryUpdates
 from tests.support.model import PROVIDER, PROVIDER_FILE, StubModel, stub_model
+from tests.support.proxy import Proxy, proxied
 from tests.support.server import fleet_of
 
 GRAPH = """
@@ -113,16 +114,42 @@ async def facts_of(client: httpx.AsyncClient, url: str = "") -> list[str]:
 
 
 async def test_what_is_said_is_remembered_after_a_while_and_once(
-    serve: Callable[..., Any], model: StubModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: Callable[..., Any],
+    database_uri: str,
+    model: StubModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(NoMemory, match="in a node or a tool"):
         prompt()
     with pytest.raises(NoMemory):
         await amemory()
     folder = project(tmp_path / "project", model, debounce_seconds=300)
-    async with serve(gateway=True, names=("alice", "bob"), project=folder) as api:
-        caplog.set_level("INFO", "slackwater")
-        await remembers(api, model, caplog)
+    with proxied(database_uri) as way:
+        async with serve(gateway=True, names=("alice", "bob"), project=folder, database_uri=way.uri) as api:
+            caplog.set_level("INFO", "slackwater")
+            await remembers(api, model, caplog)
+            await remembers_once(api, model, way)
+
+
+async def remembers_once(api: Api, model: StubModel, way: Proxy) -> None:
+    """Whose answer is lost is carried out again: by the node, which waits for it, or not at all where it was the end."""
+    alice, before = api.client("alice"), len(model.asked)
+    facts = await facts_of(alice)
+    way.lose_answers("with guard as")
+    values, _ = await run(alice, fact="Owns a boat")
+    assert (values["known"], way.lost) == ([*facts, "Owns a boat"], 1)
+    way.lose_answers("insert into slackwater.memory_updates")
+    await run(alice, said=SAID)
+    assert (len(await api.database.fetch(_WAITING)), way.lost) == (1, 2)
+    model.says(json.dumps({"newFacts": [{"content": "Sails", "category": "context", "confidence": 0.9}]}))
+    await api.database.execute(_NOW)
+    way.lose_answers("ended as (delete from slackwater.memory_updates")
+    await api.services.runtime.sweep()
+    await api.services.runtime.outbox.sent(10)
+    assert (await api.database.fetch(_WAITING), way.lost) == ([], 3)
+    assert await facts_of(alice) == [*facts, "Owns a boat", "Sails"]
+    assert len(model.asked) == before + 1
 
 
 async def remembers(api: Api, model: StubModel, caplog: pytest.LogCaptureFixture) -> None:

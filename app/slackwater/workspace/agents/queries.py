@@ -11,7 +11,7 @@ MOST_AGENTS = 100
 
 FIELDS = ("description", "model", "tool_groups", "skills", "soul")
 
-_COLUMNS = f"name, {', '.join(FIELDS)}, version"
+_COLUMNS = f"name, {', '.join(FIELDS)}, version, created_at, updated_at"
 
 _LIST = f"select {_COLUMNS} from slackwater.agents where owner = %(owner)s order by name"
 _FIND = f"select {_COLUMNS} from slackwater.agents where owner = %(owner)s and name = %(name)s"

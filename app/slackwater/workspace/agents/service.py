@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slackwater.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from slackwater.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, RefusedByAuth
 from slackwater.identity.principal import Principal
 from slackwater.postgres.pool import Row
 from slackwater.workspace import as_items
@@ -45,6 +45,17 @@ async def list_(services: Services, principal: Principal) -> list[dict[str, Any]
     require_enabled(services)
     await as_items.require(services, principal, "search", "agents")
     return [shown(row) for row in await queries.list_(services.database, principal.owner)]
+
+
+async def rows(services: Services, principal: Principal) -> list[Row]:
+    """The caller's, by name, for who asks for others, too: none if agents are switched off, or not for the caller."""
+    if not services.graphs.gateway.agents.enabled:
+        return []
+    try:
+        await as_items.require(services, principal, "search", "agents")
+    except RefusedByAuth:
+        return []
+    return await queries.list_(services.database, principal.owner)
 
 
 async def check(services: Services, principal: Principal, name: str) -> dict[str, Any]:
