@@ -227,7 +227,9 @@ class RunSaver(Confined, PooledSaver):
                 self.writer.failed_with(error)
             raise
         self._put.add(namespace)
-        if self._uses_files(thread_id):
+        if root and metadata.get("source") == "input" and self.files is not None:
+            self.files.passed()  # nodes that run already have written for the next one
+        elif self._uses_files(thread_id):
             try:
                 await self._attach_files(namespace, checkpoint["id"])
             except Exception as error:

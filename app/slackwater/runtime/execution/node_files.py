@@ -35,6 +35,9 @@ class RunFiles(Protocol):
     def ticked(self) -> None:
         """A graph begins its next superstep, or ends: what was changed until now belongs to the checkpoint before."""
 
+    def passed(self) -> None:
+        """A checkpoint is stored before which no node has run."""
+
     async def store(self, until: float = math.inf) -> None:
         """Store the bytes of what has changed, what was written after `until` (seconds since the epoch) left out.
 

@@ -232,6 +232,10 @@ class FilesOfRun(Mirroring):
         """A graph begins its next superstep, or ends: what was changed until now belongs to the checkpoint before."""
         self._due, self._put_since_tick = not self._put_since_tick, False
 
+    def passed(self) -> None:
+        """A checkpoint is stored before which no node has run."""
+        self._put_since_tick, self._due = not self._due, False
+
     async def settled(self) -> None:
         """Wait until what belongs to the last checkpoint is stored, so that nodes may go on with their files."""
         turns = 0
@@ -252,7 +256,7 @@ class FilesOfRun(Mirroring):
             if self._at_home and self._all.homes is not None:
                 await self._all.homes.push(self._owner)
             # With durability `async` the boundary comes first, and else this does.
-            self._put_since_tick, self._due = not self._due, False
+            self.passed()
             changes = await self.changes(self._mirror, until)
             if changes is not None:
                 self._stored = self._stored.merged(changes) if self._stored is not None else changes

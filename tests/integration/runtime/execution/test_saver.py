@@ -58,12 +58,12 @@ async def test_it_is_a_complete_checkpointer(database: Database) -> None:
     assert report.passed_all_base(), report.to_dict()
 
 
-async def put(saver: RunSaver, thread_id: UUID) -> str:
+async def put(saver: RunSaver, thread_id: UUID, source: str = "loop") -> str:
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = {"log": ["a"]}
     checkpoint["channel_versions"] = {"log": "1"}
     config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": ""}}
-    await saver.aput(config, checkpoint, {"source": "loop", "step": 0}, {"log": "1"})  # type: ignore[arg-type]
+    await saver.aput(config, checkpoint, {"source": source, "step": 0}, {"log": "1"})  # type: ignore[arg-type]
     return checkpoint["id"]
 
 
@@ -175,6 +175,25 @@ async def test_a_result_is_stored_with_the_files_of_its_task_and_no_sooner(
     await saver.store_files()
     assert (await database.fetch(there))[0]["results"] == 4
     saver.files.close()
+    await all_.stop(5)
+
+
+async def test_the_checkpoint_of_the_input_has_no_files_of_the_nodes_behind_it(
+    database: Database, tmp_path: Path
+) -> None:
+    # GIVEN a run whose files are there from the beginning, and a node that is faster than the checkpoint before it
+    saver = await owned(database)
+    thread_id, all_ = saver.writer.lease.thread_id, FilesOfRuns(database, LocalBlobs(tmp_path), 0)
+    saver.files = files = files_of(saver, all_)
+    (await files.apath() / "outputs" / "a.txt").write_text("a")
+    # WHEN that is stored, THEN a process that goes on from there does not find what the node has written: it runs again
+    await put(saver, thread_id, "input")
+    await saver.writer.written()
+    assert await database.fetch("select path from slackwater.files") == []
+    await put(saver, thread_id)
+    await saver.writer.written()
+    assert await database.fetch("select path from slackwater.files") == [{"path": "outputs/a.txt"}]
+    files.close()
     await all_.stop(5)
 
 
