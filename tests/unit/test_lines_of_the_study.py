@@ -60,6 +60,7 @@ SHOWN: dict[str, tuple[str, str]] = {
         f"{IDENTITY}/test_internal_tokens.py",
         "test_the_command_gives_out_tokens_that_servers_accept",
     ),
+    "N1, channels": ("integration/workspace/test_dialect_clients.py", "test_the_calls_of_a_channel"),
     "N2": (
         f"{IDENTITY}/accounts/test_first_administrator.py",
         "test_whoever_comes_first_is_the_administrator_and_nobody_after",
@@ -131,6 +132,10 @@ SHOWN: dict[str, tuple[str, str]] = {
     "6.2, 13": ("integration/workspace/test_agents.py", "test_a_profile_is_its_owners"),
     "6.2, 17": ("integration/postgres/test_schema.py", "test_migrate_applies_everything_once"),
     "6.2, 19": (KNOWN, "test_who_waits_for_a_run_that_fails_hears_of_it"),
+    "6.3, channel credentials": (
+        "integration/workspace/test_channels.py",
+        "test_who_does_not_sign_is_nobody",
+    ),
     "6.3, cross-thread run": (KNOWN, "test_a_run_stays_on_its_own_thread_whatever_its_configurable_says"),
     "6.3, stateless": (KNOWN, "test_h1_a_stateless_run_reads_no_thread_that_its_body_names"),
     "6.3, phantom pending run": (KNOWN, "test_a_refused_run_leaves_nothing_that_blocks_its_thread"),
@@ -169,4 +174,4 @@ def test_no_line_is_missing() -> None:
         for n in range(1, last + 1)
     }
     assert wanted | {f"6.2, {n}" for n in range(1, 21)} <= found
-    assert len([line for line in found if line.startswith("6.3")]) == 8
+    assert len([line for line in found if line.startswith("6.3")]) == 9

@@ -6,13 +6,18 @@ is there once all the same. A message that a process could not note before it wa
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from slackwater.channels import queries, slack
 from slackwater.channels.configured import Channel
-from slackwater.postgres.pool import Database
+from slackwater.postgres.pool import Database, Row
 from slackwater.webhooks.chat import ChatCall, Send
+
+NOTICE_SECONDS, NOTICE_POLL_SECONDS = 5.0, 0.2
+"""How long an answer waits for a notice that is on its way, before it is put off; and how often it looks."""
 
 
 class Posts:
@@ -27,8 +32,7 @@ class Posts:
         channel = self._channels.get(name)
         if channel is None or channel.token is None:
             return f"this process has no chat {name}"
-        is_notice = row["run"]["status"] == "pending"
-        known = await (queries.of_notice if is_notice else queries.of_answer)(self._database, row["run_id"])
+        known = await self._known(row)
         if known is None or known["place"] is None:
             return None  # too long ago, or answered meanwhile
         if known["busy"]:
@@ -45,6 +49,17 @@ class Posts:
                 # Only now: until the answer is there, the notice says that it is to come.
                 await self._say(channel, send, slack.delete(place, old))
         return said.told
+
+    async def _known(self, row: Mapping[str, Any]) -> Row | None:
+        """Where it is to be said; for an answer, once the notice is there whose place it takes, if that does not take long."""
+        if row["run"]["status"] == "pending":
+            return await queries.of_notice(self._database, row["run_id"])
+        until = time.monotonic() + NOTICE_SECONDS
+        while True:
+            known = await queries.of_answer(self._database, row["run_id"])
+            if known is None or not known["busy"] or time.monotonic() > until:
+                return known
+            await asyncio.sleep(NOTICE_POLL_SECONDS)
 
     async def _say(self, channel: Channel, send: Send, call: tuple[str, bytes]) -> slack.SlackAnswer:
         method, body = call

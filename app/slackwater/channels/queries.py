@@ -126,13 +126,8 @@ select d.place, d.message, d.message is null and exists (
       and w.run_id not in (select run_id from dropped)) as busy
 from slackwater.channel_deliveries d where d.run_id = %(id)s"""
 
-# The answer may have waited for it.
 _NOTE = """
-with noted as (
-  update slackwater.channel_deliveries set message = %(message)s where notice_id = %(id)s or run_id = %(id)s returning run_id
-)
-update slackwater.webhooks w set due_at = clock_timestamp() from noted
-where w.run_id = noted.run_id and w.run_id <> %(id)s and w.claimed_until is null and w.given_up_at is null"""
+update slackwater.channel_deliveries set message = %(message)s where notice_id = %(id)s or run_id = %(id)s"""
 
 
 async def of_notice(database: Database, notice_id: UUID) -> Row | None:

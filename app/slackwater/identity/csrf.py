@@ -24,6 +24,7 @@ from slackwater.errors import (
     ForeignPage,
     NotJson,
 )
+from slackwater.identity.keys import INTERNAL_TOKEN
 from slackwater.identity.origins import Origins, WhosePage, own, page_of
 
 COOKIE = "csrf_token"
@@ -91,7 +92,7 @@ def refusal_of_others(scope: Scope, listed: Origins) -> ApiError | None:
 
 def by_the_browser(headers: Headers) -> bool:
     """Whether who calls can have been said by the browser alone, whichever page has sent the request."""
-    if "x-api-key" in headers:
+    if "x-api-key" in headers or INTERNAL_TOKEN in headers:
         return False
     authorization = headers.get("authorization")
     if authorization is not None:

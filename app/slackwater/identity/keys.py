@@ -9,6 +9,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+INTERNAL_TOKEN = "x-deerflow-internal-token"  # noqa: S105 - a name
+"""The header in which channel processes of DeerFlow send what they are given as DEER_FLOW_INTERNAL_AUTH_TOKEN: here, a key."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 RESERVED_NAMES = frozenset({"system", "local"})
 """Owners that are nobody's key: see `slackwater.identity.principal`."""

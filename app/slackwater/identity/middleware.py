@@ -26,7 +26,7 @@ from slackwater.errors import (
 from slackwater.identity import csrf, internal
 from slackwater.identity.audit.refusals import identified
 from slackwater.identity.authorizer import caller
-from slackwater.identity.keys import find_owner
+from slackwater.identity.keys import INTERNAL_TOKEN, find_owner
 from slackwater.identity.limits.streams import stays_open
 from slackwater.identity.permissions import Permission
 from slackwater.identity.principal import LOCAL_OWNER, Principal
@@ -257,8 +257,9 @@ async def _caller(scope: Scope, services: Services) -> Principal:
     # In a container there is no authorizer in front.
     authorizer = settings.authorizer if settings.on_lambda else None
     # Without keys of ours, a header of that name may be meant for the project, or for nobody: the SDK takes one from its environment.
-    if "x-api-key" in headers and (settings.has_keys or services.auth is not None):
-        if (holder := await _holder(headers, services)) is not None:
+    secret = _key_of(scope, headers, services)
+    if secret is not None and (settings.has_keys or services.auth is not None):
+        if (holder := await _holder(secret, services)) is not None:
             return holder
         if services.auth is None:
             raise Unauthorized
@@ -286,9 +287,15 @@ async def _caller(scope: Scope, services: Services) -> Principal:
     return Principal(LOCAL_OWNER)
 
 
-async def _holder(headers: Headers, services: Services) -> Principal | None:
-    """Who holds the key of a request."""
-    secret = headers.get("x-api-key", "")
+def _key_of(scope: Scope, headers: Headers, services: Services) -> str | None:
+    """The key that a request was sent with: below `/api` also in the header in which DeerFlow's own channels have one."""
+    if (key := headers.get("x-api-key")) is not None or Feature.GATEWAY not in services.features:
+        return key
+    return headers.get(INTERNAL_TOKEN) if path_of(scope).startswith(f"{GATEWAY}/") else None
+
+
+async def _holder(secret: str, services: Services) -> Principal | None:
+    """Who holds a key."""
     if (owner := find_owner(services.settings.api_keys, secret)) is not None:
         return Principal(owner)
     return await services.keys.holder(secret) if services.keys is not None else None

@@ -61,6 +61,7 @@ SECRET_HEADERS = frozenset(
             "x-id-token",
             "x-session-token",
             "x-user-token",
+            "x-deerflow-internal-token",
         ),
         *("x-csrf-token", "x-csrftoken", "csrf-token", "x-xsrf-token", "xsrf-token"),
         # AWS, Google, Azure, Cloudflare, proxies.

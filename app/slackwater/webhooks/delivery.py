@@ -111,11 +111,9 @@ class Deliveries(Claimed):
             return "this process has no channels"
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):  # for all of its requests: the lease lasts no longer
-                trouble = await self._chats.tell(row, self._call)
+                return await self._chats.tell(row, self._call)
         except TimeoutError:
-            trouble = NO_ANSWER
-        self._wanted = True  # what had to wait for it is due now
-        return trouble
+            return NO_ANSWER
 
     async def _call(self, call: ChatCall) -> Sent:
         # The project says where its chat is: no caller can.

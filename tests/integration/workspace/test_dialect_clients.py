@@ -119,9 +119,20 @@ async def test_the_calls_of_the_page(client: LangGraphClient, tmp_path: Path) ->
         await client.threads.get(thread)
 
 
-async def test_the_calls_of_a_channel(api: Api, client: LangGraphClient, tmp_path: Path) -> None:
-    """'Channels': `config` and `context` together, and 409 for a chat that is busy; and the row `GET /api/models`."""
-    http = api.client("ann")
+async def test_the_calls_of_a_channel(api: Api, tmp_path: Path) -> None:
+    """'Channels': `config` and `context` together, and 409 for a chat that is busy; and the row `GET /api/models`.
+
+    N1, H1, 6.3 'internal calls acted as "default"': their token is a key, and whose it is, no header changes.
+    """
+    told = {"X-CSRF-Token": "c", "Cookie": "csrf_token=c", "X-DeerFlow-Owner-User-Id": "bob"}
+    http, sdk = (api.client(**{"X-DeerFlow-Internal-Token": api.secrets["ann"], **told}) for _ in range(2))
+    sdk.base_url = "http://127.0.0.1:2024/api/langgraph"
+    client = LangGraphClient(sdk)
+    wrong = api.client(**{"X-DeerFlow-Internal-Token": "wrong", **told})
+    for path in ("/api/models", "/api/memory", "/api/langgraph/threads/search"):
+        assert (await wrong.post(path, json={})).status_code == 401
+    assert (await http.post("/threads/search", json={})).status_code == 401  # it is of the dialect
+    assert (await http.get("/api/memory")).json()["facts"] == []
     model = {
         "name": "fast",
         "model": "openai:gpt-5-mini",
@@ -162,6 +173,7 @@ async def test_the_calls_of_a_channel(api: Api, client: LangGraphClient, tmp_pat
         thread,
     )
     assert context["user_id"] == "ann"
+    assert (await api.client("ann").get(f"/threads/{thread}")).status_code == 200
     stream = client.runs.stream(thread, "lead_agent", stream_mode=["messages-tuple", "values"], **asked("b"))
     assert {"messages", "values"} <= {part.event async for part in stream}
     gate = tmp_path / "gate"

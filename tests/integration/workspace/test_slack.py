@@ -122,7 +122,7 @@ async def test_an_answer_is_not_lost_and_shown_once(
         # The notice is on its way while the run ends: its answer waits for it
         team.held = asyncio.Event()
         await send(http, event("app_mention", "a", "1700000001.000100"))
-        await _until(api, "run ->> 'status' = 'success' and attempts > 0 and claimed_until is null")
+        await _until(api, "run ->> 'status' = 'success' and claimed_until is not null")
         assert team.calls == ["chat.postMessage"]
         team.held.set()
         await team.until("answer to a")
@@ -147,7 +147,7 @@ async def test_an_answer_is_not_lost_and_shown_once(
         # Too long to take the place of anything
         team.held = asyncio.Event()
         await send(http, event("app_mention", "a" * 5000, "1700000004.000100"))
-        await _until(api, "run ->> 'status' = 'success' and attempts > 0 and claimed_until is null")
+        await _until(api, "run ->> 'status' = 'success' and claimed_until is not null")
         team.held.set()
         long = f"answer to {'a' * 5000}"
         await team.until("answer to a", f"answer to wait:{gate}", long)
