@@ -65,7 +65,7 @@ async def test_what_the_deadline_cuts_is_neither_lost_nor_counted_twice_nor_seen
             await scene.until(lambda: all(is_due(scene, run) for run in runs))
             work = first.begin({"task": "sweep"})
             await scene.until(lambda: all((gate / name).exists() for name in ("half-1", "hold-2")))
-            await asyncio.to_thread(stand.begun.wait, 60)
+            await stand.begun()
             way.hold()
             (gate / "go").touch()
             await way.held()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -29,7 +30,12 @@ class McpStand:
     released: threading.Event = field(default_factory=threading.Event)
     forms: list[dict[str, list[str]]] = field(default_factory=list)
     """What was sent to `/token`."""
-    begun: threading.Event = field(default_factory=threading.Event)
+    _begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    async def begun(self, calls: int = 1) -> None:
+        """Wait until so many more calls of `wait` have begun."""
+        for _ in range(calls):
+            assert await asyncio.to_thread(self._begun.acquire, timeout=60)
 
 
 def tools_of(name: str, stand: McpStand) -> MCPServer:
@@ -52,7 +58,7 @@ def tools_of(name: str, stand: McpStand) -> MCPServer:
 
     @server.tool(structured_output=False)
     def wait() -> str:
-        stand.begun.set()
+        stand._begun.release()
         stand.released.wait(600)
         return "released"
 

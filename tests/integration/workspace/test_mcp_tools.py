@@ -256,21 +256,20 @@ async def test_a_call_ends_with_its_run(api: Api) -> None:
     """A cancelled run leaves no call behind, and a slow server is not waited for longer than it may take."""
     alice = api.client("alice")
     with mcp_stand() as stand:
-        await configure(alice, slow={"url": stand.url, "tool_call_timeout": 0.1})
-        assert (await run(alice, call="slow_wait", servers=["slow"]))["said"] == (
-            "The MCP server slow has not answered within 0.1 seconds."
-        )
-        stand.begun.clear()
         await configure(alice, slow={"url": stand.url})
         thread = (await alice.post("/threads", json={})).json()["thread_id"]
         made = await alice.post(
             f"/threads/{thread}/runs", json={"assistant_id": "agent", "input": {"call": "slow_wait"}}
         )
-        await asyncio.to_thread(stand.begun.wait, 20)
+        await stand.begun()
         answer = await alice.post(f"/threads/{thread}/runs/{made.json()['run_id']}/cancel?wait=true")
         assert answer.status_code in (200, 204)
         state = (await alice.get(f"/threads/{thread}/runs/{made.json()['run_id']}")).json()
         assert state["status"] == "interrupted"
+        await configure(alice, slow={"url": stand.url, "tool_call_timeout": 0.1})
+        assert (await run(alice, call="slow_wait", servers=["slow"]))["said"] == (
+            "The MCP server slow has not answered within 0.1 seconds."
+        )
 
 
 async def test_a_server_that_wants_a_token(api: Api) -> None:
@@ -304,37 +303,37 @@ async def test_a_call_in_flight_at_a_stop_is_made_again_elsewhere(
     project = tmp_path / "project"
     project.mkdir()
     write_project(project)
+    env = {
+        "SLACKWATER_GATEWAY": "true",
+        "SLACKWATER_MAX_CONCURRENT_RUNS": "1",  # each has one of the two
+        "SLACKWATER_GRACE_SECONDS": "1.5",
+    }
     with mcp_stand() as stand:
-
-        async def begun() -> None:
-            assert await asyncio.to_thread(stand.begun.wait, 60)
-            stand.begun.clear()
-
         async with (
-            fleet_of(database_uri, tmp_path, project, {"SLACKWATER_GATEWAY": "true"}) as fleet,
+            fleet_of(database_uri, tmp_path, project, env) as fleet,
             httpx.AsyncClient(timeout=60) as client,
         ):
-            (first,) = await fleet.start()
+            first, second = await fleet.start(2)
             client.base_url = httpx.URL(first.url)
             await configure(client, slow={"url": stand.url})
-            thread = (await client.post("/threads", json={})).json()["thread_id"]
-            body = {"assistant_id": "agent", "input": {"call": "slow_wait"}}
-            made = (await client.post(f"/threads/{thread}/runs", json=body)).json()
-            await begun()
-            second = fleet.launch()
+            runs = []
+            for _ in range(2):
+                thread = (await client.post("/threads", json={})).json()["thread_id"]
+                body = {"assistant_id": "agent", "input": {"call": "slow_wait"}}
+                made = (await client.post(f"/threads/{thread}/runs", json=body)).json()
+                runs.append(f"/threads/{thread}/runs/{made['run_id']}")
+            await stand.begun(2)
             first.sigterm()
-            assert await first.wait() == 0
-            await begun()
             second.sigkill()
+            assert await first.wait() == 0
             await second.wait()
             assert fleet.complaints == []
-        async with serve(
-            gateway=True, blobs=f"file:{tmp_path}/blobs", project=project, sweep_seconds=0.5
-        ) as last:
-            await begun()
+        blobs = f"file:{tmp_path}/blobs"
+        async with serve(gateway=True, blobs=blobs, project=project, sweep_seconds=0.2) as last:
+            await stand.begun(2)
             stand.released.set()
-            answer = await last.client().get(f"/threads/{thread}/runs/{made['run_id']}/join")
-            assert answer.json()["said"] == "released"
+            for run in runs:
+                assert (await last.client().get(f"{run}/join")).json()["said"] == "released"
 
 
 async def test_outside_of_a_run_there_are_none() -> None:
