@@ -103,14 +103,18 @@ async def test_a_change_is_in_force_in_all_processes_without_a_restart(
     # WHEN it makes no sense, THEN it is refused, and nothing is written
     for change, sentence in {
         '{"uploads": {"max_files": 0}}': "gateway.uploads.max_files: Input should be greater",
-        '{"uplaods": {}}': "gateway.uplaods cannot be changed at run time",
-        '{"skills": "./elsewhere"}': "gateway.skills cannot be changed at run time",
-        '{"suggestions": {"model": "slow"}}': "'slow' is none of gateway.models: fast",
         "[]": "[] cannot be read",
         "{": "The change is no JSON",
     }.items():
         answer = await asyncio.to_thread(config, "set", change)
         assert (answer.code, sentence in answer.sentence) == (2, True), answer
+    for wrong, sentence in (
+        ({"uplaods": {}}, "gateway.uplaods cannot be changed at run time"),
+        ({"skills": "./elsewhere"}, "gateway.skills cannot be changed at run time"),
+        ({"suggestions": {"model": "slow"}}, "'slow' is none of gateway.models: fast"),
+    ):
+        with pytest.raises(SettingsError, match=sentence):
+            await service.change(two[0].database, two[0].services.graphs.own_gateway, wrong)
     assert (await service.read(two[0].database)).version == 1
 
     # WHEN one cannot use it, as its environment lacks something, THEN it keeps the last good one, and says so

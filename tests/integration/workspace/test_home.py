@@ -94,18 +94,15 @@ def make_lead_agent(config):
 """
 
 
-@pytest.fixture(params=["folder", "s3"])
-async def fleet(
-    request: pytest.FixtureRequest, database_uri: str, tmp_path: Path, s3_environment: dict[str, str]
-) -> AsyncIterator[Fleet]:
+@pytest.fixture
+async def fleet(database_uri: str, tmp_path: Path, s3_environment: dict[str, str]) -> AsyncIterator[Fleet]:
     project = tmp_path / "project"
     project.mkdir()
     (project / "agent.py").write_text(GRAPH)
     content = {"dependencies": ["."], "graphs": {"lead_agent": "./agent.py:make_lead_agent"}}
     (project / "langgraph.json").write_text(json.dumps(content))
-    s3 = {**s3_environment, "SLACKWATER_BLOBS": "s3://files/home"}
-    env = s3 if request.param == "s3" else {"SLACKWATER_BLOBS": f"file:{tmp_path / 'blobs'}"}
-    async with fleet_of(database_uri, tmp_path, project, {"SLACKWATER_GATEWAY": "true", **env}) as fleet:
+    env = {**s3_environment, "SLACKWATER_BLOBS": "s3://files/home", "SLACKWATER_GATEWAY": "true"}
+    async with fleet_of(database_uri, tmp_path, project, env) as fleet:
         yield fleet
     assert fleet.complaints == []
 
@@ -173,13 +170,13 @@ async def test_the_next_process_finds_what_the_last_one_wrote(fleet: Fleet, tmp_
 
 
 class Process:
-    """What a process has of it."""
+    """What a process has of it, with the blobs in a folder."""
 
-    def __init__(self, database: Database, folder: Path, most: int = 0) -> None:
+    def __init__(self, database: Database, folder: Path, most: int = 0, *, looks: bool = False) -> None:
         self.place = HomePlace(folder)
         self.place.claim()
         self.files = FilesOfRuns(database, LocalBlobs(folder.parent / "blobs"), most)
-        self.homes = self.files.homes = Homes(self.files, self.place, looks=False)
+        self.homes = self.files.homes = Homes(self.files, self.place, looks=looks)
         self.home = self.place.of_owner("alice")
 
     def write(self, **files: str) -> None:
@@ -255,6 +252,15 @@ async def test_what_a_process_leaves_on_its_disk(
     await again.homes.begin("bob")
     assert not again.home.exists()
     assert (await again.ran())["new"] == "late"
+    # WHEN something is written after the run, THEN it is stored soon
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0.01)
+    looks = Process(database, tmp_path / "looks", looks=True)
+    monkeypatch.setattr(service, "IDLE_SECONDS", 100)
+    await looks.ran()
+    looks.write(new="later still")
+    async with asyncio.timeout(15):
+        while (await other.ran())["new"] != "later still":
+            await asyncio.sleep(0.01)
     # What an owner had is gone with them
     await erase(database, "alice")
     assert await other.ran() == {}
@@ -268,7 +274,7 @@ async def test_what_a_process_leaves_on_its_disk(
     await small.homes.push("alice")
     small.homes.end("alice")
     assert await other.ran() == {"a": "123456"}
-    for each in (other, again, small):
+    for each in (other, again, small, looks):
         await each.stop()
 
 

@@ -89,7 +89,7 @@ class Mirroring:
             lambda: folder.look(mirror.root, mirror.kept, until, mirror.parts, mirror.without)
         )
         if found.too_many:
-            raise TooManyFiles(f"A thread may have {folder.MAX_FILES} files: there are more in its folder.")
+            raise TooManyFiles(f"There may be {folder.MAX_FILES} files: there are more in the folder.")
         if found.skipped:
             log.warning(
                 "links, and names that are no text, are not stored",
