@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bootstrap import ROOT, environment, need_python
@@ -41,7 +43,8 @@ def main(arguments: list[str]) -> int:
     python = environment(ROOT / ".test" / "venv", ("dev",))
     if providing is None:
         return run([str(python), "-m", "pytest", *arguments], python)
-    failed = [check for check in CHECKS if run([str(python.with_name(check[0])), *check[1:]], python)]
+    with compiling(python):
+        failed = [check for check in CHECKS if run([str(python.with_name(check[0])), *check[1:]], python)]
     providing.wait()
     status = run(
         [
@@ -62,13 +65,7 @@ def run(command: list[str], python: Path) -> int:
     """Run a check at the root of the repository; its exit code."""
     print(f"\n$ {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
     began = time.monotonic()
-    environ = {
-        **os.environ,
-        # Tests must start the programs of this environment, not those of another one that is active.
-        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
-        "MYPYPATH": os.pathsep.join(SOURCES),
-    }
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=variables(python), stdin=subprocess.DEVNULL) as process:
         try:
             status = process.wait(PYTEST_SECONDS)
         except (KeyboardInterrupt, subprocess.TimeoutExpired) as reason:
@@ -87,6 +84,40 @@ def run(command: list[str], python: Path) -> int:
             f"{'ok' if status == 0 else f'exit code {status}'}, {time.monotonic() - began:.1f} s", flush=True
         )
     return status
+
+
+@contextmanager
+def compiling(python: Path) -> Iterator[None]:
+    """Compile the tests and what they import meanwhile, once: each process that runs tests would do it anew.
+
+    With pytest's own compiler, which takes longest; what it has to complain about, the tests will.
+    """
+    with subprocess.Popen(
+        [str(python), "-m", "pytest", "--collect-only", "-q"],
+        cwd=ROOT,
+        env=variables(python),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        except BaseException:
+            process.kill()
+            raise
+
+
+def variables(python: Path) -> dict[str, str]:
+    """The environment of a check."""
+    environ = {
+        **os.environ,
+        # Tests must start the programs of this environment, not those of another one that is active.
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
+        "MYPYPATH": os.pathsep.join(SOURCES),
+    }
+    # With it, as some images have it, each of the hundreds of processes compiles everything that it imports.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environ
 
 
 def provide_peer() -> None:
