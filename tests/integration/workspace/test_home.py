@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,11 @@ async def test_what_a_process_leaves_on_its_disk(
     monkeypatch.setattr(service, "IDLE_SECONDS", -1)
     await again.homes.begin("bob")
     assert not again.home.exists()
+    assert (await again.ran())["new"] == "late"
+    # WHEN somebody clears the disk, THEN nothing of it is deleted
+    shutil.rmtree(again.home)
+    await again.homes.push("alice")
+    assert (await other.ran())["new"] == "late"
     assert (await again.ran())["new"] == "late"
     # WHEN something is written after the run, THEN it is stored soon
     monkeypatch.setattr(service, "LOOK_SECONDS", 0.01)

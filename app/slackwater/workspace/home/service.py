@@ -133,8 +133,8 @@ class OwnerHome(Mirroring):
     async def begin(self) -> None:
         """What others have stored is fetched, unless another run goes on here: that has read what there is, and may write it again."""
         async with self._lock:
-            await self._all.call(lambda: self._mirror.root.mkdir(mode=0o700, parents=True, exist_ok=True))
             await self._push()
+            await self._all.call(lambda: self._mirror.root.mkdir(mode=0o700, parents=True, exist_ok=True))
             if self.runs == 1 or not self._filled:
                 await self._pull()
                 self._filled = True
@@ -150,11 +150,18 @@ class OwnerHome(Mirroring):
             await self._push()
             if not self.runs:
                 await self._all.call(lambda: self._place.end_owner(self._owner))
-                self._mirror.kept.clear()
-                self._filled = False
+                self._empty()
+
+    def _empty(self) -> None:
+        """The folder is no longer there."""
+        self._mirror.kept.clear()
+        self._filled = False
 
     async def _push(self) -> None:
         mirror, before = self._mirror, dict(self._mirror.kept)
+        if not await self._all.call(mirror.root.is_dir):
+            self._empty()  # whoever clears a disk deletes nobody's files
+            return
         try:
             changes = await self.changes(mirror)
             if changes is None:
