@@ -107,11 +107,11 @@ def merged(
 ) -> McpDocument:
     """What is to be kept. Who has changed a server does not undo what another has done to the others.
 
-    Nor do they if they do not say what they have seen, unless they replace `whatever` there is.
+    Nor do they if they do not say what they have seen, unless they replace `whatever` there is: then what they have seen is not asked.
 
     Raises McpConfigChanged if both have changed the same one, McpServerUnseen, McpSecretMissing, and what `check` raises.
     """
-    revisions = {name: _seen(server) for name, server in put.mcp_servers.items()}
+    revisions = {name: None if whatever else _seen(server) for name, server in put.mcp_servers.items()}
     base = min((seen[0] for seen in revisions.values() if seen is not None), default=None)
     if base is not None and base > now.version:
         raise McpConfigChanged
