@@ -1,6 +1,7 @@
 """Which test shows each line of the study of the gateway that this project was conceived from: none is forgotten, none is renamed away.
 
-Lines A, F, N, I and H are what its own tests show; numbers of 6.2 and the words of 6.3 are its defects.
+Lines A, C, F, H, I, K, N and Z are what its own tests show; numbers of 6.2 and the words of 6.3 are its defects, those of 4 what was mended
+later. Clients are the tables of `deerflow-clients.md`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ TESTS = Path(__file__).parents[1]
 IDENTITY = "integration/identity"
 PAGE, SETUP, TOKENS, CSRF = (
     f"{IDENTITY}/accounts_http/test_account_{name}.py" for name in ("page", "setup", "tokens", "csrf")
+)
+AGENTS, SKILLS = (f"integration/workspace/test_{name}.py" for name in ("agents", "skills"))
+ROOMS_ON_LAMBDA = (
+    "handler/test_rooms_on_lambda.py",
+    "test_they_are_the_same_through_events_and_an_update_outlives_what_is_cut",
 )
 MEMORY = "integration/workspace/test_memory"
 CONFIGURATION = "integration/workspace/test_configuration.py"
@@ -67,7 +73,12 @@ SHOWN: dict[str, tuple[str, str]] = {
     ),
     "I1": (f"{IDENTITY}/matrix/test_matrix.py", "test_over_http"),
     "I4": (BAD_INPUT, "test_ids_that_are_none_are_refused_on_every_route"),
-    "I7": (KNOWN, "test_a_run_stays_on_its_own_thread_whatever_its_configurable_says"),
+    "I7": (
+        "integration/workspace/test_dialect_runs.py",
+        "test_a_run_knows_who_it_works_for_and_as_which_agent",
+    ),
+    "I7, memory": (f"{MEMORY}_updates.py", "test_what_is_said_is_remembered_after_a_while_and_once"),
+    "I7, agents": (AGENTS, "test_a_run_is_told_of_its_agent"),
     "H1": (KNOWN, "test_h1_a_stateless_run_reads_no_thread_that_its_body_names"),
     "H1, internal": (
         f"{IDENTITY}/test_internal_tokens.py",
@@ -97,15 +108,31 @@ SHOWN: dict[str, tuple[str, str]] = {
         "drills/test_sigterm.py",
         "test_under_plain_uvicorn_runs_are_handed_over_while_a_stream_is_open",
     ),
-    "Z1": (
-        "integration/workspace/test_skills.py",
-        "test_a_skill_is_edited_rolled_back_deleted_and_restored",
-    ),
-    "Z1, scanner": ("integration/workspace/test_skills.py", "test_a_model_judges_what_is_kept"),
+    "Z1": (SKILLS, "test_a_skill_is_edited_rolled_back_deleted_and_restored"),
+    "Z1, scanner": (SKILLS, "test_a_model_judges_what_is_kept"),
+    "Z1, archives": (SKILLS, "test_what_cannot_be_installed"),
+    "Z1, at once": (SKILLS, "test_whoever_edits_at_once_is_told_or_is_in_the_history"),
+    "Z1, in S3": ROOMS_ON_LAMBDA,
     "C1": (CONFIGURATION, "test_a_change_is_in_force_in_all_processes_without_a_restart"),
     "C2": (CONFIGURATION, "test_a_process_that_starts_begins_with_what_is_stored"),
-    "Z3": ("integration/workspace/test_agents.py", "test_agents_are_made_changed_and_deleted"),
-    "Z3, off": ("integration/workspace/test_agents.py", "test_all_of_it_is_off_unless_the_project_says_so"),
+    "Z3": (AGENTS, "test_agents_are_made_changed_and_deleted"),
+    "Z3, at once": (AGENTS, "test_what_two_say_at_once_is_merged"),
+    "Z3, off": (AGENTS, "test_all_of_it_is_off_unless_the_project_says_so"),
+    "Z4": ("integration/workspace/test_suggestions.py", "test_what_a_user_may_ask_next"),
+    "4.1, queued updates on SIGTERM": (
+        f"{MEMORY}_updates.py",
+        "test_an_update_survives_the_processes_that_make_it",
+    ),
+    "4.1, queued updates at a deadline": ROOMS_ON_LAMBDA,
+    "4.4, skills of everybody": (SKILLS, "test_which_skills_there_are_and_which_are_on"),
+    "4.7, the name of an agent in one container only": (AGENTS, "test_a_run_is_told_of_its_agent"),
+    "clients 5, memory": (f"{MEMORY}_routes.py", "test_facts_are_added_changed_and_deleted"),
+    "clients 5, memory's configuration and status": (
+        f"{MEMORY}_routes.py",
+        "test_export_import_and_the_rest",
+    ),
+    "clients 5, skills": (SKILLS, "test_a_skill_is_edited_rolled_back_deleted_and_restored"),
+    "clients 5, agents": (AGENTS, "test_agents_are_made_changed_and_deleted"),
     "Z2": (f"{MEMORY}_routes.py", "test_facts_are_added_changed_and_deleted"),
     "Z2, import": (f"{MEMORY}_routes.py", "test_export_import_and_the_rest"),
     "Z2, at once": (f"{MEMORY}_routes.py", "test_two_that_write_at_once_lose_nothing"),
@@ -129,7 +156,16 @@ SHOWN: dict[str, tuple[str, str]] = {
         "integration/runtime/execution/test_what_stays.py",
         "test_the_collector_finds_nothing_that_a_run_had",
     ),
-    "6.2, 13": ("integration/workspace/test_agents.py", "test_a_profile_is_its_owners"),
+    "6.2, 9": (
+        "integration/workspace/test_feedback_and_usage.py",
+        "test_feedback_is_one_for_each_user_run_and_message",
+    ),
+    "6.2, 13": (AGENTS, "test_a_profile_is_its_owners"),
+    "6.2, 14": (
+        "integration/workspace/files/test_artifacts.py",
+        "test_what_is_shown_and_what_is_only_saved",
+    ),
+    "6.2, 15": ("integration/workspace/test_message_pages.py", "test_what_is_not_ones_own_is_not_there"),
     "6.2, 17": ("integration/postgres/test_schema.py", "test_migrate_applies_everything_once"),
     "6.2, 19": (KNOWN, "test_who_waits_for_a_run_that_fails_hears_of_it"),
     "6.3, channel credentials": (
@@ -141,21 +177,21 @@ SHOWN: dict[str, tuple[str, str]] = {
     "6.3, phantom pending run": (KNOWN, "test_a_refused_run_leaves_nothing_that_blocks_its_thread"),
     "6.3, zombie stream": (KNOWN, "test_what_was_deleted_is_gone_and_its_stream_ends"),
     "6.3, recursion limit": (KNOWN, "test_a_recursion_limit_is_bounded"),
+    "6.3, lost upload": (
+        "integration/workspace/files/test_uploads.py",
+        "test_what_is_too_much_is_refused_and_leaves_everything_as_it_was",
+    ),
 }
 
 ELSEWHERE: dict[str, str] = {
     "I2": "Owners are parameters of every query, which the type checker sees to; the matrix asks all routes.",
     "I3": "There is no such call: whoever sees all owners does so by a command.",
-    "I5": "Of folders, which come with files.",
+    "I5": "No id becomes a folder: files, memories, skills and agents are rows of their owner, and blobs have names of their own.",
     "I6": "There is no data of before there were owners: the column is not null.",
-    "6.2, 9": "Feedback, which comes with the gateway below /api.",
-    "6.2, 14": "Artifacts, which come with files; every response says nosniff: tests/integration/web/test_security_headers.py.",
-    "6.2, 15": "There is one engine, and every query of it has the owner.",
     "6.2, 16": "No thread is without an owner: the column is not null.",
     "6.2, 18": "SLACKWATER_POOL_MAX_SIZE; a saver for each run, without a lock.",
     "6.2, 20": "As on the official server: docs/compatibility.md.",
     "6.3, lost state update": "tests/integration/threads/test_state_api.py, on the only engine there is.",
-    "6.3, lost upload": "Comes with files.",
 }
 """Lines that no test of their own shows, and why."""
 
@@ -170,7 +206,7 @@ def test_no_line_is_missing() -> None:
     found = {line.partition(",")[0] if line[0] != "6" else line for line in (*SHOWN, *ELSEWHERE)}
     wanted = {
         f"{letter}{n}"
-        for letter, last in {"A": 13, "C": 2, "F": 2, "N": 2, "I": 7, "H": 6}.items()
+        for letter, last in {"A": 13, "C": 2, "F": 2, "H": 6, "I": 7, "K": 4, "N": 2, "Z": 4}.items()
         for n in range(1, last + 1)
     }
     assert wanted | {f"6.2, {n}" for n in range(1, 21)} <= found

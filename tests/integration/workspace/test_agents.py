@@ -265,6 +265,12 @@ async def test_a_run_is_told_of_its_agent(api: Api) -> None:
     for name in ("nobody", "no name!", 7):
         assert await said(context={"agent_name": name}) == {"agent": None, "name": name}
     assert await said(bob, context={"agent_name": "re-searcher"}) == {"agent": None, "name": "re-searcher"}
+    # I7: whoever a request says that it is
+    for spoofed in (
+        {"context": {"agent_name": "re-searcher", "user_id": "alice"}},
+        {"assistant_id": "re-searcher"},
+    ):
+        assert await said(bob, **spoofed) == {"agent": None, "name": "re-searcher"}
     assert await said() == {"agent": None, "name": None}
 
 

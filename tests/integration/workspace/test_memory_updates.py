@@ -64,6 +64,7 @@ graph.add_edge(START, "talk")
 graph.add_edge("talk", "note")
 graph.add_edge("note", END)
 remembering = graph.compile()
+nested = StateGraph(State).add_node("inner", remembering).add_edge(START, "inner").compile()
 """
 
 SAID = [{"role": "user", "content": "I am Ann, I build bridges"}, {"role": "assistant", "content": "Hello"}]
@@ -86,7 +87,7 @@ def project(folder: Path, model: StubModel, **memory: Any) -> Path:
     args = {"base_url": model.url}
     content = {
         "dependencies": ["."],
-        "graphs": {"remembering": "./remembering_graph.py:remembering"},
+        "graphs": {name: f"./remembering_graph.py:{name}" for name in ("remembering", "nested")},
         "gateway": {"models": [{"name": "fast", "model": "perplexity:stub", "args": args}], "memory": memory},
     }
     (folder / "langgraph.json").write_text(json.dumps(content))
@@ -226,6 +227,14 @@ async def remembers(api: Api, model: StubModel, caplog: pytest.LogCaptureFixture
     assert values["told"].startswith("Work: Builds bridges.\n- [context] Is called Ann")
     values, _ = await run(alice, fact="likes  tea.")
     assert values["known"] == ["By hand", "Is called Ann", "Likes tea"]
+
+    # I7: whoever a request says that it is, its nodes have the caller's memory, in subgraphs and threads of a pool, too
+    body = {"assistant_id": "nested", "input": {"fact": "Is Bob"}, "context": {"user_id": "alice"}}
+    answer = await bob.post(
+        f"/api/threads/{uuid4()}/runs/wait", json={**body, "config": {"configurable": {}}}
+    )
+    assert (answer.json()["told"], answer.json()["known"]) == ("", ["Is Bob"])
+    assert (await facts_of(bob), "Is Bob" in await facts_of(alice)) == (["Is Bob"], False)
 
     # Of a run that goes on elsewhere, or is over, nothing is written, and nothing is read
     gone = Lease(uuid4(), UUID(thread), 7, "nobody", 0.0)
