@@ -211,3 +211,32 @@ def test_no_line_is_missing() -> None:
     }
     assert wanted | {f"6.2, {n}" for n in range(1, 21)} <= found
     assert len([line for line in found if line.startswith("6.3")]) == 9
+
+
+ORIGINAL = (
+    *("__init__.py", "app.py", "config.py", "deps.py", "services.py", "authz.py", "pagination.py", "path_utils.py", "utils.py"),
+    *("auth_middleware.py", "csrf_middleware.py", "internal_auth.py", "langgraph_auth.py", "config/paths.py"),
+    *("auth/config.py", "jwt.py", "auth/errors.py", "auth/password.py", "local_provider.py", "auth/models.py", "repositories/"),
+    *("credential_file.py", "auth/reset_admin.py", "providers.py"),
+    *("routers/auth.py", "routers/threads.py", "thread_runs.py", "runs.py", "feedback.py", "routers/uploads.py", "artifacts.py"),
+    *("routers/models.py", "assistants_compat.py", "routers/mcp.py", "routers/skills.py", "routers/memory.py"),
+    *("routers/agents.py", "routers/suggestions.py", "routers/channels.py"),
+    *("runtime/runs/manager.py", "runtime/runs/worker.py", "runtime/stream_bridge/", "runtime/serialization.py"),
+    *("runtime/journal.py", "runtime/events/", "runtime/checkpointer/", "runtime/store/", "persistence/"),
+    "runtime/user_context.py",
+)  # fmt: skip
+"""The modules that the study goes through, 1.1 to 1.23 and 2."""
+
+
+def test_no_module_of_the_original_is_without_a_place() -> None:
+    text = (TESTS.parent / "docs" / "gateway.md").read_text()
+    rows = re.findall(
+        r"^\| (.*) \| (.*) \|$", text.partition("| there | here")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    there = {name for left, _ in rows for name in re.findall(r"`([^`]+)`", left)}
+    assert set(ORIGINAL) - there == set()
+    here = TESTS.parent / "app" / "slackwater"
+    for left, right in rows[1:]:
+        paths = re.findall(r"`([\w/]+(?:/|\.py))`", right)
+        assert paths or "own code" in right, left
+        assert [path for path in paths if not (here / path).exists()] == [], left
