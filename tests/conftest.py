@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +25,9 @@ from slackwater.postgres.binaries import SystemUser
 from slackwater.postgres.embedded import EmbeddedPostgres
 from slackwater.postgres.pool import Database
 from slackwater.postgres.schema import migrate
+from tests.support.place import place_of_databases
 
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
-MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is a new one of ours
-MEMORY_BYTES = 4 << 30
-"""Free in `MEMORY` at least, for the databases to lie there: those of all processes that run tests take one."""
 NICENESS = {"patient": 5, "prompt": -10}
 """By how much nicer, or less nice, a test is that is marked so."""
 CAP_SYS_NICE = 23
@@ -120,15 +117,6 @@ class Databases:
             connection.execute(statement)
 
 
-def place_of_databases() -> Path | None:
-    """In memory, where the hundreds of files of each test's database cost least; None where there is too little of it."""
-    try:
-        there = os.statvfs(MEMORY)
-    except FileNotFoundError:
-        return None
-    return MEMORY if there.f_bavail * there.f_frsize >= MEMORY_BYTES else None
-
-
 def name_of(uri: str) -> str:
     """The database's name in a URI."""
     return str(conninfo_to_dict(uri)["dbname"])
@@ -137,18 +125,13 @@ def name_of(uri: str) -> str:
 @pytest.fixture(scope="session")
 def server_uri() -> Iterator[str]:
     """The session's server, and a database on it from which to watch the sessions of others."""
-    # Not `tmp_path_factory`: its folders are closed to the account that the server runs as under root.
-    folder = Path(tempfile.mkdtemp(prefix="slackwater-tests-", dir=place_of_databases()))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder, throwaway=True)
-    try:
+    with place_of_databases() as folder:
+        server = EmbeddedPostgres(folder, throwaway=True)
         with priority(PRIORITY):  # it outlives the test that asks for it first
             uri = server.start()
         yield uri
         server.release()
         assert server.wait_stopped(30)
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
