@@ -17,7 +17,7 @@ def keys(*names: str, official: Any = ANYTHING, ours: Any = ANYTHING, where: str
     return tuple(At(f"{where}{name}", official, ours) for name in names)
 
 
-INTERNAL = {"detail": "Internal error: the server's log says what went wrong."}
+AUTH_BROKEN = {"detail": "The project's auth failed: the server's log says why."}
 
 DELIBERATE: tuple[Deliberate, ...] = (
     # Streams
@@ -343,7 +343,7 @@ USERS: tuple[Deliberate, ...] = (
         'an internal error is `{"detail": …}`',
         (
             At("users.* / *: 500 headers.content-type", "text/plain; charset=utf-8", "application/json"),
-            At("users.* / *: 500 body", "Internal Server Error", INTERNAL),
+            At("users.* / *: 500 body", "Internal Server Error", AUTH_BROKEN),
         ),
     ),
     Deliberate(
@@ -394,11 +394,11 @@ USERS: tuple[Deliberate, ...] = (
     Deliberate(
         "what no `on` handler may return",
         (
-            At("users.refusals.nonsense / *: 500 body.detail", present, INTERNAL["detail"]),
+            At("users.refusals.nonsense / *: 500 body.detail", present, AUTH_BROKEN["detail"]),
             At("users.refusals.alone / *: status", lambda status: status < 300, 500),
             At("users.refusals.deep / *: status", lambda status: status < 300, 500),
-            At("users.refusals.alone / *: 500 body.detail", present, INTERNAL["detail"]),
-            At("users.refusals.deep / *: 500 body.detail", present, INTERNAL["detail"]),
+            At("users.refusals.alone / *: 500 body.detail", present, AUTH_BROKEN["detail"]),
+            At("users.refusals.deep / *: 500 body.detail", present, AUTH_BROKEN["detail"]),
         ),
     ),
     Deliberate(

@@ -121,7 +121,7 @@ async def authenticate(authorization):
         refused = await api.client().post("/threads/search", json={})
 
     assert refused.status_code == 500
-    assert refused.json() == {"detail": "Internal error: the server's log says what went wrong."}
+    assert refused.json() == {"detail": "The project's auth failed: the server's log says why."}
     assert "authenticate failed: " in caplog.text
 
 

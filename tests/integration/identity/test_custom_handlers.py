@@ -171,10 +171,10 @@ async def everything(ctx, value):
         ("return False", 403, "Forbidden"),
         ("raise Auth.exceptions.HTTPException(409, 'not now', {'retry-after': '7'})", 409, "not now"),
         ("assert ctx.permissions == [], 'too many'", 403, "too many"),
-        ("raise RuntimeError('a secret')", 500, "Internal error: the server's log says what went wrong."),
-        ("return 'yes'", 500, "Internal error: the server's log says what went wrong."),
-        ("return {'$or': [{'a': 1}]}", 500, "Internal error: the server's log says what went wrong."),
-        ("return {'a': {'$ne': 1}}", 500, "Internal error: the server's log says what went wrong."),
+        ("raise RuntimeError('a secret')", 500, "The project's auth failed: the server's log says why."),
+        ("return 'yes'", 500, "The project's auth failed: the server's log says why."),
+        ("return {'$or': [{'a': 1}]}", 500, "The project's auth failed: the server's log says why."),
+        ("return {'a': {'$ne': 1}}", 500, "The project's auth failed: the server's log says why."),
     ],
 )
 async def test_what_a_handler_answers(
