@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 START_SECONDS = 120
 MESSAGE_BYTES = 1 << 20
@@ -77,10 +77,18 @@ class ForkServer:
         atexit.register(self._close)
 
     def fork(
-        self, arguments: list[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int
+        self,
+        arguments: list[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+        program: Literal["slackwater", "uvicorn"] = "slackwater",
     ) -> Forked:
         """`slackwater ARGUMENTS` in a process of its own, with the priority of this one."""
         wish = {
+            "program": program,
             "arguments": arguments,
             "cwd": str(cwd),
             "env": dict(env),
@@ -188,8 +196,11 @@ def _become(wish: dict[str, object], fds: list[int]) -> NoReturn:
         time.tzset()
         arguments = wish["arguments"]
         assert isinstance(arguments, list)
-        sys.argv[:] = ["slackwater", *arguments]
-        from slackwater.cli import main as command
+        sys.argv[:] = [str(wish["program"]), *arguments]
+        if wish["program"] == "uvicorn":
+            from uvicorn import main as command
+        else:
+            from slackwater.cli import main as command
 
         try:
             command()

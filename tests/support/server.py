@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import httpx
 
@@ -190,32 +190,29 @@ class Fleet:
         settings = {**SHORT, "SLACKWATER_DATABASE_URI": self.database_uri, **self.env, **(env or {})}
         environ = {**clean_environment(), **settings}
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
-        url, process = "", None
+        url = ""
+        process: subprocess.Popen[bytes] | Forked
         with out.open("wb") as stdout, err.open("wb") as stderr:
+            program: Literal["slackwater", "uvicorn"] = "slackwater"
+            arguments = ["serve", "--project", str(project), "--port", "0"]
             if uvicorn:
                 # uvicorn says its address only in a log that ours replaces.
                 port = free_port()
                 url = f"http://127.0.0.1:{port}"
                 environ["SLACKWATER_PROJECT"] = str(project)
-                process = self._execute(
-                    [sys.executable, "-m", "uvicorn", "slackwater.main:app", "--port", str(port)],
-                    environ,
-                    stdout,
-                    stderr,
-                )
+                program, arguments = "uvicorn", ["slackwater.main:app", "--port", str(port)]
+            if CLOCK in environ:  # which is wrong from the start on
+                command = [str(Path(sys.executable).with_name(program)), *arguments]
+                process = self._execute(command, environ, stdout, stderr)
             else:
-                arguments = ["serve", "--project", str(project), "--port", "0"]
-                if CLOCK in environ:  # which is wrong from the start on
-                    slackwater = str(Path(sys.executable).with_name("slackwater"))
-                    process = self._execute([slackwater, *arguments], environ, stdout, stderr)
-                else:
-                    process = fork_server().fork(
-                        arguments,
-                        cwd=self.folder,
-                        env=environ,
-                        stdout=stdout.fileno(),
-                        stderr=stderr.fileno(),
-                    )
+                process = fork_server().fork(
+                    arguments,
+                    cwd=self.folder,
+                    env=environ,
+                    stdout=stdout.fileno(),
+                    stderr=stderr.fileno(),
+                    program=program,
+                )
         server = ServerProcess(name, process, out, err, url, tolerated)
         self.servers.append(server)
         return server
