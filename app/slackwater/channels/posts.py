@@ -40,15 +40,15 @@ class Posts:
         place, shown, old = known["place"], slack.shown(row), known["message"]
         if old is not None and len(shown["text"]) <= slack.UPDATE_CHARACTERS:
             said = await self._say(channel, send, slack.update(place, old, shown))
-            if said.trouble not in slack.GONE:
-                return said.told
+            if not said.is_gone:
+                return said.trouble
         said = await self._say(channel, send, slack.post(place, shown))
         if said.message is not None:
             await queries.note(self._database, row["run_id"], said.message)
             if old is not None:
                 # Only now: until the answer is there, the notice says that it is to come.
                 await self._say(channel, send, slack.delete(place, old))
-        return said.told
+        return said.trouble
 
     async def _known(self, row: Mapping[str, Any]) -> Row | None:
         """Where it is to be said; for an answer, once the notice is there whose place it takes, if that does not take long."""

@@ -80,12 +80,9 @@ class SlackAnswer(NamedTuple):
     message: str | None
     """The message that it has made or changed, by its time."""
     trouble: str | None
-    """What was wrong with it, in Slack's words."""
-
-    @property
-    def told(self) -> str | None:
-        """The trouble, as a row of the outbox keeps it."""
-        return self.trouble and f"answered {self.trouble}"
+    """Why it was not taken, or None."""
+    is_gone: bool = False
+    """What was to be replaced cannot be: see `GONE`."""
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,9 +131,10 @@ def heard(body: bytes) -> SlackAnswer:
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):
-        return SlackAnswer(None, "unreadable")
+        return SlackAnswer(None, "answered what is no JSON object")
     if answer.get("ok") is not True:
-        return SlackAnswer(None, _text(answer.get("error")) or "refused")
+        error = _text(answer.get("error")) or "a refusal"
+        return SlackAnswer(None, f"answered {error}", error in GONE)
     return SlackAnswer(_text(answer.get("ts")) or None, None)
 
 
