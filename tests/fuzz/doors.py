@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from tests.fuzz.wire import Answer, Letter, Wire
 from tests.support.emulator import LocalEnvironment, Reply, request
@@ -62,6 +62,9 @@ class ServerDoor:
                     yield heard.encode() if isinstance(heard, str) else heard
         except InvalidStatus as error:
             yield error.response.body or b""
+        except InvalidMessage:  # closed before it was a WebSocket
+            if not self.stopping:
+                raise
         except ConnectionClosed:
             return
 
