@@ -43,7 +43,7 @@ async def test_slack_is_answered_first_and_told_later(database_uri: str, tmp_pat
         env = {**LIMITS, "SLACKWATER_DATABASE_URI": database_uri}
         async with (
             asyncio.timeout(230),
-            gateway_of(tmp_path, project, env=env, options=options) as server,
+            gateway_of(tmp_path, project, env=env, environments=1, options=options) as server,
             httpx.AsyncClient(base_url=server.url, timeout=70) as http,
             await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as database,
         ):
