@@ -246,6 +246,8 @@ ENV = {
     "SLACKWATER_OIDC_CLIENT_SECRET": "secret",
     "SLACKWATER_HEARTBEAT_SECONDS": "0.1",
     "SLACKWATER_STREAM_PAGE_SECONDS": "0.2",
+    # What the owner has would change by itself: a thread without a name goes two minutes after its run.
+    "SLACKWATER_SWEEP_SECONDS": "3600",
 }
 
 
