@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURED_BY = tuple(
     ROOT / "tests" / folder
     for folder in (
-        "unit",
+        "unit/runtime",
         "model",
         *(f"integration/{place}" for place in ("runtime", "store", "threads", "workspace")),
     )
