@@ -16,7 +16,7 @@ from tests.fuzz.world import World
 pytestmark = pytest.mark.patient
 
 SEED = 1
-CALLS_IN_CI = 5_000
+CALLS_IN_CI = 10_000
 
 
 @pytest.fixture
