@@ -100,7 +100,7 @@ def test_the_metadata_says_where_things_are_and_what_may_be_added(wheel: Path) -
         *("Homepage", "Documentation", "Changelog", "Issues"),
     }
     assert set(found.get_all("Provides-Extra", [])) == {
-        *("documents", "emulator", "models", "prices", "tracing"),
+        *("documents", "emulator", "mcp-tools", "models", "prices", "tracing"),
     }
     assert found["License-Expression"] == "Apache-2.0"
     assert "Typing :: Typed" in found.get_all("Classifier", [])
