@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +20,14 @@ CHANGEABLE = ("models", "token_usage", "uploads", "agents", "memory", "suggestio
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)|\${([A-Za-z_][A-Za-z0-9_]*)}")
 
-_SECRET = re.compile(r"(key|secret|password|token|authorization|credentials)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(key|secret|secret_id|password|passphrase|token|auth|authorization|credentials|connection_string)$",
+    re.IGNORECASE,
+)
 """The names of arguments that are secrets: these stay in the environment, and do not go into the database."""
+
+_SECRET_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
+"""Of a URL with a user or a password in it."""
 
 _OURS = re.compile(r"SLACKWATER_|AWS_|PG|DATABASE_U|POSTGRES_U")
 """Variables that open more than a model. Whoever can write to the database must not have them sent anywhere."""
@@ -50,14 +56,18 @@ class LlmModel(_Part):
         """`args` with the values of the environment. Raises SettingsError, which names the variable."""
         return {key: self._resolved(value) for key, value in self.args.items()}
 
-    def unfit(self) -> str | None:
-        """Why it may not come from the database, where others can read and write it; None if it may."""
+    def unfit(self, of_others: Collection[str]) -> str | None:
+        """Why it may not come from the database, where others can read and write it; None if it may.
+
+        `of_others`: variables that are for something else than models.
+        """
         for key, text in _texts(self.args, ""):
             name = _NAME.fullmatch(text)
-            if name is None and _SECRET.search(key):
+            if name is None and (_SECRET.search(key) or _SECRET_URL.match(text)):
                 return f"{self.name}: args.{key}: write $NAME, and put the secret into the environment"
-            if name is not None and _OURS.match(name[1] or name[2]):
-                return f"{self.name}: args.{key}: {name[1] or name[2]} is not for models"
+            variable = name and (name[1] or name[2])
+            if variable and (_OURS.match(variable) or variable in of_others):
+                return f"{self.name}: args.{key}: {variable} is not for models"
         return None
 
     def _resolved(self, value: Any) -> Any:
@@ -174,6 +184,11 @@ class ChannelSpec(_Part):
             raise ValueError("token and api are for channels of kind slack")
         return self
 
+    @property
+    def variables(self) -> set[str]:
+        """The names of those in which its secrets are."""
+        return {variable.strip("${}") for variable in (self.secret, self.token) if variable is not None}
+
     def resolved(self, variable: str) -> str:
         """The value of `$NAME`. Raises SettingsError, which names it."""
         name = variable.strip("${}")
@@ -217,7 +232,9 @@ class GatewaySpec(_Part):
                 f"gateway.{strange[0]} cannot be changed at run time; {', '.join(CHANGEABLE)} can."
             )
         spec = self._checked(laid_over(self.model_dump(exclude_unset=True), change), "")
-        if "models" in change and (why := next(filter(None, (model.unfit() for model in spec.models)), None)):
+        of_channels = {name for channel in spec.channels for name in channel.variables}
+        unfit = filter(None, (model.unfit(of_channels) for model in spec.models))
+        if "models" in change and (why := next(unfit, None)):
             raise SettingsError(f"gateway.models: {why}.")
         return spec
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import OperationalError
 
 from slackwater.errors import ConfigurationChanged, SettingsError
 from slackwater.postgres.pool import Database
@@ -230,11 +231,16 @@ async def test_a_change_that_is_killed_is_whole_or_not_there(
 async def killed(database: Database, project: Path, database_uri: str, nowhere: int) -> None:
     """Kill a command while it waits for the row, and wait until its server has decided what becomes of the statement."""
 
-    async def waits() -> bool:
-        return bool(await database.fetch(_WAITING))
+    backends: list[Any] = []
 
-    async def waits_no_more() -> bool:
-        return not await waits()
+    async def waits() -> bool:
+        backends[:] = [row["pid"] for row in await database.fetch(_WAITING)]
+        return bool(backends)
+
+    async def is_gone() -> bool:
+        return not await database.fetch(
+            "select 1 from pg_stat_activity where pid = any(%(pids)s)", {"pids": backends}
+        )
 
     async with database.pool.connection() as other, other.transaction():
         await other.execute("select 1 from slackwater.configuration for update")
@@ -249,15 +255,15 @@ async def killed(database: Database, project: Path, database_uri: str, nowhere: 
 
         await until(waits)
         process.kill()
-    await until(waits_no_more)
+    await until(is_gone)
 
 
 _WAITING = """
-select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%slackwater.configuration%'"""
+select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%slackwater.configuration%'"""
 
 
 async def test_a_process_that_starts_begins_with_what_is_stored(
-    serve: Callable[..., Any], project: Path, database: Database
+    serve: Callable[..., Any], project: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C2: or, if it cannot use that, with nothing: the file may allow more than was meant."""
     await service.change(database, OWN, {"uploads": {"max_files": 2}})
@@ -296,6 +302,21 @@ async def test_a_process_that_starts_begins_with_what_is_stored(
         await service.change(database, OWN, {"models": None})
         await api.services.configuration.check()
         assert (await client.get(LIMITS)).json()["max_files"] == 5
+        # WHEN the database is away just when the process says that it cannot use a version, THEN it says so later
+        await database.execute(
+            'update slackwater.configuration set version = 20, value = \'{"models": {"v2": 1}}\''
+        )
+
+        async def unavailable(*_: Any) -> None:
+            raise OperationalError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(queries, "say_trouble", unavailable)
+            await api.services.configuration.check()
+        assert await service.troubles(database) == []
+        for _ in range(2):
+            await api.services.configuration.check()
+        assert [row["processes"] for row in await service.troubles(database)] == [1]
 
 
 async def test_a_model_that_was_configured_anew_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,13 +339,28 @@ async def test_a_model_that_was_configured_anew_is_built_anew(monkeypatch: pytes
         ({"default_headers": {"Authorization": "Bearer x"}}, "args.default_headers.Authorization: write"),
         ({"base_url": "${SLACKWATER_ENCRYPTION_KEY}"}, "SLACKWATER_ENCRYPTION_KEY is not for models"),
         ({"base_url": ["$AWS_SECRET_ACCESS_KEY"]}, "AWS_SECRET_ACCESS_KEY is not for models"),
+        ({"base_url": "$CHANNEL_SECRET"}, "CHANNEL_SECRET is not for models"),
+        ({"base_url": "$CHANNEL_TOKEN"}, "CHANNEL_TOKEN is not for models"),
+        ({"base_url": "https://me:sk-123@host/v1"}, "fast: args.base_url: write $NAME"),
+        ({"secret_id": "sk-123"}, "fast: args.secret_id: write $NAME"),
+        ({"auth": {"passphrase": "sk-123"}}, "fast: args.auth.passphrase: write $NAME"),
+        ({"connection_string": "a;b"}, "fast: args.connection_string: write $NAME"),
     ],
 )
 def test_no_secret_goes_into_the_database_nor_out_of_the_environment(
     args: dict[str, Any], sentence: str
 ) -> None:
+    channel = {"name": "slack", "kind": "slack", "owner": "o", "assistant": "a"}
+    own = GatewaySpec.model_validate(
+        {"channels": [{**channel, "secret": "$CHANNEL_SECRET", "token": "${CHANNEL_TOKEN}"}]}
+    )
     with pytest.raises(SettingsError, match=r"gateway\.models: ") as raised:
-        OWN.changed_by({"models": [{**FAST, "args": args}]})
+        own.changed_by({"models": [{**FAST, "args": args}]})
     assert sentence in raised.value.message
-    fine = {"api_key": "$OPENAI_API_KEY", "max_tokens": 5, "default_query": {"tokens": "x"}}
-    assert OWN.changed_by({"models": [{**FAST, "args": fine}]}).models[0].args == fine
+    fine = {
+        "api_key": "$OPENAI_API_KEY",
+        "base_url": "https://host/v1?by=me@host",
+        "max_tokens": 5,
+        "default_query": {"tokens": "x"},
+    }
+    assert own.changed_by({"models": [{**FAST, "args": fine}]}).models[0].args == fine

@@ -12,7 +12,7 @@ from slackwater.kit.bounded import bounded
 from slackwater.kit.moment import Moment
 from slackwater.kit.repeated import Repeated
 from slackwater.postgres.connection_errors import DATABASE_UNAVAILABLE
-from slackwater.postgres.pool import Database
+from slackwater.postgres.pool import Database, Row
 from slackwater.workspace.configuration import queries, service
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ class ConfigurationWatch:
         self._changed_at: datetime | None = None
         self._keeps = False
         """A version was in force here already."""
+        self._unsaid: tuple[int, str] | None = None
+        """The version that cannot be used here and why, as long as others have not been told."""
         self._asked: Moment | None = None
         self._checks = Repeated("configuration", self.check, lambda: CHECK_SECONDS)
 
@@ -69,8 +71,11 @@ class ConfigurationWatch:
         asked = Moment.now()
         row = await queries.read_if_changed(self._database, self.version, self._changed_at)
         self._asked = asked
-        if row is None:
-            return
+        if row is not None:
+            self._take(row)
+        await self._say_trouble()
+
+    def _take(self, row: Row) -> None:
         begins = self._changed_at is None
         self.version, self._changed_at = row["version"], row["changed_at"]
         try:
@@ -83,8 +88,9 @@ class ConfigurationWatch:
                 error.message,
                 extra={"event": "configuration.unusable", **self._about(row)},
             )
-            await queries.say_trouble(self._database, self.version, error.message, self._process)
+            self._unsaid = self.version, error.message
         else:
+            self._unsaid = None
             self._graphs.put_in_force(spec)
             self._keeps = True
             if self.version or not begins:
@@ -93,6 +99,16 @@ class ConfigurationWatch:
                     self.version,
                     extra={"event": "configuration.changed", **self._about(row)},
                 )
+
+    async def _say_trouble(self) -> None:
+        unsaid, self._unsaid = self._unsaid, None
+        if unsaid is None:
+            return
+        try:
+            await queries.say_trouble(self._database, *unsaid, self._process)
+        except BaseException:
+            self._unsaid = self._unsaid or unsaid  # the next check says it
+            raise
 
     def _about(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"version": row["version"], "keys": sorted(row["value"])}
