@@ -44,20 +44,27 @@ LOCK_OWNER = """
 select pg_advisory_xact_lock(hashtextextended('slackwater.files/' || %(owner)s, 0))"""
 """Two that save for one owner do so one after the other, so that both see what is stored. First in its transaction."""
 
-SAVE = """
+
+def room(removed: str = "0") -> str:
+    """The subquery `room`: how many bytes the owner may have at most (0: no limit), and would have with `wanted` and without the bytes of `removed`."""
+    return f"""room as materialized (
+  select m.most, case when m.most > 0 then  -- all files of an owner are counted only where they are limited
+    (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
+    - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
+       where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
+    - {removed}
+    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
+  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
+)"""
+
+
+SAVE = f"""
 with wanted as materialized (
   select * from unnest(%(paths)s::text[], %(blobs)s::text[], %(sizes)s::bigint[], %(sha256s)s::text[], %(made_from)s::text[])
     as w(path, blob, size, sha256, made_from)
 ), ready as materialized (
   select b.key from slackwater.blobs b where b.key = any(%(blobs)s::text[]) and b.state = 'staged' for update
-), room as materialized (
-  select m.most, case when m.most > 0 then  -- all files of an owner are counted only where they are limited
-    (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
-    - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
-       where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
-    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
-  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
-), go as materialized (
+), {room()}, go as materialized (
   select from room where (most = 0 or bytes <= most) and (select count(*) from ready) = (select count(*) from wanted)
 ), raised as (
   update slackwater.blobs b set state = 'live', size = w.size, changed_at = clock_timestamp()
@@ -75,7 +82,7 @@ with wanted as materialized (
   where f.owner = %(owner)s and f.thread_id = %(thread_id)s and f.made_from = s.path and f.path <> all(%(paths)s::text[])
 )
 select r.most, r.bytes, (select count(*) from ready) as ready,
-  (select coalesce(jsonb_object_agg(path, extract(epoch from modified_at)), '{}') from saved) as saved from room r"""
+  (select coalesce(jsonb_object_agg(path, extract(epoch from modified_at)), '{{}}') from saved) as saved from room r"""
 """All of the files or none: `saved` is what there is now, with its time. A quota or a blob that is not staged any more prevents it.
 
 What a document of that name was converted to before goes, unless it is one of the files.

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from slackwater.identity.accounts.account import OWNER as ACCOUNT
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_STRANGE = re.compile(r"[^A-Za-z0-9_-]+")
-_MADE = re.compile(r"-[0-9a-f]{24}")
+_SAFE_AS_IT_IS = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_HASH_ENDING = re.compile(r"-[0-9a-f]{24}")
 """How the ids end that are made here."""
 
 
@@ -19,9 +19,9 @@ def safe_id(owner: str) -> str:
     of_account = owner.removeprefix(ACCOUNT)
     if of_account != owner and _is_uuid(of_account):
         return of_account
-    if _PLAIN.fullmatch(owner) and not _is_uuid(owner) and not _MADE.fullmatch(owner[-25:]):
+    if _SAFE_AS_IT_IS.fullmatch(owner) and not _is_uuid(owner) and not _HASH_ENDING.fullmatch(owner[-25:]):
         return owner
-    return f"{_STRANGE.sub('_', owner)[:40]}-{hashlib.sha256(owner.encode()).hexdigest()[:24]}"
+    return f"{_UNSAFE.sub('_', owner)[:40]}-{hashlib.sha256(owner.encode()).hexdigest()[:24]}"
 
 
 def _is_uuid(text: str) -> bool:

@@ -98,9 +98,9 @@ class Writer:
         """Checkpoints of earlier runs that the attempt has read, by namespace and id."""
         self._queue = Group()
         self._taken: tuple[Group, list[Event]] | None = None
+        """What is being sent."""
         self._before: dict[str, Acknowledged] = {}
         """What had been acknowledged when it was taken."""
-        """What is being sent."""
         self._taken_records = TakenRecords()
         self._writer: asyncio.Task[None] | None = None
         self._worked_from: dict[str, str] = {}

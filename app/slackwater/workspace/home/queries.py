@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from slackwater.blobs.files import TooManyFileBytes
-from slackwater.blobs.queries import LOCK_OWNER, NewFile
+from slackwater.blobs.queries import LOCK_OWNER, NewFile, room
 from slackwater.postgres.pool import Database, Row
 
 PREFIX = "home/"
@@ -16,7 +16,7 @@ select substr(path, 6) as path, blob, size, sha256, modified_at from slackwater.
 where owner = %(owner)s and thread_id = %(thread_id)s and starts_with(path, 'home/') order by path"""
 
 # What was stored by this statement, whose answer was lost, is stored.
-_STORE = """
+_STORE = f"""
 with wanted as materialized (
   select * from unnest(%(paths)s::text[], %(blobs)s::text[], %(sizes)s::bigint[], %(sha256s)s::text[], %(bases)s::text[])
     as w(path, blob, size, sha256, base)
@@ -26,15 +26,7 @@ with wanted as materialized (
   select f.path, f.size from slackwater.files f
   join unnest(%(gone_paths)s::text[], %(gone_blobs)s::text[]) as g(path, blob) on g.path = f.path and g.blob = f.blob
   where f.owner = %(owner)s and f.thread_id = %(thread_id)s
-), room as materialized (
-  select m.most, case when m.most > 0 then
-    (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
-    - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
-       where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
-    - (select coalesce(sum(size), 0) from removed)
-    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
-  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
-), go as materialized (
+), {room("(select coalesce(sum(size), 0) from removed)")}, go as materialized (
   select from room where most = 0 or bytes <= most or not exists (select from wanted)
 ), updated as (
   update slackwater.files f set blob = w.blob, size = w.size, sha256 = w.sha256, modified_at = clock_timestamp()
@@ -59,7 +51,7 @@ with wanted as materialized (
   delete from slackwater.files f using removed r where f.owner = %(owner)s and f.thread_id = %(thread_id)s and f.path = r.path
 )
 select r.most > 0 and r.bytes > r.most and exists (select from wanted) as refused,
-  (select coalesce(array_agg(substr(path, 6)), '{}') from stored) as stored from room r"""
+  (select coalesce(array_agg(substr(path, 6)), '{{}}') from stored) as stored from room r"""
 """Each file by compare-and-set on the blob that it is based on; null: there is none."""
 
 

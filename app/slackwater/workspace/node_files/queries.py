@@ -10,15 +10,15 @@ from uuid import UUID
 from psycopg.errors import DivisionByZero
 
 from slackwater.blobs.files import TooManyFileBytes
-from slackwater.blobs.queries import LOCK_OWNER, NewFile
+from slackwater.blobs.queries import LOCK_OWNER, NewFile, room
 from slackwater.postgres.pool import Statement
 
 FILES = """
 select path, blob, size, sha256, modified_at from slackwater.files where owner = %(owner)s and thread_id = %(thread_id)s order by path"""
 """All files of a thread."""
 
-_STORE = """
-with owned as materialized ({owned}
+_STORE = f"""
+with owned as materialized ({{owned}}
 ), wanted as materialized (
   select * from unnest(%(paths)s::text[], %(blobs)s::text[], %(sizes)s::bigint[], %(sha256s)s::text[])
     as w(path, blob, size, sha256)
@@ -29,15 +29,7 @@ with owned as materialized ({owned}
 ), ready as materialized (
   -- Live ones have been stored by this statement, whose answer was lost.
   select b.key from slackwater.blobs b where b.key = any(%(blobs)s::text[]) and b.state in ('staged', 'live') for update
-), room as materialized (
-  select m.most, case when m.most > 0 then
-    (select coalesce(sum(size), 0) from slackwater.files where owner = %(owner)s)
-    - (select coalesce(sum(f.size), 0) from slackwater.files f join wanted w on w.path = f.path
-       where f.owner = %(owner)s and f.thread_id = %(thread_id)s)
-    - (select coalesce(sum(size), 0) from removed)
-    + (select coalesce(sum(size), 0) from wanted) else 0 end as bytes
-  from (select coalesce((select file_bytes from slackwater.limits where owner = %(owner)s), %(most)s)::bigint as most) m
-), raised as (
+), {room("(select coalesce(sum(size), 0) from removed)")}, raised as (
   update slackwater.blobs b set state = 'live', size = w.size, changed_at = clock_timestamp()
   from wanted w where b.key = w.blob and b.key in (select key from ready) and exists (select from owned)
 ), saved as (
