@@ -20,7 +20,13 @@ async def at_once(
     async with database.connection() as connection, connection.transaction():
         await connection.execute(f"select from {table} for update".encode())
         asked = [asyncio.create_task(request) for request in requests]
-        async with asyncio.timeout(30):
-            while len(await database.fetch(_WAITING)) < len(requests):
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(30):
+                while len(await database.fetch(_WAITING)) < len(requests):
+                    await asyncio.sleep(0.01)
+        except BaseException:
+            for each in asked:
+                each.cancel()
+            await asyncio.wait(asked)
+            raise
     return [await each for each in asked]
