@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from slackwater.blobs.local import LocalBlobs
 from slackwater.errors import SettingsError
 from slackwater.owners.erase import erase
 from slackwater.postgres.pool import Database
+from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.settings import Settings
-from slackwater.workspace.home import service
+from slackwater.workspace.home import queries, service
 from slackwater.workspace.home.place import HomePlace
 from slackwater.workspace.home.service import Homes
 from slackwater.workspace.node_files.service import FilesOfRuns
@@ -187,13 +189,22 @@ class Process:
     def found(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in sorted(self.home.iterdir()) if path.is_file()}
 
+    async def begin(self, owner: str = "alice") -> None:
+        await self.homes.begin(owner, service._patiently)
+
+    async def push(self) -> None:
+        await self.homes.push("alice", service._patiently)
+
+    def end(self) -> None:
+        self.homes.end("alice")
+
     async def ran(self, **files: str) -> dict[str, str]:
         """A run that writes; what it has found."""
-        await self.homes.begin("alice")
+        await self.begin()
         found = self.found()
         self.write(**files)
-        await self.homes.push("alice")
-        self.homes.end("alice")
+        await self.push()
+        self.end()
         return found
 
     async def stop(self) -> None:
@@ -206,20 +217,20 @@ async def test_what_two_write_at_once_is_there_twice(database: Database, tmp_pat
     one, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
     assert await one.ran(memory="0", soul="0", gone="0") == {}
     for each in (one, other):
-        await each.homes.begin("alice")
+        await each.begin()
     assert other.found() == {"memory": "0", "soul": "0", "gone": "0"}
     one.write(memory="1")
     other.write(memory="2", soul="2", gone="2")
     (one.home / "gone").unlink()
-    await one.homes.push("alice")
-    await other.homes.push("alice")
+    await one.push()
+    await other.push()
     # What is written on top of what was not stored is on top of that, and not of what somebody else has stored
     other.write(memory="22")
-    await other.homes.begin("alice")
+    await other.begin()
     assert other.found()["memory"] == "22"
-    await other.homes.push("alice")
+    await other.push()
     for each in (other, other, one):
-        each.homes.end("alice")
+        each.end()
     found = await other.ran()
     (beside,) = [name for name in found if name.startswith("memory.conflict-")]
     assert found == {"memory": "1", beside: "22", "soul": "2", "gone": "2"}
@@ -249,13 +260,15 @@ async def test_what_a_process_leaves_on_its_disk(
     assert found == {"same": "0", "changed": "of other", beside: "of killed", "new": "of killed"}
     # WHEN nobody has had a run for a while, THEN the folder is no longer there, and all of it comes back
     again.write(new="late")
+    os.utime(again.home / "new", (1, 1))  # what was written just now is looked at once more
     monkeypatch.setattr(service, "IDLE_SECONDS", -1)
-    await again.homes.begin("bob")
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0)
+    await again.begin("bob")
     assert not again.home.exists()
     assert (await again.ran())["new"] == "late"
     # WHEN somebody clears the disk, THEN nothing of it is deleted
     shutil.rmtree(again.home)
-    await again.homes.push("alice")
+    await again.push()
     assert (await other.ran())["new"] == "late"
     assert (await again.ran())["new"] == "late"
     # WHEN something is written after the run, THEN it is stored soon
@@ -272,13 +285,15 @@ async def test_what_a_process_leaves_on_its_disk(
     assert await other.ran() == {}
     # More than the owner may have is refused, and stored when there is room
     small = Process(database, tmp_path / "small", most=5)
-    await small.homes.begin("alice")
+    await small.begin()
     small.write(a="123456")
     with pytest.raises(TooManyFileBytes):
-        await small.homes.push("alice")
+        await small.push()
+    await small.begin()  # it may delete some
+    small.end()
     small.files.most = 6
-    await small.homes.push("alice")
-    small.homes.end("alice")
+    await small.push()
+    small.end()
     assert await other.ran() == {"a": "123456"}
     for each in (other, again, small, looks):
         await each.stop()
@@ -291,7 +306,8 @@ def test_whose_the_folder_is(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="another process uses"):
         HomePlace(tmp_path / "a").claim()
     held.release()
-    HomePlace(tmp_path / "a").claim()
+    place = HomePlace(tmp_path / "a")
+    place.claim()
     (tmp_path / "b" / "users").mkdir(parents=True)
     with pytest.raises(SettingsError, match="give an empty folder"):
         HomePlace(tmp_path / "b").claim()
@@ -302,10 +318,129 @@ def test_whose_the_folder_is(tmp_path: Path) -> None:
         Settings.load(home_dir=tmp_path, database_uri="postgresql:///x")
     # Of two attempts at one run only the last deletes what it has
     thread, first, second = uuid4(), object(), object()
-    path = held.new_thread("alice", thread, first)
+    path = place.new_thread("alice", thread, first)
     (path / "x").touch()
-    assert held.new_thread("alice", thread, second) == path
-    held.end_thread(path, first)
+    assert place.new_thread("alice", thread, second) == path
+    place.end_thread(path, first)
     assert list(path.iterdir()) == []
-    held.end_thread(path, second)
+    place.end_thread(path, second)
     assert not path.exists()
+    # What was written since the last look is not deleted
+    (place.of_owner("alice") / "x").touch()
+    assert not place.end_owner("alice", {})
+    # WHEN a process has ended, THEN it deletes nothing of the next one's, which has nothing of the last one's threads
+    path = place.new_thread("alice", thread, first)
+    place.release()
+    after = HomePlace(tmp_path / "a")
+    after.claim()
+    assert not path.exists()
+    after.new_thread("alice", thread, second)
+    place.end_thread(path, first)
+    assert path.exists()
+
+
+async def test_a_process_on_the_disk_of_one_that_was_killed(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows what the files there were made from: what was deleted meanwhile is not there again, nor is what is erased."""
+    killed, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    await killed.ran(deleted="0", changed="0", same="0")
+    killed.place.release()
+    await other.begin()
+    (other.home / "deleted").unlink()
+    other.write(changed="1")
+    await other.push()
+    other.end()
+    again = Process(database, tmp_path / "one")
+    assert await again.ran() == {"changed": "1", "same": "0"} == await other.ran()
+    again.place.release()
+    await erase(database, "alice")
+    # Also if the owner has no run there any more
+    monkeypatch.setattr(service, "IDLE_SECONDS", -1)
+    last = Process(database, tmp_path / "one")
+    await last.begin("bob")
+    assert not last.home.exists()
+    assert await other.ran() == {} == await last.ran()
+    for each in (other, last):
+        await each.stop()
+
+
+async def test_runs_that_begin_together(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an owner find what others have stored; and those of several look together after who is idle."""
+    one, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    await one.ran(a="0")
+    await other.ran(a="1")
+    await asyncio.gather(one.begin(), one.begin())
+    assert one.found() == {"a": "1"}
+    one.end()
+    one.end()
+    monkeypatch.setattr(service, "IDLE_SECONDS", -1)
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0)
+    await asyncio.gather(*(one.begin(f"owner-{n}") for n in range(5)))
+    assert not one.home.exists()
+    for each in (one, other):
+        await each.stop()
+
+
+async def test_what_was_stored_unheard_is_no_conflict(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    store = queries.store
+
+    async def unheard(*arguments: Any) -> frozenset[str]:
+        await store(*arguments)
+        raise ConnectionError
+
+    await one.begin()
+    one.write(a="1")
+    with monkeypatch.context() as patched:
+        patched.setattr(queries, "store", unheard)
+        with pytest.raises(ConnectionError):
+            await one.push()
+    one.write(a="12")
+    await one.push()
+    one.end()
+    assert one.found() == await other.ran() == {"a": "12"}
+    for each in (one, other):
+        await each.stop()
+
+
+async def test_nothing_is_written_through_links(database: Database, tmp_path: Path) -> None:
+    """The project's code may put them in the place of folders; files of owners and threads stay in the home folder."""
+    one, other = Process(database, tmp_path / "one"), Process(database, tmp_path / "other")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    await one.ran()
+    for name in ("deep", "threads"):
+        (one.home / name).symlink_to(outside)
+    await other.begin()
+    (other.home / "deep").mkdir()
+    (other.home / "deep" / "x").touch()
+    await other.push()
+    other.end()
+    await one.ran()
+    path = one.place.new_thread("alice", uuid4(), one)
+    assert (path.is_dir(), list(outside.iterdir())) == (True, [])
+    for each in (one, other):
+        await each.stop()
+
+
+async def test_whoever_clears_a_disk_deletes_no_files_of_a_thread(database: Database, tmp_path: Path) -> None:
+    """The folder of a run that goes on is gone, and what is in it with it; nothing of that is for the next checkpoint."""
+    process, thread = Process(database, tmp_path / "one"), uuid4()
+    run = process.files.of("alice", thread, OwningLoop(), service._patiently)
+    await run.begin()
+    root = await run.apath()
+    (root / "outputs" / "a").write_text("a")
+    await run.store()
+    changes = run.take()
+    assert changes is not None
+    assert list(changes.saved) == ["outputs/a"]
+    shutil.rmtree(root)
+    await run.store()
+    assert run.take() is None
+    run.close()
+    await process.stop()

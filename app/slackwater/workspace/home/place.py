@@ -5,16 +5,24 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from uuid import UUID
 
 from slackwater.errors import SettingsError
 from slackwater.identity.safe_id import safe_id
+from slackwater.workspace.home import index
 from slackwater.workspace.node_files import folder
+from slackwater.workspace.node_files.folder import StoredFile
 
 OWN = ".slackwater"
 """The folder in it that says that the rest is a mirror: what is there can be deleted."""
+INDEX = "index"
+"""The folder in that which tells what the files of owners are based on."""
+PARTS, WITHOUT = ("",), ("threads",)
+"""What of an owner's folder is theirs, and what has files of threads."""
 
 
 class HomePlace:
@@ -26,6 +34,8 @@ class HomePlace:
         self._lock = Lock()
         self._taken: dict[Path, object] = {}
         """Whose a thread's folder is: of a process's attempts at one run only the last may delete it."""
+        self.left: dict[str, dict[str, StoredFile]] = {}
+        """By owner, what the folders that were here already are based on."""
 
     def claim(self) -> None:
         """Take the folder for this process. Raises SettingsError for one that others use, or that has something else in it."""
@@ -48,14 +58,28 @@ class HomePlace:
             raise SettingsError(
                 f"SLACKWATER_HOME_DIR: {self.root} cannot be used: {error.strerror}."
             ) from None
-        for left in own.iterdir():  # by a process that was killed
-            folder.remove(left)
+        self._take_over(own)
+
+    def _take_over(self, own: Path) -> None:
+        """What the process before has left, which may have been killed: its owners' files with their index, and nothing else."""
+        for left in own.iterdir():
+            if left.name != INDEX:
+                folder.remove(left)
+        for threads in self.root.glob("users/*/threads"):
+            if not threads.parent.is_symlink():
+                folder.remove(threads)
+        (own / INDEX).mkdir(mode=0o700, exist_ok=True)
+        for place in (own / INDEX).glob("*.json"):
+            with suppress(ValueError):
+                owner, kept = index.read(place)
+                self.left[owner] = kept
 
     def release(self) -> None:
-        """Let others have it."""
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        """Let others have it. Nothing is deleted after that."""
+        with self._lock:
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
 
     def of_owner(self, owner: str) -> Path:
         """Where the owner's files are."""
@@ -65,6 +89,7 @@ class HomePlace:
         """An empty folder for the files of a thread. What is there was left by an attempt that has come to nothing."""
         path = self.of_owner(owner) / "threads" / str(thread_id) / "user-data"
         with self._lock:
+            self._unlink_parents(path)
             self._discard(path)
             path.mkdir(mode=0o700, parents=True)
             self._taken[path] = whose
@@ -77,16 +102,38 @@ class HomePlace:
                 del self._taken[path]
                 self._discard(path)
 
-    def end_owner(self, owner: str) -> None:
-        """Delete the owner's folder."""
-        self._discard(self.of_owner(owner))
+    def end_owner(self, owner: str, kept: Mapping[str, StoredFile]) -> bool:
+        """Delete the owner's folder; False if it has become another than `kept` says."""
+        path = self.of_owner(owner)
+        found = folder.look(path, kept, parts=PARTS, without=WITHOUT)
+        if found.changed or found.gone or found.too_many:
+            return False
+        self._discard(path)
+        if self._held is not None:
+            self._index_of(owner).unlink(missing_ok=True)  # last: without its index the folder would look new
+        return True
+
+    def write_index(self, owner: str, kept: Mapping[str, StoredFile]) -> None:
+        """Write down what the owner's folder is based on, for the next process that finds it."""
+        with self._lock:
+            if self._held is not None:
+                index.write(self._index_of(owner), owner, kept)
+
+    def _index_of(self, owner: str) -> Path:
+        return self.root / OWN / INDEX / f"{safe_id(owner)}.json"
 
     def temporary(self) -> Path:
         """A new folder on the same disk, from which files can be moved into place."""
         return Path(tempfile.mkdtemp(dir=self.root / OWN))
 
+    def _unlink_parents(self, path: Path) -> None:
+        """The project's code may have put links in the place of folders: what is there is not ours."""
+        for parent in reversed(path.relative_to(self.root).parents):
+            if (self.root / parent).is_symlink():
+                (self.root / parent).unlink()
+
     def _discard(self, path: Path) -> None:
-        if os.path.lexists(path):
+        if self._held is not None and os.path.lexists(path):
             aside = self.temporary()
             path.rename(aside / "x")  # at once: nobody finds half of it
             folder.remove(aside)

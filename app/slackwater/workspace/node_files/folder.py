@@ -11,8 +11,8 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -70,6 +70,8 @@ class Found:
     skipped: list[str] = field(default_factory=list)
     """What is no file that can be stored: links, sockets, names that are no text."""
     too_many: bool = False
+    root_is_gone: bool = False
+    """There is no folder: whoever clears a disk has deleted no files."""
 
 
 class Base:
@@ -158,14 +160,30 @@ def look(
         if len(there) > MAX_FILES:
             found.too_many = True
             return found
-        with suppress(FileNotFoundError):  # it is being replaced
+        try:
             stamp = Stamp.of(entry.stat(follow_symlinks=False))
-            known = kept.get(path)
-            differs = known is None or known.stamp != stamp or not known.stamp.settled
-            if differs and stamp.changed <= until * 1e9:
-                found.changed[path] = stamp
-    found.gone = set(kept) - there
+        except FileNotFoundError:  # it is being replaced
+            continue
+        except PermissionError:
+            found.skipped.append(path)
+            continue
+        known = kept.get(path)
+        differs = known is None or known.stamp != stamp or not known.stamp.settled
+        if differs and stamp.changed <= until * 1e9:
+            found.changed[path] = stamp
+    found.gone = {path for path in set(kept) - there if _is_gone(root / path)}
+    found.root_is_gone = not is_folder(root)
     return found
+
+
+def _is_gone(path: Path) -> bool:
+    """Not so of what was being replaced, or of what is in a folder that cannot be read."""
+    try:
+        return not stat.S_ISREG(os.stat(path, follow_symlinks=False).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _files(
@@ -175,9 +193,9 @@ def _files(
     folders = list(parts)
     while folders:
         folder = folders.pop()
-        if not _is_folder(root / folder):
+        if not is_folder(root / folder):
             continue
-        with os.scandir(root / folder) as entries:
+        with _entries(root / folder, folder, skipped) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if path in without:
@@ -192,8 +210,20 @@ def _files(
                     skipped.append(path)
 
 
-def _is_folder(path: Path) -> bool:
-    with suppress(FileNotFoundError):
+def _entries(path: Path, name: str, skipped: list[str]) -> AbstractContextManager[Iterable[os.DirEntry[str]]]:
+    """What is in the folder: nothing if it is one no longer, or cannot be read."""
+    try:
+        return os.scandir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except PermissionError:
+        skipped.append(name)
+    return nullcontext(())
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one, and no link to one."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         return stat.S_ISDIR(os.stat(path, follow_symlinks=False).st_mode)
     return False
 

@@ -88,6 +88,9 @@ class Mirroring:
         found = await self._all.call(
             lambda: folder.look(mirror.root, mirror.kept, until, mirror.parts, mirror.without)
         )
+        if found.root_is_gone:
+            mirror.kept.clear()
+            return None
         if found.too_many:
             raise TooManyFiles(f"There may be {folder.MAX_FILES} files: there are more in the folder.")
         if found.skipped:

@@ -75,9 +75,9 @@ class FilesOfRuns:
 
     def remove(self, root: Path) -> None:
         """Begin to delete a folder."""
-        self.finish(lambda: folder.remove(root))
+        self.begin_removal(lambda: folder.remove(root))
 
-    def finish(self, work: Callable[[], None]) -> None:
+    def begin_removal(self, work: Callable[[], None]) -> None:
         """Begin what deletes a folder."""
         removal = self.threads.submit_last(self, work)
         if removal is not None:  # else the whole folder of the process has gone
@@ -124,7 +124,7 @@ class FilesOfRun(Mirroring):
         """The attempt begins. Raises what `apath` raises, if its files have to be there from the beginning."""
         if self._all.homes is not None:
             self._at_home = True
-            await self._all.homes.begin(self._owner)
+            await self._all.homes.begin(self._owner, self._retrying)
             await self._fill_once()
 
     # For nodes
@@ -254,7 +254,7 @@ class FilesOfRun(Mirroring):
             return
         async with self._storing:
             if self._at_home and self._all.homes is not None:
-                await self._all.homes.push(self._owner)
+                await self._all.homes.push(self._owner, self._retrying)
             # With durability `async` the boundary comes first, and else this does.
             self.passed()
             changes = await self.changes(self._mirror, until)
@@ -290,4 +290,4 @@ class FilesOfRun(Mirroring):
         if (homes := self._all.homes) is None:
             self._all.remove(root)
         else:
-            self._all.finish(lambda: homes.place.end_thread(root, self))
+            self._all.begin_removal(lambda: homes.place.end_thread(root, self))
