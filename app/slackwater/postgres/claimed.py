@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ GIVE_BACK_SECONDS = 1.0
 """What it may take to say that an attempt was broken off. Otherwise its lease says so, later."""
 BREAK_OFF_SHARE, MOMENT_SECONDS = 0.4, 0.05
 """Of the time that is left when this process stops, for giving back what it has; and how much at least."""
+TROUBLE_CHARACTERS = 500
+"""So much is kept of why something could not be done."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ class Terms:
     pause_factor: float
     longest_pause: float
     put_off: Mapping[str, str]
-    """The event, as the `extra` of a line; so are the next ones."""
+    """The event, as the `extra` of a line, of one that is tried again later."""
     given_up: Mapping[str, str]
+    """Of one that is not tried again."""
     trouble: Mapping[str, str]
+    """Of what nobody expects, and of a database that does not answer."""
     holds: bool = False
     """Whether an invocation of AWS Lambda goes on for it until its deadline nears, and not for a moment only."""
 
@@ -58,6 +63,8 @@ class Claimed(ABC):
         self._live: dict[asyncio.Task[None], Row] = {}
         """What is being worked on."""
         self._claiming: asyncio.Task[None] | None = None
+        self._generation = 0
+        """Raised when what is in hand is broken off: what an earlier claim brings after that is given back."""
         self._wanted = False
         """More may be due than the last claim brought."""
         self._held_back = False
@@ -98,9 +105,14 @@ class Claimed(ABC):
 
     def look(self) -> None:
         """Look for what is due, and begin with it."""
+        if self._stopped:
+            return
         self._wanted = True
-        if self._claiming is None and not self._stopped and self._may_claim:
-            self._claiming = asyncio.create_task(self._begin(), name=f"{self._terms.what}s")
+        if self._claiming is None and self._may_claim:
+            # In a context of its own: whoever asks may be a run, which ends before this does.
+            self._claiming = asyncio.create_task(
+                self._begin(), name=f"{self._terms.what}s", context=Context()
+            )
 
     async def sent(self, timeout: float) -> None:
         """Wait, `timeout` seconds at most, until nothing more is being done; what is, is broken off and stays due."""
@@ -135,6 +147,7 @@ class Claimed(ABC):
             # A claim in flight is waited for: what it brings would otherwise be nobody's until its lease ends.
             if self._claiming is not None:
                 await asyncio.wait([self._claiming], timeout=max(MOMENT_SECONDS, until - time.monotonic()))
+            self._generation += 1
             await asyncio.sleep(0)  # a task that is cancelled before its first turn gives nothing back
             if tasks := set(self._live):
                 for task in tasks:
@@ -149,10 +162,16 @@ class Claimed(ABC):
         try:
             while self._wanted and self._may_claim and (free := terms.at_a_time - len(self._live)) > 0:
                 self._wanted = False
+                generation = self._generation
                 in_hand = [row["owner"] for row in self._live.values()]
                 rows = await self._claim(free, in_hand)
+                if generation != self._generation:  # nobody has waited for it
+                    await asyncio.gather(*(self._let_go(row) for row in rows))
+                    continue
                 for row in rows:
-                    task = asyncio.create_task(self._work(row), name=f"{terms.what}:{row[terms.key]}")
+                    task = asyncio.create_task(
+                        self._work(row), name=f"{terms.what}:{row[terms.key]}", context=Context()
+                    )
                     self._live[task] = row
                     task.add_done_callback(self._done)
                 self._wanted = self._wanted or len(rows) == free
@@ -185,6 +204,12 @@ class Claimed(ABC):
                 problem,
                 extra={**self._terms.trouble, **self._about(row)},
             )
+        except Exception:
+            log.exception(
+                "what came of a %s is not recorded; its lease expires",
+                self._terms.what,
+                extra={**self._terms.trouble, **self._about(row)},
+            )
 
     async def _tried(self, row: Row) -> str | None:
         """Why it could not be done, or None."""
@@ -202,6 +227,7 @@ class Claimed(ABC):
         terms = self._terms
         if trouble is None:
             return
+        trouble = trouble.replace("\0", "")[:TROUBLE_CHARACTERS]  # no column takes a NUL
         if row["attempts"] < terms.max_attempts:
             seconds = pause(row["attempts"], terms.first_pause, terms.pause_factor, terms.longest_pause)
             await self._put_off(row, seconds, trouble)

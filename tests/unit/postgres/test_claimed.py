@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ class Errands(Claimed):
         ]
         self.act = act
         self.claims = 0
+        self.answered = asyncio.Event()
+        self.answered.set()
         self.given_back: list[str] = []
         self.given_up: list[str] = []
         self.put_off: list[Row] = []
@@ -48,6 +51,7 @@ class Errands(Claimed):
         rows, self.due = self.due[:free], self.due[free:]
         for row in rows:
             row["attempts"] += 1
+        await self.answered.wait()
         return rows
 
     async def _attempt(self, row: Row) -> str | None:
@@ -96,6 +100,79 @@ async def test_what_a_claim_in_flight_brings_is_given_back_and_not_claimed_again
     errands.look()
     assert errands._busy == set()
     assert [row["attempts"] for row in errands.due] == [0, 0, 0]
+
+
+async def test_what_a_claim_brings_when_nobody_waits_for_it_any_more_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claimed, "MOMENT_SECONDS", 0.0)
+    errands = Errands("a1", "b1")
+    give_back = errands._give_back
+
+    async def and_hold(row: Row) -> None:
+        await give_back(row)
+        errands.answered.clear()
+
+    monkeypatch.setattr(errands, "_give_back", and_hold)
+    # GIVEN a claim that the database has not answered when the process is frozen
+    errands.answered.clear()
+    errands.look()
+    await asyncio.sleep(0)
+    await errands.sent(0)
+    [claiming] = errands._busy
+
+    # WHEN it is answered after that, THEN nobody works on what it brings
+    errands.look()
+    errands.answered.set()
+    async with asyncio.timeout(5):
+        while errands.claims < 2:
+            await asyncio.sleep(0)
+    assert sorted(errands.given_back) == ["a1", "b1"]
+    # AND whoever has asked since then is heard
+    assert errands._busy == {claiming}
+
+    # WHEN the next one is answered after a stop, THEN it was the last
+    await errands.stop(0)
+    errands.look()
+    errands.answered.set()
+    await claiming
+    assert sorted(errands.given_back) == ["a1", "a1", "b1", "b1"]
+    assert (errands.claims, errands._busy) == (2, set())
+    assert [row["attempts"] for row in errands.due] == [0, 0]
+
+
+async def test_they_are_no_part_of_the_run_that_has_asked() -> None:
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+    errands = Errands("a1", act=lambda row: seen.append(whose.get()))
+    whose.set("a run's")
+
+    errands.look()
+    await errands.sent(10)
+
+    assert seen == ["nobody's"]
+
+
+async def test_what_a_column_does_not_take_is_not_in_a_trouble(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errands = Errands("a1", act=lambda row: "a\0b" + "c" * 600)
+    errands.look()
+    await errands.sent(10)
+    assert [row["trouble"] for row in errands.put_off] == ["ab" + "c" * 498]
+
+    # AND what goes wrong all the same is told
+    async def refuse(row: Row, seconds: float, trouble: str) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(errands, "_put_off", refuse)
+    errands.due = errands.put_off
+    caplog.clear()
+    errands.look()
+    await errands.sent(10)
+    assert [(line.levelname, getattr(line, "event", "")) for line in caplog.records] == [
+        ("ERROR", "errand.trouble")
+    ]
 
 
 async def test_nobody_can_ask_for_more_while_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

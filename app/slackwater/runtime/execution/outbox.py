@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Outgoing(Protocol):
-    """What this process does for nobody who waits for it. What is not done here is done by another process."""
+    """Work that no caller waits for. What is not done here is done by another process."""
 
     async def idle(self, until: float) -> None:
         """Wait until nothing is being done that an invocation goes on for, or `until` (monotonic seconds). Nothing is broken off."""
