@@ -249,7 +249,7 @@ def _channels(settings: Settings, graphs: Graphs, policy: Policy) -> Mapping[str
         return {}
     from slackwater.channels.configured import channels_of
 
-    return channels_of(graphs.gateway.channels, policy, graphs.ids)
+    return channels_of(graphs.gateway.channels, policy, graphs.ids, graphs.http.disabled)
 
 
 def _posts(database: Database, channels: Mapping[str, Channel]) -> Chats | None:

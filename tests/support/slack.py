@@ -28,6 +28,8 @@ class Slack:
     """Errors of the next calls."""
     held: asyncio.Event | None = None
     """Until it is set, no call is answered."""
+    holds: str = "chat."
+    """With what the methods begin that wait for it."""
 
     @property
     def api(self) -> str:
@@ -51,8 +53,9 @@ class Slack:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in head[1:])}
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
-            answer = self.answer(head[0].split()[1].rpartition("/")[2], headers, body)
-            if self.held is not None:
+            method = head[0].split()[1].rpartition("/")[2]
+            answer = self.answer(method, headers, body)
+            if self.held is not None and method.startswith(self.holds):
                 await self.held.wait()
             content = json.dumps(answer).encode()
             writer.write(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from slackwater.errors import Invalid, SettingsError
 from slackwater.identity.principal import NOBODY, SYSTEM_OWNER, Principal
 from slackwater.identity.scopes import KeyScope, granted
 from slackwater.project.gateway import ChannelKind, ChannelSpec
+from slackwater.project.http import RouteGroup
 from slackwater.webhooks.policy import Policy
 from slackwater.webhooks.signature import key_of
 
@@ -36,24 +37,30 @@ class Channel:
         return self.principal.owner
 
     @classmethod
-    def of(cls, spec: ChannelSpec, policy: Policy, graphs: Sequence[str]) -> Channel:
+    def of(
+        cls, spec: ChannelSpec, policy: Policy, graphs: Sequence[str], disabled: Collection[RouteGroup]
+    ) -> Channel:
         """Raises SettingsError, which says what to change."""
-        place = f"gateway.channels: {spec.name}"
+        where = f"gateway.channels: {spec.name}"
         if spec.owner in (NOBODY, SYSTEM_OWNER) or "\0" in spec.owner:
-            raise SettingsError(f"{place}: {spec.owner!r} is nobody who could own a thread.")
+            raise SettingsError(f"{where}: {spec.owner!r} is nobody who could own a thread.")
         if spec.assistant not in graphs and not _is_id(spec.assistant):
             raise SettingsError(
-                f"{place}: assistant: {spec.assistant!r} is neither the id of an assistant nor one of the graphs: {', '.join(graphs)}."
+                f"{where}: assistant: {spec.assistant!r} is neither the id of an assistant nor one of the graphs: {', '.join(graphs)}."
             )
         secret = spec.resolved(spec.secret)
         key = secret.encode() if spec.kind is ChannelKind.SLACK else key_of(secret, spec.secret)
         if len(key) < KEY_BYTES:
-            raise SettingsError(f"{place}: {spec.secret} must have at least {KEY_BYTES} bytes.")
+            raise SettingsError(f"{where}: {spec.secret} must have at least {KEY_BYTES} bytes.")
         if spec.reply is not None:
+            if RouteGroup.WEBHOOKS in disabled:
+                raise SettingsError(
+                    f"{where}: reply: http.disable_webhooks is set, and it would not be told."
+                )
             try:
                 policy.check(spec.reply)
             except Invalid as problem:
-                raise SettingsError(f"{place}: reply: {problem.message}.") from None
+                raise SettingsError(f"{where}: reply: {problem.message}.") from None
         return cls(
             spec.name,
             spec.kind,
@@ -66,9 +73,11 @@ class Channel:
         )
 
 
-def channels_of(specs: Sequence[ChannelSpec], policy: Policy, graphs: Sequence[str]) -> Mapping[str, Channel]:
+def channels_of(
+    specs: Sequence[ChannelSpec], policy: Policy, graphs: Sequence[str], disabled: Collection[RouteGroup]
+) -> Mapping[str, Channel]:
     """By name. Raises SettingsError."""
-    return {spec.name: Channel.of(spec, policy, graphs) for spec in specs}
+    return {spec.name: Channel.of(spec, policy, graphs, disabled) for spec in specs}
 
 
 def _is_id(text: str) -> bool:

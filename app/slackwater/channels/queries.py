@@ -18,7 +18,7 @@ KEPT_DAYS = 7
 _MINE: LiteralString = "channel = %(channel)s and owner = %(owner)s"
 
 # The first to name the conversation has given it its thread; whoever comes later gets that one.
-_PLACE: LiteralString = f"""
+_THREAD: LiteralString = f"""
 with known as (
   select thread_id, run_id from slackwater.channel_deliveries where {_MINE} and delivery_id = %(delivery)s
 ), begun as (
@@ -46,12 +46,8 @@ delete from slackwater.channel_deliveries where ctid = any(array(
   select ctid from slackwater.channel_deliveries
   where received_at < statement_timestamp() - interval '{KEPT_DAYS} days' limit 1000 for update skip locked))"""
 
-_AGAIN: LiteralString = """
-update slackwater.webhooks set given_up_at = null, attempts = 0, trouble = null, due_at = clock_timestamp()
-where owner = %(owner)s and url = %(url)s and (claimed_until is null or claimed_until < clock_timestamp())"""
 
-
-async def place(
+async def thread_of(
     database: Database,
     channel: str,
     owner: str,
@@ -65,7 +61,7 @@ async def place(
     if it has come before. None if there is no such conversation.
     """
     return await database.fetch_one(
-        _PLACE,
+        _THREAD,
         {
             "channel": channel,
             "owner": owner,
@@ -82,7 +78,7 @@ def take(
     channel: str,
     delivery: str,
     conversation: str,
-    where: Mapping[str, Any] | None,
+    place: Mapping[str, Any] | None,
     notice: UUID | None,
 ) -> tuple[str, dict[str, Any]]:
     """The statement by which a run is that of the delivery, for whoever is the first. For all others it returns no row."""
@@ -93,14 +89,9 @@ def take(
         "conversation": conversation,
         "thread": new.thread_id,
         "run": new.run_id,
-        "place": None if where is None else Jsonb(where),
+        "place": None if place is None else Jsonb(place),
         "notice": notice,
     }
-
-
-async def again(database: Database, owner: str, url: str) -> int:
-    """Answers that could not be told there, also those that were given up, are due now; how many."""
-    return await database.execute(_AGAIN, {"owner": owner, "url": url})
 
 
 async def trim(database: Database) -> None:
@@ -109,7 +100,7 @@ async def trim(database: Database) -> None:
 
 
 _OF_NOTICE: LiteralString = f"""
-select place, message, false as busy from slackwater.channel_deliveries d
+select place from slackwater.channel_deliveries d
 where notice_id = %(id)s and message is null and exists (
   select from slackwater.runs r where r.run_id = d.run_id and r.status in {ACTIVE})"""
 
@@ -121,13 +112,13 @@ with dropped as (
     and (w.claimed_until is null or w.claimed_until < clock_timestamp())
   returning w.run_id
 )
-select d.place, d.message, d.message is null and exists (
+select d.place, d.message, d.answer, d.message is null and exists (
     select from slackwater.webhooks w where w.run_id = d.notice_id
       and w.run_id not in (select run_id from dropped)) as busy
 from slackwater.channel_deliveries d where d.run_id = %(id)s"""
 
-_NOTE = """
-update slackwater.channel_deliveries set message = %(message)s where notice_id = %(id)s or run_id = %(id)s"""
+_NOTE_NOTICE = "update slackwater.channel_deliveries set message = %(message)s where notice_id = %(id)s"
+_NOTE_ANSWER = "update slackwater.channel_deliveries set answer = %(message)s where run_id = %(id)s"
 
 
 async def of_notice(database: Database, notice_id: UUID) -> Row | None:
@@ -136,10 +127,17 @@ async def of_notice(database: Database, notice_id: UUID) -> Row | None:
 
 
 async def of_answer(database: Database, run_id: UUID) -> Row | None:
-    """Where the answer of a run is to be shown, the `message` whose place it takes, and whether it has to wait (`busy`) for that."""
+    """Where the answer of a run is to be shown, the `message` whose place it takes, and whether it has to wait (`busy`) for that; and
+    the `answer`, if it is there as a message of its own.
+    """
     return await database.fetch_one(_OF_ANSWER, {"id": run_id})
 
 
-async def note(database: Database, id_: UUID, message: str) -> None:
-    """The message that a notice or an answer has become."""
-    await database.execute(_NOTE, {"id": id_, "message": message})
+async def note_notice(database: Database, notice_id: UUID, message: str) -> None:
+    """The message that a notice has become."""
+    await database.execute(_NOTE_NOTICE, {"id": notice_id, "message": message})
+
+
+async def note_answer(database: Database, run_id: UUID, message: str) -> None:
+    """The message that the answer of a run has become, beside its notice."""
+    await database.execute(_NOTE_ANSWER, {"id": run_id, "message": message})

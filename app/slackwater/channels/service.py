@@ -29,6 +29,7 @@ from slackwater.project.gateway import ChannelKind
 from slackwater.runtime.queue.admission import Overtaken
 from slackwater.web.http import parse_json
 from slackwater.webhooks import chat
+from slackwater.webhooks import queries as outbox
 from slackwater.webhooks.signature import is_signed
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _signed(channel: Channel, headers: Headers, body: bytes) -> Incoming:
         message = ChannelMessage.model_validate(_parsed(body))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(["body", *map(str, first["loc"])])
-        raise Invalid(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+        field = ".".join(["body", *map(str, first["loc"])])
+        raise Invalid(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
     whole = message.input if message.input is not None else said(message.text or "")
     return Incoming(delivery_id, message.conversation_id, whole, message.user)
 
@@ -122,9 +123,8 @@ def _parsed(body: bytes) -> Any:
 
 async def take(services: Services, channel: Channel, incoming: Incoming) -> Taken | None:
     """Start the run of a delivery, or find the one that it has started before. None if it is for a conversation that there is not."""
-    await services.requests.take(channel.owner)
     for _ in range(ROUNDS):
-        placed = await queries.place(
+        known = await queries.thread_of(
             services.database,
             channel.name,
             channel.owner,
@@ -133,12 +133,13 @@ async def take(services: Services, channel: Channel, incoming: Incoming) -> Take
             thread=uuid7(),
             begins=incoming.begins,
         )
-        if placed is None:
+        if known is None:
             return None
-        if placed["run_id"] is not None:
-            return Taken(placed["thread_id"], placed["run_id"])
+        if known["run_id"] is not None:
+            return Taken(known["thread_id"], known["run_id"])
         try:
-            return await _start(services, channel, incoming, placed["thread_id"])
+            await services.requests.take(channel.owner)
+            return await _start(services, channel, incoming, known["thread_id"])
         except Overtaken:
             continue
         except ApiError as problem:
@@ -216,6 +217,6 @@ async def restart(services: Services, name: str) -> Mapping[str, Any]:
     if channel is None:
         return {"success": False, "message": f"Failed to restart channel {name}"}
     if (url := url_of(channel)) is not None:
-        await queries.again(services.database, channel.owner, url)
+        await outbox.again(services.database, channel.owner, url)
         services.runtime.send_due()
     return {"success": True, "message": f"Channel {name} restarted successfully"}

@@ -21,14 +21,18 @@ SIGNATURE, SENT_AT = "x-slack-signature", "x-slack-request-timestamp"
 
 NOTICE = "Working on it…"
 FAILED, STOPPED, NOTHING = "Something went wrong: there is no answer.", "This was stopped.", "Done."
+WAITS = "This waits for an answer."
 
 POST_CHARACTERS, UPDATE_CHARACTERS = 40_000, 4_000
 """Slack cuts a message that is longer, and refuses to make one longer that is there already."""
 
-GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "msg_too_long"})
-"""Errors after which a message cannot be replaced, and another one is to be posted."""
+GONE = frozenset(
+    {"message_not_found", "cant_update_message", "cant_delete_message", "edit_window_closed", "msg_too_long"}
+)
+"""Errors after which a message cannot be replaced or taken back, however often that is tried."""
 
 _MENTION = re.compile(r"<@[A-Z0-9]+(\|[^>]*)?>")
+_HALF_ESCAPED = re.compile(r"&[a-z]*\Z")
 _SAID = frozenset({None, "file_share", "thread_broadcast"})
 """Subtypes of messages in which somebody says something. Others tell of edits, of who has joined, and so on."""
 
@@ -89,10 +93,9 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """What people see of a run, and what tells programs which run that is: who finds two such messages knows that they are one."""
     run = row["run"]
     payload = {"run_id": run["run_id"], "status": run["status"]}
+    text = html.escape(text_for(row), quote=False)  # or `<!channel>` would call everybody
     return {
-        "text": html.escape(
-            text_for(row)[:POST_CHARACTERS], quote=False
-        ),  # or `<!channel>` would call everybody
+        "text": _HALF_ESCAPED.sub("", text[:POST_CHARACTERS]),
         "metadata": {"event_type": "slackwater_run", "event_payload": payload},
     }
 
@@ -113,18 +116,19 @@ def delete(place: Mapping[str, Any], old: str) -> tuple[str, bytes]:
 
 
 def text_for(row: Mapping[str, Any]) -> str:
-    """What is said of a run: what has been answered, or why nothing was."""
+    """What is said of a run: what has been answered, what it asks, or why there is nothing."""
     match row["run"]["status"]:
         case "pending":
             return NOTICE
         case "success":
-            return answer_in(row["values"]) or NOTHING
+            parts = answer_in(row["values"]), _asked(row["run"].get("interrupts") or {})
+            return "\n\n".join(filter(None, parts)) or NOTHING
         case "interrupted":
             return STOPPED
     return FAILED
 
 
-def heard(body: bytes) -> SlackAnswer:
+def answer_of(body: bytes) -> SlackAnswer:
     """What Slack says came of a call."""
     try:
         answer = orjson.loads(body)
@@ -136,6 +140,13 @@ def heard(body: bytes) -> SlackAnswer:
         error = _text(answer.get("error")) or "a refusal"
         return SlackAnswer(None, f"answered {error}", error in GONE)
     return SlackAnswer(_text(answer.get("ts")) or None, None)
+
+
+def _asked(interrupts: Mapping[str, list[Mapping[str, Any]]]) -> str | None:
+    """What the run wants to know, by the interrupts of each task; None if it has not stopped at one."""
+    values = [interrupt["value"] for of_task in interrupts.values() for interrupt in of_task]
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    return "\n\n".join(texts) or (WAITS if values else None)
 
 
 def _text(value: object) -> str:

@@ -239,7 +239,7 @@ def _gateway(settings: Settings, graphs: Graphs) -> Iterator[Finding]:
             yield Finding(Severity.OK, "gateway", f"gateway.models: {model.name} is {model.model}.")
     for channel in spec.channels:
         try:
-            made = Channel.of(channel, Policy.of(graphs.webhooks), graphs.ids)
+            made = Channel.of(channel, Policy.of(graphs.webhooks), graphs.ids, graphs.http.disabled)
         except SettingsError as error:
             yield Finding.failed("gateway", error)
         else:

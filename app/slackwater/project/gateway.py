@@ -20,6 +20,9 @@ CHANGEABLE = ("models", "token_usage", "uploads", "agents", "memory", "suggestio
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)|\${([A-Za-z_][A-Za-z0-9_]*)}")
 
+_SENDABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+"""What a header can hold, as it is. A line end that came with a secret would make each request with it fail."""
+
 _SECRET = re.compile(
     r"(key|secret|secret_id|password|passphrase|token|auth|authorization|credentials|connection_string)$",
     re.IGNORECASE,
@@ -194,6 +197,10 @@ class ChannelSpec(_Part):
         name = variable.strip("${}")
         if not os.environ.get(name):
             raise SettingsError(f"gateway.channels: {self.name}: the environment has no {name}: set it.")
+        if not _SENDABLE.fullmatch(os.environ[name]):
+            raise SettingsError(
+                f"gateway.channels: {self.name}: {name} must be printable ASCII on one line, without spaces around it."
+            )
         return os.environ[name]
 
 

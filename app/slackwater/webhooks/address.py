@@ -1,13 +1,17 @@
 """Which network addresses a webhook may reach.
 
-A URL comes from whoever may start a run, and this process sees networks that he does not.
+A URL comes from whoever may start a run, and this process sees networks that the caller does not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from slackwater.kit.threads import Threads
 
 Address = IPv4Address | IPv6Address
 
@@ -39,6 +43,10 @@ INTERNAL_SUFFIXES = (".svc", ".cluster.local", ".metadata.google.internal")
 
 _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _SHARED = ip_network("100.64.0.0/10")
+
+MAX_LOOKUPS = 16
+_lookups = Threads("webhook-lookup", MAX_LOOKUPS, MAX_LOOKUPS)
+"""Not asyncio's: a name that nobody answers for would keep this process from connecting to its database."""
 
 
 class AddressRefused(Exception):
@@ -105,8 +113,7 @@ async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> lis
     else:
         if internal_name(host):
             raise AddressRefused(f"{host} is a name inside a cloud or cluster")
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = await lookup(host, port)
         found = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
     for address in found:
         if why := reason(address, loopback=loopback, private=private):
@@ -115,3 +122,9 @@ async def resolve(host: str, port: int, *, loopback: bool, private: bool) -> lis
         raise OSError(f"{host} has no address")
     # Many networks have no way out over IPv6, and names that have such an address all the same.
     return [str(address) for address in sorted(dict.fromkeys(found), key=lambda address: address.version)]
+
+
+async def lookup(host: str, port: int) -> list[Any]:
+    """What `getaddrinfo` says. Raises OSError."""
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    return await asyncio.wrap_future(_lookups.submit(None, ask))

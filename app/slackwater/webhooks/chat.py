@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 SCHEME = "channel:"
@@ -34,6 +34,10 @@ Send = Callable[[ChatCall], Awaitable[Sent]]
 
 class Chats(Protocol):
     """Knows how chats are told."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Those that it knows. The others are for processes that know them."""
 
     async def tell(self, row: Mapping[str, Any], send: Send) -> str | None:
         """Tell a chat what a row of the outbox says, by one request or several; why it was not told, or None."""

@@ -78,6 +78,7 @@ class Deliveries(Claimed):
             share=self._shares,
             in_hand=in_hand,
             most=OF_ONE_OWNER,
+            chats=() if self._chats is None else self._chats.urls,
         )
 
     async def _attempt(self, row: Row) -> str | None:
@@ -107,8 +108,7 @@ class Deliveries(Claimed):
 
     async def _tell(self, row: Row) -> str | None:
         """Tell a chat; why it was not told, or None."""
-        if self._chats is None:
-            return "this process has no channels"
+        assert self._chats is not None  # it has claimed its own rows only
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):  # for all of its requests: the lease lasts no longer
                 return await self._chats.tell(row, self._call)
@@ -155,8 +155,12 @@ class Deliveries(Claimed):
             return Sent(NO_ANSWER)
         except address.AddressRefused as refusal:
             return Sent(str(refusal))
+        except httpx.LocalProtocolError as problem:
+            return Sent(
+                type(problem).__name__
+            )  # its text has the header that is wrong, which may be a secret
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as problem:
-            return Sent(f"{type(problem).__name__}: {problem}"[:500])
+            return Sent(f"{type(problem).__name__}: {problem}")
         return Sent(None if 200 <= status < 300 else f"answered {status}", answer)
 
     async def _send(
@@ -194,15 +198,20 @@ class Deliveries(Claimed):
     def _client(self, *, tls: bool) -> httpx.AsyncClient:
         import httpx
 
-        if tls and self._tls is None:
-            self._tls = httpx.create_ssl_context()  # takes longer than all the rest
         return httpx.AsyncClient(
             timeout=httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS),
-            verify=self._tls if tls and self._tls is not None else False,
+            verify=self._context() if tls else False,
             # No proxy and no redirect: both would choose another address than the one that was looked at.
             trust_env=False,
             follow_redirects=False,
         )
+
+    def _context(self) -> SSLContext:
+        import httpx
+
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()  # takes longer than all the rest
+        return self._tls
 
 
 async def _beginning(answer: httpx.Response, most: int) -> bytes:

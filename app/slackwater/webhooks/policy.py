@@ -16,7 +16,7 @@ from slackwater.webhooks import address
 _TEMPLATE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _VARIABLE = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_HEADER_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?)?")
 _URL = re.compile(r"[\x21-\x7e]+")
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "webhook-id",
@@ -214,5 +214,7 @@ def _filled(name: str, template: str, prefix: str, variables: Mapping[str, str])
 
     text = _TEMPLATE.sub(value_of, template)
     if not _HEADER_VALUE.fullmatch(text):
-        raise SettingsError(f"langgraph.json: webhooks.headers.{name} must be printable ASCII on one line.")
+        raise SettingsError(
+            f"langgraph.json: webhooks.headers.{name} must be printable ASCII on one line, without spaces around it."
+        )
     return text

@@ -20,7 +20,7 @@ from support.receiver import HANG, Receiver, receiver
 from slackwater.kit.budget import Budget
 from slackwater.postgres.pool import Database
 from slackwater.runtime.execution.outbox import NoOutbox
-from slackwater.webhooks import delivery
+from slackwater.webhooks import address, delivery
 from slackwater.webhooks.delivery import Deliveries
 from slackwater.webhooks.policy import Policy
 from tests.support.server import fleet_of
@@ -219,6 +219,25 @@ async def test_two_sweeps_at_once_deliver_once(database: Database, serve: Any, h
     assert len(hook.got) == len({got.id for got in hook.got}) == 30
 
 
+async def test_what_is_for_a_chat_that_this_process_does_not_know_is_left_to_others(
+    database: Database,
+) -> None:
+    await database.execute(
+        """insert into slackwater.webhooks (run_id, thread_id, owner, url, run)
+           select gen_random_uuid(), gen_random_uuid(), 'ann', 'channel:gone', '{"status": "success"}'"""
+    )
+    outbox = Deliveries(database, LOOPBACK)
+    await outbox.sweep()
+    await outbox.sent(5)
+    (row,) = await rows(database)
+    assert (row["attempts"], row["claimed_until"]) == (0, None)
+    # AND when there have been no others for long, it is forgotten
+    await database.execute("update slackwater.webhooks set due_at = now() - interval '31 days'")
+    await outbox.sweep()
+    await outbox.stop(5)
+    assert await rows(database) == []
+
+
 async def test_what_a_stale_sender_says_counts_for_nothing(
     database: Database, serve: Any, hook: Receiver
 ) -> None:
@@ -267,7 +286,7 @@ async def test_a_name_is_asked_once_and_its_address_is_the_one_that_is_called(
     """Whoever serves the name could otherwise say another address the second time."""
     asked: list[str] = []
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    async def lookup(host: str, port: int) -> list[Any]:
         asked.append(host)
         return [(2, 1, 6, "", ("127.0.0.1", port))]
 
@@ -275,7 +294,7 @@ async def test_a_name_is_asked_once_and_its_address_is_the_one_that_is_called(
         api.services.runtime.outbox = NoOutbox()
         url = f"http://hook.example:{hook.port}/hook"
         await start(api.client(), hook, webhook=url)
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(address, "lookup", lookup)
         # WHEN loopback is not allowed
         strict = Deliveries(database, Policy())
         strict.nudge()
@@ -321,7 +340,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
 async def test_a_certificate_has_to_be_the_names(
     database: Database, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    async def lookup(host: str, port: int) -> list[Any]:
         # The first is nobody's.
         return [(2, 1, 6, "", ("127.0.0.9", port)), (2, 1, 6, "", ("127.0.0.1", port))]
 
@@ -333,7 +352,7 @@ async def test_a_certificate_has_to_be_the_names(
         api.services.runtime.outbox = NoOutbox()
         for name in ("other.example", "hook.example"):
             await start(api.client(), hook, webhook=f"https://{name}:{hook.port}/{name}")
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(address, "lookup", lookup)
         outbox = Deliveries(database, LOOPBACK)
         outbox.nudge()
         await outbox.stop(8)
@@ -385,7 +404,7 @@ async def test_fields_and_headers_of_the_project(database: Database, serve: Any,
 async def test_a_header_with_a_secret_goes_to_the_domains_that_are_named_and_by_https(
     database: Database, serve: Any, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    async def lookup(host: str, port: int) -> list[Any]:
         return [(2, 1, 6, "", ("127.0.0.1", port))]
 
     file, context = certificate(tmp_path, "hook.example")
@@ -397,7 +416,7 @@ async def test_a_header_with_a_secret_goes_to_the_domains_that_are_named_and_by_
         # GIVEN runs that were admitted before the project had such a header
         told = await start(api.client(), hook, webhook=f"https://hook.example:{named.port}/hook")
         await start(api.client(), hook)
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(address, "lookup", lookup)
         policy = Policy.of(
             {
                 "url": {

@@ -110,59 +110,75 @@ async def test_a_conversation_in_slack(
         await team.until(*team.texts[:3], "answer to dm 0", "answer to dm 1")
         assert [m.get("thread_ts") for m in team.shown.values() if m["channel"] == "D1"] == [None, None]
         assert len({run["thread_id"] for run in await runs_of(api)}) == 2
+
+        # A run that waits for somebody says what for
+        await send(http, event("message", "ask", "1700000011.000100", **direct))
+        await team.until(*team.texts[:5], "Shall I?")
         await _until_none(api)
 
 
 async def test_an_answer_is_not_lost_and_shown_once(
     serve: Callable[..., Any], project: Path, team: Slack, tmp_path: Path
 ) -> None:
-    """Slack refuses, or loses a message; and the process ends before it is told."""
+    """Slack refuses, or loses a message; and the process ends before it is told, and in the middle of it."""
     async with serve(gateway=True, project=project) as api:
         http = api.client()
         # The notice is on its way while the run ends: its answer waits for it
+        gate = tmp_path / "first"
+        first = f"answer to wait:{gate}"
         team.held = asyncio.Event()
-        await send(http, event("app_mention", "a", "1700000001.000100"))
+        await send(http, event("app_mention", f"wait:{gate}", "1700000001.000100"))
+        await team.until(NOTICE)
+        gate.touch()
         await _until(api, "run ->> 'status' = 'success' and claimed_until is not null")
         assert team.calls == ["chat.postMessage"]
         team.held.set()
-        await team.until("answer to a")
+        await team.until(first)
         await _until_none(api)
         # It is told again, by whoever does not know that it was
         await api.database.execute(
             """insert into slackwater.webhooks (run_id, thread_id, owner, url, run, "values")
                select run_id, thread_id, owner, 'channel:slack', jsonb_build_object('run_id', run_id, 'status', 'success'),
-                 '{"messages": [{"type": "human", "content": "a"}, {"type": "ai", "content": "answer to a"}]}'
-               from slackwater.channel_deliveries"""
+                 jsonb_build_object('messages', jsonb_build_array(jsonb_build_object('type', 'ai', 'content', %s::text)))
+               from slackwater.channel_deliveries""",
+            [first],
         )
         await now_due(api)
         await _until_none(api)
-        assert team.texts == ["answer to a"]
+        assert team.texts == [first]
         # Somebody deletes the notice: the answer is a message of its own
-        gate = tmp_path / "gate"
+        gate = tmp_path / "second"
+        second = f"answer to wait:{gate}"
         await send(http, event("app_mention", f"wait:{gate}", "1700000003.000100"))
-        await team.until("answer to a", NOTICE)
+        await team.until(first, NOTICE)
         team.shown.popitem()
         gate.touch()
-        await team.until("answer to a", f"answer to wait:{gate}")
-        # Too long to take the place of anything
-        team.held = asyncio.Event()
-        await send(http, event("app_mention", "a" * 5000, "1700000004.000100"))
-        await _until(api, "run ->> 'status' = 'success' and claimed_until is not null")
-        team.held.set()
-        long = f"answer to {'a' * 5000}"
-        await team.until("answer to a", f"answer to wait:{gate}", long)
-        assert team.calls[-3:] == ["chat.postMessage", "chat.postMessage", "chat.delete"]
+        await team.until(first, second)
         await _until_none(api)
+        # Too long to take the place of anything. Slack does not say that the notice is gone before the process ends.
+        before, team.held, team.holds = len(team.calls), asyncio.Event(), "chat.delete"
+        gate = tmp_path / "third"
+        long = f"wait:{'/' * 5000}{gate}"
+        await send(http, event("app_mention", long, "1700000004.000100"))
+        long = f"answer to {long}"
+        await team.until(first, second, NOTICE)
+        gate.touch()
+        await team.until(first, second, long)
+        assert team.calls[before:] == ["chat.postMessage", "chat.postMessage", "chat.delete"]
         # Slack refuses the notice and the answer, and later does not
         team.fails += ["ratelimited", "ratelimited"]
         await send(http, event("app_mention", "fail", "1700000002.000100"))
         await _until(api, "run ->> 'status' = 'error' and attempts = 1 and claimed_until is null")
         assert len(team.shown) == 3
     team.fails.clear()
+    before = len(team.calls)
     async with serve(gateway=True, project=project) as other:
         await now_due(other)
-        await team.until("answer to a", f"answer to wait:{gate}", long, FAILED)
+        await team.until(first, second, long, FAILED)
+        team.held.set()
         await _until_none(other)
+    # What was told is not told again
+    assert sorted(team.calls[before:]) == ["chat.delete", "chat.postMessage"]
 
 
 async def _until(api: Api, condition: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slackwater.channels.message import answer_in
-from slackwater.channels.slack import heard, incoming_in, post, shown, text_for
+from slackwater.channels.slack import POST_CHARACTERS, WAITS, answer_of, incoming_in, post, shown, text_for
 from tests.support.slack import event
 
 ASKED = {"type": "human", "content": "and now?"}
@@ -50,6 +50,29 @@ def test_what_is_said_without_one(status: str, text: str) -> None:
     assert text_for({"run": {"status": status}, "values": {"messages": [ASKED]}}) == text
 
 
+@pytest.mark.parametrize(
+    ("messages", "values", "text"),
+    [
+        ([ASKED], ["Shall I?"], "Shall I?"),
+        ([ASKED, TOLD], ["Shall I?", {"tool": "pay"}, "And now?"], "Ebb.\n\nShall I?\n\nAnd now?"),
+        ([ASKED], [{"tool": "pay"}], WAITS),
+        ([ASKED, TOLD], [" "], f"Ebb.\n\n{WAITS}"),
+        ([ASKED, TOLD], [], "Ebb."),
+    ],
+)
+def test_what_a_run_asks_is_told(messages: Any, values: list[Any], text: str) -> None:
+    interrupts = {f"task-{n}": [{"id": f"i-{n}", "value": value}] for n, value in enumerate(values)}
+    run = {"status": "success", "interrupts": interrupts}
+    assert text_for({"run": run, "values": {"messages": messages}}) == text
+
+
+def test_what_is_escaped_is_not_longer_than_slack_takes_it() -> None:
+    run = {"run_id": "r-1", "status": "success"}
+    answer = {"messages": [ASKED, {"type": "ai", "content": "a" + "<" * POST_CHARACTERS}]}
+    text = shown({"run": run, "values": answer})["text"]
+    assert text == "a" + "&lt;" * ((POST_CHARACTERS - 1) // 4)
+
+
 def test_nobody_is_called_by_an_answer() -> None:
     run = {"run_id": "r-1", "status": "success"}
     answer = {"messages": [ASKED, {"type": "ai", "content": "<!channel> & <@U1>"}]}
@@ -63,7 +86,7 @@ def test_nobody_is_called_by_an_answer() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"ok": false}', b'{"ok": "yes"}', b"<html>"])
 def test_what_slack_does_not_say_was_taken_was_not(body: bytes) -> None:
-    said = heard(body)
+    said = answer_of(body)
     assert said.message is None
     assert (said.trouble or "").startswith("answered ")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -57,9 +60,19 @@ def test_old_spellings_of_an_address_are_read_as_resolvers_do(host: str) -> None
     assert str(address.literal(host)) == "127.0.0.1"
 
 
-async def test_a_name_of_which_any_address_is_refused_is_refused() -> None:
+async def test_a_name_of_which_any_address_is_refused_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    ask = socket.getaddrinfo
+
+    def getaddrinfo(*args: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return ask(*args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(AddressRefused, match="loopback"):
         await address.resolve("localhost", 80, loopback=False, private=False)
+    # In a thread of its own: not where this process asks for its database.
+    assert [name.rpartition("-")[0] for name in threads] == ["webhook-lookup"]
     found = await address.resolve("localhost", 80, loopback=True, private=False)
     assert found in (["127.0.0.1"], ["127.0.0.1", "::1"])
     with pytest.raises(AddressRefused, match="inside a cloud"):

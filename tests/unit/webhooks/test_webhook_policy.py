@@ -71,8 +71,16 @@ def test_what_programs_read_differently_is_refused(url: str) -> None:
 def test_headers_are_filled_from_the_environment() -> None:
     block = {"headers": {"X-Token": "Bearer ${{ env.LG_WEBHOOK_T }}", "X-Plain": "a"}}
     assert Policy.of(block, {"LG_WEBHOOK_T": "t"}).headers == {"X-Token": "Bearer t", "X-Plain": "a"}
+    assert Policy.of({"headers": {"X": "", "Y": "a\tb"}}).headers == {"X": "", "Y": "a\tb"}
     block = {"env_prefix": "HOOK_", "headers": {"X": "${{env.HOOK_A}}${{ env.HOOK_B }}"}}
     assert Policy.of(block, {"HOOK_A": "1", "HOOK_B": "2"}).headers == {"X": "12"}
+
+
+def test_a_secret_that_could_not_be_sent_stops_the_start_and_is_not_told() -> None:
+    block = {"headers": {"X-Token": "Bearer ${{ env.LG_WEBHOOK_T }}"}}
+    with pytest.raises(SettingsError, match="X-Token must be printable ASCII") as error:
+        Policy.of(block, {"LG_WEBHOOK_T": "t0k3n\n"})
+    assert "t0k3n" not in error.value.message
 
 
 @pytest.mark.parametrize(
@@ -107,6 +115,8 @@ def test_a_secret_is_sent_to_named_domains_by_https_only(name: str, template: st
             "set the environment variable LG_WEBHOOK_MISSING",
         ),
         ({"headers": {"X": "a\nb"}}, "printable ASCII on one line"),
+        ({"headers": {"X": "a "}}, "without spaces around it"),
+        ({"headers": {"X": "\ta"}}, "without spaces around it"),
         ({"headers": {"Webhook-Signature": "a"}}, "not a header name that you may set"),
         ({"headers": {"X": 1}}, "an object of strings"),
         ({"env_prefix": 1}, "env_prefix must be a string"),

@@ -25,6 +25,8 @@ create table slackwater.channel_deliveries (
     notice_id   uuid,
     -- What the chat calls the message by which it was said; the answer takes its place.
     message     text,
+    -- The same of an answer that could not take its place, and is a message of its own: the notice goes after that.
+    answer      text,
     received_at timestamptz not null default clock_timestamp(),
     primary key (channel, owner, delivery_id)
 );
@@ -43,3 +45,15 @@ end $$;
 
 create trigger channel_deliveries_say after insert on slackwater.channel_deliveries
     for each row when (new.notice_id is not null) execute function slackwater.say_that_it_has_come();
+
+-- Who reads a chat does not see the thread: what its run waits for is told with its end.
+create function slackwater.say_what_is_asked() returns trigger language plpgsql as $$
+begin
+    new.run = new.run || jsonb_build_object('interrupts', (
+        select t.interrupts from slackwater.threads t where t.thread_id = new.thread_id));
+    return new;
+end $$;
+
+create trigger webhooks_say_what_is_asked before insert on slackwater.webhooks
+    for each row when (new.url like 'channel:%' and new.run ->> 'status' = 'success')
+    execute function slackwater.say_what_is_asked();

@@ -1,4 +1,4 @@
-"""An agent that answers at once, or does what the last message says: `fan` out, `wait:` for a file, be `slow`, `fail`, or fall back."""
+"""An agent that answers at once, or does what the last message says: `fan` out, `wait:` for a file, be `slow`, `ask`, `fail`, or fall back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
 
 def _last(left: Any, right: Any) -> Any:
@@ -42,6 +43,8 @@ async def model(state: State, runtime: Runtime[Any], config: RunnableConfig) -> 
         await asyncio.sleep(0.15)
         if step < 12:
             return {"steps": [f"{step}"], "told": told}
+    if text == "ask":
+        interrupt("Shall I?")
     if text == "fail":
         raise ValueError("the tide is out")
     more = (
