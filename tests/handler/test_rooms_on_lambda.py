@@ -182,12 +182,13 @@ async def has_skills(scene: Scene, environment: LocalEnvironment) -> None:
 
 async def asking(environment: LocalEnvironment, model: StubModel, count: int) -> PendingInvocation:
     """A sweep that has asked the model, which makes so many times. Those before may have had time to import it, and no more."""
-    while True:
-        work = environment.begin({"task": "sweep"})
-        while not work.done.done():
-            if len(model.asked) >= count:
-                return work
-            await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while True:
+            work = environment.begin({"task": "sweep"})
+            while not work.done.done():
+                if len(model.asked) >= count:
+                    return work
+                await asyncio.sleep(0.01)
 
 
 async def talk(scene: Scene, environment: LocalEnvironment, **input_: Any) -> dict[str, Any]:

@@ -81,7 +81,10 @@ async def test_what_came_in_is_answered_once_whoever_is_killed_or_stopped(
         await asyncio.gather(*sending)
         team.held.set()
         await killed.wait()
-        # its claims end later than a test can wait
+        # its claims end later than a test can wait, and the last one may still be on its way
+        await until(
+            f"select 1 where not exists (select from pg_stat_activity where application_name = 'slackwater serve {killed.pid}')"
+        )
         await database.execute("update slackwater.webhooks set claimed_until = null, due_at = now()")
         # THEN all of it is answered, once
         wanted = Counter(f"answer to {text}" for text in ("first", *map(str, range(MANY))))
@@ -106,6 +109,7 @@ async def test_what_came_in_is_answered_once_whoever_is_killed_or_stopped(
         await until("select 1 where not exists (select from slackwater.webhooks)")
         assert answers(team) == wanted
         assert team.calls.count("chat.postMessage") == posted
+        assert team.texts.count(f"answer to wait:{gate}") == 1
         found = await database.execute(
             "select status, count(distinct thread_id), count(*) from slackwater.runs where kind = 'run' group by status"
         )

@@ -16,6 +16,8 @@ from support.api import Api
 from support.receiver import Receiver, receiver
 
 from slackwater.errors import SettingsError
+from slackwater.identity.scopes import KeyScope
+from slackwater.identity.stored_keys import service as keys
 from slackwater.webhooks.signature import signature
 
 AGENT = Path(__file__).parent / "dialect" / "agent.py"
@@ -117,7 +119,7 @@ async def test_a_delivery_starts_one_run_and_a_conversation_has_one_thread(
 
 async def test_who_does_not_sign_is_nobody(serve: Callable[..., Any], project: Path, hook: Receiver) -> None:
     """331c949b9, 6.3: no credentials, no run; only administrators restart a channel."""
-    async with serve(gateway=True, project=project, names=("ann",)) as api:
+    async with serve(gateway=True, project=project, names=("ann",), database_keys=True) as api:
         anybody, ann = api.client(), api.client("ann")
         url, now = "/api/channels/alerts/webhook", time.time()
         good = signed(said("a"), "d-1")
@@ -152,6 +154,9 @@ async def test_who_does_not_sign_is_nobody(serve: Callable[..., Any], project: P
             "alerts": {"enabled": True, "running": True},
             **{name: {"enabled": False, "running": False} for name in STATES},
         }
+        secret, _ = await keys.create(api.database, "ann", [KeyScope.RUN])
+        no_admin = await api.client(**{"x-api-key": secret}).post("/api/channels/alerts/restart")
+        assert no_admin.status_code == 403
         hook.answers[:] = [500]
         assert (await anybody.post(url, **good)).status_code == 202
         await hook.until(1)
