@@ -11,7 +11,7 @@ from pathlib import Path
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--examples", type=int, default=100, help="random requests of each kind for each operation (CI: 4)"
+        "--examples", type=int, default=100, help="random requests of each kind for each operation (CI: 2)"
     )
     parser.add_argument("--seed", type=int, default=1, help="what the random requests depend on")
     chosen = parser.parse_args()

@@ -13,7 +13,7 @@ from slackwater.identity.keys import new_key
 from tests.contract.trial import try_out
 from tests.support.server import ROOT, fleet_of
 
-EXAMPLES = int(os.environ.get("SLACKWATER_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("SLACKWATER_EXAMPLES", "2"))
 """Requests at random, of each kind, for each operation."""
 SEED = int(os.environ.get("SLACKWATER_SEED", "1"))
 
