@@ -34,7 +34,7 @@ WEATHER = {
     "url": "https://mcp.example.com/mcp?apiKey=s3cret-query&units",
     "headers": {"Authorization": "Bearer s3cret-header"},
     "oauth": {
-        "token_url": "https://login.example.com/token",
+        "token_url": "https://login.example.com/token?key=s3cret-token-query",
         "client_id": "us",
         "client_secret": "s3cret-client",
         "refresh_token": "s3cret-refresh",
@@ -117,7 +117,7 @@ async def test_secrets_are_masked_kept_and_cleared(api: Api) -> None:
             "headers": {"Authorization": "***"},
             "oauth": {
                 "enabled": True,
-                "token_url": "https://login.example.com/token",
+                "token_url": "https://login.example.com/token?key=***",
                 "grant_type": "client_credentials",
                 "client_id": "us",
                 "client_secret": None,
@@ -145,8 +145,13 @@ async def test_secrets_are_masked_kept_and_cleared(api: Api) -> None:
         assert now["servers"]["github"]["routing"] == GITHUB["routing"]
         assert now["other"] == {"mcpInterceptors": ["mine.interceptors:build"]}
         shown = await got(alice)
+    # WHEN there is nothing new but a key that we do not know, THEN it is kept
+    oauth = {**shown["weather"]["oauth"], "mine": 1}
+    await put(alice, {**shown, "weather": {**shown["weather"], "oauth": oauth}})
+    now, shown = await kept(api), await got(alice)
+    assert now["servers"]["weather"]["oauth"]["mine"] == 1
     # WHEN a mask stands for nothing that is stored, THEN it is refused, and nothing is changed (K3)
-    weather = without_revision(shown)["weather"]
+    weather, github = without_revision(shown)["weather"], without_revision(shown)["github"]
     for wrong, says in (
         ({**weather, "headers": {"X-New": "***"}}, "Cannot set header 'X-New' of 'weather' to masked value"),
         ({**weather, "env": {"NEW": "***"}}, "Cannot set env key 'NEW'"),
@@ -157,8 +162,21 @@ async def test_secrets_are_masked_kept_and_cleared(api: Api) -> None:
             {**weather, "oauth": {**weather["oauth"], "token_url": "https://elsewhere.example.com/"}},
             "token_url",
         ),
+        (
+            {**weather, "oauth": {**weather["oauth"], "token_url": "https://login.example.com/?a=***"}},
+            "token_url",
+        ),
+        ({**weather, "type": "sse"}, "Cannot set header 'Authorization'"),
+        # nor the token that a secret stands for
+        (
+            {**weather, "url": "https://elsewhere.example.com/mcp", "headers": {}},
+            "The oauth of 'weather' is for another server",
+        ),
     ):
         assert says in await put(alice, {**shown, "weather": wrong}, 400)
+    # nor to what other arguments make of a command
+    for args in (["-y", "another"], []):
+        assert "Cannot set env key" in await put(alice, {**shown, "github": {**github, "args": args}}, 400)
     assert "Cannot set header" in await put(
         alice, {"new": {"type": "http", "url": "https://x.example", "headers": {"A": "***"}}}, 400
     )

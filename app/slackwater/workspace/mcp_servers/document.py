@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from slackwater.errors import Conflict
@@ -52,16 +53,18 @@ class McpDocument:
     """What was sent beside the servers."""
     removed: Mapping[str, str | None] = field(default_factory=dict)
     """Who has removed which server: the last ones."""
+    updated_at: datetime | None = field(default=None, compare=False)
+    """If it was read."""
 
     @classmethod
-    def read(cls, text: str, version: int) -> McpDocument:
+    def read(cls, text: str, version: int, updated_at: datetime) -> McpDocument:
         """What `text` has written."""
         kept = json.loads(text)
         servers = {
             name: KeptServer(McpServer.model_validate(one["server"]), one["made"], one["changed"], one["by"])
             for name, one in kept["servers"].items()
         }
-        return cls(version, servers, kept["other"], kept["removed"])
+        return cls(version, servers, kept["other"], kept["removed"], updated_at)
 
     @property
     def text(self) -> str:
@@ -103,23 +106,23 @@ class McpDocument:
 
 
 def merged(
-    now: McpDocument, put: McpConfigPut, check: Check, *, by: str | None = None, whatever: bool = False
+    now: McpDocument, put: McpConfigPut, check: Check, *, by: str | None = None, replace_all: bool = False
 ) -> McpDocument:
     """What is to be kept. Who has changed a server does not undo what another has done to the others.
 
-    Nor do they if they do not say what they have seen, unless they replace `whatever` there is: then what they have seen is not asked.
+    Nor do they if they do not say what they have seen, unless they `replace_all` of it: then what they have seen is not asked.
 
     Raises McpConfigChanged if both have changed the same one, McpServerUnseen, McpSecretMissing, and what `check` raises.
     """
-    revisions = {name: None if whatever else _seen(server) for name, server in put.mcp_servers.items()}
+    revisions = {name: None if replace_all else _seen(server) for name, server in put.mcp_servers.items()}
     base = min((seen[0] for seen in revisions.values() if seen is not None), default=None)
     if base is not None and base > now.version:
         raise McpConfigChanged
-    blind = base is None and not whatever
+    blind = base is None and not replace_all
     servers: dict[str, KeptServer] = {}
     for name, given in put.mcp_servers.items():
         kept, seen = now.servers.get(name), revisions[name]
-        if seen is not None and not given.model_extra and seen[1] == _digest(plain(given)):
+        if seen is not None and not _has_other_keys(given) and seen[1] == _digest(plain(given)):
             if kept is not None:  # else it was removed meanwhile
                 servers[name] = kept
             continue
@@ -164,6 +167,11 @@ def differences(before: McpDocument, after: McpDocument) -> dict[str, str]:
         elif kept.server != one.server:
             told[name] = "changed"
     return told
+
+
+def _has_other_keys(server: McpServer) -> bool:
+    """Such as are not shown, so that a digest says nothing of them."""
+    return bool(server.model_extra or (server.oauth is not None and server.oauth.model_extra))
 
 
 def _seen(server: McpServer) -> tuple[int, str] | None:

@@ -70,7 +70,7 @@ class McpServer(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _type_of_what_has_only_an_url(cls, value: Any) -> Any:
+    def _http_if_only_a_url(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("url") and not value.get("command"):
             return {"type": McpTransport.HTTP, **value}
         return value

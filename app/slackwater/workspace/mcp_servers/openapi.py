@@ -18,6 +18,7 @@ class McpOAuthShown(Shape):
 
     enabled: bool
     token_url: str
+    """Values of its query are `***`."""
     grant_type: str
     client_id: str | None
     client_secret: None

@@ -44,7 +44,7 @@ async def put(
     def make(now: McpDocument) -> McpDocument:
         if expected not in (None, now.version):
             raise McpConfigChanged
-        return merged(now, body, check, by=actor.name, whatever=if_match is not None)
+        return merged(now, body, check, by=actor.name, replace_all=if_match is not None)
 
     document = await _kept(services).change(make, actor.parameters)
     return Versioned(document.shown(), etag_of(document.version))
