@@ -28,6 +28,10 @@ class McpStand:
     seen: list[dict[str, str]] = field(default_factory=list)
     """The headers of each request."""
     released: threading.Event = field(default_factory=threading.Event)
+    token: str | None = None
+    """What `Authorization` has to say, else the answer is 401. Whoever asks at `/token` is given it."""
+    expires_in: float = 3600
+    """What is said of it."""
     forms: list[dict[str, list[str]]] = field(default_factory=list)
     """What was sent to `/token`."""
     _begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -67,16 +71,17 @@ def tools_of(name: str, stand: McpStand) -> MCPServer:
 
 @contextmanager
 def mcp_stand(kind: str = "http", *, token: str | None = None) -> Iterator[McpStand]:
-    """`token`: what `Authorization` has to say, else the answer is 401. Whoever asks at `/token` is given it."""
     listening = socket.create_server(("127.0.0.1", 0))
-    stand = McpStand(f"http://127.0.0.1:{listening.getsockname()[1]}/{'sse' if kind == 'sse' else 'mcp'}")
+    port, path = listening.getsockname()[1], "sse" if kind == "sse" else "mcp"
+    stand = McpStand(f"http://127.0.0.1:{port}/{path}", token=token)
     server = tools_of(kind, stand)
     app: Any = server.sse_app() if kind == "sse" else server.streamable_http_app(stateless_http=True)
 
     async def give_token(receive: Any, send: Any) -> None:
         stand.forms.append(parse_qs((await receive())["body"].decode()))
-        kind, _, value = (token or "").partition(" ")
-        body = json.dumps({"access_token": value, "token_type": kind.lower(), "expires_in": 3600}).encode()
+        kind, _, value = (stand.token or "").partition(" ")
+        given = {"access_token": value, "token_type": kind.lower(), "expires_in": stand.expires_in}
+        body = json.dumps(given).encode()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
@@ -87,7 +92,7 @@ def mcp_stand(kind: str = "http", *, token: str | None = None) -> Iterator[McpSt
         if scope["type"] == "http":
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             stand.seen.append(headers)
-            if token is not None and headers.get("authorization") != token:
+            if stand.token is not None and headers.get("authorization") != stand.token:
                 await send({"type": "http.response.start", "status": 401, "headers": []})
                 await send({"type": "http.response.body", "body": b""})
                 return
@@ -102,5 +107,6 @@ def mcp_stand(kind: str = "http", *, token: str | None = None) -> Iterator[McpSt
     finally:
         stand.released.set()
         running.should_exit = True
-        thread.join(10)
+        thread.join(30)
         listening.close()
+    assert not thread.is_alive()

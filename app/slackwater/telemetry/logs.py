@@ -50,6 +50,13 @@ class _TextFormatter(logging.Formatter):
         return f"{line} {fields}{under}" if fields else f"{line}{under}"
 
 
+class _NotOfMcp(logging.Filter):
+    """The package `mcp` calls one of its loggers `client`, as a project may call one of its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "/mcp/client/" not in record.pathname
+
+
 class _CutStreams(logging.Filter):
     """uvicorn calls a response that we abort on purpose an error of the application."""
 
@@ -132,6 +139,11 @@ def configure(settings: Settings) -> None:
         uvicorn.addFilter(_CutStreams())
     for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "mangum", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # They name sessions, and log with a traceback what servers and users have sent. What goes wrong with a server is logged by us.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    client = logging.getLogger("client")
+    if not any(isinstance(f, _NotOfMcp) for f in client.filters):
+        client.addFilter(_NotOfMcp())
 
 
 def _is_of_the_runtime(handler: logging.Handler) -> bool:

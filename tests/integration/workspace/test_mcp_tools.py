@@ -14,8 +14,11 @@ import httpx
 import pytest
 
 from slackwater.errors import NoMcp
+from slackwater.identity.oidc.transport import AnswerTooLarge
 from slackwater.mcp import tools
-from slackwater.workspace.mcp_servers import catalog
+from slackwater.workspace.mcp_servers import catalog, connection, oauth
+from slackwater.workspace.mcp_servers.client import http_client
+from slackwater.workspace.mcp_servers.models import McpOAuth, McpServer
 from tests.support.api import Api
 from tests.support.mcp_server import PIXEL, mcp_stand
 from tests.support.server import fleet_of
@@ -157,7 +160,7 @@ async def test_a_graph_has_the_tools_of_all_servers(api: Api, tmp_path: Path) ->
         assert drawn[1]["base64"] == PIXEL
         # A process is given what it is configured with, headers as meta, and nothing of our environment
         looked = await run(alice, call="local_look", once=True)
-        assert looked["said"] == "this ['X-Outer', 'x-slackwater-token'] False"
+        assert looked["said"] == "this ['X-Outer'] False"
         # Each server is sent its own headers, and those of interceptors with the call
         assert all(headers["authorization"] == "Bearer s3cret" for headers in http.seen)
         assert all(headers["x-mine"] == "1" and "authorization" not in headers for headers in sse.seen)
@@ -174,15 +177,15 @@ async def test_a_marked_server_learns_whose_run_calls(api: Api) -> None:
         tokens = {headers.get("x-slackwater-token") for headers in marked.seen} - {None}
         assert tokens
         assert "made up" not in tokens
-        assert {headers.get("x-slackwater-token") for headers in other.seen} <= {None, "made up"}
-    # WHEN the server asks with it, THEN it sees what is bob's, and changes nothing
-    thread = (await bob.post("/threads", json={})).json()["thread_id"]
-    for token in tokens:
-        caller = api.client(authorization=f"Bearer {token}")
-        assert (await caller.get(f"/threads/{thread}")).status_code == 200
-        assert (await caller.post("/threads", json={})).status_code == 403
+        assert {headers.get("x-slackwater-token") for headers in other.seen} == {None}
+        # WHEN the server asks with it, THEN it sees what is bob's, and changes nothing
+        thread = (await bob.post("/threads", json={})).json()["thread_id"]
         foreign = (await alice.post("/threads", json={})).json()["thread_id"]
-        assert (await caller.get(f"/threads/{foreign}")).status_code == 404
+        for token in tokens:
+            caller = api.client(authorization=f"Bearer {token}")
+            assert (await caller.get(f"/threads/{thread}")).status_code == 200
+            assert (await caller.post("/threads", json={})).status_code == 403
+            assert (await caller.get(f"/threads/{foreign}")).status_code == 404
 
 
 async def test_a_server_that_is_down_blocks_nobody(
@@ -248,8 +251,16 @@ async def test_a_change_takes_effect_when_the_configuration_is_asked_for_again(
             "update slackwater.mcp_config set version = version + 1, sealed_by = 'another'"
         )
         assert (await alice.get("/api/mcp/config")).status_code == 503
-        assert (await run(alice))["names"][0] == "b_add"
-        assert "the last one is used" in caplog.text
+        monkeypatch.setattr(catalog, "RETRY_SECONDS", 1000.0)
+        for _ in range(2):
+            assert (await run(alice))["names"][0] == "b_add"
+        assert caplog.text.count("the last one is used") == 1
+        # WHEN the row has been deleted, as that is what to do then, THEN another one of the same version is another one
+        monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.0)
+        await api.database.execute("delete from slackwater.mcp_config")
+        for url in (first.url, second.url):
+            await configure(alice, c={"url": url})
+        assert (await run(alice))["names"][0] == "c_add"
 
 
 async def test_a_call_ends_with_its_run(api: Api) -> None:
@@ -266,6 +277,9 @@ async def test_a_call_ends_with_its_run(api: Api) -> None:
         assert answer.status_code in (200, 204)
         state = (await alice.get(f"/threads/{thread}/runs/{made.json()['run_id']}")).json()
         assert state["status"] == "interrupted"
+        async with asyncio.timeout(30):
+            while any(task.get_name().startswith("mcp:call") for task in asyncio.all_tasks()):
+                await asyncio.sleep(0.01)
         await configure(alice, slow={"url": stand.url, "tool_call_timeout": 0.1})
         assert (await run(alice, call="slow_wait", servers=["slow"]))["said"] == (
             "The MCP server slow has not answered within 0.1 seconds."
@@ -273,7 +287,7 @@ async def test_a_call_ends_with_its_run(api: Api) -> None:
 
 
 async def test_a_server_that_wants_a_token(api: Api) -> None:
-    """`oauth`: it is fetched once, with the secrets of the configuration, and used until shortly before it expires."""
+    """`oauth`: it is fetched once, with the secrets of the configuration, and used until shortly before it expires, or it is refused."""
     alice = api.client("alice")
     with mcp_stand(token="Bearer given") as stand:
         oauth = {
@@ -294,6 +308,48 @@ async def test_a_server_that_wants_a_token(api: Api) -> None:
                 "resource": ["x"],
             }
         ]
+        # WHEN the server takes it no more, THEN the call fails, and the next one has another
+        stand.token = "Bearer another"
+        done = await run(alice, call="web_add", arguments={"a": 2, "b": 3})
+        assert (done["said"], done["again"]) == ("The MCP server web could not be asked.", "5")
+        assert len(stand.forms) == 2
+
+
+async def test_how_long_a_token_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is valid for less than the skew; what is no time, too large an answer, and none in time are refused."""
+    with mcp_stand(token="Bearer given") as stand:
+        url = stand.url.removesuffix("/mcp") + "/token"
+        tokens, asked = oauth.OAuthTokens(), McpOAuth(token_url=url)
+        stand.expires_in = 50
+        for _ in range(2):
+            assert await tokens.headers(asked) == {"authorization": "Bearer given"}
+        assert len(stand.forms) == 1
+        tokens.forget(asked)
+        stand.expires_in = float("nan")
+        with pytest.raises(oauth.McpTokenRefused):
+            await tokens.headers(asked)
+        monkeypatch.setattr(oauth, "SECONDS", 0.0)
+        with pytest.raises(oauth.McpTokenRefused, match="no token within 0 seconds"):
+            await tokens.headers(asked)
+        async with http_client(most_bytes=10) as client:
+            with pytest.raises(AnswerTooLarge):
+                await client.post(url)
+
+
+async def test_a_call_is_one_request_and_tools_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is there is not lost by asking for something else."""
+    with mcp_stand() as stand:
+        server = McpServer(url=stand.url)
+        async with connection.call_tool(server, "add", {"a": 1, "b": 2}, {}, 30) as result:
+            assert result.structured_content == {"result": 3}
+        methods = [headers.get("mcp-method") for headers in stand.seen]
+        assert "tools/call" in methods
+        assert "tools/list" not in methods
+        monkeypatch.setattr(connection, "MOST_LISTED", 10)
+        with pytest.raises(ExceptionGroup) as raised:
+            async with connection.list_tools(server, {}):
+                pass
+        assert catalog.reason_of(raised.value).startswith("McpListingTooLarge")
 
 
 async def test_a_call_in_flight_at_a_stop_is_made_again_elsewhere(

@@ -27,7 +27,9 @@ class McpCall:
     """Sent beside those of the configuration; to a server of the type `stdio` as `headers` in the call's `_meta`."""
 
     def override(self, **changes: Any) -> McpCall:
-        """The same call but for these fields."""
+        """The same call but for these fields. It stays with its server, whose secrets are sent with it."""
+        if "server" in changes:
+            raise TypeError("a call of an MCP server cannot be made to another one")
         return replace(self, **changes)
 
 

@@ -47,8 +47,6 @@ class KeptMcpConfig:
 
     async def open(self) -> None:
         """Before a process serves: encrypt it as the settings say. What cannot be read stops nothing else."""
-        if self._encryption.first is None:
-            return
         row = await queries.read(self._database)
         if row is None or row["sealed_by"] == self._encryption.first:
             return
@@ -73,13 +71,14 @@ class KeptMcpConfig:
 
     async def read(self, known: McpDocument | None = None) -> McpDocument:
         """As it is now: `known`, if it is still that. Raises McpConfigUnreadable."""
-        row = await queries.read(self._database, known.version if known is not None else 0)
+        before = known or McpDocument()
+        row = await queries.read(self._database, before.version, before.updated_at)
         if row is None:
             return McpDocument()
         if row["document"] is None:
             assert known is not None
             return known
-        return McpDocument.read(await self._unsealed(row), row["version"])
+        return McpDocument.read(await self._unsealed(row), row["version"], row["updated_at"])
 
     async def change(
         self, make: Callable[[McpDocument], McpDocument], actor: Mapping[str, Any]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
+from slackwater.errors import SlackwaterError
 from slackwater.identity import internal
 from slackwater.identity.scopes import KeyScope
 from slackwater.postgres.pool import Database
@@ -15,7 +18,7 @@ from slackwater.runtime.execution.node_mcp import McpCall, McpHandler, McpInterc
 from slackwater.runtime.execution.owning_loop import OwningLoop
 from slackwater.runtime.queue.lease import Lease
 from slackwater.workspace.mcp_servers import connection
-from slackwater.workspace.mcp_servers.catalog import McpCatalog, told
+from slackwater.workspace.mcp_servers.catalog import McpCatalog, reason_of
 from slackwater.workspace.mcp_servers.models import McpServer
 from slackwater.workspace.of_run import OfRun
 
@@ -37,6 +40,10 @@ NAME_CHARACTERS = 64
 """Models' providers take no longer names of tools."""
 
 _OTHERS = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class McpSigningMissing(SlackwaterError):
+    """An MCP server is to be told whose run calls, and this server signs no tokens."""
 
 
 class McpOfRuns:
@@ -78,23 +85,18 @@ class McpOfRun(OfRun):
     def _tool(
         self, name: str, server: str, config: McpServer, tool: Any, interceptors: Sequence[McpInterceptor]
     ) -> BaseTool:
-        from langchain_core.tools import StructuredTool
+        from slackwater.workspace.mcp_servers.tool import McpTool
 
         async def work(arguments: Mapping[str, Any]) -> tuple[Any, Any]:
             return await self._call(McpCall(server, tool.name, arguments), config, interceptors)
 
-        async def acall(**arguments: Any) -> tuple[Any, Any]:
-            return await self._loop.run(lambda: work(arguments))
-
-        def call(**arguments: Any) -> tuple[Any, Any]:
-            return self._loop.call(lambda: work(arguments))
-
-        return StructuredTool(
+        return McpTool(
             name=name,
             description=tool.description or "",
-            args_schema={"type": "object", "properties": {}, **tool.input_schema},
-            func=call,
-            coroutine=acall,
+            # The listing is that of all owners.
+            args_schema={"type": "object", "properties": {}, **copy.deepcopy(tool.input_schema)},
+            call=lambda arguments: self._loop.call(lambda: work(arguments)),
+            acall=lambda arguments: self._loop.run(lambda: work(arguments)),
             response_format="content_and_artifact",
             handle_tool_error=True,
             metadata={"mcp_server": server, "mcp_tool": tool.name},
@@ -127,21 +129,22 @@ class McpOfRun(OfRun):
         try:
             async with asyncio.timeout(seconds):
                 server = self._catalog.resolved(call.server, config)
-                # The last ones: nobody but us says whose run it is.
-                headers = {
-                    **call.headers,
-                    **await self._catalog.tokens.headers(server.oauth),
-                    **await self._identity(server),
-                }
-                asked = connection.call_tool(server, call.tool, call.arguments, headers, seconds)
-                return await self._catalog.apart(asked, f"mcp:call:{call.server}")
+                identity = await self._identity(server)
+                # Nobody but us says whose run it is.
+                given = {name: text for name, text in call.headers.items() if name.lower() != TOKEN_HEADER}
+
+                def question(token: Mapping[str, str]) -> AbstractAsyncContextManager[Any]:
+                    headers = {**given, **token, **identity}
+                    return connection.call_tool(server, call.tool, call.arguments, headers, seconds)
+
+                return await self._catalog.ask(server, question, f"mcp:call:{call.server}")
         except Exception as error:
             late = isinstance(error, TimeoutError)
             log.warning(
                 "the MCP server %s has not answered a call of %s: %s",
                 call.server,
                 call.tool,
-                told(error),
+                reason_of(error),
                 extra={"event": "mcp.call_failed", "server": call.server},
             )
             what = f"has not answered within {seconds:g} seconds" if late else "could not be asked"
@@ -152,7 +155,7 @@ class McpOfRun(OfRun):
         if not server.identity:
             return {}
         if self._signing is None:
-            raise ValueError("this server signs no tokens")
+            raise McpSigningMissing
         issued = await internal.issue(self._signing, self._owner, seconds=TOKEN_SECONDS, scope=KeyScope.READ)
         return {TOKEN_HEADER: issued.token}
 

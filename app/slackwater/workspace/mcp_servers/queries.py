@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from slackwater.identity.audit.actor import AuditAction
@@ -10,7 +11,7 @@ from slackwater.identity.audit.queries import audited
 from slackwater.postgres.pool import Database, Row
 
 _READ = """
-select version, sealed_by, case when version = %(known)s then null else document end as document
+select version, sealed_by, updated_at, case when version = %(known)s and updated_at = %(at)s then null else document end as document
 from slackwater.mcp_config"""
 
 # Who has read that there is none says version 0.
@@ -34,9 +35,10 @@ update slackwater.mcp_config set document = %(document)s, sealed_by = %(sealed_b
 where version = %(version)s and sealed_by is not distinct from %(was)s"""
 
 
-async def read(database: Database, known: int = 0) -> Row | None:
-    """`version`, `sealed_by` and `document`, which is None if that version is known; None if there is no configuration."""
-    return await database.fetch_one(_READ, {"known": known})
+async def read(database: Database, known: int = 0, at: datetime | None = None) -> Row | None:
+    """`version`, `sealed_by`, `updated_at` and `document`, which is None if that version of that time is known: where the row was deleted
+    versions begin again. None if there is no configuration."""
+    return await database.fetch_one(_READ, {"known": known, "at": at})
 
 
 async def write(

@@ -21,7 +21,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _REDIRECTS = re.compile(
-    r"PATH|(LD|DYLD)_.*|NODE_OPTIONS|PYTHON(PATH|HOME|STARTUP)|BASH_ENV|ENV|SHELLOPTS", re.IGNORECASE
+    r"PATH|(LD|DYLD|NPM_CONFIG|UV|PIP|XDG)_.*|NODE_(OPTIONS|PATH)|PYTHON(PATH|HOME|STARTUP|USERBASE)|PERL5(LIB|OPT)|RUBY(LIB|OPT)|"
+    r"_?JAVA_(TOOL_)?OPTIONS|GCONV_PATH|HOME|BASH_ENV|ENV|SHELLOPTS",
+    re.IGNORECASE,
 )
 """Variables by which a process runs something else than the executable that is allowed."""
 
