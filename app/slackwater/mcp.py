@@ -8,9 +8,9 @@
         ...
 
 Which there are is known by each process, and asked again after some seconds: a change of the configuration takes effect within ten.
-A server that is down costs a run five seconds once, and nobody later; the tools of the others are there.
+A server that is down delays the first run by five seconds, and no later one; the tools of the others are there.
 
-Each function is there twice: `tools` for a `def`, and `atools` for an `async def`, in which the first would hold up the event loop and
+Each function has two forms: `tools` for a `def`, and `atools` for an `async def`, in which the first would hold up the event loop and
 raises InvalidStateError. Both raise NoMcp outside of a run, RunOver when the run has ended or goes on in another process, and
 McpNotInstalled without the package `mcp` (`pip install "slackwater[mcp-tools]"`).
 """
