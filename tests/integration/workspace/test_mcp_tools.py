@@ -126,6 +126,13 @@ async def run(client: httpx.AsyncClient, **state: Any) -> dict[str, Any]:
     return values
 
 
+async def none_left(tasks: str) -> None:
+    """Wait for the tasks whose names begin so: connections are closed behind those who have the answer."""
+    async with asyncio.timeout(30):
+        while any(task.get_name().startswith(tasks) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_graph_has_the_tools_of_all_servers(api: Api, tmp_path: Path) -> None:
     """By each transport, in an `async def` and in a `def`; #3294: headers of interceptors reach servers, also those of a process."""
     alice = api.client("alice")
@@ -165,6 +172,7 @@ async def test_a_graph_has_the_tools_of_all_servers(api: Api, tmp_path: Path) ->
         assert all(headers["authorization"] == "Bearer s3cret" for headers in http.seen)
         assert all(headers["x-mine"] == "1" and "authorization" not in headers for headers in sse.seen)
         assert any(headers.get("x-outer") == "yes" for headers in http.seen)
+        await none_left("mcp:")
 
 
 async def test_a_marked_server_learns_whose_run_calls(api: Api) -> None:
@@ -277,9 +285,7 @@ async def test_a_call_ends_with_its_run(api: Api) -> None:
         assert answer.status_code in (200, 204)
         state = (await alice.get(f"/threads/{thread}/runs/{made.json()['run_id']}")).json()
         assert state["status"] == "interrupted"
-        async with asyncio.timeout(30):
-            while any(task.get_name().startswith("mcp:call") for task in asyncio.all_tasks()):
-                await asyncio.sleep(0.01)
+        await none_left("mcp:call")
         await configure(alice, slow={"url": stand.url, "tool_call_timeout": 0.1})
         assert (await run(alice, call="slow_wait", servers=["slow"]))["said"] == (
             "The MCP server slow has not answered within 0.1 seconds."
