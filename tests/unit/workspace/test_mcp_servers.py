@@ -126,15 +126,18 @@ async def test_an_answer_does_not_wait_for_the_end_of_its_connection(monkeypatch
 STUBBORN = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sys.stdin.readline()
 pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+sys.stdin.read()
+pathlib.Path(sys.argv[1] + ".end").touch()
 time.sleep(600)
 """
 
 
 async def test_a_stop_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A call of one that ignores its end was cancelled just before: being cancelled again, `mcp` would not kill it."""
-    monkeypatch.setattr(stdio, "PROCESS_TERMINATION_TIMEOUT", 0.1)
-    monkeypatch.setattr(stdio, "FORCE_KILL_TIMEOUT", 0.1)
+    monkeypatch.setattr(stdio, "PROCESS_TERMINATION_TIMEOUT", 0.3)
+    monkeypatch.setattr(stdio, "FORCE_KILL_TIMEOUT", 0.3)
     servers, begun = catalog_of(), tmp_path / "pid"
     server = McpServer(command="python3", args=["-c", STUBBORN, str(begun)])
     asking = asyncio.create_task(servers.ask(server, partial(connection.list_tools, server), "ask"))
@@ -144,7 +147,9 @@ async def test_a_stop_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch, 
     pid = int(begun.read_text())
     try:
         asking.cancel()
-        await asyncio.wait({asking})
+        async with asyncio.timeout(30):
+            while not (tmp_path / "pid.end").exists():
+                await asyncio.sleep(0.01)
         await servers.close(30)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
