@@ -311,7 +311,8 @@ async def test_nothing_is_stored_that_follows_a_checkpoint_which_was_refused(
     # WHEN the graph has run ahead
     config = {"configurable": {"thread_id": str(thread_id), "checkpoint_ns": "", "checkpoint_id": first}}
     await saver.aput_writes(config, [("log", ["b"])], str(uuid4()))  # type: ignore[arg-type]
-    await put(saver, thread_id)
+    with suppress(TooManyFileBytes):  # by now it may be known
+        await put(saver, thread_id)
     await saver.writer.written()
     assert isinstance(saver.writer.failure, TooManyFileBytes)
     for late in (put(saver, thread_id), saver.store_files()):
